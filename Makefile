@@ -1,0 +1,41 @@
+# A clone and two commands: `make demo` does the main job, `make test` runs every check and test.
+# PYTHON=python3.12 chooses another interpreter; VENV=DIR another place.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test check tour completions clean
+
+demo: $(VENV)/.installed
+	$(BIN)/cnsctl demo -o demo
+
+test: check $(VENV)/.tests
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+tour: $(VENV)/.tests    # the README's lines, in full
+	$(BIN)/python -m pytest -q tests/test_readme.py --full-tour
+
+completions: $(VENV)/.installed
+	$(BIN)/cnsctl completion bash > completions/cnsctl.bash
+	$(BIN)/cnsctl completion zsh > completions/_cnsctl
+	$(BIN)/cnsctl completion fish > completions/cnsctl.fish
+
+# An editable install: the weights stay where git put them. Reinstalled when what it depends on changes.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,114 @@
+"""`verify` and `eval`: is everything what it was, and how good is it.
+
+Owns the tables of both; must not know terminals or formulas.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnsctl.app import measure
+from cnsctl.app.learn import LOST_POINTS
+from cnsctl.app.session import Compute, Session, start
+from cnsctl.app.shelf import describe_base, known_names, require
+from cnsctl.data.texts import probe_prompts
+from cnsctl.errors import ForgettingFound
+from cnsctl.metrics.forgetting import drift, forgetting
+from cnsctl.results import Answer, Event, Phase, Step
+from cnsctl.specs import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cnsctl.store import ConceptRecord, Store
+
+
+def verify(store: Store, names: Sequence[str], compute: Compute) -> Iterator[Event]:
+    """Prove concepts unchanged, without an image; in merged, measure those that others moved.
+
+    Raises:
+        ForgettingFound: after the answer, when one is not what it was.
+    """
+    records = require(store, names)
+    yield Phase(name="load the base")
+    session = start(store, compute, hash_weights=True)
+    overlay = session.overlay(known_names(store))
+    yield Phase(name="prove", total=len(records))
+    rows = []
+    for i, outcome in enumerate(measure.proofs(session, overlay, names=[r["name"] for r in records])):
+        forgotten = outcome.lost > LOST_POINTS if outcome.lost is not None else not outcome.proof.unchanged
+        rows.append(
+            {
+                "name": outcome.name,
+                "unchanged": outcome.proof.unchanged,
+                "moved": outcome.proof.moved,
+                "lost": outcome.lost,
+                "forgotten": forgotten,
+                "reasons": list(outcome.proof.reasons),
+            }
+        )
+        yield Step(phase="prove", step=i + 1, total=len(records))
+    yield Answer(data={**_head(session), "concepts": rows})
+    if bad := [str(r["name"]) for r in rows if r["forgotten"]]:
+        raise ForgettingFound(
+            f"{len(bad)} of {len(rows)} concepts are not what they were: {', '.join(bad)}",
+            hint="cnsctl eval shows how much it matters; learning them again restores them",
+        )
+
+
+def evaluate(store: Store, names: Sequence[str], compute: Compute, *, pictures: bool = True) -> Iterator[Event]:
+    """Measure concepts and the base's drift, each score beside its value at learning and the bare class word's.
+
+    Error removed always; CLIP-I, CLIP-T and drift need pictures.
+    """
+    records = require(store, names)
+    yield Phase(name="load the base")
+    session = start(store, compute)
+    overlay = session.overlay(known_names(store))
+    yield Phase(name="measure", total=len(records) + pictures)
+    rows = []
+    for i, record in enumerate(records):
+        rows.append(_evaluated(session, overlay, record, pictures=pictures))
+        yield Step(phase="measure", step=i + 1, total=len(records) + pictures)
+    changed = _drift(session, overlay) if pictures else None
+    yield Answer(data={**_head(session), "concepts": rows, "drift": changed})
+
+
+def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, pictures: bool) -> dict[str, Any]:
+    name, learned = record["name"], record["learned"]
+    pixels = session.references(record)
+    row: dict[str, Any] = {"name": name, "error_removed": measure.fit(session, overlay, name, pixels)}
+    row["backbone"] = row["clip_i"] = row["clip_t"] = row["clip_i_class"] = row["clip_t_class"] = None
+    if pictures:
+        prompts = probe_prompts(name)
+        drawn = measure.probe_pictures(session, overlay, prompts)
+        row |= measure.clip_scores(session, overlay, name, drawn, pixels)
+        plain = measure.probe_pictures(session, overlay, [measure.class_prompt(overlay, p) for p in prompts])
+        of_class = measure.clip_scores(session, overlay, name, plain, pixels)
+        row |= {"clip_i_class": of_class["clip_i"], "clip_t_class": of_class["clip_t"]}
+    row["learned"] = {k: learned.get(k) for k in ("error_removed", "clip_i", "clip_t")}
+    row["forgetting"] = {k: forgetting(_number(learned.get(k)), row[k]) for k in ("error_removed", "clip_i", "clip_t")}
+    return row
+
+
+def _drift(session: Session, overlay: Any) -> dict[str, Any]:
+    """How the store changed the base's own pictures: ten prompts without a concept, against the empty overlay."""
+    from cnsctl.engine.overlay import EMPTY
+
+    found = drift(measure.base_pictures(session, overlay), measure.base_pictures(session, EMPTY))
+    return {"pictures": 10, "changed": found.changed, "mean_abs": found.mean_abs, "max_abs": found.max_abs}
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _head(session: Session) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "store": str(session.store.path),
+        "base": describe_base(session.store),
+        "mode": str(session.store.mode),
+        "device": session.device.type,
+        "dtype": session.dtype,
+    }

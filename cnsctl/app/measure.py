@@ -1,0 +1,163 @@
+"""How good a concept is and whether it is still what it was: fit, pictures, proof.
+
+Owns which prompts and seeds are used, so that figures of different days compare; must not know terminals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnsctl.data.prompts import parse, render_class
+from cnsctl.data.texts import base_probe_texts, probe_prompts
+from cnsctl.metrics.fit import error_removed
+from cnsctl.metrics.similarity import clip_i, clip_t
+from cnsctl.specs import Delta, Mode, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cnsctl.app.session import Session
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.verify import Proof
+    from cnsctl.results import Learned
+
+    Pixels = NDArray[np.uint8]
+
+SEEDS = (0, 1)
+"""Of the probe pictures, for each probe prompt that names a place."""
+
+PROOF_PROBES = 2
+"""Probe prompts that the proof computes: alone, and in a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One concept's check."""
+
+    name: str
+    proof: Proof
+    lost: float | None
+    """In merged, where other deltas moved its K or V: points of error removed lost since it was learned."""
+
+
+def with_new(session: Session, name: str, delta: Delta) -> Overlay:
+    """The store's overlay as it would be with this concept, last in learning order."""
+    from cnsctl.engine.concepts import to_concept
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.store import delta_key
+
+    others = [c["name"] for c in session.store.concepts() if c["name"] != name]
+    concepts = {n: c for n, c in session.overlay(others).concepts.items() if n != name}
+    return Overlay(
+        mode=session.store.mode,
+        concepts=concepts | {name: to_concept(session.base, delta, key=delta_key(delta))},
+    )
+
+
+def proofs(session: Session, overlay: Overlay, *, names: Sequence[str] = (), skip: str = "") -> Iterator[Outcome]:
+    """Prove concepts of the store by their records; milliseconds each, no image."""
+    from cnsctl.engine.verify import only_company_changed, prove
+
+    for record in session.store.concepts():
+        name = record["name"]
+        if name == skip or (names and name not in names):
+            continue
+        proof = prove(session.base, overlay, name, session.store.blob(record["probe"]))
+        lost = None
+        if session.store.mode is Mode.MERGED and not proof.unchanged and only_company_changed(proof):
+            at_learning = record["learned"].get("error_removed")
+            lost = 0.0
+            if proof.moved > 0 and isinstance(at_learning, float):
+                lost = at_learning - fit(session, overlay, name, session.references(record))
+        yield Outcome(name=name, proof=proof, lost=lost)
+
+
+def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
+    """What later proofs of this concept compare with."""
+    from cnsctl.engine.verify import record
+
+    return record(session.base, overlay, name, probe_prompts(name)[:PROOF_PROBES])
+
+
+def fit(session: Session, overlay: Overlay, name: str, pixels: Pixels) -> float:
+    """Error removed, percent: the denoising error with the concept against that with its bare class word."""
+    from cnsctl.engine.verify import fit_error
+
+    latents = session.base.encode_pictures(pixels)
+    prompt = probe_prompts(name)[0]
+    with_concept = fit_error(session.base, overlay, prompt, latents)
+    without = fit_error(session.base, overlay, class_prompt(overlay, prompt), latents)
+    return error_removed(with_concept, without)
+
+
+def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
+    """The same prompt with the bare class word instead of the concept."""
+    return parse(render_class(prompt, {n: c.class_word for n, c in overlay.concepts.items()}), ())
+
+
+def fresh(
+    session: Session, overlay: Overlay, name: str, pixels: Pixels
+) -> tuple[dict[str, float | str | None], list[Pixels]]:
+    """Scores of a concept, and its probe pictures. CLIP scores are None when the base brings no CLIP."""
+    drawn = probe_pictures(session, overlay, probe_prompts(name))
+    scores: dict[str, float | str | None] = {"error_removed": fit(session, overlay, name, pixels)}
+    return scores | clip_scores(session, overlay, name, drawn, pixels), drawn
+
+
+def probe_pictures(session: Session, overlay: Overlay, prompts: Sequence[Prompt]) -> list[Pixels]:
+    """The probe prompts that name a place, each on the fixed seeds, at the base's own settings."""
+    from cnsctl.engine.generate import Request, draw
+
+    requests = [Request(prompt=p, seed=s) for p in prompts[1:] for s in SEEDS]
+    return [picture for _, picture in draw(session.base, overlay, requests, session.base.draw_defaults)]
+
+
+def clip_scores(
+    session: Session, overlay: Overlay, name: str, drawn: Sequence[Pixels], pixels: Pixels
+) -> dict[str, float | str | None]:
+    """CLIP-I against the concept's pictures (mean over pairs) and CLIP-T against the prompt with the class word."""
+    towers = session.clip()
+    if towers is None:
+        return {"clip_i": None, "clip_t": None, "backbone": None}
+    texts = [class_prompt(overlay, p).text for p in probe_prompts(name)[1:] for _ in SEEDS]
+    features = towers.pictures(drawn)
+    return {
+        "clip_i": clip_i(features, towers.pictures(list(pixels))),
+        "clip_t": clip_t(features, towers.texts(texts)),
+        "backbone": towers.backbone,
+    }
+
+
+def base_pictures(session: Session, overlay: Overlay) -> list[Pixels]:
+    """The ten prompts without a concept, on one seed: what drift is measured on."""
+    from cnsctl.engine.generate import Request, draw
+
+    requests = [Request(prompt=parse(text, ()), seed=0) for text in base_probe_texts()]
+    return [picture for _, picture in draw(session.base, overlay, requests, session.base.draw_defaults)]
+
+
+def concept_fields(
+    session: Session,
+    name: str,
+    learned: Learned,
+    scores: Mapping[str, float | str | None],
+    captions: Sequence[str | None],
+    *,
+    created: str,
+) -> dict[str, Any]:
+    """A concept's record, less what the store computes itself."""
+    return {
+        "name": name,
+        "class_word": learned.delta.class_word,
+        "tokens": len(next(iter(learned.delta.vectors.values()))),
+        "share": learned.selected.share,
+        "share_denoiser": learned.selected.neurons / session.base.denoiser_weights,
+        "created": created,
+        "captions": list(captions),
+        "recipe": dict(learned.delta.recipe),
+        "learned": dict(scores),
+    }

@@ -1,0 +1,95 @@
+"""Where pictures go: predictable names, nothing written over unasked.
+
+`-o FILE.png` with one picture is that file, with several `FILE-SEED.png` (from the second prompt on `FILE-2-SEED.png`,
+`FILE-3-SEED.png` …). `-o FOLDER`, or no -o, gives `FOLDER/PROMPT-SEED.png`. A name that the same call has used already
+gets `-2`, `-3` …
+
+Owns names; must not know models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnsctl.data.prompts import slug
+from cnsctl.errors import DiskProblem, UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnsctl.specs import Prompt
+
+STDOUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One picture to draw, and its place."""
+
+    prompt: Prompt
+    seed: int
+    path: Path
+
+
+class Outputs:
+    """Hands out places, each once; holds which are taken by this call."""
+
+    def __init__(self, output: Path | None, *, many: bool, force: bool) -> None:
+        """`many`: whether more than one picture will, or may, be drawn."""
+        self.force, self.many = force, many
+        self.to_stdout = output == STDOUT
+        self.folder, self.file = Path(), None
+        if self.to_stdout and many:
+            raise UsageProblem("-o - writes one picture to stdout", hint="give one prompt and -n 1, or -o FOLDER")
+        if output is not None and not self.to_stdout:
+            if output.suffix and not output.is_dir() and output.suffix.lower() != ".png":
+                raise UsageProblem(
+                    f"pictures are PNG files, not {output.suffix}", hint=f"use -o {output.with_suffix('.png')}"
+                )
+            is_file = output.suffix.lower() == ".png" and not output.is_dir()
+            self.folder, self.file = (output.parent, output) if is_file else (output, None)
+        self.taken: set[Path] = set()
+        self.n_prompts = 0
+
+    def plan(self, prompt: Prompt, seeds: Sequence[int]) -> tuple[Planned, ...]:
+        """Places for a prompt's pictures.
+
+        Raises:
+            UsageProblem: a file is there already and writing over it was not asked for.
+        """
+        self.n_prompts += 1
+        return tuple(Planned(prompt=prompt, seed=seed, path=self._place(prompt, seed)) for seed in seeds)
+
+    def _place(self, prompt: Prompt, seed: int) -> Path:
+        if self.to_stdout:
+            return STDOUT
+        wanted, again = self._name(prompt, seed), 1
+        path = wanted
+        while path in self.taken:
+            again += 1
+            path = wanted.with_name(f"{wanted.stem}-{again}.png")
+        if path.exists() and not self.force:
+            raise UsageProblem(f"{path} exists already", hint="use --force to write over it, or another -o or --seed")
+        self.taken.add(path)
+        return path
+
+    def _name(self, prompt: Prompt, seed: int) -> Path:
+        if self.file is None:
+            return self.folder / f"{slug(prompt.text)}-{seed}.png"
+        if not self.many:
+            return self.file
+        middle = "" if self.n_prompts == 1 else f"-{self.n_prompts}"
+        return self.file.with_name(f"{self.file.stem}{middle}-{seed}.png")
+
+
+def keep(path: Path, png: bytes) -> None:
+    """Write one picture, whole or not at all; makes its folder."""
+    from cnsctl.store import write_atomic
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise DiskProblem(f"{path.parent} cannot be made: {err.strerror}", hint="use another -o") from err
+    write_atomic(path, png)

@@ -1,0 +1,97 @@
+"""A store with its base loaded: what learning, drawing and auditing begin with.
+
+Owns the step from records to concepts on a device; must not know terminals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnsctl.app.shelf import base_of
+from cnsctl.errors import BaseProblem, CnsctlError
+from cnsctl.specs import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from cnsctl.bases.clip import ClipTowers
+    from cnsctl.bases.protocol import Base
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.store import ConceptRecord, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """Where to compute: `--device` and `--dtype`."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Session:
+    """A loaded base and its store."""
+
+    store: Store
+    base: Base
+    device: torch.device
+    dtype: str
+
+    def overlay(self, names: Iterable[str]) -> Overlay:
+        """The deltas that may act: the concepts named, or in merged all of them, in learning order."""
+        from cnsctl.engine.concepts import to_concept
+        from cnsctl.engine.overlay import Overlay
+
+        wanted = set(names)
+        records = [r for r in self.store.concepts() if self.store.mode is Mode.MERGED or r["name"] in wanted]
+        concepts = {r["name"]: to_concept(self.base, self.store.delta(r), key=r["delta"]) for r in records}
+        return Overlay(mode=self.store.mode, concepts=concepts)
+
+    def clip(self) -> ClipTowers | None:
+        """The CLIP that the base brings, if it brings one."""
+        from cnsctl.bases.clip import towers
+
+        return towers(base_of(self.store), name=self.base.name, device=self.device)
+
+    def latents(self, record: ConceptRecord) -> torch.Tensor:
+        """The concept's stored pictures, encoded: (n, c, h, w) fp32 on the CPU."""
+        return self.base.encode_pictures(self.references(record))
+
+    def references(self, record: ConceptRecord):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        """The concept's stored pictures: (n, h, w, 3) uint8."""
+        import numpy as np
+
+        from cnsctl.data.png import png_pixels
+
+        return np.stack([png_pixels(self.store.blob(sha)) for sha in record["references"]])
+
+
+def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Session:
+    """Load the store's own base, checked against what the store recorded.
+
+    Raises:
+        BaseProblem: the base is not there, or is another one.
+        StoreDamaged: a file of the store's own base is not what was recorded.
+    """
+    folder_path = base_of(store)
+    from cnsctl.bases import devices, folders, hashing
+
+    device, dtype = devices.choose(compute.device, compute.dtype)
+    folder = folders.open_folder(folder_path)
+    hashing.check_folder(folder_path, store.base.files)
+    base = folders.load(folder, device=device, dtype=dtype, hash_weights=hash_weights)
+    if base.fingerprint != store.base.fingerprint:
+        raise BaseProblem(
+            f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
+            hint="put the store's own base back, or make a new store with cnsctl init --store NEW --base FOLDER",
+        )
+    return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
+
+
+def refuse_half_for_learning(compute: Compute) -> None:
+    """fp16 gradients of a denoiser underflow; nothing good would come of it."""
+    if compute.dtype == "fp16":
+        raise CnsctlError("learning in fp16 underflows", hint="use --dtype bf16 or fp32")

@@ -1,0 +1,168 @@
+"""Stores and what stands in them, without any model: make, list, show, remove, rename.
+
+Owns the answers of the light commands; must not know torch or terminals.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnsctl.errors import ConceptNotFound, NoStore
+from cnsctl.results import Answer
+from cnsctl.specs import FORMAT, Mode
+from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def now() -> str:
+    """The time of a record: UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def locate(path: Path | None) -> Path:
+    """Where the store is: the path given, else `CNSCTL_STORE`, else the platform's user-data folder."""
+    return path if path is not None else default_path()
+
+
+def open_store(path: Path | None) -> Store:
+    return Store.open(locate(path))
+
+
+def create(path: Path | None, *, base: Path | None = None, mode: Mode = Mode.PROMPT, copy: bool = False) -> Store:
+    """Make a store on pocket, which needs no model loaded, or on another base, which is loaded once for its facts."""
+    from cnsctl.bases.folders import POCKET
+    from cnsctl.bases.reference import facts, pocket_facts
+
+    if base is None:
+        known, kind, copied = pocket_facts(), "pocket", POCKET
+    else:
+        known, kind, copied = facts(base, with_files=copy), "folder", base
+    held = base is None or copy
+    reference = BaseReference(
+        kind=kind,
+        path=None if held else str(copied.resolve()),
+        family=known.family,
+        fingerprint=known.fingerprint,
+        name=known.name,
+        files=known.files,
+        sites=known.sites,
+        denoiser_weights=known.denoiser_weights,
+    )
+    return Store.create(locate(path), base=reference, mode=mode, created=now(), base_files=copied if held else None)
+
+
+def open_or_create(path: Path | None) -> tuple[Store, bool]:
+    """The store, made on pocket in prompt mode when there is none; and whether it was made."""
+    try:
+        return open_store(path), False
+    except NoStore:
+        return create(path), True
+
+
+def base_of(store: Store) -> Path:
+    """The folder of a store's base."""
+    return store.base_folder if store.base.path is None else Path(store.base.path)
+
+
+def describe_base(store: Store) -> dict[str, Any]:
+    base = store.base
+    return {
+        "name": base.name,
+        "family": base.family,
+        "fingerprint": base.fingerprint,
+        "weights_kv": base.n_weights,
+        "weights_denoiser": base.denoiser_weights,
+    }
+
+
+def listing(store: Store) -> Answer:
+    return Answer(
+        data={
+            "format": FORMAT,
+            "store": str(store.path),
+            "base": describe_base(store),
+            "mode": str(store.mode),
+            "free": store.free(),
+            "concepts": [summary(c) for c in store.concepts()],
+        }
+    )
+
+
+_SUMMARY = ("name", "class_word", "tokens", "neurons", "share", "share_denoiser", "bytes", "created", "learned")
+
+
+def summary(record: ConceptRecord) -> dict[str, Any]:
+    """What `ls` says of a concept."""
+    return {key: record[key] for key in _SUMMARY} | {"pictures": len(record["references"])}  # type: ignore[literal-required]
+
+
+def show(store: Store, name: str) -> Answer:
+    """All that is known of a concept, without reading its weights."""
+    record = store.concept(name)
+    more = {
+        "recipe": record["recipe"],
+        "delta": str(store.path / "blobs" / record["delta"]),
+        "references": [str(store.path / "blobs" / sha) for sha in record["references"]],
+        "captions": record["captions"],
+        "preview": None if record["preview"] is None else str(store.path / "blobs" / record["preview"]),
+        "overlaps": store.overlaps(name),
+    }
+    return Answer(data={"format": FORMAT, "store": str(store.path), "concept": summary(record) | more})
+
+
+def remove(store: Store, names: Sequence[str]) -> Answer:
+    """Take concepts out, all of them or none.
+
+    In merged, a concept learned later than a removed one may have stood on it: those that share neurons are named.
+    """
+    wanted = list(dict.fromkeys(names))
+    touched: dict[str, dict[str, int]] = {}
+    for name in wanted:
+        store.concept(name)
+    with store.transaction(f"rm {' '.join(wanted)}") as tx:
+        for name in wanted:
+            if store.mode is Mode.MERGED:
+                seq = store.concept(name)["seq"]
+                later = [c["name"] for c in store.concepts() if c["seq"] > seq and c["name"] not in wanted]
+                touched[name] = {n: k for n, k in store.overlaps(name).items() if n in later and k > 0}
+            tx.remove(name)
+    return Answer(
+        data={
+            "format": FORMAT,
+            "store": str(store.path),
+            "removed": wanted,
+            "touched": {name: others for name, others in touched.items() if others},
+            "left": [c["name"] for c in store.concepts()],
+            "free": store.free(),
+        }
+    )
+
+
+def rename(store: Store, old: str, new: str) -> Answer:
+    """Give a concept another name; not one byte of it changes."""
+    with store.transaction(f"mv {old} {new}") as tx:
+        tx.rename(old, new)
+    return Answer(data={"format": FORMAT, "store": str(store.path), "renamed": {"from": old, "to": new}})
+
+
+def known_names(store: Store) -> list[str]:
+    return [c["name"] for c in store.concepts()]
+
+
+def require(store: Store, names: Sequence[str]) -> list[ConceptRecord]:
+    """The records of these names in learning order, or all of them.
+
+    Raises:
+        ConceptNotFound: one is not there, or the store is empty.
+    """
+    records = store.concepts()
+    if not names:
+        if not records:
+            raise ConceptNotFound(f"no concept in {store.path} yet", hint="learn one: cnsctl add NAME PICTURES")
+        return records
+    chosen = {store.concept(name)["name"] for name in names}
+    return [r for r in records if r["name"] in chosen]

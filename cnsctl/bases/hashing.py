@@ -1,0 +1,68 @@
+"""Hashes of weights that do not depend on the precision they are held in.
+
+Owns the canonical byte form of a set of tensors; must not know whose they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from cnsctl.errors import BaseProblem, StoreDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import torch
+
+
+def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object = None) -> str:
+    """SHA-256 over tensors by name, rounded to fp16, and over a JSON-able meaning.
+
+    fp16 and fp32 copies of one model agree; one changed weight does not.
+    """
+    import torch
+
+    digest = hashlib.sha256(json.dumps(meaning, sort_keys=True, ensure_ascii=True).encode())
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        if tensor.is_floating_point():
+            half = tensor.detach().to(device="cpu", dtype=torch.float16).contiguous()
+            digest.update(half.view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by relative POSIX path, sorted."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return {p.relative_to(folder).as_posix(): file_hash(p) for p in files}
+
+
+def check_folder(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Compare a folder with recorded hashes.
+
+    Raises:
+        BaseProblem: the folder, or a file of it, is absent.
+        StoreDamaged: a file's bytes are not the recorded ones.
+    """
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file():
+            raise BaseProblem(
+                f"the base lacks its file {path}", hint="restore the folder, or make a new store with cnsctl init"
+            )
+        if (found := file_hash(path)) != expected:
+            raise StoreDamaged(
+                f"{path} is not the file that was recorded (sha256 {found[:12]}…, recorded {expected[:12]}…)",
+                hint="restore it from a backup or from the package, or make a new store with cnsctl init",
+            )

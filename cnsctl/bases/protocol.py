@@ -1,0 +1,135 @@
+"""What the engine asks of a base, whatever its family.
+
+Owns signatures only; must not know diffusers, transformers, concepts or the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from cnsctl.specs import DrawSpec
+
+
+class CrossAttention(Protocol):
+    """One cross-attention layer, as diffusers' `Attention` has it; only these parts are touched."""
+
+    heads: int
+    rescale_output_factor: float
+    residual_connection: bool
+    to_q: torch.nn.Module
+    to_out: torch.nn.ModuleList
+    processor: object
+
+    def set_processor(self, processor: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A cross-attention layer with the names of its two sites."""
+
+    attention: CrossAttention
+    k: str
+    v: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TextBatch:
+    """Texts as token ids, with the places where learned vectors stand.
+
+    `ids` holds a valid id everywhere, also where a vector will stand, so nothing of the tokenizer or its table changes.
+    """
+
+    ids: torch.Tensor
+    """(b, t) int64, with start, end and padding."""
+    places: torch.Tensor
+    """(b, t) bool: where vectors stand."""
+    vectors: Mapping[str, torch.Tensor]
+    """Per text encoder: (places.sum(), width) fp32, in row-major order of `places`; may require a gradient."""
+
+
+class Base(Protocol):
+    """A frozen base. All of its weights stay as they were loaded, in memory and on disk."""
+
+    family: str
+    name: str
+    fingerprint: str
+    """SHA-256 over the sites, the text encoders and the tokenizer's meaning, rounded to fp16."""
+    weights_hash: str | None
+    """SHA-256 over every other weight and the scheduler's settings; None unless asked for at loading."""
+    device: torch.device
+    dtype: torch.dtype
+    layers: Sequence[Layer]
+    """Cross-attention layers in a fixed order."""
+    sites: Mapping[str, torch.Tensor]
+    """W₀ of each site, (rows, columns) fp32 on `device`; never written to."""
+    text_length: int
+    """Positions of a text, start and end included."""
+    vector_widths: Mapping[str, int]
+    """Per text encoder: width of a token embedding."""
+    denoiser_weights: int
+    size: int
+    """Pixels per side that the base was made for."""
+
+    @property
+    def learn_defaults(self) -> Mapping[str, float | int]: ...
+
+    @property
+    def draw_defaults(self) -> DrawSpec: ...
+
+    def token_ids(self, text: str) -> list[int]:
+        """Ids of a text without start, end, padding or truncation."""
+        ...
+
+    def token_text(self, ids: Sequence[int]) -> str: ...
+
+    def knows_word(self, word: str) -> bool:
+        """Whether the word is one whole token."""
+        ...
+
+    def frame(self, ids: Sequence[int]) -> list[int]:
+        """Put start, end and padding around ids that fit: `text_length` ids."""
+        ...
+
+    def embeddings(self, ids: Sequence[int]) -> Mapping[str, torch.Tensor]:
+        """Per text encoder: the table's rows, (len(ids), width) fp32."""
+        ...
+
+    def text_features(self, batch: TextBatch) -> torch.Tensor:
+        """What K and V read: X, (b, t, d) fp32; differentiable towards `batch.vectors`."""
+        ...
+
+    def encode_pictures(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """(n, h, w, 3) uint8 → latents (n, c, h/8, w/8) fp32 on the CPU, mean of the posterior, scaled."""
+        ...
+
+    def noised(
+        self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents at times (b,) int64, and what the denoiser should answer in its own parameterization."""
+        ...
+
+    @property
+    def n_times(self) -> int: ...
+
+    def denoise(self, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """Run the denoiser with the K and V now bound to its layers; (b, c, h, w) fp32."""
+        ...
+
+    def sample(
+        self,
+        text: torch.Tensor,
+        negative: torch.Tensor | None,
+        draw: DrawSpec,
+        generators: Sequence[torch.Generator],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Run the stock pipeline with the K and V now bound: (b, h, w, 3) uint8."""
+        ...

@@ -1,0 +1,293 @@
+"""The `sd1` family: Stable Diffusion 1.x and 2.x, and pocket: one CLIP text encoder and a UNet with cross-attention.
+
+Owns the calls into diffusers and transformers for this family; must not know concepts or the store.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cnsctl.bases import samplers
+from cnsctl.bases.folders import BaseFolder, quiet_libraries
+from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.protocol import Layer, TextBatch
+from cnsctl.errors import BaseProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnsctl.specs import DrawSpec
+
+ENCODER = "text_encoder"
+
+
+class Sd1Base:
+    """A loaded base of the `sd1` family; satisfies `bases.protocol.Base`."""
+
+    family = "sd1"
+
+    def __init__(self, folder: BaseFolder, *, device: torch.device, dtype: torch.dtype, hash_weights: bool) -> None:
+        parts = _load_parts(folder.path)
+        self.name = folder.name
+        self.folder = folder
+        self.device = device
+        self.dtype = dtype
+        self._tokenizer = parts["tokenizer"]
+        self._text = parts["text_encoder"].to(device)
+        unet, vae, scheduler = parts["unet"], parts["vae"], parts["scheduler"]
+        self.layers: Sequence[Layer] = _layers(unet)
+        self.denoiser_weights = sum(p.numel() for p in unet.parameters())
+        named = dict(unet.named_parameters())
+        self.sites: Mapping[str, torch.Tensor] = {
+            site: named[f"{site}.weight"].detach().to(device, torch.float32, copy=True)
+            for layer in self.layers
+            for site in (layer.k, layer.v)
+        }
+        self.text_length = int(self._text.config.max_position_embeddings)
+        self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
+        self.fingerprint = self._fingerprint()
+        self.weights_hash = _weights_hash(unet, vae, scheduler) if hash_weights else None
+        # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
+        layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
+        self._unet = unet.to(device=device, dtype=dtype, memory_format=layout)
+        # half precision overflows in some decoders (force_upcast), and one decode costs little: fp32 throughout
+        self._vae = vae.to(device, torch.float32)
+        self._scheduler = scheduler
+        self._alphas = _alphas_cumprod(scheduler)
+        self.prediction = str(scheduler.config.prediction_type)
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise BaseProblem(
+                f"{folder.path} predicts {self.prediction!r}", hint="use a base that predicts epsilon or v"
+            )
+        self._pipeline = _pipeline(vae=self._vae, unet=self._unet, scheduler=scheduler)
+        self._pixels_per_latent = int(self._pipeline.vae_scale_factor)
+        self.size = int(folder.draw.get("size", unet.config.sample_size * self._pixels_per_latent))
+
+    @property
+    def learn_defaults(self) -> Mapping[str, float | int]:
+        return self.folder.learn
+
+    @property
+    def draw_defaults(self) -> DrawSpec:
+        return self.folder.draw_spec(self.size)
+
+    @property
+    def n_times(self) -> int:
+        return len(self._alphas)
+
+    # ------------------------------------------------------------------ text
+
+    def token_ids(self, text: str) -> list[int]:
+        return [
+            int(i) for i in self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        ]
+
+    def token_text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids))).strip()
+
+    def knows_word(self, word: str) -> bool:
+        return len(self.token_ids(word)) == 1
+
+    def frame(self, ids: Sequence[int]) -> list[int]:
+        t = self._tokenizer
+        framed = [t.bos_token_id, *ids, t.eos_token_id]
+        if len(framed) > self.text_length:
+            raise ValueError(f"{len(ids)} ids do not fit into {self.text_length - 2} positions")
+        return framed + [t.pad_token_id] * (self.text_length - len(framed))
+
+    def embeddings(self, ids: Sequence[int]) -> Mapping[str, torch.Tensor]:
+        table = self._text.get_input_embeddings().weight
+        return {ENCODER: table[torch.tensor(list(ids), device=self.device)].detach().clone()}
+
+    def text_features(self, batch: TextBatch) -> torch.Tensor:
+        with self._spliced(batch.places.to(self.device), batch.vectors.get(ENCODER)):
+            hidden: torch.Tensor = self._text(batch.ids.to(self.device)).last_hidden_state
+        return hidden  # (b, t, d)
+
+    @contextmanager
+    def _spliced(self, places: torch.Tensor, vectors: torch.Tensor | None) -> Iterator[None]:
+        """Write learned vectors over the looked-up embeddings of this call alone; the table itself is never touched."""
+        if not bool(places.any()):
+            yield
+            return
+        if vectors is None:
+            raise ValueError("places without vectors")
+
+        def write(_module: torch.nn.Module, _args: object, looked_up: torch.Tensor) -> torch.Tensor:
+            spliced = looked_up.clone()
+            spliced[places] = vectors.to(looked_up)
+            return spliced
+
+        hook = self._text.get_input_embeddings().register_forward_hook(write)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    # --------------------------------------------------------------- pictures
+
+    @torch.no_grad()
+    def encode_pictures(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        latents = []
+        for picture in pixels:  # one at a time: a picture's latents do not depend on its neighbours
+            x = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]  # (1, 3, h, w)
+            z = self._vae.encode(x.to(self.device)).latent_dist.mean * self._vae.config.scaling_factor
+            latents.append(z.float().cpu())
+        return torch.cat(latents)
+
+    def noised(
+        self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        alpha = self._alphas[times.cpu()].to(latents.device)[:, None, None, None]  # fp32; float64 would fail on MPS
+        a, s = alpha.sqrt(), (1 - alpha).sqrt()
+        noisy = a * latents + s * noise
+        target = noise if self.prediction == "epsilon" else a * noise - s * latents
+        return noisy, target
+
+    def denoise(self, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        # the text argument reaches no layer: K and V are bound; a UNet insists on having one
+        text = noisy.new_zeros((len(noisy), 1, 1), dtype=self.dtype)
+        answer: torch.Tensor = self._unet(
+            noisy.to(self.dtype), times.to(noisy.device), encoder_hidden_states=text
+        ).sample
+        return answer.float()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        text: torch.Tensor,
+        negative: torch.Tensor | None,
+        draw: DrawSpec,
+        generators: Sequence[torch.Generator],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.uint8]:
+        pipe = self._pipeline
+        pipe.scheduler = samplers.make(draw.sampler, self._scheduler)
+
+        def tick(_pipe: object, step: int, _time: object, kept: dict[str, Any]) -> dict[str, Any]:
+            if on_step is not None:
+                on_step(step + 1, draw.steps)
+            return kept
+
+        latents = pipe(
+            prompt_embeds=text.to(self.dtype),
+            negative_prompt_embeds=None if negative is None else negative.to(self.dtype),
+            num_inference_steps=draw.steps,
+            guidance_scale=draw.guidance,
+            height=draw.size,
+            width=draw.size,
+            generator=list(generators),
+            output_type="latent",
+            callback_on_step_end=tick,
+        ).images
+        decoded = []
+        for z in latents:  # decoded one at a time, so that a picture does not depend on its batch
+            x = self._vae.decode(z[None].float() / self._vae.config.scaling_factor).sample
+            decoded.append(pipe.image_processor.postprocess(x, output_type="np"))
+        # the rounding of diffusers' numpy_to_pil
+        return (np.concatenate(decoded) * 255).round().astype(np.uint8)
+
+    # ------------------------------------------------------------ fingerprint
+
+    def _fingerprint(self) -> str:
+        t = self._tokenizer
+        meaning = {
+            "family": self.family,
+            "vocabulary": sorted(t.get_vocab().items()),
+            "special": [t.bos_token_id, t.eos_token_id, t.pad_token_id],
+            "length": self.text_length,
+            "sample": [self.token_ids(text) for text in _TOKENIZER_SAMPLES],
+        }
+        text = ((f"text.{n}", p) for n, p in self._text.named_parameters())
+        return tensors_hash([*self.sites.items(), *text], meaning=meaning)
+
+
+_TOKENIZER_SAMPLES = (
+    "a photo of a dog",
+    "Unforgettable, indescribable ÄÖÜ 123!",
+    "new york's finest cat-toy  at   night",
+)
+"""Texts whose ids stand for the merges, which no two versions of the library expose alike."""
+
+
+def _load_parts(path: Path) -> dict[str, Any]:
+    quiet_libraries()
+    import diffusers
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    options = {"local_files_only": True, "use_safetensors": True}
+    try:
+        parts: dict[str, Any] = {
+            "tokenizer": CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True),
+            "text_encoder": CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32, **options),
+            "unet": UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=torch.float32, **options),
+            "vae": AutoencoderKL.from_pretrained(path / "vae", torch_dtype=torch.float32, **options),
+        }
+        config = samplers.read_config(path / "scheduler")
+        parts["scheduler"] = getattr(diffusers, config["_class_name"]).from_config(config)
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as err:
+        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+        raise BaseProblem(
+            f"{path} cannot be loaded as a Stable Diffusion 1.x/2.x folder: {reason}",
+            hint="give a folder that diffusers' StableDiffusionPipeline.save_pretrained wrote, with safetensors weights",
+        ) from err
+    for part in ("text_encoder", "unet", "vae"):
+        parts[part].eval().requires_grad_(requires_grad=False)
+    return parts
+
+
+def _layers(unet: torch.nn.Module) -> tuple[Layer, ...]:
+    found: list[Layer] = []
+    for name, module in unet.named_modules():
+        if not name.endswith(".attn2"):
+            continue
+        attention: Any = module
+        if attention.to_k.bias is not None or attention.to_v.bias is not None:
+            raise BaseProblem(f"K or V of {name} has a bias", hint="this kind of base is not supported yet")
+        found.append(Layer(attention=attention, k=f"{name}.to_k", v=f"{name}.to_v"))
+    if not found:
+        raise BaseProblem("the denoiser has no cross-attention", hint="give a text-to-image base")
+    return tuple(found)
+
+
+def _weights_hash(unet: torch.nn.Module, vae: torch.nn.Module, scheduler: Any) -> str:
+    named = [
+        *((f"unet.{n}", p) for n, p in unet.named_parameters()),
+        *((f"vae.{n}", p) for n, p in vae.named_parameters()),
+    ]
+    settings = {k: v for k, v in dict(scheduler.config).items() if not k.startswith("_")}
+    return tensors_hash(named, meaning={k: str(v) for k, v in settings.items()})
+
+
+def _alphas_cumprod(scheduler: Any) -> torch.Tensor:
+    from diffusers import DDPMScheduler
+
+    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+    settings = {k: scheduler.config[k] for k in keys if scheduler.config.get(k) is not None}
+    alphas: torch.Tensor = DDPMScheduler(**settings).alphas_cumprod
+    return alphas.float()
+
+
+def _pipeline(*, vae: Any, unet: Any, scheduler: Any) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=None,
+        tokenizer=None,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

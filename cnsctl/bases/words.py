@@ -1,0 +1,38 @@
+"""What a base's tokenizer knows, read from its files alone: no library is loaded to answer.
+
+Owns the reading of vocabularies; must not know concepts.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from cnsctl.errors import BaseProblem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+END_OF_WORD = "</w>"
+"""What CLIP's vocabulary appends to tokens that end a word."""
+
+
+def unknown_words(base: Path, words: str) -> list[str]:
+    """The words that are not one whole token of the base's vocabulary.
+
+    Raises:
+        BaseProblem: the folder has no tokenizer.
+    """
+    vocabulary = _vocabulary(base / "tokenizer")
+    return [word for word in words.split() if word.lower() + END_OF_WORD not in vocabulary]
+
+
+def _vocabulary(folder: Path) -> dict[str, int]:
+    try:
+        if (folder / "vocab.json").is_file():
+            found = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        else:
+            found = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise BaseProblem(f"{folder} holds no readable vocabulary: {err}", hint="restore the base's folder") from err
+    return dict(found)

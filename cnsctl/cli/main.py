@@ -1,0 +1,73 @@
+"""The entry point: answers what needs nothing at once, and hands the rest to the verbs.
+
+Owns the list of verbs; must not know what they do.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cnsctl import __version__
+
+if TYPE_CHECKING:
+    import typer
+
+
+def run() -> None:
+    """`cnsctl`, as installed."""
+    if sys.platform == "win32":
+        sys.stderr.write("cnsctl: Windows is supported through WSL\n")
+        sys.exit(1)
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"cnsctl {__version__}\n")
+        return
+    make_app()()
+
+
+def make_app() -> typer.Typer:
+    """The typer application with every verb."""
+    import typer
+
+    from cnsctl.cli.guard import guarded
+    from cnsctl.cli.verbs.add import add
+    from cnsctl.cli.verbs.completion import completion
+    from cnsctl.cli.verbs.demo import demo
+    from cnsctl.cli.verbs.evaluate import evaluate
+    from cnsctl.cli.verbs.gen import gen
+    from cnsctl.cli.verbs.init import init
+    from cnsctl.cli.verbs.ls import ls
+    from cnsctl.cli.verbs.mv import mv
+    from cnsctl.cli.verbs.rm import rm
+    from cnsctl.cli.verbs.score import score
+    from cnsctl.cli.verbs.show import show
+    from cnsctl.cli.verbs.verify import verify
+
+    app = typer.Typer(
+        name="cnsctl",
+        help=(
+            "Teach a text-to-image model new things one after another, without forgetting the earlier ones.\n\n"
+            "Example:  cnsctl add dog ./examples/dog && cnsctl gen '<dog> on a beach'"
+        ),
+        epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 partly done, 4 no such concept, 5 store locked, 6 store damaged, "
+        "7 forgetting found, 8 learned but not kept, 10 no store, 130 interrupted.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,  # rich would double the time of --help
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    verbs = {"init": init, "add": add, "gen": gen, "ls": ls, "show": show, "rm": rm, "mv": mv, "eval": evaluate}
+    verbs |= {"verify": verify, "score": score, "demo": demo, "completion": completion}
+    for name, verb in verbs.items():
+        app.command(name)(guarded(verb))  # type: ignore[arg-type]
+    app.callback()(_top)
+    return app
+
+
+def _top() -> None:
+    pass
+
+
+if __name__ == "__main__":
+    run()

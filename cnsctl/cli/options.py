@@ -1,0 +1,81 @@
+"""Options that several verbs share, each described once.
+
+Owns flags and their help; must not know what verbs do with them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="The store. Default: $CNSCTL_STORE, else the user-data folder."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON (README: the JSON contract).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Bare names or paths, one a line; no progress.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cuda|mps|cpu", help="Where to compute.")]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="auto|fp32|bf16|fp16", help="Precision; fp16 only draws.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Write over files that exist.")]
+
+ClassWord = Annotated[
+    str | None,
+    typer.Option(
+        "--class", metavar="WORD", help="What kind of thing it is. Default: the name, where the base knows it."
+    ),
+]
+LearnSteps = Annotated[
+    int | None, typer.Option("--steps", help="Training steps. Default: the base's.", show_default=False)
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr",
+        help="Learning rate of the neurons. Default: the base's (untuned on Stable Diffusion).",
+        show_default=False,
+    ),
+]
+RateVectors = Annotated[
+    float | None,
+    typer.Option("--lr-token", help="Learning rate of the token. Default: the base's.", show_default=False),
+]
+Vectors = Annotated[int | None, typer.Option("--vectors", help="Token vectors.  [default: 1]", show_default=False)]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", help="Share of the K/V weights it may change. Default: the base's.", show_default=False),
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch", help="Pictures per step. Default: the base's.", show_default=False)
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", show_default=False)]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="overlap|prefer-free|exclusive",
+        help="In merged: neurons that other concepts own.",
+        show_default=False,
+    ),
+]
+RandomMask = Annotated[bool, typer.Option("--random-mask", help="Control: a random mask of the same size.")]
+
+
+def given(**settings: Any) -> dict[str, Any]:
+    """The settings that were given: None means "not given"."""
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def learn_settings(**flags: Any) -> dict[str, Any]:
+    """Fields of `LearnSpec` from the flags of `add` and `score`."""
+    from cnsctl.errors import UsageProblem
+    from cnsctl.specs import Policy as Policies
+
+    policy = flags.pop("policy")
+    if policy is not None and policy not in set(Policies):
+        raise UsageProblem(f"no policy is called {policy!r}", hint=f"use one of: {', '.join(Policies)}")
+    names = {"lr": "rate_values", "lr_token": "rate_vectors"}
+    settings = {names.get(key, key): value for key, value in flags.items()}
+    return given(**settings, policy=None if policy is None else Policies(policy))

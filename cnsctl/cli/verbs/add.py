@@ -1,0 +1,64 @@
+"""`cnsctl add`: learn a concept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnsctl.cli import options, words
+from cnsctl.cli.begin import begin
+from cnsctl.cli.render import View
+
+
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What <NAME> will stand for in prompts.")],
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURES...", help="A folder of pictures, or files.")],
+    class_word: options.ClassWord = None,
+    steps: options.LearnSteps = None,
+    lr: options.Rate = None,
+    lr_token: options.RateVectors = None,
+    vectors: options.Vectors = None,
+    budget: options.Budget = None,
+    batch: options.BatchSize = None,
+    seed: options.Seed = None,
+    policy: options.Policy = None,
+    random_mask: options.RandomMask = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Learn it anew in place of the one that is there.")
+    ] = False,
+    allow_forgetting: Annotated[
+        bool, typer.Option("--allow-forgetting", help="In merged: commit even if others lose; they are named.")
+    ] = False,
+    store: options.Store = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Learn a concept from a few pictures and keep it in the store.
+
+    The pictures are copied into the store, for later checks. Interrupted, the same command goes on where it stopped.
+
+    Example:  cnsctl add hat ./examples/hat --class "top hat"
+    """
+    from cnsctl.app.learn import AddRequest
+    from cnsctl.app.learn import add as learn
+    from cnsctl.app.session import Compute
+
+    settings = options.learn_settings(
+        steps=steps, lr=lr, lr_token=lr_token, vectors=vectors, budget=budget, batch=batch, seed=seed, policy=policy,
+        random_mask=True if random_mask else None,
+    )  # fmt: skip
+    request = AddRequest(
+        name=name,
+        sources=pictures,
+        class_word=class_word,
+        settings=settings,
+        replace=replace,
+        allow_forgetting=allow_forgetting,
+        compute=Compute(device=device, dtype=dtype),
+    )
+    with View(as_json=as_json, quiet=quiet, human=words.added, bare=words.concept_name, lines=True) as view:
+        view.show(begin(store, lambda opened: learn(opened, request)))

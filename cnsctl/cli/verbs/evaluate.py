@@ -1,0 +1,34 @@
+"""`cnsctl eval`: measure concepts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cnsctl.cli import options, words
+from cnsctl.cli.render import View
+
+
+def evaluate(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Default: all of them.")] = None,
+    pictures: Annotated[bool, typer.Option(" /--no-pictures", help="Only the fit, which needs no drawing.")] = True,
+    store: options.Store = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure concepts against their pictures, beside the bare class word and beside their values at learning.
+
+    Error removed: how much of the denoising error on the pictures naming the concept removes, in percent.
+    CLIP-I, CLIP-T: of drawn pictures, where the base brings a CLIP. Drift: of ten prompts without a concept.
+
+    Example:  cnsctl eval dog --json
+    """
+    from cnsctl.app import audit, shelf
+    from cnsctl.app.session import Compute
+
+    with View(as_json=as_json, quiet=quiet, human=words.evaluated, bare=words.names) as view:
+        compute = Compute(device=device, dtype=dtype)
+        view.show(audit.evaluate(shelf.open_store(store), names or [], compute, pictures=pictures))

@@ -1,0 +1,44 @@
+"""`cnsctl init`: make a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnsctl.cli import options
+from cnsctl.cli.render import out
+
+
+def init(
+    store: options.Store = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", metavar="DIR", help="A local diffusers folder. Default: pocket, built in.")
+    ] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the base into the store.")] = False,
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="prompt|token|merged", help="How concepts act; it belongs to the store.")
+    ] = "prompt",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a store for concepts on a base model.
+
+    Example:  cnsctl init --store ./sd15 --base ./stable-diffusion-v1-5
+    """
+    import json
+
+    from cnsctl.app import shelf
+    from cnsctl.errors import UsageProblem
+    from cnsctl.specs import Mode
+
+    if mode not in set(Mode):
+        raise UsageProblem(f"no mode is called {mode!r}", hint=f"use one of: {', '.join(Mode)}")
+    made = shelf.create(store, base=base, mode=Mode(mode), copy=copy)
+    if as_json:
+        out(json.dumps({k: v for k, v in shelf.listing(made).data.items() if k != "concepts"}, ensure_ascii=False))
+    elif quiet:
+        out(str(made.path))
+    else:
+        out(f"made a store at {made.path}, on {made.base.name}, in {made.mode} mode")

@@ -1,0 +1,17 @@
+"""`cnsctl ls`: list concepts."""
+
+from __future__ import annotations
+
+from cnsctl.cli import options, words
+from cnsctl.cli.render import View
+
+
+def ls(store: options.Store = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """List the learned concepts.
+
+    Example:  cnsctl ls --json | jq -r '.concepts[].name'
+    """
+    from cnsctl.app import shelf
+
+    with View(as_json=as_json, quiet=quiet, human=words.listing, bare=words.names) as view:
+        view.show([shelf.listing(shelf.open_store(store))])

@@ -1,0 +1,49 @@
+"""`cnsctl rm`: take concepts out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cnsctl.cli import options, words
+from cnsctl.cli.render import View
+
+
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Learned concepts.")],
+    yes: options.Yes = False,
+    store: options.Store = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Take concepts out of the store: all of those named, or none.
+
+    In prompt and token mode no other picture changes by a bit. In merged, later concepts that stood on it are named.
+
+    Example:  cnsctl rm dog hat -y
+    """
+    from cnsctl.app import shelf
+
+    opened = shelf.open_store(store)
+    for name in names:
+        opened.concept(name)
+    if not yes:
+        _ask(names)
+    with View(as_json=as_json, quiet=quiet, human=words.removed, bare=lambda data: data["removed"]) as view:
+        view.show([shelf.remove(opened, names)])
+
+
+def _ask(names: list[str]) -> None:
+    from cnsctl.errors import UsageProblem
+
+    if not sys.stdin.isatty():
+        raise UsageProblem(
+            "rm asks before it removes, and nobody is there to ask", hint=f"cnsctl rm {' '.join(names)} -y"
+        )
+    sys.stderr.write(f"remove {', '.join(f'<{n}>' for n in names)}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        sys.stderr.write("nothing was removed\n")
+        raise typer.Exit(1)

@@ -1,0 +1,26 @@
+"""`cnsctl show`: all about one concept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cnsctl.cli import options, words
+from cnsctl.cli.render import View
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A learned concept.")],
+    store: options.Store = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show all that is known of one concept.
+
+    Example:  cnsctl show dog
+    """
+    from cnsctl.app import shelf
+
+    with View(as_json=as_json, quiet=quiet, human=words.concept, bare=words.concept_name) as view:
+        view.show([shelf.show(shelf.open_store(store), name)])

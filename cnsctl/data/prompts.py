@@ -1,0 +1,159 @@
+"""The prompt grammar: a text and the concepts that it names.
+
+Owns parsing and rendering of prompts; must not know tokens, models or where concepts are kept.
+
+The rules, and there are no others:
+
+- `<dog>` and `<dog:0.8>` name a concept anywhere in the text, inside words too. What stands between the angles starts
+  with a letter or digit and has no space, `<` or `>`: it is meant as a concept, so a name that is not known is an error.
+- Everything else with an angle is text: `a < b`, `<3`, `< dog >`, `<-`, `</b>`, `<|x|>`, `<a note: with spaces>`.
+  In `<<dog>>` the outer angles are text.
+- `@dog` and `@dog:0.8` equal the form with angles, for shells, where a word starts: at the beginning, after a space, an
+  opening bracket or quotation mark, a comma, a semicolon or a slash. They name the longest known concept that ends at a
+  hyphen or at the word's end: `@dog,`, `@dog's` and `@dog-shaped` name `dog` unless `dog-shaped` is known. When none is
+  known, it is text, as in `a@dog`, `@Dog` and `@dogs`.
+- A scale is a decimal number from -4 to 4. One concept has one scale per prompt. After `@dog:` a digit starts a scale;
+  anything else leaves the colon to the text (`@dog: a portrait`).
+- A tab is a space. Other control characters, line breaks and halves of a surrogate pair are refused. The empty prompt
+  is allowed: it has no pieces.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+from cnsctl.errors import ConceptNotFound, UsageProblem
+from cnsctl.specs import Mention, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+MAX_SCALE = 4.0
+"""A larger number is taken for a slip of the finger."""
+
+_MARK = re.compile("[<@]")
+_ANGLES = re.compile(r"<(?P<name>[^\W_][^\s<>:]*)(?::(?P<scale>[^<>]*))?>")
+_AT = re.compile(r"""(?<![^\s(\[{"'“‘«,;/])@(?P<name>[a-z0-9][a-z0-9_-]{0,62})(?!\w)""")
+_AT_SCALE = re.compile(r":(?P<scale>[+-]?\.?[0-9][\w.]*)")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def parse(text: str, known: Collection[str]) -> Prompt:
+    """Split a text at the concepts it names, by the rules above.
+
+    Args:
+        text: as the user wrote it.
+        known: names of the concepts there are.
+
+    Raises:
+        ConceptNotFound: `<name>` matches none of them.
+        UsageProblem: a scale is no number or too large, differs between two mentions, or the text has characters that
+            no prompt can have.
+    """
+    if (bad := bad_character(text)) is not None:
+        raise UsageProblem(f"the prompt {text!r} has {bad}", hint="a prompt is one line of plain text: take it out")
+    text = text.replace("\t", " ")
+    pieces: list[str | Mention] = []
+    scales: dict[str, float] = {}
+    done = 0
+    for start, end, mention in _mentions(text, known):
+        if scales.setdefault(mention.name, mention.scale) != mention.scale:
+            raise UsageProblem(
+                f"the prompt {text!r} names <{mention.name}> with the scales {scales[mention.name]:g} and"
+                f" {mention.scale:g}",
+                hint="a concept has one scale per prompt: write the same one each time",
+            )
+        pieces += [text[done:start], mention]
+        done = end
+    pieces.append(text[done:])
+    return Prompt(text=text, pieces=tuple(p for p in pieces if p != ""))
+
+
+def bad_character(text: str) -> str | None:
+    """Describe the first character that neither a prompt nor a caption may have, or None when all are fine."""
+    for at, char in enumerate(text, start=1):
+        if char != "\t" and unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
+            return f"the control character U+{ord(char):04X} at position {at}"
+    return None
+
+
+def render_class(prompt: Prompt, class_words: Mapping[str, str]) -> str:
+    """Put its class word where each concept is named: what the text means to a model that never saw the concept.
+
+    It is the text that pictures are compared with (CLIP-T), and the prompt that a concept is compared with.
+    """
+    return "".join(class_words[p.name] if isinstance(p, Mention) else p for p in prompt.pieces)
+
+
+def render_names(prompt: Prompt) -> str:
+    """Write a prompt in its one canonical form, with angles: parsing it gives the same pieces again."""
+    return "".join(_written(p) if isinstance(p, Mention) else p for p in prompt.pieces)
+
+
+def slug(text: str) -> str:
+    """Make a file-name stem of a prompt: at most 60 of a-z, 0-9 and '-', never empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z0-9]+", "-", plain).strip("-")[:60].rstrip("-") or "picture"
+
+
+def _mentions(text: str, known: Collection[str]) -> Iterator[tuple[int, int, Mention]]:
+    """Yield where each mention starts and ends, from left to right."""
+    at = 0
+    while (mark := _MARK.search(text, at)) is not None:
+        read = _in_angles if mark[0] == "<" else _after_at
+        found = read(text, mark.start(), known)
+        if found is None:
+            at = mark.end()
+        else:
+            at, mention = found
+            yield mark.start(), at, mention
+
+
+def _in_angles(text: str, start: int, known: Collection[str]) -> tuple[int, Mention] | None:
+    if (m := _ANGLES.match(text, start)) is None:
+        return None
+    name, scale = m["name"], m["scale"]
+    if name in known:
+        return m.end(), Mention(name=name, scale=1.0 if scale is None else _scale(scale, m[0]))
+    if scale is not None and re.search(r"\s", scale):
+        return None  # `<a note: with spaces>`; of a known name it would be a mistyped scale
+    raise _unknown(name, known)
+
+
+def _after_at(text: str, start: int, known: Collection[str]) -> tuple[int, Mention] | None:
+    if (m := _AT.match(text, start)) is None:
+        return None
+    name = m["name"]
+    while name not in known:
+        name, hyphen, _ = name.rpartition("-")
+        if not hyphen:
+            return None
+    end = m.start("name") + len(name)
+    if (s := _AT_SCALE.match(text, end)) is None:
+        return end, Mention(name=name)
+    scale = s["scale"].rstrip(".")  # the full stop of a sentence
+    return s.start("scale") + len(scale), Mention(name=name, scale=_scale(scale, f"@{name}:{scale}"))
+
+
+def _scale(number: str, mention: str) -> float:
+    scale = float(number) if _NUMBER.fullmatch(number) else float("nan")
+    if not abs(scale) <= MAX_SCALE:  # true for nan
+        raise UsageProblem(
+            f"the scale of {mention} is not a number from -{MAX_SCALE:g} to {MAX_SCALE:g}",
+            hint=f"write it like {mention.partition(':')[0]}:0.8{'>' if mention[0] == '<' else ''}, without spaces",
+        )
+    return scale + 0.0  # -0.0 becomes 0.0: they are one scale and must look like one
+
+
+def _unknown(name: str, known: Collection[str]) -> ConceptNotFound:
+    from difflib import get_close_matches
+
+    nearest = [f"<{n}>" for n in get_close_matches(name[:63].lower(), sorted(known), n=3)]
+    meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    return ConceptNotFound(f"there is no concept named {name!r}", hint=f"{meant}`cnsctl ls` lists those there are")
+
+
+def _written(mention: Mention) -> str:
+    return f"<{mention.name}>" if mention.scale == 1.0 else f"<{mention.name}:{mention.scale!r}>"

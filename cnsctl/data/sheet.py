@@ -1,0 +1,209 @@
+"""Contact sheets: rows of pictures beside their labels, as one picture.
+
+Owns the layout; must not know what the pictures show or where the sheet goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_PAPER = (252, 252, 250)
+_INK = (32, 33, 36)
+_SOFT = (98, 102, 108)
+_RULE = (226, 227, 224)
+
+_LABEL_LINES = 4
+_CAPTION_LINES = 2
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SheetGroup:
+    """Pictures that belong together, under one caption. Without pictures it keeps its place empty."""
+
+    caption: str
+    """Stands above the pictures, in two lines at most."""
+    pictures: Sequence[NDArray[np.uint8]]
+    """(h, w, 3) each, RGB; drawn as squares of one cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SheetRow:
+    """One line of the sheet. The n-th groups of all rows stand in one column."""
+
+    label: str
+    """Stands at the left, in four lines at most."""
+    groups: Sequence[SheetGroup]
+    """From left to right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grid:
+    """Lengths in pixels, all in proportion to the cell, so that sheets of any cell look alike."""
+
+    cell: int
+    counts: tuple[int, ...]
+    """Pictures that each column has room for."""
+
+    @property
+    def unit(self) -> int:
+        """The smallest distance: all others are multiples."""
+        return max(1, self.cell // 32)
+
+    @property
+    def margin(self) -> int:
+        return 8 * self.unit
+
+    @property
+    def label_width(self) -> int:
+        return round(1.25 * self.cell)
+
+    @property
+    def pitch(self) -> int:
+        """From one picture to the next."""
+        return self.cell + self.unit
+
+    @property
+    def lefts(self) -> tuple[int, ...]:
+        """Left edge of each column, and where the one after the last would start."""
+        edges = [self.margin + self.label_width + 4 * self.unit]
+        for count in self.counts:
+            edges.append(edges[-1] + self.width_of(count) + 8 * self.unit)
+        return tuple(edges)
+
+    @property
+    def width(self) -> int:
+        return self.lefts[-1]  # the gap after the last column is the right margin
+
+    def width_of(self, count: int) -> int:
+        return count * self.pitch - self.unit
+
+    def font(self, share: float) -> _Font:
+        return ImageFont.load_default(size=max(9, round(share * self.cell)))
+
+
+def contact_sheet(rows: Sequence[SheetRow], *, cell: int = 128, title: str | None = None) -> Image.Image:
+    """Lay out rows of pictures on light paper, columns aligned over all rows.
+
+    Args:
+        rows: from top to bottom.
+        cell: height and width of each picture on the sheet, in pixels.
+        title: stands above them.
+
+    Raises:
+        ValueError: there are no rows, or cells too small to caption.
+    """
+    if not rows or cell < 32:
+        raise ValueError(f"a sheet takes rows and cells of 32 pixels or more, not {len(rows)} rows of {cell}")
+    columns = zip_longest(*(row.groups for row in rows))
+    counts = [max(len(group.pictures) for group in column if group is not None) for column in columns]
+    grid = _Grid(cell=cell, counts=tuple(max(1, count) for count in counts))
+    strips = [] if title is None else [_title_strip(title, grid)]
+    for at, row in enumerate(rows):
+        strips.append(_row_strip(row, grid))
+        if at < len(rows) - 1:
+            strips.append(_rule_strip(grid))
+    return _stacked(strips, grid)
+
+
+def _title_strip(title: str, grid: _Grid) -> Image.Image:
+    font = grid.font(0.2)
+    lines = _wrapped(title, font, grid.width - 2 * grid.margin, 2)
+    strip = Image.new("RGB", (grid.width, _height(lines, font) + 6 * grid.unit), _PAPER)
+    _write(strip, (grid.margin, 0), lines, font, _INK)
+    return strip
+
+
+def _rule_strip(grid: _Grid) -> Image.Image:
+    strip = Image.new("RGB", (grid.width, 8 * grid.unit), _PAPER)
+    y = strip.height // 2
+    ImageDraw.Draw(strip).line((grid.margin, y, grid.width - grid.margin, y), fill=_RULE, width=max(1, grid.unit // 4))
+    return strip
+
+
+def _row_strip(row: SheetRow, grid: _Grid) -> Image.Image:
+    """Draw the captions, standing on a common line, and below them the pictures; the label beside these."""
+    label_font, caption_font = grid.font(0.135), grid.font(0.11)
+    captions = [
+        _wrapped(group.caption, caption_font, grid.width_of(count), _CAPTION_LINES)
+        for group, count in zip(row.groups, grid.counts, strict=False)
+    ]
+    head = max((_height(lines, caption_font) for lines in captions), default=0)
+    top = head + grid.unit if head else 0
+    strip = Image.new("RGB", (grid.width, top + grid.cell), _PAPER)
+    label = _wrapped(row.label, label_font, grid.label_width, _LABEL_LINES)
+    _write(strip, (grid.margin, top + (grid.cell - _height(label, label_font)) // 2), label, label_font, _INK)
+    for group, lines, left in zip(row.groups, captions, grid.lefts, strict=False):
+        _write(strip, (left, head - _height(lines, caption_font)), lines, caption_font, _SOFT)
+        for at, pixels in enumerate(group.pictures):
+            strip.paste(_in_cell(pixels, grid.cell), (left + at * grid.pitch, top))
+    return strip
+
+
+def _stacked(strips: Sequence[Image.Image], grid: _Grid) -> Image.Image:
+    sheet = Image.new("RGB", (grid.width, sum(s.height for s in strips) + 2 * grid.margin), _PAPER)
+    y = grid.margin
+    for strip in strips:
+        sheet.paste(strip, (0, y))
+        y += strip.height
+    return sheet
+
+
+def _in_cell(pixels: NDArray[np.uint8], cell: int) -> Image.Image:
+    """Fit a picture into one cell, whole, on paper where it is not square."""
+    picture = Image.fromarray(pixels)
+    scale = cell / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    square = Image.new("RGB", (cell, cell), _PAPER)
+    fitted = picture.resize(size, Image.Resampling.LANCZOS)
+    square.paste(fitted, ((cell - fitted.width) // 2, (cell - fitted.height) // 2))
+    return square
+
+
+def _wrapped(text: str, font: _Font, width: int, n_lines: int) -> list[str]:
+    """Break a text into lines that fit, inside words only where one alone is too long; cut the rest with '…'."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if font.getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for char in word:
+            if font.getlength(lines[-1] + char) > width:
+                lines.append("")
+            lines[-1] += char
+    kept = [line for line in lines if line][:n_lines]
+    if len(lines) > n_lines:
+        while kept[-1] and font.getlength(kept[-1] + "…") > width:
+            kept[-1] = kept[-1][:-1].rstrip()
+        kept[-1] += "…"
+    return kept
+
+
+def _height(lines: Sequence[str], font: _Font) -> int:
+    return len(lines) * _line_height(font)
+
+
+def _line_height(font: _Font) -> int:
+    return round(1.3 * (font.size if isinstance(font, ImageFont.FreeTypeFont) else 11))
+
+
+def _write(
+    strip: Image.Image, at: tuple[int, int], lines: Sequence[str], font: _Font, colour: tuple[int, int, int]
+) -> None:
+    draw = ImageDraw.Draw(strip)
+    for n, line in enumerate(lines):
+        draw.text((at[0], at[1] + n * _line_height(font)), line, fill=colour, font=font)

@@ -1,0 +1,66 @@
+"""Deltas as tensors on the base's device, checked against that base.
+
+Owns the step from numpy to torch; must not know how deltas act.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cnsctl.errors import BaseProblem, StoreDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cnsctl.bases.protocol import Base
+    from cnsctl.specs import Delta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Concept:
+    """A delta ready to act."""
+
+    class_word: str
+    vectors: Mapping[str, torch.Tensor]
+    """Per text encoder: (vectors, width) fp32."""
+    indices: Mapping[str, torch.Tensor]
+    """Per site: (n,) int64, sorted, flat row-major."""
+    values: Mapping[str, torch.Tensor]
+    """Per site: (n,) fp32, exact in fp16."""
+    key: str
+    """Identity of the bytes it came from, for the proof."""
+
+    @property
+    def n_vectors(self) -> int:
+        return len(next(iter(self.vectors.values())))
+
+
+def to_concept(base: Base, delta: Delta, *, key: str) -> Concept:
+    """Move a delta to the base's device.
+
+    Raises:
+        BaseProblem: it was learned on another base.
+        StoreDamaged: it claims this base, but its sites or widths are not this base's.
+    """
+    if delta.fingerprint != base.fingerprint:
+        raise BaseProblem(
+            f"the concept was learned on base {delta.fingerprint[:12]}; loaded is {base.name} {base.fingerprint[:12]}",
+            hint="use the store's own base",
+        )
+    shapes = {site: tuple(W.shape) for site, W in base.sites.items()}
+    widths = {e: v.shape[1] for e, v in delta.vectors.items()}
+    if {s: tuple(d) for s, d in delta.shapes.items()} != shapes or widths != dict(base.vector_widths):
+        raise StoreDamaged(
+            "a delta's sites or widths are not those of its base", hint="run cnsctl check; learn it again"
+        )
+    return Concept(
+        class_word=delta.class_word,
+        vectors={e: torch.from_numpy(v.astype(np.float32)).to(base.device) for e, v in delta.vectors.items()},
+        indices={s: torch.from_numpy(np.asarray(delta.indices[s], dtype=np.int64)).to(base.device) for s in shapes},
+        values={s: torch.from_numpy(delta.values[s].astype(np.float32)).to(base.device) for s in shapes},
+        key=key,
+    )

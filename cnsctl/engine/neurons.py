@@ -1,0 +1,195 @@
+"""Scoring the K/V weights and selecting the neurons of a concept (CNS, arXiv 2510.02296).
+
+    S[i, j] = |W[i, j]| · ‖X[:, j]‖₂       importance (Wanda's), X the text features at the real tokens
+    concept neurons = base neurons (highest S per row) minus general neurons (high for most prompts)
+
+Owns these formulas, on tensors; must not know training, the store or which libraries made X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnsctl.engine.seeds import stream
+from cnsctl.engine.text import SplicedText, features, splice
+from cnsctl.errors import CapacityProblem
+from cnsctl.specs import Policy, Prompt
+
+if TYPE_CHECKING:
+    from cnsctl.bases.protocol import Base
+
+GENERAL_TOP = 0.10
+"""ρ_g: share of a row that counts as highly responsive (ours; the paper's is not published)."""
+
+GENERAL_SHARE = 0.50
+"""τ: share of the calibration prompts for which it must (ours)."""
+
+Mask = Mapping[str, torch.Tensor]
+"""Per site: (n,) int64, sorted flat row-major indices."""
+
+
+def token_norms(X: torch.Tensor, texts: Sequence[SplicedText]) -> torch.Tensor:
+    """‖X[:, j]‖₂ over the real tokens of all texts: (d,). No start token, no padding."""
+    real = torch.cat([x[1 : 1 + t.n_real] for x, t in zip(X, texts, strict=True)])  # (tokens, d)
+    return real.float().square().sum(0).sqrt()
+
+
+def importance(W: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    """S of one site: (rows, columns)."""
+    return W.abs() * norms[None, :]
+
+
+@torch.no_grad()
+def general_neurons(base: Base, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Entries that most prompts use: per site (rows, columns) bool, over W₀ (ours, after the paper's definition).
+
+    An entry is general when it is in its row's top ρ_g for at least τ of the calibration prompts.
+    """
+    norms = []
+    for text in texts:
+        spliced = splice(base, Prompt(text=text, pieces=(text,)), {})
+        norms.append(token_norms(features(base, [spliced], {}), [spliced]))
+    return {site: _often_on_top(W, norms) for site, W in base.sites.items()}
+
+
+def general_settings() -> tuple[str, ...]:
+    """What general neurons depend on beside the base and the prompts: part of a cache's key."""
+    return (f"top {GENERAL_TOP}", f"share {GENERAL_SHARE}")
+
+
+def _often_on_top(W: torch.Tensor, norms: Sequence[torch.Tensor]) -> torch.Tensor:
+    top = max(1, round(GENERAL_TOP * W.shape[1]))
+    hits = torch.zeros(W.shape, dtype=torch.int16, device=W.device)
+    one = torch.ones((), dtype=torch.int16, device=W.device)
+    for norm in norms:
+        best = importance(W, norm).topk(top, dim=1).indices  # (rows, top)
+        hits.scatter_add_(1, best, one.expand(best.shape))
+    return hits >= GENERAL_SHARE * len(norms)
+
+
+def select_neurons(
+    scores: torch.Tensor,
+    *,
+    budget: float,
+    general: torch.Tensor,
+    owned: torch.Tensor | None = None,
+    policy: Policy = Policy.OVERLAP,
+) -> torch.Tensor:
+    """Concept neurons of one site: exactly round(budget · rows · columns) of them, as sorted flat indices.
+
+    Each row gives its floor(budget · columns) highest S outside `general`; the site's remainder goes to the rows whose
+    next S is highest relative to the row's sum; ties go to the lower index. A row that runs out goes on into what it
+    had set aside. `owned` is what other concepts have: `prefer-free` takes it last, `exclusive` never.
+
+    Args:
+        scores: S, (rows, columns).
+        budget: share of the site, 0 < budget ≤ 1.
+        general: (rows, columns) bool.
+        owned: (rows, columns) bool, or None.
+        policy: what to do about `owned`.
+
+    Raises:
+        CapacityProblem: `exclusive`, and too few free neurons are left.
+    """
+    rows, columns = scores.shape
+    total = site_budget(budget, rows, columns)
+    tier = general.to(torch.int8)  # lower tiers are taken first
+    if owned is not None and policy is not Policy.OVERLAP:
+        tier = tier + 2 * owned.to(torch.int8)
+    order = _row_order(scores, tier)  # (rows, columns): columns, best first
+    usable = torch.full((rows,), columns, device=scores.device)
+    if owned is not None and policy is Policy.EXCLUSIVE:
+        usable = (~owned).sum(1)
+        if int(usable.sum()) < total:
+            raise CapacityProblem(
+                f"a site has {int(usable.sum())} free neurons left, the budget asks for {total}",
+                hint="use --policy prefer-free, a smaller --budget, or remove a concept",
+            )
+    counts = _row_counts(scores, tier, order, usable, total=total, budget=budget)
+    taken = torch.arange(columns, device=scores.device)[None, :] < counts[:, None]
+    flat = torch.arange(rows, device=scores.device)[:, None] * columns + order
+    return flat[taken].sort().values
+
+
+def site_budget(budget: float, rows: int, columns: int) -> int:
+    """Neurons of a site at a budget: round(budget · rows · columns), at least one."""
+    return max(1, round(budget * rows * columns))
+
+
+def _row_order(scores: torch.Tensor, tier: torch.Tensor) -> torch.Tensor:
+    by_score = scores.argsort(dim=1, descending=True, stable=True)
+    return by_score.gather(1, tier.gather(1, by_score).argsort(dim=1, stable=True))
+
+
+def _row_counts(
+    scores: torch.Tensor, tier: torch.Tensor, order: torch.Tensor, usable: torch.Tensor, *, total: int, budget: float
+) -> torch.Tensor:
+    """How many neurons each row gives: an equal share, then the remainder by relative S of the row's next neuron."""
+    rows, columns = scores.shape
+    # as a fraction: 0.29 · 100 is 28.999… in floats
+    share = int(Fraction(str(budget)) * columns)
+    counts = usable.clamp(max=min(share, total // rows))
+    relative = scores / scores.sum(1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+    while (short := total - int(counts.sum())) > 0:
+        open_rows = (counts < usable).nonzero().flatten()
+        column = order[open_rows, counts[open_rows]]
+        ranked = _lexicographic(tier[open_rows, column], -relative[open_rows, column])
+        counts[open_rows[ranked[:short]]] += 1
+    return counts
+
+
+def _lexicographic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    by_second = second.argsort(stable=True)
+    return by_second[first[by_second].argsort(stable=True)]
+
+
+def random_neurons(base: Base, *, budget: float, seed: int) -> dict[str, torch.Tensor]:
+    """A random mask of the same size, site by site: the control for every claim."""
+    mask = {}
+    for site, W in base.sites.items():
+        n = site_budget(budget, *W.shape)
+        mask[site] = (
+            torch.randperm(W.numel(), generator=stream("random mask", seed, site))[:n].sort().values.to(W.device)
+        )
+    return mask
+
+
+def concept_neurons(
+    base: Base,
+    weights: Mapping[str, torch.Tensor],
+    norms: torch.Tensor,
+    *,
+    budget: float,
+    general: Mapping[str, torch.Tensor],
+    owned: Mapping[str, torch.Tensor] | None = None,
+    policy: Policy = Policy.OVERLAP,
+) -> dict[str, torch.Tensor]:
+    """Select on every site. `weights` are those the concept trains on: W₀, or in merged the overlay so far."""
+    return {
+        site: select_neurons(
+            importance(weights[site], norms),
+            budget=budget,
+            general=general[site],
+            owned=None if owned is None else owned[site],
+            policy=policy,
+        )
+        for site in base.sites
+    }
+
+
+def owned_entries(base: Base, masks: Iterable[Mask]) -> dict[str, torch.Tensor]:
+    """Union of masks, per site (rows, columns) bool."""
+    owned = {site: torch.zeros(W.shape, dtype=torch.bool, device=W.device) for site, W in base.sites.items()}
+    for mask in masks:
+        for site, flat in owned.items():
+            flat.view(-1)[mask[site]] = True
+    return owned
+
+
+def shared_with(mask: Mask, owned: Mapping[str, torch.Tensor]) -> int:
+    """How many neurons of a mask are marked in `owned`."""
+    return sum(int(owned[site].view(-1)[flat].sum()) for site, flat in mask.items())

@@ -1,0 +1,188 @@
+"""How deltas act: the K and V of a text, and the attention processor that reads them.
+
+Text reaches the picture only through K = X·W_kᵀ and V = X·W_vᵀ, and X is the same at every denoising step: K and V are
+computed once per text, from a temporary copy of each site, and the base's own weights are never written to.
+
+Owns the three modes; must not know training, pictures or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from cnsctl.engine.text import SplicedText, Token, features, splice
+from cnsctl.errors import UsageProblem
+from cnsctl.specs import Mode, Prompt
+
+if TYPE_CHECKING:
+    from cnsctl.bases.protocol import Base, CrossAttention
+    from cnsctl.engine.concepts import Concept
+
+KeysValues = Mapping[str, torch.Tensor]
+"""Per site: K or V of a batch of texts, (b, t, rows) fp32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Overlay:
+    """The deltas that may act, and how."""
+
+    mode: Mode
+    concepts: Mapping[str, Concept]
+    """By name, in learning order. In merged all of them act always: this must be the whole store."""
+
+    def acting(self, prompt: Prompt) -> tuple[tuple[Concept, float], ...]:
+        """The deltas that act on a text, in the order in which they do, with their scales."""
+        if self.mode is Mode.MERGED:
+            for mention in prompt.mentions:
+                if mention.scale != 1:
+                    raise UsageProblem(
+                        f"<{mention.name}:{mention.scale:g}> asks for a scale, and this store is merged: all deltas act",
+                        hint=f"write <{mention.name}>, or use a store in prompt mode",
+                    )
+            return tuple((c, 1.0) for c in self.concepts.values())
+        return tuple((self.concepts[m.name], m.scale) for m in prompt.mentions)
+
+    def tokens(self) -> dict[str, Token]:
+        """What stands for each concept in a prompt."""
+        return {n: Token(class_word=c.class_word, n_vectors=c.n_vectors) for n, c in self.concepts.items()}
+
+    def splice(self, base: Base, prompt: Prompt) -> SplicedText:
+        return splice(base, prompt, self.tokens())
+
+
+EMPTY = Overlay(mode=Mode.PROMPT, concepts={})
+"""The base alone."""
+
+
+@torch.no_grad()
+def text_keys_values(base: Base, overlay: Overlay, text: SplicedText) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """X (1, t, d) of one text, and K and V of every site, (1, t, rows), all fp32.
+
+    One text at a time: its numbers do not depend on which other texts are drawn beside it.
+    """
+    X = features(base, [text], {n: overlay.concepts[n].vectors for n in text.spans})
+    acting = overlay.acting(text.prompt)
+    if overlay.mode is Mode.TOKEN:
+        own = {id(overlay.concepts[n]): list(at) for n, at in text.spans.items()}
+        return X, {s: _token_projection(X, W, s, acting, own) for s, W in base.sites.items()}
+    merged = overlay.mode is Mode.MERGED
+    return X, {s: F.linear(X, site_weight(W, s, acting, merged=merged)) for s, W in base.sites.items()}
+
+
+def site_weight(
+    W: torch.Tensor, site: str, acting: Sequence[tuple[Concept, float]], *, merged: bool = False
+) -> torch.Tensor:
+    """The weight that K or V is computed with: W₀ itself, or a copy with the acting deltas.
+
+    merged: set in learning order, the topmost owner wins. Otherwise W₀ + Σ scale · (value − W₀).
+    """
+    if not acting:
+        return W
+    copy = W.clone()
+    flat = copy.view(-1)
+    for concept, scale in acting:
+        at, values = concept.indices[site], concept.values[site]
+        if merged or (len(acting) == 1 and scale == 1):
+            flat[at] = values  # set, not added: exactly what was learned
+        else:
+            flat[at] += scale * (values - W.view(-1)[at])
+    return copy
+
+
+def _token_projection(
+    X: torch.Tensor,
+    W: torch.Tensor,
+    site: str,
+    acting: Sequence[tuple[Concept, float]],
+    own: Mapping[int, list[int]],
+) -> torch.Tensor:
+    out = F.linear(X, W)
+    for concept, scale in acting:
+        at = own[id(concept)]
+        out[:, at] = F.linear(X[:, at], site_weight(W, site, [(concept, scale)]))
+    return out
+
+
+class BoundAttention:
+    """Attention processor that reads the K and V bound for this call, and nothing else of the text.
+
+    One per cross-attention layer; K and V are set by `bound` and cleared after it.
+    """
+
+    def __init__(self) -> None:
+        self.k: torch.Tensor | None = None
+        self.v: torch.Tensor | None = None
+        self.used: tuple[torch.Tensor, torch.Tensor] | None = None
+        """What the last call read, before any cast: the proof's evidence."""
+
+    def __call__(
+        self, attn: CrossAttention, hidden_states: torch.Tensor, *_args: object, **_kwargs: object
+    ) -> torch.Tensor:
+        if self.k is None or self.v is None:
+            raise RuntimeError("cross-attention without bound K and V: draw through engine.overlay.bound")
+        if len(self.k) != len(hidden_states):
+            raise RuntimeError(f"K of {len(self.k)} texts for a batch of {len(hidden_states)}")
+        self.used = (self.k, self.v)
+        query = attn.to_q(hidden_states)  # (b, n, rows)
+        q, k, v = (_heads(x.to(query.dtype), attn.heads) for x in (query, self.k, self.v))
+        if query.requires_grad and query.device.type == "cpu":
+            # the fused kernel's backward is slow on CPUs: written out, a training step of pocket takes 12 % less
+            out = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v)
+        out = out.transpose(1, 2).flatten(2)  # (b, n, rows)
+        for module in attn.to_out:
+            out = module(out)
+        if attn.residual_connection:
+            out = out + hidden_states
+        result: torch.Tensor = out / attn.rescale_output_factor
+        return result
+
+
+def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)  # (b, heads, n, rows / heads)
+
+
+@contextmanager
+def bound(base: Base, keys_values: KeysValues) -> Iterator[None]:
+    """Bind K and V, (b, t, rows) per site, to every cross-attention layer for the calls inside."""
+    processors = []
+    for layer in base.layers:
+        if not isinstance(layer.attention.processor, BoundAttention):
+            layer.attention.set_processor(BoundAttention())
+        processor = layer.attention.processor
+        assert isinstance(processor, BoundAttention)
+        processor.k, processor.v = keys_values[layer.k], keys_values[layer.v]
+        processors.append(processor)
+    try:
+        yield
+    finally:
+        for processor in processors:
+            processor.k = processor.v = processor.used = None
+
+
+def stacked(rows: Sequence[KeysValues]) -> dict[str, torch.Tensor]:
+    """K and V of several texts as one batch."""
+    return {site: torch.cat([row[site] for row in rows]) for site in rows[0]}
+
+
+@torch.no_grad()
+def used_keys_values(base: Base, keys_values: KeysValues) -> dict[str, torch.Tensor]:
+    """What the processors read when they run on one query each, before any cast, on the CPU."""
+    used: dict[str, torch.Tensor] = {}
+    with bound(base, keys_values):
+        for layer in base.layers:
+            width = next(layer.attention.to_q.parameters()).shape[1]
+            query = torch.zeros((len(keys_values[layer.k]), 1, width), device=base.device, dtype=base.dtype)
+            processor = layer.attention.processor
+            assert isinstance(processor, BoundAttention)
+            processor(layer.attention, query)
+            assert processor.used is not None
+            used[layer.k], used[layer.v] = (x.cpu() for x in processor.used)
+    return used

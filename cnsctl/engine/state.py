@@ -1,0 +1,75 @@
+"""What may be thrown away and made again, as bytes: unfinished trainings and cached masks; safetensors, never pickle.
+
+Owns that format; must not know where it is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainState:
+    """Everything that the next step depends on, apart from the job itself."""
+
+    step: int
+    """Steps done."""
+    job: str
+    """Hash of the job: a state of another job is not resumed."""
+    losses: tuple[float, ...]
+    tensors: Mapping[str, torch.Tensor]
+    """Vectors, values, their moments, and the mask."""
+
+
+def state_to_bytes(state: TrainState) -> bytes:
+    meta = json.dumps({"format": 1, "step": state.step, "job": state.job, "losses": state.losses}, sort_keys=True)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in state.tensors.items()}
+    return bytes(safetensors.torch.save(tensors, metadata={"cnsctl": meta}))
+
+
+def state_from_bytes(data: bytes, *, job: str) -> TrainState | None:
+    """The state, or None when the bytes are damaged, of another format or of another job: then the work starts anew."""
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header: dict[str, Any] = json.loads(data[8 : 8 + size])
+        meta = json.loads(header["__metadata__"]["cnsctl"])
+        if meta["format"] != 1 or meta["job"] != job:
+            return None
+        tensors = safetensors.torch.load(data)
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
+        return None
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point()):
+        return None
+    return TrainState(step=int(meta["step"]), job=job, losses=tuple(meta["losses"]), tensors=tensors)
+
+
+def masks_to_bytes(masks: Mapping[str, torch.Tensor]) -> bytes:
+    """Boolean masks, eight entries to a byte."""
+    packed = {s: torch.from_numpy(np.packbits(m.cpu().numpy().reshape(-1))) for s, m in masks.items()}
+    return bytes(safetensors.torch.save(packed))
+
+
+def masks_from_bytes(data: bytes, *, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor] | None:
+    """The masks, or None when the bytes are not masks of these shapes."""
+    try:
+        packed = safetensors.torch.load(data)
+    except (ValueError, safetensors.SafetensorError):
+        return None
+    sizes = {site: (math.prod(shape) + 7) // 8 for site, shape in shapes.items()}
+    if {s: (t.dtype, tuple(t.shape)) for s, t in packed.items()} != {s: (torch.uint8, (n,)) for s, n in sizes.items()}:
+        return None
+    return {
+        s: torch.from_numpy(np.unpackbits(packed[s].numpy(), count=math.prod(shape)).reshape(shape).astype(bool))
+        for s, shape in shapes.items()
+    }

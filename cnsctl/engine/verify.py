@@ -1,0 +1,166 @@
+"""Proof and fit: what shows, without drawing, that a concept is what it was and how well it was learned.
+
+Owns probe records and the denoising error; must not know the store or pictures on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values, used_keys_values
+from cnsctl.engine.seeds import stream
+from cnsctl.errors import FormatTooNew, StoreDamaged
+from cnsctl.specs import FORMAT, Mention, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cnsctl.bases.protocol import Base
+
+PROJECTIONS = 16
+"""Random projections per site and probe."""
+
+TOLERANCE = 1e-4
+"""Relative difference of projections below which K and V count as unchanged on another machine."""
+
+FIT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Noise levels of the fit, as shares of the base's timesteps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The outcome of one concept's proof."""
+
+    unchanged: bool
+    """Nothing that reaches its pictures has changed."""
+    moved: float
+    """Largest relative change of a site's projections over the probes."""
+    reasons: tuple[str, ...]
+    """What differs from the record, in words."""
+
+
+def record(base: Base, overlay: Overlay, name: str, prompts: Sequence[Prompt]) -> bytes:
+    """Canonical JSON of a concept's probes: hashes of all inputs of K and V, and projections of those that were used.
+
+    It holds no name, so renaming does not touch it. The base must have been loaded with `hash_weights`.
+    """
+    probes = [_probe(base, overlay, name, p) for p in prompts]
+    data = {"format": FORMAT, "kind": "probe", "base": _base_hashes(base), "mode": str(overlay.mode), "probes": probes}
+    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+
+
+def prove(base: Base, overlay: Overlay, name: str, recorded: bytes) -> Proof:
+    """Compute the probes again, through the attention processors that draw, and compare with the record.
+
+    Raises:
+        StoreDamaged: the record is not one. FormatTooNew: a newer cnsctl wrote it.
+    """
+    data = _read(recorded)
+    reasons = [f"the base's {part} changed" for part, h in _base_hashes(base).items() if data["base"].get(part) != h]
+    moved = 0.0
+    for old in data["probes"]:
+        pieces = tuple(Mention(name=name) if p is None else str(p) for p in old["pieces"])
+        text = "".join(f"<{name}>" if isinstance(p, Mention) else p for p in pieces)
+        new = _probe(base, overlay, name, Prompt(text=text, pieces=pieces))
+        reasons += [words for key, words in _REASONS.items() if new[key] != old.get(key)]
+        moved = max(moved, _distance(new["projections"], old["projections"]))
+    if not moved <= TOLERANCE:  # NaN is a change
+        reasons.append("K or V moved")
+    return Proof(unchanged=not reasons, moved=moved, reasons=tuple(dict.fromkeys(reasons)))
+
+
+_REASONS = {
+    "ids": "the tokens of its prompt changed",
+    "vectors": "its token changed",
+    "deltas": "other deltas act on it",
+}
+
+
+def only_company_changed(proof: Proof) -> bool:
+    """In merged: whether all that differs is which other deltas act, and how far that moved K and V."""
+    return set(proof.reasons) <= {_REASONS["deltas"], "K or V moved"}
+
+
+def _base_hashes(base: Base) -> dict[str, str]:
+    if base.weights_hash is None:
+        raise ValueError("load the base with hash_weights=True before proving anything")
+    return {"text encoder, tokenizer or K/V": base.fingerprint, "denoiser, decoder or scheduler": base.weights_hash}
+
+
+def _probe(base: Base, overlay: Overlay, name: str, prompt: Prompt) -> dict[str, Any]:
+    text = overlay.splice(base, prompt)
+    _, kv = text_keys_values(base, overlay, text)
+    used = used_keys_values(base, kv)
+    rows = [
+        overlay.concepts[n].vectors[e][i].cpu().numpy().tobytes() for n, i in text.vectors for e in base.vector_widths
+    ]
+    return {
+        "pieces": [None if isinstance(p, Mention) and p.name == name else p for p in prompt.pieces],
+        "ids": hashlib.sha256(json.dumps([text.ids, text.places]).encode()).hexdigest(),
+        "vectors": hashlib.sha256(b"".join(rows)).hexdigest(),
+        "deltas": [[c.key, scale] for c, scale in overlay.acting(prompt)],
+        "projections": {site: _project(site, x) for site, x in sorted(used.items())},
+    }
+
+
+def _project(site: str, x: torch.Tensor) -> list[float]:
+    """aᵀ·x·b for 16 seeded pairs (a, b): any change of x changes them, with probability one. x: (1, t, rows), CPU."""
+    draw = stream("proof", site)
+    a = torch.randn((PROJECTIONS, x.shape[1]), generator=draw)
+    b = torch.randn((PROJECTIONS, x.shape[2]), generator=draw)
+    return [float(v) for v in ((a @ x[0].float()) * b).double().sum(1)]
+
+
+def _distance(new: dict[str, list[float]], old: Any) -> float:
+    if not isinstance(old, dict) or set(old) != set(new):
+        raise StoreDamaged("a probe record names other sites than its base has", hint="run cnsctl check")
+    worst = 0.0
+    for site, values in new.items():
+        a, b = np.asarray(values), np.asarray(old[site], dtype=np.float64)
+        if a.shape != b.shape:
+            raise StoreDamaged(f"a probe record has {b.shape} projections for {site}", hint="run cnsctl check")
+        relative = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
+        worst = relative if not relative <= worst else worst
+    return worst
+
+
+def _read(recorded: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(recorded)
+        if data["format"] > FORMAT:
+            raise FormatTooNew(
+                f"a probe record has format {data['format']}", hint="it was written by a newer cnsctl: upgrade"
+            )
+        if data["kind"] != "probe" or not isinstance(data["probes"], list) or not isinstance(data["base"], dict):
+            raise ValueError(data["kind"])
+        for probe in data["probes"]:
+            if not isinstance(probe["pieces"], list) or not isinstance(probe["projections"], dict):
+                raise TypeError("pieces")
+    except (ValueError, KeyError, TypeError) as err:
+        raise StoreDamaged(f"a probe record cannot be read: {err}", hint="run cnsctl check") from err
+    return dict(data)
+
+
+@torch.no_grad()
+def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor) -> float:
+    """Mean denoising error on latents (n, c, h, w) at five fixed noise levels with fixed noise.
+
+    It needs no sampling and works on any base; what a concept adds is this against the bare class word's
+    (`metrics.fit.error_removed`).
+    """
+    times = torch.tensor([int(f * base.n_times) for f in FIT_TIMES])
+    _, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
+    total = 0.0
+    with bound(base, stacked([kv] * len(times))):
+        for i, latent in enumerate(latents):
+            z = latent.expand(len(times), *latent.shape).to(base.device)
+            noise = torch.randn(z.shape, generator=stream("fit", i)).to(base.device)
+            noisy, target = base.noised(z, noise, times)
+            total += float((base.denoise(noisy, times) - target).square().mean())
+    return total / len(latents)

@@ -1,0 +1,37 @@
+"""The local store: concepts, their deltas and all that is kept with them.
+
+Owns every byte on disk; must not know models. Importing, opening and listing load neither numpy nor torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnsctl.store.files import free_bytes, write_atomic
+from cnsctl.store.records import ConceptRecord, RunRecord
+from cnsctl.store.reference import BaseReference
+from cnsctl.store.store import Store, default_path
+from cnsctl.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from cnsctl.specs import Delta
+
+
+def delta_key(delta: Delta) -> str:
+    """What `ConceptRecord.delta` will be for this delta: the SHA-256 of its file."""
+    from cnsctl.store import canonical, codec
+
+    return canonical.sha256(codec.encode_delta(delta))
+
+
+__all__ = [
+    "BaseReference",
+    "ConceptRecord",
+    "RunRecord",
+    "Store",
+    "Transaction",
+    "default_path",
+    "delta_key",
+    "free_bytes",
+    "write_atomic",
+]

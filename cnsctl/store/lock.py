@@ -1,0 +1,129 @@
+"""One process at a time: locks that the kernel releases when their holder dies.
+
+Owns taking a lock and saying who holds it; must not know what is protected. The file's content only feeds the message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from cnsctl.errors import StoreLocked
+from cnsctl.store.files import disk_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_POLL_S = 0.02
+_MAX_NOTE = 4096
+"""Bytes of a lock file that are looked at."""
+
+
+@contextmanager
+def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive lock, which ends with the block or with the process, whichever comes first.
+
+    The file stays when the lock ends, unless the holder itself removes it: then a waiter starts again on a new file.
+
+    Args:
+        path: of the lock file; its folder must exist.
+        what: what is being done, for the message that others get: "add dog".
+        wait_s: how long to wait for another holder.
+
+    Raises:
+        StoreLocked: another process holds it; the message names it.
+        DiskProblem: the file cannot be opened, or the file system has no locks.
+        FileNotFoundError: the folder is not there, or was removed just now.
+    """
+    fd = _acquired(path, time.monotonic() + wait_s)
+    try:
+        _sign(fd, what)
+        yield
+    finally:
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+        os.close(fd)
+
+
+def _acquired(path: Path, deadline_s: float) -> int:
+    import fcntl  # absent on Windows, where the package must still be able to say so
+
+    while True:
+        fd = _opened(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_current(fd, path):
+                return fd
+        except BlockingIOError as err:
+            if time.monotonic() >= deadline_s:
+                _refuse(fd, path, err)
+        except OSError as err:
+            os.close(fd)
+            raise disk_problem(err, "lock", path) from err
+        os.close(fd)
+        time.sleep(_POLL_S)
+
+
+def _opened(path: Path) -> int:
+    try:
+        # never truncated here: until flock answers, the content is another holder's
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise disk_problem(err, "lock", path) from err
+
+
+def _is_current(fd: int, path: Path) -> bool:
+    """Is the locked file still the one that the path names? Its last holder may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(fd: int, what: str) -> None:
+    note = {"pid": os.getpid(), "host": os.uname().nodename, "what": what[:400], "since": time.time()}
+    with suppress(OSError):  # on a full disk the lock holds all the same; others only learn less
+        content = json.dumps(note).encode()
+        os.pwrite(fd, content, 0)
+        os.ftruncate(fd, len(content))
+
+
+def _refuse(fd: int, path: Path, err: OSError) -> NoReturn:
+    try:
+        holder = _holder(os.pread(fd, _MAX_NOTE, 0))
+    except OSError:
+        holder = "another process"
+    finally:
+        os.close(fd)
+    raise StoreLocked(
+        f"{path.parent} is in use by {holder}", hint="wait until it has ended, or end it; nothing was changed"
+    ) from err
+
+
+def _holder(content: bytes) -> str:
+    try:
+        note = json.loads(content)
+        pid, what, since, host = int(note["pid"]), str(note["what"]), float(note["since"]), str(note["host"])
+    except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
+        return "another process"
+    where = "" if host == os.uname().nodename else f" on {_printable(host)}"
+    return f"process {pid}{where} ({_printable(what)}, for {_age(time.time() - since)})"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _age(age_s: float) -> str:
+    if not age_s >= 0:  # the clock was set back, or the note is nonsense
+        return "an unknown time"
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if age_s >= seconds:
+            return f"{age_s / seconds:.0f} {unit}"
+    return f"{age_s:.0f} s"

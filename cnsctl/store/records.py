@@ -1,0 +1,184 @@
+"""The documents of the catalogue: their fields, and what each may hold.
+
+Owns types and checks of concepts, runs and the state; must not know files or TinyDB.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import TypedDict
+
+from cnsctl.specs import NAME
+
+ID = re.compile(r"[0-9a-f]{16}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
+_PAIR = re.compile(r"([0-9a-f]{16})\|([0-9a-f]{16})")
+
+
+class ConceptRecord(TypedDict):
+    """A concept in the store, without its weights."""
+
+    id: str
+    """Of this learning; it outlives a rename."""
+    name: str
+    seq: int
+    """Place in the order of learning; gaps are normal."""
+    class_word: str
+    tokens: int
+    """Token vectors."""
+    neurons: int
+    share: float
+    """Of the K/V weights."""
+    share_denoiser: float
+    """Of all weights of the denoiser."""
+    bytes: int
+    """Of the delta's file."""
+    created: str
+    """ISO 8601, UTC."""
+    delta: str
+    """Blob."""
+    references: list[str]
+    """Blobs: copies of the pictures."""
+    captions: list[str | None]
+    """One for each reference."""
+    probe: str
+    """Blob: what later proofs compare with."""
+    preview: str | None
+    """Blob: a picture of it."""
+    recipe: dict[str, str | int | float | bool]
+    learned: dict[str, float | str | None]
+    """Scores right after learning."""
+
+
+class RunRecord(TypedDict):
+    """One finished learning or removal."""
+
+    verb: str
+    name: str
+    when: str
+    outcome: str
+
+
+class StateRecord(TypedDict):
+    """What the store knows about all concepts together."""
+
+    generation: int
+    """Counts the changes of what can act on a prompt: concepts added and removed."""
+    free: int
+    """Neurons that no concept owns."""
+    overlaps: dict[str, int]
+    """Neurons owned by two concepts, by `pair(id, id)`; pairs without any are absent."""
+    next_seq: int
+
+
+Check = Callable[[object], bool]
+
+
+def pair(a: str, b: str) -> str:
+    """Key of the overlap of two concepts."""
+    return f"{min(a, b)}|{max(a, b)}"
+
+
+def concept_fault(document: object) -> str | None:
+    """Name what is wrong with a concept's document, or None."""
+    fault = _fault(document, _CONCEPT)
+    if fault is None and isinstance(document, Mapping) and len(document["captions"]) != len(document["references"]):
+        return "captions"
+    return fault
+
+
+def run_fault(document: object) -> str | None:
+    """Name what is wrong with a run's document, or None."""
+    return _fault(document, _RUN)
+
+
+def state_fault(document: object) -> str | None:
+    """Name what is wrong with the state's document, or None."""
+    return _fault(document, _STATE)
+
+
+def _fault(document: object, checks: Mapping[str, Check]) -> str | None:
+    if not isinstance(document, Mapping):
+        return "no table"
+    if set(document) != set(checks):
+        odd = sorted(str(key)[:40] for key in set(document) ^ set(checks))
+        return f"{odd[0]} (missing or unknown)"
+    return next((key for key, check in checks.items() if not check(document[key])), None)
+
+
+def _matches(pattern: re.Pattern[str]) -> Check:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53  # what every JSON reader gives back exactly
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_share(value: object) -> bool:
+    return _is_number(value) and 0 <= value <= 1  # type: ignore[operator]
+
+
+def _is_line(value: object) -> bool:
+    """Text that a terminal shows and does not obey."""
+    return isinstance(value, str) and len(value) <= 4096 and value.isprintable()
+
+
+def _is_caption(value: object) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= 1 << 16 and _encodes(value))
+
+
+def _encodes(text: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(check(item) for item in value)
+
+
+def _table_of(key: Check, item: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(key(k) and item(v) for k, v in value.items())
+
+
+def _is_setting(value: object) -> bool:
+    return isinstance(value, bool) or _is_number(value) or _is_line(value)
+
+
+def _is_score(value: object) -> bool:
+    return value is None or _is_number(value) or _is_line(value)
+
+
+_CONCEPT: Mapping[str, Check] = {
+    "id": _matches(ID),
+    "name": _matches(NAME),
+    "seq": _is_count,
+    "class_word": lambda value: _is_line(value) and value != "",
+    "tokens": lambda value: _is_count(value) and value != 0,
+    "neurons": _is_count,
+    "share": _is_share,
+    "share_denoiser": _is_share,
+    "bytes": _is_count,
+    "created": _matches(_UTC),
+    "delta": _matches(_SHA256),
+    "references": _list_of(_matches(_SHA256)),
+    "captions": _list_of(_is_caption),
+    "probe": _matches(_SHA256),
+    "preview": lambda value: value is None or _matches(_SHA256)(value),
+    "recipe": _table_of(_is_line, _is_setting),
+    "learned": _table_of(_is_line, _is_score),
+}
+
+_RUN: Mapping[str, Check] = {"verb": _is_line, "name": _matches(NAME), "when": _matches(_UTC), "outcome": _is_line}
+
+_STATE: Mapping[str, Check] = {
+    "generation": _is_count,
+    "free": _is_count,
+    "overlaps": _table_of(_matches(_PAIR), _is_count),
+    "next_seq": _is_count,
+}

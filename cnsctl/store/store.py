@@ -1,0 +1,299 @@
+"""A store on disk: opened for reading, changed by transactions.
+
+Owns the life of a store and what can be asked of it; must not know models, terminals or how files are written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnsctl.data.names import check_name
+from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, UsageProblem
+from cnsctl.store import blobs, catalogue, layout, reference
+from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, runs_of, state_of
+from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
+from cnsctl.store.lock import locked
+from cnsctl.store.records import ConceptRecord, RunRecord, pair
+from cnsctl.store.reference import BaseReference, Birth
+from cnsctl.store.transaction import Transaction, not_found
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tinydb import TinyDB
+
+    from cnsctl.specs import Delta, Mode
+
+COMMIT_WAIT_S = 60.0
+"""How long a transaction waits for another one: a commit takes seconds, and what waits took minutes to learn."""
+
+_CACHE_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,120}")
+_MAX_CACHED = 2 << 30
+
+
+class Store:
+    """A folder of concepts. Reading takes no lock and writes nothing; each answer is of one committed state."""
+
+    def __init__(self, path: Path, birth: Birth) -> None:
+        self._path = path
+        self._birth = birth
+        self._reserved: set[str] = set()
+
+    @classmethod
+    def create(
+        cls, path: Path, *, base: BaseReference, mode: Mode, created: str, base_files: Path | None = None
+    ) -> Store:
+        """Make a new store, whole or not at all.
+
+        Args:
+            path: nothing, or an empty folder.
+            base: what it is made on.
+            mode: how its deltas will act.
+            created: ISO 8601, UTC.
+            base_files: folder to copy the base from, when the store shall hold it.
+
+        Raises:
+            UsageProblem: something is at the path already.
+            BaseProblem: a file of the base is missing.
+            DiskProblem: full, read-only or failing.
+        """
+        _refuse_windows()
+        layout.build(path, Birth(base=base, mode=mode, created=created), base_files)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open a store for reading.
+
+        Raises:
+            NoStore: there is none.
+            StoreDamaged, FormatTooNew: by its `store.json`.
+        """
+        _refuse_windows()
+        try:
+            content = read_bounded(path / reference.FILE, reference.MAX_BYTES)
+        except FileNotFoundError as err:
+            if (path / catalogue.FILE).exists():
+                raise StoreDamaged(f"{path / reference.FILE} is missing", hint="restore it from a backup") from err
+            raise NoStore(
+                f"there is no store at {path}", hint="make one with cnsctl init, or name another with --store FOLDER"
+            ) from err
+        return cls(path, reference.birth_from_bytes(content, str(path / reference.FILE)))
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def mode(self) -> Mode:
+        return self._birth.mode
+
+    @property
+    def base(self) -> BaseReference:
+        return self._birth.base
+
+    @property
+    def created(self) -> str:
+        return self._birth.created
+
+    @property
+    def base_folder(self) -> Path:
+        """Where the base is, when the store holds it itself."""
+        return self._path / layout.BASE
+
+    @property
+    def cache_folder(self) -> Path:
+        """Of files that may vanish at any time. It need not exist."""
+        return self._path / layout.CACHE
+
+    def concepts(self) -> list[ConceptRecord]:
+        """All concepts, in learning order."""
+        return concepts_of(self._tables())
+
+    def concept(self, name: str) -> ConceptRecord:
+        """One concept.
+
+        Raises:
+            ConceptNotFound: with the nearest names.
+        """
+        return _named(self.concepts(), name)
+
+    def runs(self) -> list[RunRecord]:
+        """Every learning and removal so far."""
+        return runs_of(self._tables())
+
+    def free(self) -> dict[str, float]:
+        """Neurons that no concept owns: `neurons`, and `share` of the K/V weights."""
+        n_free = state_of(self._tables())["free"]
+        return {"neurons": n_free, "share": n_free / self.base.n_weights}
+
+    def overlaps(self, name: str) -> dict[str, int]:
+        """Neurons that a concept shares with each other one, by name in learning order.
+
+        Raises:
+            ConceptNotFound: there is none of this name.
+        """
+        db = self._tables()
+        counts, records = state_of(db)["overlaps"], concepts_of(db)
+        own = _named(records, name)
+        return {r["name"]: counts.get(pair(own["id"], r["id"]), 0) for r in records if r["id"] != own["id"]}
+
+    def generation(self) -> int:
+        """Count of the changes of what can act on a prompt: it grows as concepts come and go, not by renaming."""
+        return state_of(self._tables())["generation"]
+
+    def delta(self, record: ConceptRecord) -> Delta:
+        """A concept's delta, verified, and of this store's base.
+
+        Raises:
+            StoreDamaged: missing, damaged, or of another base.
+        """
+        from cnsctl.store.codec import decode_delta
+
+        delta = decode_delta(self.blob(record["delta"]))
+        if delta.fingerprint != self.base.fingerprint or dict(delta.shapes) != dict(self.base.sites):
+            raise StoreDamaged(
+                f"the delta of {record['name']!r} was learned on base {delta.fingerprint[:12]}, "
+                f"the store's is {self.base.fingerprint[:12]}",
+                hint=f"restore the store from a backup, or take the concept out: cnsctl rm {record['name']}",
+            )
+        return delta
+
+    def blob(self, sha: str) -> bytes:
+        """A blob, verified.
+
+        Raises:
+            StoreDamaged: missing or damaged.
+        """
+        return blobs.get(self._path / layout.BLOBS, sha)
+
+    @contextmanager
+    def transaction(self, what: str, *, wait_s: float = COMMIT_WAIT_S) -> Iterator[Transaction]:
+        """Change the store: all that the block does becomes true at its end, at once and durably, or nothing does.
+
+        Args:
+            what: what is being done, for the message that others get: "add dog".
+            wait_s: how long to wait for another writer.
+
+        Raises:
+            StoreLocked: another process writes for longer than that.
+            DiskProblem: full, read-only or failing: the old or the new state is there.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
+            except FileNotFoundError as err:
+                raise NoStore(f"there is no store at {self._path} any more", hint="make one: cnsctl init") from err
+            for folder in (self._path, self._path / layout.BLOBS):
+                remove_unfinished(folder)
+            tx = Transaction(self._path, self._birth)
+            yield tx
+            names = tx.commit()
+            if names is not None:
+                with suppress(CnsctlError):  # committed already; completion may lag
+                    write_atomic(self._path / layout.NAMES, "".join(f"{name}\n" for name in names).encode("ascii"))
+
+    @contextmanager
+    def reserve(self, name: str) -> Iterator[Path]:
+        """Hold a name while it is being learned; gives the folder of its unfinished work.
+
+        The folder outlives the block, so that a later one goes on, unless nothing was put into it.
+
+        Raises:
+            StoreLocked: another process learns under this name.
+        """
+        folder = self._work(name)
+        with _locked_in(folder, what=f"add {name}"):
+            self._reserved.add(name)
+            remove_unfinished(folder)
+            try:
+                yield folder
+            finally:
+                self._reserved.discard(name)
+                _remove_if_empty(folder)
+
+    def discard_work(self, name: str) -> None:
+        """Remove the unfinished work under a name, unless another process is at it."""
+        import shutil
+
+        folder = self._work(name)
+        if name not in self._reserved:
+            if folder.is_dir():
+                with suppress(StoreLocked), self.reserve(name):
+                    self.discard_work(name)
+            return
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != layout.LOCK:
+                entry.unlink(missing_ok=True)
+
+    def cached(self, key: str) -> bytes | None:
+        """What was cached under a key, or None. Unverified: the reader must recognise damage."""
+        try:
+            return read_bounded(self._cache_file(key), _MAX_CACHED)
+        except (FileNotFoundError, CnsctlError):
+            return None
+
+    def cache(self, key: str, data: bytes) -> None:
+        """Cache data under a key, if the disk lets us."""
+        with suppress(CnsctlError):
+            make_folder(self.cache_folder)
+            write_atomic(self._cache_file(key), data)
+
+    def _tables(self) -> TinyDB:
+        return over(CatalogueStorage(self._path))
+
+    def _work(self, name: str) -> Path:
+        return self._path / layout.WORK / check_name(name)
+
+    def _cache_file(self, key: str) -> Path:
+        if not _CACHE_KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no key of the cache")
+        return self.cache_folder / key
+
+
+def default_path() -> Path:
+    """Where the store is when nothing is said: `CNSCTL_STORE`, else the platform's user-data folder."""
+    if named := os.environ.get("CNSCTL_STORE"):
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("cnsctl"))
+
+
+def _refuse_windows() -> None:
+    if sys.platform == "win32":
+        raise UsageProblem("Windows is supported through WSL", hint="install cnsctl inside WSL: wsl --install")
+
+
+def _named(records: list[ConceptRecord], name: str) -> ConceptRecord:
+    for record in records:
+        if record["name"] == name:
+            return record
+    raise not_found(name, [record["name"] for record in records])
+
+
+@contextmanager
+def _locked_in(folder: Path, *, what: str) -> Iterator[None]:
+    """Hold the lock of a work folder, which its last holder may remove while we make it."""
+    with ExitStack() as held:
+        while True:
+            make_folder(folder)
+            with suppress(FileNotFoundError):
+                held.enter_context(locked(folder / layout.LOCK, what=what))
+                break
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Under its lock: remove a work folder that holds nothing but the lock."""
+    with suppress(OSError):
+        if [entry.name for entry in folder.iterdir()] == [layout.LOCK]:
+            (folder / layout.LOCK).unlink()
+            folder.rmdir()

@@ -1,0 +1,134 @@
+"""Rules of loading, and what the embedded base is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from cnsctl.bases import devices, folders, hashing
+from cnsctl.bases.reference import facts, pocket_facts
+from cnsctl.bases.words import unknown_words
+from cnsctl.errors import BaseProblem, StoreDamaged, UsageProblem
+
+
+def load(folder, dtype=torch.float32):
+    return folders.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=dtype)
+
+
+def test_the_packages_facts_about_pocket_are_true():
+    assert facts(folders.POCKET, with_files=True) == pocket_facts()
+
+
+def test_pockets_sites_are_those_of_its_card(pocket):
+    assert len(pocket.sites) == 20
+    assert sum(W.numel() for W in pocket.sites.values()) == 966_656
+    assert pocket.size == 128
+
+
+def test_a_changed_byte_of_a_base_is_found(tmp_path, tiny_folder):
+    copy = tmp_path / "base"
+    shutil.copytree(tiny_folder, copy)
+    hashes = hashing.folder_hashes(copy)
+    hashing.check_folder(copy, hashes)
+    file = copy / "unet" / "config.json"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(StoreDamaged, match="unet/config.json"):
+        hashing.check_folder(copy, hashes)
+    file.unlink()
+    with pytest.raises(BaseProblem, match="lacks its file"):
+        hashing.check_folder(copy, hashes)
+
+
+def test_fp16_and_fp32_copies_of_one_base_have_one_fingerprint(tmp_path, tiny_folder, tiny):
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(
+        tiny_folder, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float16
+    )
+    pipe.save_pretrained(tmp_path / "half")
+    assert load(tmp_path / "half").fingerprint == tiny.fingerprint
+
+
+def test_other_weights_have_another_fingerprint(tiny, tiny_v):
+    assert tiny.fingerprint != tiny_v.fingerprint
+
+
+def test_v_and_epsilon_targets_follow_their_definitions(tiny, tiny_v):
+    z, noise = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
+    t = torch.tensor([100, 900])
+    for base in (tiny, tiny_v):
+        alpha = base._alphas[t][:, None, None, None]
+        noisy, target = base.noised(z, noise, t)
+        assert torch.allclose(noisy, alpha.sqrt() * z + (1 - alpha).sqrt() * noise)
+        v = alpha.sqrt() * noise - (1 - alpha).sqrt() * z
+        assert torch.allclose(target, noise if base.prediction == "epsilon" else v)
+
+
+def test_pictures_survive_the_embedded_decoder(pocket):
+    from PIL import Image
+    from tiny import EXAMPLES
+
+    from cnsctl.metrics.forgetting import psnr
+
+    pixels = np.asarray(Image.open(EXAMPLES / "dog" / "01.png").convert("RGB"))
+    latents = pocket.encode_pictures(pixels[None])
+    assert latents.shape == (1, 8, 16, 16)
+    with torch.no_grad():
+        x = pocket._vae.decode(latents / pocket._vae.config.scaling_factor).sample[0]
+    back = ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().numpy().astype(np.uint8)
+    assert psnr(back, pixels) > 22
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda f: shutil.rmtree(f), "no base at"),
+        (lambda f: (f / "model_index.json").unlink(), "no model_index.json"),
+        (lambda f: (f / "model_index.json").write_text("{"), "cannot be read"),
+        (lambda f: (f / "model_index.json").write_text('{"_class_name": "FluxPipeline"}'), "is a FluxPipeline"),
+        (lambda f: shutil.rmtree(f / "unet"), "cannot be loaded"),
+        (lambda f: next((f / "vae").glob("*.safetensors")).write_bytes(b"x" * 99), "cannot be loaded"),
+        (lambda f: (f / "cnsctl.json").write_text('{"learn": 3}'), "not a table"),
+    ],
+)
+def test_a_folder_that_is_no_base_says_what_is_wrong(tmp_path, tiny_folder, break_it, message):
+    copy = tmp_path / "base"
+    shutil.copytree(tiny_folder, copy)
+    break_it(copy)
+    with pytest.raises(BaseProblem, match=message):
+        load(copy)
+
+
+def test_the_base_brings_its_own_defaults_and_bare_folders_get_the_fields(tmp_path, tiny_folder):
+    copy = tmp_path / "base"
+    shutil.copytree(tiny_folder, copy)
+    assert folders.open_folder(copy).learn["steps"] == 10
+    (copy / "cnsctl.json").unlink()
+    assert folders.open_folder(copy).learn == folders.LEARN
+    assert load(copy).draw_defaults.guidance == 7.5
+
+
+def test_whole_words_are_told_from_pieces_without_a_library(tmp_path):
+    assert unknown_words(folders.POCKET, "dog") == []
+    assert unknown_words(folders.POCKET, "top hat") == []
+    assert unknown_words(folders.POCKET, "zorblax dog") == ["zorblax"]
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "vocab.json").write_text(json.dumps({"dog</w>": 1, "do": 2}))
+    assert unknown_words(tmp_path, "Dog do") == ["do"]
+    with pytest.raises(BaseProblem, match="no readable vocabulary"):
+        unknown_words(tmp_path / "nowhere", "dog")
+
+
+def test_devices_that_are_not_there_are_refused():
+    assert devices.choose("cpu", "auto") == (torch.device("cpu"), torch.float32)
+    assert devices.choose("cpu", "bf16")[1] is torch.bfloat16
+    for device, dtype in (("tpu", "auto"), ("cpu", "fp8"), ("cpu", "fp16")):
+        with pytest.raises(UsageProblem):
+            devices.choose(device, dtype)
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageProblem, match="no cuda"):
+            devices.choose("cuda")

@@ -1,0 +1,235 @@
+"""Rules of the prompt grammar."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnsctl.data.prompts import bad_character, parse, render_class, render_names, slug
+from cnsctl.errors import ConceptNotFound, UsageProblem
+from cnsctl.specs import Mention
+
+KNOWN = frozenset({"dog", "cat", "top-hat", "dog-house", "a", "3d_robot"})
+DOG = Mention(name="dog")
+CAT = Mention(name="cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("<dog>", (DOG,)),
+        ("a <dog> on a beach", ("a ", DOG, " on a beach")),
+        ("hot<dog>s", ("hot", DOG, "s")),
+        ("<dog><cat>", (DOG, CAT)),
+        ("<dog> and <dog>", (DOG, " and ", DOG)),
+        ("<top-hat>, <3d_robot>", (Mention(name="top-hat"), ", ", Mention(name="3d_robot"))),
+        ("<<dog>>", ("<", DOG, ">")),
+        ("a <dog:0.8>!", ("a ", Mention(name="dog", scale=0.8), "!")),
+        ("<dog:-4> <cat:.5>", (Mention(name="dog", scale=-4.0), " ", Mention(name="cat", scale=0.5))),
+        ("<dog:0>", (Mention(name="dog", scale=0.0),)),
+        ("<dog:1> <dog> @dog", (DOG, " ", DOG, " ", DOG)),
+        ("a\t<dog>", ("a ", DOG)),
+        ("", ()),
+        (" ", (" ",)),
+    ],
+)
+def test_angles_name_a_concept_anywhere(text, pieces):
+    assert parse(text, KNOWN).pieces == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("@dog", (DOG,)),
+        ("a @dog, and (@cat)", ("a ", DOG, ", and (", CAT, ")")),
+        ("@dog's ball", (DOG, "'s ball")),
+        ('"@dog" «@cat»', ('"', DOG, '" «', CAT, "»")),
+        ("@dog/@cat", (DOG, "/", CAT)),
+        ("@dog.", (DOG, ".")),
+        ("@dog-", (DOG, "-")),
+        ("@dog-shaped cake", (DOG, "-shaped cake")),
+        ("@dog-house", (Mention(name="dog-house"),)),
+        ("@dog-house-like", (Mention(name="dog-house"), "-like")),
+        ("@dog-Like", (DOG, "-Like")),
+        ("@dog:0.8", (Mention(name="dog", scale=0.8),)),
+        ("@dog:2. Fine", (Mention(name="dog", scale=2.0), ". Fine")),
+        ("@dog:0.8, @cat", (Mention(name="dog", scale=0.8), ", ", CAT)),
+        ("@dog: a portrait", (DOG, ": a portrait")),
+        ("@dog:cute", (DOG, ":cute")),
+    ],
+)
+def test_at_names_a_known_concept_where_a_word_starts(text, pieces):
+    assert parse(text, KNOWN).pieces == pieces
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a < b and c > d",
+        "I <3 you",
+        "I <3 you, not >3",
+        "< dog >",
+        "<dog >",
+        "< dog>",
+        "<dog",
+        "dog>",
+        "<>",
+        "<:0.8>",
+        "->dog<-",
+        "</dog>",
+        "<|dog|>",
+        "<-dog>",
+        "<dog cat>",
+        "<a dog>",
+        "<note: with spaces>",
+        "a@dog",
+        "mail a@dog.org",
+        "x.@dog",
+        "@@dog",
+        "<@dog>",
+        "@Dog",
+        "@dogs",
+        "@dogé",
+        "@dgo",
+        "@ dog",
+        "@",
+        "@-dog",
+        "@" + "d" * 64,
+        "user@a-dog",
+    ],
+)
+def test_everything_else_is_text(text):
+    assert parse(text, KNOWN).pieces == (text,)
+
+
+@pytest.mark.parametrize(
+    "text", ["a <dgo>", "<Dog>", "<dog's>", "<dog,cat>", "<2>", "<dgo:0.8>", "<dgo:abc>", "<Dögg>"]
+)
+def test_angles_around_an_unknown_name_are_an_error_not_text(text):
+    with pytest.raises(ConceptNotFound) as caught:
+        parse(text, KNOWN)
+    assert caught.value.exit_status == 4
+    assert "`cnsctl ls`" in caught.value.hint
+
+
+def test_an_unknown_name_is_told_with_the_nearest_known_ones():
+    with pytest.raises(ConceptNotFound, match=r"no concept named 'dgo'.*did you mean <dog>\?"):
+        parse("a <dgo>", KNOWN)
+    with pytest.raises(ConceptNotFound) as caught:
+        parse("<xylophone>", KNOWN)
+    assert "did you mean" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "mention",
+    [
+        "<dog:abc>",
+        "<dog:>",
+        "<dog:nan>",
+        "<dog:inf>",
+        "<dog:4.01>",
+        "<dog:-5>",
+        "<dog: 0.8>",
+        "<dog:0.8 >",
+        "<dog:1_0>",
+        "<dog:0,8>",
+        "<dog:٣>",
+        "<dog:0.8:1>",
+        "<dog:1e400>",
+        "<dog:a b>",
+        "@dog:5",
+        "@dog:0.8x",
+        "@dog:1.2.3",
+        "@dog:+9",
+    ],
+)
+def test_a_scale_that_is_no_number_within_four_is_refused(mention):
+    with pytest.raises(UsageProblem, match="scale of"):
+        parse(f"a {mention} here", KNOWN)
+
+
+def test_one_concept_has_one_scale_per_prompt():
+    with pytest.raises(UsageProblem, match=r"scales 0\.8 and 1"):
+        parse("<dog:0.8> and <dog>", KNOWN)
+    assert len(parse("<dog:0.8> and @dog:.80 and <cat:2>", KNOWN).mentions) == 2
+    assert render_names(parse("<dog:-0> <dog:0>", KNOWN)) == "<dog:0.0> <dog:0.0>"
+
+
+@pytest.mark.parametrize(
+    "char", ["\n", "\r", "\0", "\x07", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", chr(0xDFFF)]
+)
+def test_characters_that_no_line_of_text_has_are_refused(char):
+    with pytest.raises(UsageProblem, match=rf"U\+{ord(char):04X} at position 3"):
+        parse(f"a {char}", KNOWN)
+    assert bad_character(f"a {char}") is not None
+
+
+def test_people_s_scripts_and_emoji_are_text():
+    text = "une école, 犬, щенок, नमस्ते, 👩‍🚀"
+    assert parse(text, KNOWN).pieces == (text,)
+
+
+PARTS = st.sampled_from(
+    ["<dog>", "@dog", "<cat:0.5>", "@cat:0.5", "<", ">", "@", ":", " ", "-", "a", "dog", "1", ".", "'"]
+)
+
+
+@given(st.lists(PARTS).map("".join))
+def test_the_canonical_form_parses_to_the_same_pieces(text):
+    try:
+        prompt = parse(text, KNOWN)
+    except (UsageProblem, ConceptNotFound):
+        return
+    again = parse(render_names(prompt), KNOWN)
+    assert again.pieces == prompt.pieces
+    assert render_names(again) == render_names(prompt)
+
+
+@given(st.text())
+def test_without_mentions_a_prompt_is_its_text(text):
+    if bad_character(text) is None and not re.search(r"<\w", text):
+        assert "".join(parse(text, frozenset()).pieces) == parse(text, ()).text == text.replace("\t", " ")
+
+
+@given(st.floats(-4, 4))
+def test_every_scale_survives_being_written(scale):
+    prompt = parse(f"<dog:{scale!r}>", KNOWN)
+    assert prompt.mentions[0].scale == scale
+    assert parse(render_names(prompt), KNOWN).pieces == prompt.pieces
+
+
+def test_the_class_word_stands_where_a_concept_was_named():
+    prompt = parse("a <dog> with @top-hat, and <dog>", KNOWN)
+    assert render_class(prompt, {"dog": "dog", "top-hat": "top hat"}) == "a dog with top hat, and dog"
+    assert render_names(prompt) == "a <dog> with <top-hat>, and <dog>"
+
+
+@pytest.mark.parametrize(
+    ("text", "stem"),
+    [
+        ("a <dog> on a Beach!", "a-dog-on-a-beach"),
+        ("  Café & crème  ", "cafe-creme"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("犬", "picture"),
+        ("", "picture"),
+        ("---", "picture"),
+        ("x" * 100, "x" * 60),
+        ("x" * 59 + " y", "x" * 59),
+    ],
+)
+def test_a_slug_is_a_short_plain_file_name(text, stem):
+    assert slug(text) == stem
+
+
+@given(st.text())
+def test_a_slug_is_never_empty_long_or_strange(text):
+    assert re.fullmatch("[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?", slug(text))
+
+
+def test_prompts_and_names_load_neither_numpy_nor_pillow():
+    code = "import sys, cnsctl.data.prompts, cnsctl.data.names, cnsctl.data.texts, cnsctl.data.shell, cnsctl.data.terminal\n"
+    code += "import cnsctl.data.pictures, cnsctl.data.png; sys.exit(bool({'numpy', 'PIL', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

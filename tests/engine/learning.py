@@ -1,0 +1,91 @@
+"""What engine tests share: prompts, synthetic concepts, short trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from cnsctl.data.texts import training_texts
+from cnsctl.engine import neurons, train
+from cnsctl.engine.concepts import Concept, to_concept
+from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.results import Learned
+from cnsctl.specs import Delta, LearnSpec, Mention, Mode, Prompt
+
+
+def prompt(*pieces: str | Mention) -> Prompt:
+    text = "".join(p if isinstance(p, str) else f"<{p.name}>" for p in pieces)
+    return Prompt(text=text, pieces=pieces)
+
+
+def named(name: str, scale: float = 1.0) -> Mention:
+    return Mention(name=name, scale=scale)
+
+
+def synthetic(base, seed: int, *, budget: float = 0.1, word: str = "dog", size: float = 1.0) -> Concept:
+    """A concept with random neurons, values and vectors."""
+    rng = torch.Generator().manual_seed(seed)
+    mask = neurons.random_neurons(base, budget=budget, seed=seed)
+    noise = {s: torch.randn(len(m), generator=rng) for s, m in mask.items()}
+    values = {s: (base.sites[s].view(-1)[m] + size * 0.1 * noise[s]).half().float() for s, m in mask.items()}
+    vectors = {e: (0.1 * torch.randn((1, w), generator=rng)).half().float() for e, w in base.vector_widths.items()}
+    return Concept(class_word=word, vectors=vectors, indices=mask, values=values, key=f"synthetic-{seed}")
+
+
+def overlay(mode: Mode, **concepts: Concept) -> Overlay:
+    return Overlay(mode=mode, concepts=concepts)
+
+
+def job(
+    base,
+    *,
+    name: str = "rex",
+    mode: Mode = Mode.PROMPT,
+    prior: Overlay = EMPTY,
+    others: Mapping[str, Any] | None = None,
+    **spec: Any,
+):
+    generator = torch.Generator().manual_seed(5)
+    channels, side = (8, 16) if base.name == "pocket" else (4, 16)
+    settings = {"steps": 6, "batch": 2, "rate_values": 1e-2, "rate_vectors": 1e-2, "budget": 0.1, **spec}
+    return train.Job(
+        name=name,
+        class_word="dog",
+        latents=torch.randn((3, channels, side, side), generator=generator),
+        texts=[training_texts(name)] * 3,
+        spec=LearnSpec(**settings),
+        mode=mode,
+        prior=prior,
+        general={s: torch.zeros(W.shape, dtype=torch.bool) for s, W in base.sites.items()},
+        others=others or {},
+    )
+
+
+def learned(base, a_job) -> Learned:
+    *_, last = train.learn(base, a_job)
+    assert isinstance(last, Learned)
+    return last
+
+
+def concept_of(base, delta: Delta, key: str = "learned") -> Concept:
+    return to_concept(base, delta, key=key)
+
+
+def picture(base, an_overlay: Overlay, a_prompt: Prompt, seed: int = 3, **changes: Any) -> np.ndarray:
+    from dataclasses import replace
+
+    spec = replace(base.draw_defaults, **{"steps": 2, **changes})
+    ((_, pixels),) = draw(base, an_overlay, [Request(prompt=a_prompt, seed=seed)], spec)
+    return pixels
+
+
+def same_delta(a: Delta, b: Delta) -> bool:
+    return (
+        all(np.array_equal(a.indices[s], b.indices[s]) for s in a.indices)
+        and all(np.array_equal(a.values[s], b.values[s]) for s in a.values)
+        and all(np.array_equal(a.vectors[e], b.vectors[e]) for e in a.vectors)
+    )

@@ -1,0 +1,93 @@
+"""Rules of drawing, and agreement with the stock pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from learning import named, overlay, picture, prompt, synthetic
+
+from cnsctl.engine.generate import NO_TEXT, Request, draw
+from cnsctl.engine.overlay import EMPTY
+from cnsctl.metrics.forgetting import psnr
+from cnsctl.specs import Mode
+
+PLAIN = prompt("a dog on a beach")
+
+
+def stock(folder, text: str, seed: int, steps: int, guidance: float, negative: str = "") -> np.ndarray:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float32, local_files_only=True
+    )
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = pipe(
+        text, negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance, generator=generator
+    )
+    return np.asarray(drawn.images[0])
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_v", "pocket"])
+@pytest.mark.parametrize(("guidance", "negative"), [(1.0, ""), (3.0, ""), (3.0, "a red car")])
+def test_pictures_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, negative):
+    base = request.getfixturevalue(name)
+    theirs = stock(base.folder.path, "a dog on a beach", 7, 4, guidance, negative)
+    spec = replace(base.draw_defaults, steps=4, guidance=guidance)
+    asked = Request(prompt=PLAIN, seed=7, negative=prompt(negative))
+    ((_, ours),) = draw(base, EMPTY, [asked], spec)
+    assert theirs.shape == ours.shape
+    assert psnr(ours, theirs) >= 50
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_another(tiny):
+    assert np.array_equal(picture(tiny, EMPTY, PLAIN, seed=1), picture(tiny, EMPTY, PLAIN, seed=1))
+    assert not np.array_equal(picture(tiny, EMPTY, PLAIN, seed=1), picture(tiny, EMPTY, PLAIN, seed=2))
+
+
+def test_a_picture_does_not_depend_on_those_drawn_before_it(tiny):
+    spec = replace(tiny.draw_defaults, steps=2)
+    requests = [Request(prompt=p, seed=s) for s in (1, 2) for p in (PLAIN, prompt("the moon"))]
+    together = {(r.prompt.text, r.seed): p for r, p in draw(tiny, EMPTY, requests, spec)}
+    for (text, seed), pixels in together.items():
+        assert np.array_equal(pixels, picture(tiny, EMPTY, prompt(text), seed=seed))
+
+
+def test_rows_of_one_batch_may_use_different_concepts(tiny):
+    store = overlay(Mode.PROMPT, a=synthetic(tiny, 1), b=synthetic(tiny, 2))
+    prompts = [prompt("a ", named("a")), prompt("a ", named("b")), PLAIN]
+    spec = replace(tiny.draw_defaults, steps=2)
+    requests = [Request(prompt=p, seed=4) for p in prompts]
+    batch = [p for _, p in draw(tiny, store, requests, spec, batch=3)]
+    for a_prompt, pixels in zip(prompts, batch, strict=True):
+        alone = picture(tiny, store, a_prompt, seed=4)
+        # batch shapes may change the last bits, nothing more
+        assert np.abs(pixels.astype(int) - alone).mean() <= 2
+        assert psnr(pixels, alone) > 40
+
+
+@pytest.mark.parametrize("sampler", ["dpm++", "dpm++sde", "euler", "euler-a", "ddim", "ddpm", "heun", "unipc"])
+def test_every_sampler_draws_a_finite_picture_that_its_seed_decides(tiny, tiny_v, sampler):
+    for base in (tiny, tiny_v):
+        a, b = (picture(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
+        assert np.array_equal(a, b)
+        assert a.shape == (32, 32, 3)
+        assert not np.array_equal(a, picture(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
+
+
+def test_size_decides_the_pictures_sides(tiny):
+    assert picture(tiny, EMPTY, PLAIN, size=64).shape == (64, 64, 3)
+
+
+def test_keys_and_values_are_computed_once_per_prompt(tiny, monkeypatch):
+    from cnsctl.engine import generate
+
+    calls = []
+    honest = generate.text_keys_values
+    monkeypatch.setattr(generate, "text_keys_values", lambda *a: calls.append(a[2].prompt) or honest(*a))
+    spec = replace(tiny.draw_defaults, steps=2)
+    list(draw(tiny, EMPTY, [Request(prompt=PLAIN, seed=s) for s in range(3)], spec))
+    assert sorted(p.text for p in calls) == sorted([PLAIN.text, NO_TEXT.text])

@@ -1,0 +1,137 @@
+"""Rules of scoring and selection."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from learning import prompt
+
+from cnsctl.engine import neurons
+from cnsctl.engine.text import splice
+from cnsctl.errors import CapacityProblem
+from cnsctl.specs import Policy
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 23))
+
+
+@st.composite
+def sites(draw):
+    rows, columns = draw(shapes)
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    scores = torch.rand((rows, columns), generator=generator)
+    if draw(st.booleans()):  # many ties
+        scores = (scores * 3).floor() / 3
+    general = torch.rand((rows, columns), generator=generator) < draw(st.sampled_from([0, 0.1, 0.5, 1]))
+    owned = torch.rand((rows, columns), generator=generator) < draw(st.sampled_from([0, 0.3, 1]))
+    return scores, general, owned, draw(st.sampled_from([0.01, 0.058, 0.1, 0.29, 0.5, 0.57, 1.0]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(sites())
+def test_the_budget_is_met_exactly_with_sorted_unique_indices(site):
+    scores, general, owned, budget = site
+    for policy in (Policy.OVERLAP, Policy.PREFER_FREE):
+        mask = neurons.select_neurons(scores, budget=budget, general=general, owned=owned, policy=policy)
+        assert len(mask) == max(1, round(budget * scores.numel()))
+        assert bool((mask[1:] > mask[:-1]).all())
+        assert int(mask[0]) >= 0 and int(mask[-1]) < scores.numel()
+
+
+@settings(max_examples=100, deadline=None)
+@given(sites())
+def test_no_general_neuron_is_taken_while_its_row_has_another(site):
+    scores, general, _, budget = site
+    mask = neurons.select_neurons(scores, budget=budget, general=general)
+    taken = torch.zeros(scores.numel(), dtype=torch.bool)
+    taken[mask] = True
+    taken = taken.view(scores.shape)
+    for row in range(len(scores)):
+        if bool((taken[row] & general[row]).any()):
+            assert bool(taken[row][~general[row]].all())
+
+
+@settings(max_examples=100, deadline=None)
+@given(sites())
+def test_each_row_gives_its_highest_scores_and_rows_differ_by_one_at_most(site):
+    scores, _, _, budget = site
+    none = torch.zeros(scores.shape, dtype=torch.bool)
+    mask = neurons.select_neurons(scores, budget=budget, general=none)
+    taken = torch.zeros(scores.numel(), dtype=torch.bool)
+    taken[mask] = True
+    taken = taken.view(scores.shape)
+    counts = taken.sum(1)
+    assert int(counts.max() - counts.min()) <= 1
+    for row in range(len(scores)):
+        if 0 < int(counts[row]) < scores.shape[1]:
+            assert float(scores[row][taken[row]].min()) >= float(scores[row][~taken[row]].max())
+
+
+def test_the_remainder_goes_to_the_rows_whose_next_score_is_relatively_highest():
+    scores = torch.tensor([[4.0, 3.0, 2.0, 1.0], [40.0, 30.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    mask = neurons.select_neurons(scores, budget=4 / 12, general=torch.zeros(3, 4, dtype=torch.bool))
+    # one each, and the second of row 1: 30/70 is more than 3/10 and 1/4
+    assert mask.tolist() == [0, 4, 5, 8]
+
+
+def test_ties_go_to_the_lower_index():
+    mask = neurons.select_neurons(torch.ones(2, 5), budget=0.4, general=torch.zeros(2, 5, dtype=torch.bool))
+    assert mask.tolist() == [0, 1, 5, 6]
+
+
+def test_prefer_free_takes_owned_neurons_last_and_exclusive_never():
+    scores = torch.tensor([[9.0, 8.0, 7.0, 6.0]])
+    owned = torch.tensor([[True, True, False, False]])
+    none = torch.zeros(1, 4, dtype=torch.bool)
+    pick = lambda policy, budget: neurons.select_neurons(  # noqa: E731
+        scores, budget=budget, general=none, owned=owned, policy=policy
+    ).tolist()
+    assert pick(Policy.OVERLAP, 0.5) == [0, 1]
+    assert pick(Policy.PREFER_FREE, 0.5) == [2, 3]
+    assert pick(Policy.PREFER_FREE, 0.75) == [0, 2, 3]
+    assert pick(Policy.EXCLUSIVE, 0.5) == [2, 3]
+    with pytest.raises(CapacityProblem, match="2 free neurons left, the budget asks for 3"):
+        pick(Policy.EXCLUSIVE, 0.75)
+
+
+def test_exclusive_takes_from_other_rows_what_one_row_cannot_give():
+    owned = torch.tensor([[True, True, True], [False, False, False]])
+    none = torch.zeros(2, 3, dtype=torch.bool)
+    mask = neurons.select_neurons(torch.ones(2, 3), budget=0.5, general=none, owned=owned, policy=Policy.EXCLUSIVE)
+    assert mask.tolist() == [3, 4, 5]
+
+
+def test_importance_is_weight_times_norm_of_real_tokens_alone(tiny):
+    text = splice(tiny, prompt("a dog"), {})
+    X = torch.zeros((1, tiny.text_length, 3))
+    X[0, 0] = 100  # the start token
+    X[0, 1] = torch.tensor([3.0, 0.0, 1.0])
+    X[0, 2] = torch.tensor([4.0, 2.0, 0.0])
+    X[0, 3:] = 100  # end and padding
+    norms = neurons.token_norms(X, [text])
+    assert norms.tolist() == [5, 2, 1]
+    assert neurons.importance(torch.tensor([[-1.0, 2.0, 0.0]]), norms).tolist() == [[5, 4, 0]]
+
+
+def test_general_neurons_are_those_on_top_for_most_prompts(tiny):
+    texts = ["a dog on a beach", "a red car", "a cat in the snow", "the night"]
+    found = neurons.general_neurons(tiny, texts)
+    site, W = next(iter(tiny.sites.items()))
+    top = round(neurons.GENERAL_TOP * W.shape[1])
+    counts = torch.zeros(W.shape)
+    for text in texts:
+        spliced = splice(tiny, prompt(text), {})
+        from cnsctl.engine.text import features
+
+        S = neurons.importance(W, neurons.token_norms(features(tiny, [spliced], {}), [spliced]))
+        counts += S.sort(dim=1, descending=True).values[:, top - 1 : top] <= S
+    assert torch.equal(found[site], counts >= len(texts) / 2)
+    assert 0 < float(found[site].float().mean()) < 0.3
+
+
+def test_a_random_mask_has_the_same_size_at_every_site_and_depends_on_its_seed(tiny):
+    a, b = (neurons.random_neurons(tiny, budget=0.1, seed=s) for s in (1, 2))
+    for site, W in tiny.sites.items():
+        assert len(a[site]) == neurons.site_budget(0.1, *W.shape) == len(a[site].unique())
+        assert not torch.equal(a[site], b[site])

@@ -1,0 +1,157 @@
+"""Rules of composing: what each mode lets act, where, and how exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from learning import named, overlay, picture, prompt, synthetic
+
+from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, site_weight, text_keys_values, used_keys_values
+from cnsctl.engine.text import features
+from cnsctl.specs import Mode
+
+PLAIN = prompt("a cat in the snow")
+REX = prompt("a ", named("rex"), " in the snow")
+NAMED_MODES = (Mode.PROMPT, Mode.TOKEN)
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny_v"])
+def base(request):
+    return request.getfixturevalue(request.param)
+
+
+def crowd(base, n: int):
+    return {f"c{i}": synthetic(base, 100 + i) for i in range(n)}
+
+
+@pytest.mark.parametrize("mode", NAMED_MODES)
+def test_a_prompt_without_a_concept_is_the_empty_stores_picture_bit_for_bit(base, mode):
+    alone = picture(base, EMPTY, PLAIN)
+    assert np.array_equal(alone, picture(base, overlay(mode, **crowd(base, 50)), PLAIN))
+
+
+@pytest.mark.parametrize("mode", NAMED_MODES)
+def test_other_concepts_in_the_store_leave_a_concepts_picture_bit_identical(base, mode):
+    rex = synthetic(base, 1)
+    alone = picture(base, overlay(mode, rex=rex), REX)
+    assert np.array_equal(alone, picture(base, overlay(mode, **crowd(base, 5), rex=rex), REX))
+    assert not np.array_equal(alone, picture(base, EMPTY, prompt("a dog in the snow")))
+
+
+def test_in_prompt_mode_all_tokens_read_the_sum_of_the_named_deltas(base):
+    a, b = synthetic(base, 1), synthetic(base, 2)
+    both = overlay(Mode.PROMPT, a=a, b=b)
+    text = both.splice(base, prompt(named("a"), " and ", named("b", 0.5)))
+    X, kv = text_keys_values(base, both, text)
+    for site, W in base.sites.items():
+        dense = W.clone().double().view(-1)
+        dense[a.indices[site]] += a.values[site].double() - W.view(-1)[a.indices[site]].double()
+        dense[b.indices[site]] += 0.5 * (b.values[site].double() - W.view(-1)[b.indices[site]].double())
+        expected = X.double() @ dense.view(W.shape).T
+        assert torch.allclose(kv[site].double(), expected, atol=1e-4)
+
+
+def test_one_concept_reads_exactly_its_stored_values(base):
+    a = synthetic(base, 1)
+    for site, W in base.sites.items():
+        assert torch.equal(site_weight(W, site, [(a, 1.0)]).view(-1)[a.indices[site]], a.values[site])
+
+
+def test_in_token_mode_only_a_concepts_own_tokens_read_its_delta(base):
+    a = synthetic(base, 1)
+    own = overlay(Mode.TOKEN, a=a)
+    text = own.splice(base, prompt("the ", named("a"), " there"))
+    X, kv = text_keys_values(base, own, text)
+    at = torch.zeros(base.text_length, dtype=torch.bool)
+    at[list(text.spans["a"])] = True
+    for site, W in base.sites.items():
+        assert torch.equal(kv[site][0, ~at], F.linear(X, W)[0, ~at])
+        assert torch.allclose(kv[site][0, at], F.linear(X[0, at], site_weight(W, site, [(a, 1.0)])), atol=1e-5)
+        assert not torch.allclose(kv[site][0, at], F.linear(X, W)[0, at], atol=1e-3)
+
+
+def test_in_merged_all_deltas_act_on_every_prompt_and_the_topmost_owner_wins(base):
+    a, b = synthetic(base, 1), synthetic(base, 2)
+    for site, W in base.sites.items():
+        merged = site_weight(W, site, [(a, 1.0), (b, 1.0)], merged=True).view(-1)
+        assert torch.equal(merged[b.indices[site]], b.values[site])
+        only_a = a.indices[site][~torch.isin(a.indices[site], b.indices[site])]
+        assert torch.equal(merged[only_a], a.values[site][~torch.isin(a.indices[site], b.indices[site])])
+    stack = overlay(Mode.MERGED, a=a, b=b)
+    assert not np.array_equal(picture(base, stack, PLAIN), picture(base, EMPTY, PLAIN))
+
+
+def test_in_merged_removing_the_last_concept_restores_the_picture_before_it(base):
+    a, b = synthetic(base, 1), synthetic(base, 2)
+    before = picture(base, overlay(Mode.MERGED, a=a), PLAIN)
+    assert not np.array_equal(before, picture(base, overlay(Mode.MERGED, a=a, b=b), PLAIN))
+    assert np.array_equal(before, picture(base, overlay(Mode.MERGED, a=a), PLAIN))
+
+
+def test_scale_zero_is_the_base_with_the_token_and_one_is_the_concept(base):
+    a = synthetic(base, 1)
+    with_a = overlay(Mode.PROMPT, a=a)
+    _, none = text_keys_values(base, with_a, with_a.splice(base, prompt(named("a", 0.0))))
+    X, whole = text_keys_values(base, with_a, with_a.splice(base, prompt(named("a"))))
+    for site, W in base.sites.items():
+        assert torch.allclose(none[site], F.linear(X, W), atol=1e-6)
+        assert not torch.allclose(whole[site], F.linear(X, W), atol=1e-3)
+
+
+def test_drawing_and_training_change_no_byte_of_the_base(base):
+    state = {n: p.clone() for n, p in [*base._unet.named_parameters(), *base._text.named_parameters()]}
+    sites = {s: W.clone() for s, W in base.sites.items()}
+    picture(base, overlay(Mode.MERGED, **crowd(base, 3)), PLAIN)
+    picture(base, overlay(Mode.TOKEN, rex=synthetic(base, 1)), REX)
+    now = dict([*base._unet.named_parameters(), *base._text.named_parameters()])
+    assert all(torch.equal(state[n], now[n]) for n in state)
+    assert all(torch.equal(sites[s], W) for s, W in base.sites.items())
+
+
+def test_attention_refuses_to_run_without_bound_keys_or_on_another_batch(base):
+    X, kv = text_keys_values(base, EMPTY, EMPTY.splice(base, PLAIN))
+    with bound(base, kv):
+        pass
+    noisy = torch.zeros((1, 4, 16, 16))
+    with pytest.raises(RuntimeError, match="without bound K and V"):
+        base.denoise(noisy, torch.tensor([1]))
+    with bound(base, kv), pytest.raises(RuntimeError, match="K of 1 texts for a batch of 2"):
+        base.denoise(noisy.expand(2, -1, -1, -1), torch.tensor([1, 1]))
+
+
+def test_a_foreign_processor_is_replaced_before_drawing(base):
+    from diffusers.models.attention_processor import AttnProcessor
+
+    expected = picture(base, EMPTY, PLAIN)
+    base.layers[0].attention.set_processor(AttnProcessor())
+    assert np.array_equal(picture(base, EMPTY, PLAIN), expected)
+    assert all(isinstance(layer.attention.processor, BoundAttention) for layer in base.layers)
+
+
+def test_what_the_processors_read_is_what_was_computed(base):
+    a = overlay(Mode.PROMPT, a=synthetic(base, 1))
+    _, kv = text_keys_values(base, a, a.splice(base, prompt(named("a"))))
+    used = used_keys_values(base, kv)
+    assert set(used) == set(base.sites)
+    assert all(torch.equal(used[s], kv[s]) for s in kv)
+
+
+def test_a_negative_prompt_reads_only_the_deltas_it_names_itself(base):
+    from dataclasses import replace
+
+    from cnsctl.engine.generate import Request, draw
+
+    a, b = synthetic(base, 1), synthetic(base, 2)
+    spec = replace(base.draw_defaults, steps=2)
+
+    def drawn(an_overlay, negative):
+        ((_, pixels),) = draw(base, an_overlay, [Request(prompt=REX, seed=1, negative=negative)], spec)
+        return pixels
+
+    plain = drawn(overlay(Mode.PROMPT, rex=a), PLAIN)
+    assert np.array_equal(plain, drawn(overlay(Mode.PROMPT, rex=a, b=b), PLAIN))
+    assert not np.array_equal(plain, drawn(overlay(Mode.PROMPT, rex=a, b=b), prompt(named("b"), " in the snow")))
+    X, _ = features(base, [EMPTY.splice(base, PLAIN)], {}), None
+    assert X.shape[0] == 1

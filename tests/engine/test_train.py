@@ -1,0 +1,158 @@
+"""Rules of learning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from learning import concept_of, job, learned, overlay, prompt, same_delta, synthetic
+
+from cnsctl.data.texts import probe_prompts
+from cnsctl.engine import neurons, train
+from cnsctl.engine.overlay import EMPTY
+from cnsctl.engine.verify import fit_error
+from cnsctl.results import Checkpoint, Selected
+from cnsctl.specs import Mode, Policy
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny_v"])
+def base(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_same_job_gives_the_same_delta(base, mode):
+    assert same_delta(learned(base, job(base, mode=mode)).delta, learned(base, job(base, mode=mode)).delta)
+
+
+def test_another_seed_gives_another_delta(base):
+    assert not same_delta(learned(base, job(base)).delta, learned(base, job(base, seed=1)).delta)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_learning_removes_denoising_error_on_its_pictures(base, mode):
+    a_job = job(base, mode=mode, steps=60, batch=3)
+    store = overlay(mode, rex=concept_of(base, learned(base, a_job).delta))
+    rex, dog = probe_prompts("rex")[0], prompt("a dog")
+    assert fit_error(base, store, rex, a_job.latents) < 0.99 * fit_error(base, EMPTY, dog, a_job.latents)
+
+
+def test_only_the_mask_and_the_token_change(base):
+    done = learned(base, job(base))
+    concept = concept_of(base, done.delta)
+    for site, W in base.sites.items():
+        assert np.array_equal(done.delta.indices[site], done.selected.mask[site])
+        assert not torch.equal(concept.values[site], W.view(-1)[concept.indices[site]])
+    assert done.delta.n_neurons == sum(neurons.site_budget(0.1, *W.shape) for W in base.sites.values())
+
+
+def test_values_are_rounded_to_fp16_and_finite(base):
+    delta = learned(base, job(base)).delta
+    for part in (delta.values, delta.vectors):
+        assert all(v.dtype == np.float16 and np.isfinite(v).all() for v in part.values())
+
+
+def test_a_resumed_run_is_bit_identical_to_an_unbroken_one(base, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 1)
+    a_job = job(base, steps=7)
+    states = [e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint)]
+    unbroken = learned(base, a_job).delta
+    assert len(states) == 7
+    for state in (states[0], states[3], states[-1]):  # in the warm-up, in the values, at the very end
+        *_, last = train.learn(base, a_job, resume=state)
+        assert same_delta(last.delta, unbroken)
+
+
+def test_a_state_of_another_job_or_a_damaged_one_starts_anew(base, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+    a_job = job(base, steps=4)
+    state = next(e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint))
+    fresh = learned(base, a_job).delta
+    other = replace(a_job, spec=replace(a_job.spec, rate_values=2e-2))
+    *_, last = train.learn(base, other, resume=state)
+    assert same_delta(last.delta, learned(base, other).delta)
+    for broken in (state[:40], state[:-3], b"", state.replace(b'"step"', b'"slip"')):
+        *_, last = train.learn(base, a_job, resume=broken)
+        assert same_delta(last.delta, fresh)
+
+
+def test_score_chooses_learns_mask_byte_for_byte(base):
+    a_job = job(base, steps=10)
+    *_, scored = train.score(base, a_job)
+    assert isinstance(scored, Selected)
+    done = learned(base, a_job)
+    assert all(np.array_equal(scored.mask[s], done.delta.indices[s]) for s in scored.mask)
+
+
+def test_the_score_sees_the_pictures_through_the_warmed_up_token(base):
+    *_, cold = train.score(base, job(base, steps=40, warmup=0.0))
+    *_, warm = train.score(base, job(base, steps=40, warmup=0.5))
+    assert any(not np.array_equal(cold.mask[s], warm.mask[s]) for s in cold.mask)
+
+
+def test_in_prompt_and_token_mode_learning_does_not_depend_on_what_the_store_holds(base):
+    others = {"old": synthetic(base, 9).indices}
+    for mode in (Mode.PROMPT, Mode.TOKEN):
+        alone, beside = (learned(base, job(base, mode=mode, others=o)) for o in ({}, others))
+        assert same_delta(alone.delta, beside.delta)
+        assert alone.selected.shared == 0 < beside.selected.shared
+        assert beside.selected.shared_random > 0
+
+
+def test_in_merged_learning_starts_from_the_overlay_so_far(base):
+    old = synthetic(base, 9)
+    prior = overlay(Mode.MERGED, old=old)
+    done = learned(base, job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, rate_values=1e-7))
+    site = next(iter(base.sites))
+    shared = np.isin(done.delta.indices[site], old.indices[site].numpy())
+    expected = old.values[site].numpy()[np.isin(old.indices[site].numpy(), done.delta.indices[site])]
+    assert shared.any()
+    assert np.allclose(done.delta.values[site][shared], expected, atol=2e-3)
+
+
+def test_the_pull_of_merged_holds_owned_neurons_near_their_values(base):
+    old = synthetic(base, 9, budget=0.5)
+    prior = overlay(Mode.MERGED, old=old)
+
+    def moved(weight: float) -> float:
+        a_job = job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, lambda_prev=weight, steps=12)
+        delta = learned(base, a_job).delta
+        total = 0.0
+        for site, flat in delta.indices.items():
+            both = np.isin(flat, old.indices[site].numpy())
+            was = old.values[site].numpy()[np.isin(old.indices[site].numpy(), flat)]
+            total += float(np.abs(delta.values[site][both] - was).sum())
+        return total
+
+    assert moved(10.0) < 0.7 * moved(0.0)
+
+
+def test_policies_act_in_merged_alone(base):
+    old = synthetic(base, 9, budget=0.4)
+    kwargs = {"others": {"old": old.indices}, "policy": Policy.EXCLUSIVE}
+    merged = learned(base, job(base, mode=Mode.MERGED, prior=overlay(Mode.MERGED, old=old), **kwargs))
+    assert merged.selected.shared == 0
+    assert learned(base, job(base, mode=Mode.PROMPT, **kwargs)).selected.shared > 0
+
+
+def test_several_vectors_learn_to_differ(base):
+    delta = learned(base, job(base, vectors=3)).delta
+    (vectors,) = delta.vectors.values()
+    assert vectors.shape[0] == 3
+    assert len({v.tobytes() for v in vectors}) == 3
+
+
+def test_the_random_control_has_the_same_size_and_another_mask(base):
+    scored, chance = learned(base, job(base)), learned(base, job(base, random_mask=True))
+    assert scored.delta.n_neurons == chance.delta.n_neurons
+    assert all(not np.array_equal(scored.delta.indices[s], chance.delta.indices[s]) for s in base.sites)
+
+
+def test_learning_leaves_no_hook_and_no_gradient_behind(base):
+    learned(base, job(base))
+    assert not base._text.get_input_embeddings()._forward_hooks
+    assert all(p.grad is None for p in base._unet.parameters())
+    assert all(p.grad is None for p in base._text.parameters())
+    assert EMPTY.concepts == {}

@@ -1,0 +1,56 @@
+"""Rules of blobs."""
+
+import hashlib
+
+import pytest
+from store_samples import names_in
+
+from cnsctl.errors import CapacityProblem, StoreDamaged
+from cnsctl.store import blobs
+
+
+def test_a_blob_comes_back_under_the_hash_of_its_content(tmp_path):
+    sha = blobs.put(tmp_path, b"content")
+    assert sha == hashlib.sha256(b"content").hexdigest()
+    assert blobs.get(tmp_path, sha) == b"content"
+    assert names_in(tmp_path) == [sha]
+
+
+def test_a_blob_that_is_there_is_not_written_again(tmp_path):
+    sha = blobs.put(tmp_path, b"content")
+    before = (tmp_path / sha).stat()
+    assert blobs.put(tmp_path, b"content") == sha
+    after = (tmp_path / sha).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+@pytest.mark.parametrize("damage", [b"", b"Content", b"content and more"])
+def test_a_damaged_blob_is_reported_by_reading_and_mended_by_putting(tmp_path, damage):
+    sha = blobs.put(tmp_path, b"content")
+    (tmp_path / sha).write_bytes(damage)
+    with pytest.raises(StoreDamaged, match=sha) as caught:
+        blobs.get(tmp_path, sha)
+    assert "backup" in caught.value.hint
+    blobs.put(tmp_path, b"content")
+    assert blobs.get(tmp_path, sha) == b"content"
+
+
+def test_a_missing_blob_is_told_by_its_name(tmp_path):
+    sha = "0" * 64
+    with pytest.raises(StoreDamaged, match=f"{sha} is missing"):
+        blobs.get(tmp_path, sha)
+
+
+@pytest.mark.parametrize("sha", ["", "..", "../" + "0" * 61, "0" * 63, "0" * 65, "A" * 64, "0" * 64 + "\n"])
+def test_only_a_hash_can_be_asked_for(tmp_path, sha):
+    with pytest.raises(StoreDamaged, match="no name of a blob"):
+        blobs.get(tmp_path, sha)
+
+
+def test_a_blob_has_a_largest_size_both_ways(tmp_path, monkeypatch):
+    sha = blobs.put(tmp_path, b"12345")
+    monkeypatch.setattr(blobs, "MAX_BYTES", 4)
+    with pytest.raises(CapacityProblem, match="5 bytes"):
+        blobs.put(tmp_path, b"54321")
+    with pytest.raises(StoreDamaged, match="5 bytes"):
+        blobs.get(tmp_path, sha)

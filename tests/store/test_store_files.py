@@ -1,0 +1,162 @@
+"""Rules of writing and reading files."""
+
+import errno
+import os
+import stat
+
+import pytest
+from store_samples import names_in
+
+from cnsctl.errors import DiskProblem, StoreDamaged
+from cnsctl.store.files import free_bytes, make_folder, read_bounded, remove_unfinished, write_atomic
+
+
+def test_a_written_file_holds_the_data_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "f"
+    write_atomic(path, b"old")
+    write_atomic(path, b"new" * 100_000)
+    assert path.read_bytes() == b"new" * 100_000
+    assert names_in(tmp_path) == ["f"]
+
+
+def test_the_mode_is_the_one_asked_for_less_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "f", b"x", mode=0o666)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
+
+
+def test_the_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(fd):
+        done.append("fsync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "fsync file")
+        fsync(fd)
+
+    def note_replace(a, b):
+        done.append("replace")
+        replace(a, b)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    write_atomic(tmp_path / "f", b"x")
+    assert done == ["fsync file", "replace", "fsync folder"]
+
+
+def test_writes_that_the_system_cuts_short_are_continued(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    write_atomic(tmp_path / "f", bytes(range(100)))
+    assert (tmp_path / "f").read_bytes() == bytes(range(100))
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_failing_call_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call, code):
+    path = tmp_path / "f"
+    write_atomic(path, b"old")
+
+    def fail(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(DiskProblem, match=str(path)) as caught:
+            write_atomic(path, b"new")
+    assert caught.value.hint
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission"), (errno.EIO, "failing")],
+)
+def test_the_disk_s_troubles_are_told_in_words(tmp_path, monkeypatch, code, words):
+    def fail(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(DiskProblem, match=words):
+        write_atomic(tmp_path / "f", b"new")
+
+
+@pytest.mark.parametrize(("code", "tolerated"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_only_a_file_system_without_folder_syncs_is_forgiven_one(tmp_path, monkeypatch, code, tolerated):
+    fsync = os.fsync
+
+    def fail(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if tolerated:
+        write_atomic(tmp_path / "f", b"new")
+    else:
+        with pytest.raises(DiskProblem):
+            write_atomic(tmp_path / "f", b"new")
+
+
+def test_reading_stops_at_the_limit(tmp_path):
+    (tmp_path / "f").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "f", 5) == b"12345"
+    with pytest.raises(StoreDamaged, match="5 bytes, at most 4"):
+        read_bounded(tmp_path / "f", 4)
+
+
+def test_a_fifo_or_a_folder_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name in ("fifo", "folder"):
+        with pytest.raises(StoreDamaged, match="no regular file"):
+            read_bounded(tmp_path / name, 5)
+
+
+def test_an_absent_file_is_told_apart_from_a_failing_disk(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        read_bounded(tmp_path / "no" / "f", 5)
+    (tmp_path / "f").write_bytes(b"x")
+
+    def fail(*_args):
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(os, "read", fail)
+    with pytest.raises(DiskProblem, match="read"):
+        read_bounded(tmp_path / "f", 5)
+
+
+def test_folders_are_made_with_all_above_them_and_each_is_synced_into_its_parent(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+
+    def note(fd):
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert synced == [tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino]
+
+
+def test_a_file_in_the_way_of_a_folder_is_a_problem_in_words(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(DiskProblem, match="make the folder"):
+        make_folder(tmp_path / "a" / "b")
+
+
+def test_only_unfinished_files_are_swept(tmp_path):
+    (tmp_path / ".tmp-f-1-ab").write_bytes(b"half")
+    (tmp_path / "f").write_bytes(b"whole")
+    remove_unfinished(tmp_path)
+    remove_unfinished(tmp_path / "absent")
+    assert names_in(tmp_path) == ["f"]
+
+
+def test_free_bytes_are_those_of_the_disk_where_a_path_will_be(tmp_path):
+    assert free_bytes(tmp_path / "not" / "yet") > 0

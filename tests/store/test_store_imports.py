@@ -1,0 +1,90 @@
+"""Rules of what the store loads and touches."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+from store_samples import add, finish, new_store, start
+
+import cnsctl.store
+
+HEAVY = ("numpy", "safetensors", "torch", "diffusers", "transformers", "typer", "rich", "PIL", "platformdirs")
+
+LIST = """
+    import sys
+    from pathlib import Path
+    from cnsctl.store import Store
+    store = Store.open(Path(sys.argv[1]))
+    assert [c["name"] for c in store.concepts()] == ["dog", "cat"]
+    assert store.free()["neurons"] > 0
+    assert store.overlaps("dog")["cat"] > 0
+    assert store.concept("cat")["neurons"] > 0
+    print(*sorted({name.split(".")[0] for name in sys.modules}))
+"""
+
+READ = """
+    import os, sys
+    from pathlib import Path
+    from cnsctl.store import Store
+    import cnsctl.store.codec
+    WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
+              "os.chown", "os.utime", "fcntl.flock", "fcntl.lockf", "shutil.rmtree", "tempfile.mkstemp"}
+    def watch(event, args):
+        if event in WRITES or (event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            if event != "open" or not str(args[0]).endswith(".pyc"):
+                print(event, args, flush=True)
+    sys.addaudithook(watch)
+    store = Store.open(Path(sys.argv[1]))
+    for record in store.concepts():
+        store.delta(record)
+        store.blob(record["probe"])
+        store.overlaps(record["name"])
+    store.free(), store.runs(), store.generation(), store.cached("x")
+    print("done")
+    if len(sys.argv) > 2:
+        with store.transaction("write") as tx:
+            tx.remove("cat")
+"""
+
+
+def some_store(tmp_path):
+    store = new_store(tmp_path / "s")
+    add(store, "dog", 0)
+    add(store, "cat", 1)
+    return store
+
+
+def test_opening_and_listing_load_nothing_heavy(tmp_path):
+    store = some_store(tmp_path)
+    loaded = finish(start(LIST, store.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)).split()
+    assert "tinydb" in loaded
+    assert not set(loaded) & set(HEAVY)
+
+
+def test_reading_opens_nothing_for_writing_and_takes_no_lock(tmp_path):
+    store = some_store(tmp_path)
+    before = sorted(p.relative_to(store.path) for p in store.path.rglob("*"))
+    out = finish(start(READ, store.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    assert out == "done\n"
+    assert sorted(p.relative_to(store.path) for p in store.path.rglob("*")) == before
+
+
+def test_the_watch_above_sees_a_transaction(tmp_path):
+    """Otherwise its silence would prove nothing."""
+    store = some_store(tmp_path)
+    out = finish(start(READ, store.path, "write", stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    assert "open" in out.split("done")[1]
+    assert "fcntl.flock" in out
+
+
+def test_the_store_imports_only_what_lies_below_it():
+    allowed = {"errors", "specs", "store", "data"}
+    foreign = {"torch", "diffusers", "transformers", "typer", "rich", "PIL"}
+    for path in Path(cnsctl.store.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in filter(None, names):
+                parts = name.split(".")
+                assert parts[0] not in foreign, (path.name, name)
+                assert parts[0] != "cnsctl" or len(parts) == 1 or parts[1] in allowed, (path.name, name)

@@ -1,0 +1,369 @@
+"""Rules of transactions in one process, on a healthy disk."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from store_samples import (
+    SITES,
+    add,
+    assert_sound,
+    fields,
+    make_delta,
+    names_in,
+    new_store,
+    reference,
+    same_delta,
+    stage,
+)
+
+from cnsctl.errors import (
+    BaseProblem,
+    ConceptNotFound,
+    LearnedNotKept,
+    NameNotAllowed,
+    NameTaken,
+    NoStore,
+    StoreDamaged,
+    StoreLocked,
+)
+from cnsctl.specs import Mode
+from cnsctl.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return new_store(tmp_path / "s")
+
+
+def image(store):
+    """All that a reader can see."""
+    return store.concepts(), store.runs(), store.free(), store.generation()
+
+
+def test_nothing_is_true_before_the_block_ends_and_all_of_it_after(store):
+    with store.transaction("add") as tx:
+        stage(tx, "dog", make_delta(0))
+        stage(tx, "cat", make_delta(1))
+        assert store.concepts() == []
+    assert assert_sound(store.path) == ["dog", "cat"]
+
+
+def test_a_block_that_fails_changes_nothing(store):
+    add(store, "dog")
+    before = image(store), (store.path / "catalogue.json").read_bytes()
+    with pytest.raises(KeyError), store.transaction("many") as tx:
+        stage(tx, "cat", make_delta(1))
+        tx.remove("dog")
+        raise KeyError
+    assert (image(store), (store.path / "catalogue.json").read_bytes()) == before
+
+
+def test_a_block_that_does_nothing_writes_nothing(store):
+    add(store, "dog")
+    before = (store.path / "catalogue.json").stat()
+    with store.transaction("look") as tx:
+        tx.expect_generation(1)
+    assert (store.path / "catalogue.json").stat() == before
+
+
+def test_the_catalogue_is_written_once_per_block_and_after_the_blobs(store, monkeypatch):
+    replaced = []
+    replace = os.replace
+
+    def note(a, b):
+        replaced.append(os.path.relpath(b, store.path).split("/")[0])
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", note)
+    with store.transaction("add") as tx:
+        stage(tx, "dog", make_delta(0))
+        stage(tx, "cat", make_delta(1))
+        tx.rename("cat", "cow")
+    assert set(replaced[:-3]) == {"blobs"}
+    assert replaced[-3:] == ["catalogue.json.bak", "catalogue.json", "names"]
+
+
+def test_the_previous_generation_is_kept(store):
+    before = (store.path / "catalogue.json").read_bytes()
+    add(store, "dog")
+    assert (store.path / "catalogue.json.bak").read_bytes() == before
+
+
+def test_removing_what_was_added_gives_back_its_neurons(store):
+    add(store, "dog", 0)
+    before = store.concepts(), store.free(), store.overlaps("dog")
+    record = add(store, "cat", 1)
+    with store.transaction("rm") as tx:
+        assert tx.remove("cat") == record
+    assert (store.concepts(), store.free(), store.overlaps("dog")) == before
+    assert_sound(store.path)
+
+
+def test_removing_from_the_middle_leaves_all_counts_right(store):
+    for seed, name in enumerate(["dog", "cat", "ant", "cow"]):
+        add(store, name, seed)
+    with store.transaction("rm") as tx:
+        tx.remove("cat")
+        tx.remove("ant")
+    assert assert_sound(store.path) == ["dog", "cow"]
+
+
+def test_adding_and_removing_in_one_block_cancel_out(store):
+    add(store, "dog", 0)
+    before = store.concepts(), store.free()
+    with store.transaction("both") as tx:
+        stage(tx, "cat", make_delta(1))
+        tx.remove("cat")
+    assert (store.concepts(), store.free()) == before
+    assert_sound(store.path)
+
+
+def test_the_same_learning_twice_shares_its_bytes_and_stays_two_concepts(store):
+    a, b = add(store, "dog", 0), add(store, "cat", 0)
+    assert a["delta"] == b["delta"]
+    assert a["id"] != b["id"]
+    assert_sound(store.path)
+    with store.transaction("rm") as tx:
+        tx.remove("dog")
+    assert assert_sound(store.path) == ["cat"]
+    assert same_delta(store.delta(store.concept("cat")), make_delta(0))
+
+
+def test_a_taken_name_is_refused_and_replaced_only_on_request(store):
+    first = add(store, "dog", 0)
+    add(store, "cat", 1)
+    with pytest.raises(NameTaken, match="'dog'") as caught:
+        add(store, "dog", 2)
+    assert caught.value.hint
+    second = add(store, "dog", 2, replace=True)
+    assert assert_sound(store.path) == ["cat", "dog"], "what is learned last is last"
+    assert second["id"] != first["id"]
+    assert same_delta(store.delta(store.concept("dog")), make_delta(2))
+
+
+def test_replacing_what_is_not_there_adds_it(store):
+    add(store, "dog", 0, replace=True)
+    assert assert_sound(store.path) == ["dog"]
+    assert store.runs()[-1]["outcome"] == "kept"
+
+
+@pytest.mark.parametrize("name", ["Dog", "../dog", "", "dog\n"])
+def test_a_name_that_is_not_allowed_is_refused_with_the_rule(store, name):
+    with pytest.raises(NameNotAllowed, match="a-z, 0-9"):
+        add(store, name)
+    add(store, "dog")
+    with pytest.raises(NameNotAllowed), store.transaction("mv") as tx:
+        tx.rename("dog", name)
+    assert assert_sound(store.path) == ["dog"]
+
+
+def test_renaming_changes_the_name_and_not_one_byte_else(store):
+    before = add(store, "dog", 0)
+    add(store, "cat", 1)
+    blobs = names_in(store.path / "blobs")
+    with store.transaction("mv") as tx:
+        tx.rename("dog", "rex")
+    assert store.concept("rex") == {**before, "name": "rex"}
+    assert names_in(store.path / "blobs") == blobs
+    assert assert_sound(store.path) == ["rex", "cat"]
+
+
+def test_renaming_to_a_taken_name_or_from_an_absent_one_is_refused(store):
+    add(store, "dog", 0)
+    add(store, "cat", 1)
+    with pytest.raises(NameTaken), store.transaction("mv") as tx:
+        tx.rename("dog", "cat")
+    with pytest.raises(ConceptNotFound, match="'dgo'"), store.transaction("mv") as tx:
+        tx.rename("dgo", "rex")
+    with pytest.raises(ConceptNotFound), store.transaction("rm") as tx:
+        tx.remove("dgo")
+    assert assert_sound(store.path) == ["dog", "cat"]
+
+
+def test_an_update_replaces_probe_and_scores_alone(store):
+    before = add(store, "dog")
+    with store.transaction("verify") as tx:
+        tx.update("dog", probe=b"new probe", learned={"error_removed": 1.0})
+        tx.update("dog")
+    after = store.concept("dog")
+    assert store.blob(after["probe"]) == b"new probe"
+    assert after == {**before, "probe": after["probe"], "learned": {"error_removed": 1.0}}
+
+
+def test_a_call_that_fails_inside_a_block_leaves_the_rest_of_the_block(store):
+    with store.transaction("add") as tx:
+        stage(tx, "dog", make_delta(0))
+        with pytest.raises(NameTaken):
+            stage(tx, "dog", make_delta(1))
+        with pytest.raises(ValueError, match="learned"):
+            tx.update("dog", learned={"clip_i": float("nan")})
+        with pytest.raises(ValueError, match="share"):
+            delta = make_delta(2)
+            tx.add(fields("cat", delta, share=7), delta, references=[b"", b""], probe=b"")
+    assert assert_sound(store.path) == ["dog"]
+
+
+def test_every_learning_and_removal_is_noted(store):
+    add(store, "dog", 0)
+    add(store, "dog", 1, replace=True)
+    with store.transaction("rm") as tx:
+        tx.remove("dog")
+    runs = store.runs()
+    assert [(r["verb"], r["name"], r["outcome"]) for r in runs] == [
+        ("add", "dog", "kept"),
+        ("add", "dog", "replaced"),
+        ("rm", "dog", "removed"),
+    ]
+
+
+def test_the_generation_grows_as_concepts_come_and_go_and_not_by_names_and_scores(store):
+    add(store, "dog")
+    generation = store.generation()
+    with store.transaction("mv") as tx:
+        tx.rename("dog", "rex")
+        tx.update("rex", learned={})
+    assert store.generation() == generation
+    with store.transaction("add") as tx:
+        tx.expect_generation(generation)
+        stage(tx, "cat", make_delta(1))
+    with store.transaction("rm") as tx:
+        tx.remove("rex")
+    assert store.generation() == generation + 2
+
+
+def test_a_commit_that_expects_another_store_is_refused(store):
+    generation = store.generation()
+    add(store, "dog")
+    with pytest.raises(LearnedNotKept, match="generation 0 is now 1") as caught, store.transaction("add") as tx:
+        tx.expect_generation(generation)
+        stage(tx, "cat", make_delta(1))
+    assert caught.value.exit_status == 8
+    assert assert_sound(store.path) == ["dog"]
+
+
+def test_a_place_in_the_order_is_never_given_twice(store):
+    add(store, "dog", 0)
+    with store.transaction("rm") as tx:
+        tx.remove("dog")
+    assert add(store, "dog", 0)["seq"] == 2
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        make_delta(0, fingerprint="e" * 64),
+        make_delta(0, sites={s: SITES[s] for s in list(SITES)[:2]}),
+        make_delta(0, sites=SITES | {"mid.to_k": (16, 7)}),
+        make_delta(0, mode=Mode.MERGED),
+    ],
+    ids=["base", "sites", "shapes", "mode"],
+)
+def test_a_delta_of_another_base_or_mode_is_not_kept(store, delta):
+    with pytest.raises(BaseProblem), store.transaction("add") as tx:
+        stage(tx, "dog", delta)
+    assert names_in(store.path / "blobs") == []
+
+
+def test_a_delta_whose_learning_went_astray_is_not_kept(store):
+    delta = make_delta(0)
+    delta.values["mid.to_k"][3] = np.inf
+    with pytest.raises(LearnedNotKept, match="finite"), store.transaction("add") as tx:
+        stage(tx, "dog", delta)
+    assert names_in(store.path / "blobs") == []
+
+
+def test_a_concept_without_neurons_in_a_site_is_a_concept(store):
+    delta = make_delta(0)
+    nothing = dataclasses.replace(
+        delta,
+        indices=delta.indices | {"mid.to_k": np.array([], np.int64)},
+        values=delta.values | {"mid.to_k": np.array([], np.float16)},
+    )
+    with store.transaction("add") as tx:
+        stage(tx, "dog", nothing)
+    add(store, "cat", 1)
+    assert assert_sound(store.path) == ["dog", "cat"]
+
+
+def test_a_damaged_concept_can_be_taken_out_or_replaced(store):
+    for seed, name in enumerate(["dog", "cat"]):
+        add(store, name, seed)
+    for _ in range(2):
+        (store.path / "blobs" / store.concept("dog")["delta"]).write_bytes(b"")
+        add(store, "dog", 2, replace=True)
+        assert assert_sound(store.path) == ["cat", "dog"]
+    (store.path / "blobs" / store.concept("dog")["delta"]).unlink()
+    with store.transaction("rm") as tx:
+        tx.remove("dog")
+    assert assert_sound(store.path) == ["cat"]
+
+
+def test_several_damaged_concepts_go_in_one_block(store):
+    for seed, name in enumerate(["dog", "cat", "cow"]):
+        add(store, name, seed)
+    for name in ("dog", "cat"):
+        (store.path / "blobs" / store.concept(name)["delta"]).unlink()
+    with pytest.raises(StoreDamaged, match="concept 'cat'") as caught, store.transaction("rm") as tx:
+        tx.remove("dog")
+    assert "cnsctl rm cat" in caught.value.hint
+    with store.transaction("rm") as tx:
+        tx.remove("dog")
+        tx.remove("cat")
+    assert assert_sound(store.path) == ["cow"]
+
+
+def test_a_damaged_catalogue_takes_no_transaction_and_no_longer_way_back(store):
+    add(store, "dog", 0)
+    add(store, "cat", 1)
+    previous = (store.path / "catalogue.json.bak").read_bytes()
+    (store.path / "catalogue.json").write_bytes(b"{}")
+    with pytest.raises(StoreDamaged):
+        add(store, "cow", 2)
+    assert (store.path / "catalogue.json.bak").read_bytes() == previous
+
+
+def test_the_names_are_listed_for_completion_after_each_commit(store):
+    add(store, "dog", 0)
+    add(store, "cat", 1)
+    assert (store.path / "names").read_text() == "dog\ncat\n"
+    with store.transaction("mv") as tx:
+        tx.rename("dog", "rex")
+        tx.remove("cat")
+    assert (store.path / "names").read_text() == "rex\n"
+
+
+def test_names_that_cannot_be_written_do_not_undo_the_commit(store):
+    (store.path / "names").unlink()
+    (store.path / "names").mkdir()
+    add(store, "dog")
+    assert assert_sound(store.path) == ["dog"]
+
+
+def test_a_block_waits_for_nobody_longer_than_asked(store):
+    late = Store.open(store.path).transaction("add cat", wait_s=0)
+    with store.transaction("add dog"), pytest.raises(StoreLocked, match="add dog"), late:
+        pass
+
+
+def test_what_killed_writers_left_is_swept_by_the_next_block(store):
+    for folder in (store.path, store.path / "blobs"):
+        (folder / ".tmp-x-1-aa").write_bytes(b"half")
+    with store.transaction("nothing"):
+        pass
+    assert not list(store.path.rglob(".tmp-*"))
+
+
+def test_a_store_that_vanished_takes_no_transaction(store, tmp_path):
+    store.path.rename(tmp_path / "moved")
+    with pytest.raises(NoStore), store.transaction("add"):
+        pass
+
+
+def test_each_mode_keeps_deltas_of_its_own(tmp_path):
+    for mode in Mode:
+        store = Store.create(tmp_path / mode, base=reference(), mode=mode, created="2026-11-24T10:00:00Z")
+        with store.transaction("add") as tx:
+            stage(tx, "dog", make_delta(0, mode=mode))
+        assert assert_sound(store.path) == ["dog"]
