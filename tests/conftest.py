@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+# tests run beside each other, in as many processes as cores; more threads would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -32,8 +35,6 @@ def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _load(folder: Path):
     import torch
-
-    torch.set_num_threads(1)  # tests run beside each other; tiny models gain nothing from more
 
     from cnsctl.bases import folders
 
@@ -69,3 +70,49 @@ def pictures(tmp_path: Path) -> Path:
         pixels = np.kron(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8), np.ones((10, 10, 1), dtype=np.uint8))
         Image.fromarray(pixels).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _stocked(tiny_folder: Path, pictures_of_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from commands import at, cnsctl
+
+    store = tmp_path_factory.mktemp("stores") / "stocked"
+    assert cnsctl("init", "--base", tiny_folder, *at(store)).code == 0
+    for name in ("dog", "hat"):
+        done = cnsctl("add", name, pictures_of_two / name, "--class", name, *at(store))
+        assert done.code == 0, done.err
+    return store
+
+
+@pytest.fixture(scope="session")
+def pictures_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders of pictures, `dog` and `hat`."""
+    import shutil
+
+    from tiny import EXAMPLES
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("dog", "hat"):
+        shutil.copytree(EXAMPLES / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def stocked(_stocked: Path, tmp_path: Path) -> Path:
+    """A store on the tiny base with two concepts, `dog` and `hat`, for this test alone."""
+    import shutil
+
+    return Path(shutil.copytree(_stocked, tmp_path / "store"))
+
+
+@pytest.fixture
+def empty(tiny_folder: Path, tmp_path: Path) -> Path:
+    """An empty store on the tiny base."""
+    from commands import at, cnsctl
+
+    assert cnsctl("init", "--base", tiny_folder, *at(tmp_path / "empty")).code == 0
+    return tmp_path / "empty"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-tour", action="store_true", help="run the README's tour with all steps")

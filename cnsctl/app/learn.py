@@ -58,7 +58,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
     yield Note(text=f"<{request.name}> stands for a new token and the class word {class_word!r}")
     with ExitStack() as held:
         if store.mode is Mode.MERGED:  # each concept is learned on top of the others: one at a time
-            held.enter_context(store.reserve("merged-training"))
+            held.enter_context(store.training())
         work = held.enter_context(store.reserve(request.name))
         generation = store.generation()
         yield Phase(name="load the base")

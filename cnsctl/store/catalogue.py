@@ -1,11 +1,11 @@
 """The catalogue: one sealed file of documents, the one commit point of a store.
 
-Owns `catalogue.json`, its seal and its previous generation, as storage for TinyDB; must not know what a transaction does.
+Owns `catalogue.json`, its seal and its previous generation, as storage for TinyDB; must not know transactions.
 """
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from tinydb import TinyDB
@@ -18,7 +18,6 @@ from cnsctl.store.files import read_bounded, write_atomic
 from cnsctl.store.records import ConceptRecord, RunRecord, StateRecord, concept_fault, run_fault, state_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     Tables = dict[str, dict[str, Any]]
@@ -27,6 +26,7 @@ FILE = "catalogue.json"
 PREVIOUS = "catalogue.json.bak"
 MAX_BYTES = 256 << 20
 
+_HEAD = b'{"format":%d,"payload":' % FORMAT
 _CHECKS = {"concepts": concept_fault, "runs": run_fault, "state": state_fault}
 
 
@@ -46,11 +46,11 @@ class CatalogueStorage(Storage):
 
     def read(self) -> Tables:
         """Give a copy: TinyDB changes what it is given before it knows that the change succeeds."""
-        return copy.deepcopy(self._tables)
+        return cast("Tables", _copied(self._tables))
 
     def write(self, data: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace the tables in memory."""
-        self._tables = copy.deepcopy({name: dict(table) for name, table in data.items()})
+        self._tables = _copied(data)
 
     def commit(self) -> None:
         """Put the tables on disk, after the generation that they replace; only for the holder of the lock.
@@ -95,8 +95,7 @@ def state_of(db: TinyDB) -> StateRecord:
 def seal(tables: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Write tables as the content of a catalogue, itself canonical JSON."""
     payload = canonical.dump(tables)
-    head = b'{"format":%d,"payload":' % FORMAT
-    return head + payload + b',"sha256":"%s"}\n' % canonical.sha256(payload).encode("ascii")
+    return _HEAD + payload + _tail(canonical.sha256(payload))
 
 
 def unseal(content: bytes, shown: str) -> Tables:
@@ -112,7 +111,7 @@ def unseal(content: bytes, shown: str) -> Tables:
     try:
         envelope = canonical.parse_object(content)
         check_format(envelope.get("format"), shown)
-        payload = _payload(envelope)
+        payload = _payload(envelope, content)
         _check_tables(payload)
     except ValueError as err:
         raise StoreDamaged(f"{shown} is damaged: {err}", hint="restore it from a backup") from err
@@ -135,6 +134,13 @@ def check_format(found: object, shown: str) -> None:
         )
 
 
+def _copied(value: Any) -> Any:
+    """Copy JSON values; ten times as fast as `copy.deepcopy`, which must be ready for anything."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
 def _content(path: Path) -> bytes:
     try:
         return read_bounded(path, MAX_BYTES)
@@ -154,11 +160,17 @@ def _way_back(folder: Path) -> str:
     )
 
 
-def _payload(envelope: Mapping[str, object]) -> Tables:
+def _tail(sha: str) -> bytes:
+    return b',"sha256":"%s"}\n' % sha.encode("ascii")
+
+
+def _payload(envelope: Mapping[str, object], content: bytes) -> Tables:
+    """The seal is checked on the bytes as they are: writing them again takes longer than all else that `ls` does."""
     payload = envelope.get("payload")
-    if set(envelope) != {"format", "payload", "sha256"} or not isinstance(payload, dict):
-        raise ValueError("it has no payload")
-    if canonical.sha256(canonical.dump(payload)) != envelope["sha256"]:
+    if not isinstance(payload, dict):
+        raise ValueError("it has no payload")  # noqa: TRY004  one exception for all that is wrong
+    raw = content[len(_HEAD) : -len(_tail("0" * 64))]
+    if content != _HEAD + raw + _tail(canonical.sha256(raw)):
         raise ValueError("its content is not what was written")
     return payload
 

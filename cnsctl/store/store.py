@@ -217,6 +217,16 @@ class Store:
                 self._reserved.discard(name)
                 _remove_if_empty(folder)
 
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Hold the right to learn, where each concept is learned on top of the others and only one can be at a time.
+
+        Raises:
+            StoreLocked: another process is learning.
+        """
+        with _locked_in(self._path / layout.WORK, what="learn in merged mode"):
+            yield
+
     def discard_work(self, name: str) -> None:
         """Remove the unfinished work under a name, unless another process is at it."""
         import shutil

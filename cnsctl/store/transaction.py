@@ -5,8 +5,7 @@ Owns what adding, removing and renaming mean for records and counts; must not kn
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from tinydb import where
@@ -19,7 +18,7 @@ from cnsctl.store.layout import BLOBS
 from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """Changes waiting for the end of the block. A call that raises has changed nothing, not even here.
+    """Changes waiting for the end of the block.
+
+    A call that raises has changed nothing, not even here: what can fail comes before the first change of a table.
 
     Blobs are on disk before the catalogue names them; those of a block that fails stay, named by nobody.
     """
@@ -75,12 +76,11 @@ class Transaction:
             raise _taken(name)
         self._check_delta(delta)
         record = self._kept(fields, delta, references, probe, preview)
-        with self._all_or_nothing():
-            if old is not None:
-                self._drop(old)
-            self._db.table("concepts").insert(record)
-            self._set_state(next_seq=record["seq"] + 1)
-            self._note("add", name, record["created"], "kept" if old is None else "replaced")
+        if old is not None:
+            self._drop(old)
+        self._db.table("concepts").insert(record)
+        self._set_state(next_seq=record["seq"] + 1)
+        self._note("add", name, record["created"], "kept" if old is None else "replaced")
         return record
 
     def remove(self, name: str) -> ConceptRecord:
@@ -90,9 +90,8 @@ class Transaction:
             ConceptNotFound: there is none.
         """
         record = self._require(name)
-        with self._all_or_nothing():
-            self._drop(record)
-            self._note("rm", name, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "removed")
+        self._drop(record)
+        self._note("rm", name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "removed")
         return record
 
     def rename(self, old: str, new: str) -> None:
@@ -202,29 +201,20 @@ class Transaction:
             raise ValueError(f"the record of {record['name']!r} is no concept's: {fault}")
         return cast("ConceptRecord", record)
 
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        before = self._storage.read()
-        try:
-            yield
-        except BaseException:
-            self._storage.write(before)
-            raise
-        self._changed = True
-
     def _drop(self, record: ConceptRecord) -> None:
         self._db.table("concepts").remove(where("id") == record["id"])
 
     def _set(self, record: ConceptRecord, fields: Mapping[str, Any]) -> None:
         if (fault := concept_fault({**record, **fields})) is not None:
             raise ValueError(f"the record of {record['name']!r} would be no concept's: {fault}")
-        with self._all_or_nothing():
-            self._db.table("concepts").update(fields, where("id") == record["id"])
+        self._changed = True
+        self._db.table("concepts").update(fields, where("id") == record["id"])
 
     def _set_state(self, **fields: object) -> None:
         self._db.table("state").update(fields)
 
     def _note(self, verb: str, name: str, when: str, outcome: str) -> None:
+        self._changed = True
         self._db.table("runs").insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
 
     def _count(self, concepts: Sequence[ConceptRecord]) -> None:

@@ -3,6 +3,7 @@
 Owns nothing that is shipped; must not know how the store does it.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -120,6 +121,9 @@ def assert_sound(path):
         assert store.overlaps(record["name"]) == {
             o: overlap(deltas[record["name"]].indices, deltas[o].indices) for o in others
         }
+    tables = json.loads((path / "catalogue.json").read_bytes())["payload"]
+    ids = {r["id"] for r in records}
+    assert all(set(key.split("|")) <= ids for key in tables["state"]["1"]["overlaps"]), "nothing of removed concepts"
     owned = {(s, int(i)) for d in deltas.values() for s in d.shapes for i in d.indices[s]}
     assert store.free() == {"neurons": N_WEIGHTS - len(owned), "share": (N_WEIGHTS - len(owned)) / N_WEIGHTS}
     assert [r["seq"] for r in records] == sorted({r["seq"] for r in records})

@@ -1,6 +1,7 @@
 """Rules of blobs."""
 
 import hashlib
+import os
 
 import pytest
 from store_samples import names_in
@@ -22,6 +23,15 @@ def test_a_blob_that_is_there_is_not_written_again(tmp_path):
     assert blobs.put(tmp_path, b"content") == sha
     after = (tmp_path / sha).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_blob_that_is_there_is_made_durable_all_the_same(tmp_path, monkeypatch):
+    """Whoever wrote it may have died before the folder was synced."""
+    blobs.put(tmp_path, b"content")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    blobs.put(tmp_path, b"content")
+    assert synced == [tmp_path.stat().st_ino]
 
 
 @pytest.mark.parametrize("damage", [b"", b"Content", b"content and more"])

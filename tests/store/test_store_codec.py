@@ -45,7 +45,7 @@ def test_decoded_gaps_are_the_indices_that_were_encoded(drawn):
     assert np.array_equal(decoded, flat)
 
 
-@pytest.mark.parametrize("gap", [1, 254, 255, 256, 257, 510, 511, 512, 65535, 65536, 65537, 131_071])
+@pytest.mark.parametrize("gap", [1, 254, 255, 256, 257, 510, 511, 512, 65535, 65536, 65537, 131_070, 131_071])
 @pytest.mark.parametrize("dense", [0, 2000])
 def test_gaps_at_the_edges_of_the_escape_come_back(gap, dense):
     flat = np.concatenate([np.arange(dense), [dense - 1 + gap, dense - 1 + 2 * gap]])
@@ -323,6 +323,14 @@ def with_header(raw, body=b""):
 def test_a_header_that_is_no_header_is_refused(data):
     with pytest.raises(StoreDamaged):
         decode_delta(data)
+
+
+def test_a_header_begins_with_its_brace():
+    """As the format says; JSON alone would allow spaces."""
+    data = GOLDEN.read_bytes()
+    n_header = int.from_bytes(data[:8], "little")
+    with pytest.raises(StoreDamaged, match="no JSON object"):
+        decode_delta(with_header(b" " + data[8 : 8 + n_header], data[8 + n_header :]))
 
 
 @pytest.mark.parametrize("where", ["header", "metadata"])

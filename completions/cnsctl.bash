@@ -1,0 +1,63 @@
+# bash completion for cnsctl; made by: cnsctl completion bash
+_cnsctl_names() {
+    local WORDS=("${COMP_WORDS[@]}")
+    local store="" i
+    for ((i = 1; i < ${#WORDS[@]}; i++)); do
+        case "${WORDS[i]}" in
+            --store) store="${WORDS[i+1]}" ;;
+            --store=*) store="${WORDS[i]#--store=}" ;;
+        esac
+    done
+    if [[ -z $store ]]; then
+        store="${CNSCTL_STORE:-}"
+    fi
+    if [[ -z $store && $OSTYPE == darwin* && -z ${XDG_DATA_HOME:-} ]]; then
+        store="$HOME/Library/Application Support/cnsctl"
+    fi
+    if [[ -z $store ]]; then
+        store="${XDG_DATA_HOME:-$HOME/.local/share}/cnsctl"
+    fi
+    [[ -r $store/names ]] && cat -- "$store/names"
+}
+
+_cnsctl() {
+    local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" verb="${COMP_WORDS[1]}" flags=""
+    COMPREPLY=()
+    if [[ $COMP_CWORD -eq 1 ]]; then
+        COMPREPLY=($(compgen -W "init add gen ls show rm mv eval verify score demo completion --help --version" -- "$cur"))
+        return
+    fi
+    case "$prev" in
+        --device) COMPREPLY=($(compgen -W "auto cuda mps cpu" -- "$cur")); return ;;
+        --dtype) COMPREPLY=($(compgen -W "auto fp32 bf16 fp16" -- "$cur")); return ;;
+        --mode) COMPREPLY=($(compgen -W "prompt token merged" -- "$cur")); return ;;
+        --policy) COMPREPLY=($(compgen -W "overlap prefer-free exclusive" -- "$cur")); return ;;
+        --sampler) COMPREPLY=($(compgen -W "base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc" -- "$cur")); return ;;
+        --store|--base|-o|--output) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+    esac
+    case "$verb" in
+        init) flags="--store --base --copy --mode --json --quiet --help" ;;
+        add) flags="--class --steps --lr --lr-token --vectors --budget --batch --seed --policy --random-mask --replace --allow-forgetting --store --device --dtype --json --quiet --help" ;;
+        gen) flags="--count --seed --output --negative --steps --guidance --sampler --size --batch --force --store --device --dtype --json --quiet --help" ;;
+        ls) flags="--store --json --quiet --help" ;;
+        show) flags="--store --json --quiet --help" ;;
+        rm) flags="--yes --store --json --quiet --help" ;;
+        mv) flags="--store --json --quiet --help" ;;
+        eval) flags="--store --device --dtype --json --quiet --help" ;;
+        verify) flags="--store --device --dtype --json --quiet --help" ;;
+        score) flags="--class --steps --lr-token --vectors --budget --batch --seed --policy --random-mask --store --device --dtype --json --quiet --help" ;;
+        demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
+        completion) flags=" --help" ;;
+    esac
+    if [[ $cur == -* ]]; then
+        COMPREPLY=($(compgen -W "$flags" -- "$cur"))
+        return
+    fi
+    case "$verb" in
+        show|rm|mv|eval|verify) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
+        gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${cur#@}")) ;;
+        completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
+        *) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+    esac
+}
+complete -F _cnsctl cnsctl

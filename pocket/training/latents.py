@@ -1,0 +1,115 @@
+"""The scenes as the denoiser sees them: encoded once, kept as half precision on disk.
+
+Owns `z.npy` and `z.json`; must not know the denoiser.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pocket.errors import PocketError
+from pocket.training import models
+from pocket.training.events import Event
+from pocket.training.render import scenes, scenes_id
+from pocket.training.vae import latent_scale, to_pixels
+from pocket.training.work import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pocket.machine import Machine
+    from pocket.training.work import Work
+
+UNSCALED = 0.18215
+"""The factor that stock code puts where nobody gave one: such a VAE's scale is still to be measured."""
+
+SAVE_S = 20
+
+
+def encode_latents(work: Work, on: Machine) -> Iterator[Event]:
+    """Encode all scenes, unless these scenes by this VAE are there; a part that is done is kept."""
+    _adopt_prototype(work)
+    pictures = scenes(work)
+    vae = on.place(models.vae_to_use(work))
+    wanted = {"scenes": scenes_id(work), "vae": _digest(vae), "n_scenes": len(pictures)}
+    record = read_json(work.path("z.json")) if work.has("z.json") else {}
+    if not _fits(work, record, wanted):
+        scale = vae.config.scaling_factor
+        scale = latent_scale(vae, pictures, on) if abs(scale - UNSCALED) < 1e-9 else scale
+        record = {**wanted, "scale": scale, "done": 0}
+        shape = (len(pictures), vae.config.latent_channels, 16, 16)
+        np.lib.format.open_memmap(work.path("z.npy"), "w+", np.float16, shape).flush()
+        write_json(work.path("z.json"), record)
+    yield from _encode(work, on, vae, pictures, record)
+    yield Event(stage="latents", text="all there", numbers={"scenes": len(pictures), "scale": record["scale"]})
+
+
+def latents(work: Work) -> tuple[torch.Tensor, float]:
+    """Latents (n, 8, 16, 16) in half precision, and the factor that gives them unit variance."""
+    _adopt_prototype(work)
+    if not work.has("z.json") or read_json(work.path("z.json"))["done"] < read_json(work.path("z.json"))["n_scenes"]:
+        raise PocketError(f"the latents in {work.folder} are not complete", hint="run the stages render and latents")
+    return torch.from_numpy(np.load(work.path("z.npy"))), latents_scale(work)
+
+
+def latents_scale(work: Work) -> float:
+    """The factor alone; without latents, the VAE's own."""
+    if work.has("z.json"):
+        return float(read_json(work.path("z.json"))["scale"])
+    return float(models.vae_to_use(work).config.scaling_factor)
+
+
+def _fits(work: Work, record: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the latents on disk are of these scenes by this encoder.
+
+    The prototype did not tell which VAE it used (None): its latents stand until a VAE is trained here.
+    """
+    if not record or any(record[key] != wanted[key] for key in ("scenes", "n_scenes")):
+        return False
+    return record["vae"] == wanted["vae"] or (record["vae"] is None and not work.has(models.VAE_STATE))
+
+
+@torch.no_grad()
+def _encode(work: Work, on: Machine, vae: Any, pictures: NDArray[np.uint8], record: dict[str, Any]) -> Iterator[Event]:
+    batch = 1024 if on.is_gpu else 32
+    z = np.lib.format.open_memmap(work.path("z.npy"), "r+")
+    first, start, saved = record["done"], time.monotonic(), time.monotonic()
+    for i in range(first, len(pictures), batch):
+        with on.amp():
+            z[i : i + batch] = vae.encode(to_pixels(pictures[i : i + batch], on)).latent_dist.mean.half().cpu().numpy()
+        done = min(len(pictures), i + batch)
+        if done == len(pictures) or time.monotonic() - saved > SAVE_S:
+            z.flush()
+            record["done"], saved = done, time.monotonic()
+            write_json(work.path("z.json"), record)
+            speed = (done - first) / (time.monotonic() - start)
+            yield Event(stage="latents", text=f"encoded {done} scenes", numbers={"samples_per_s": speed})
+
+
+def _adopt_prototype(work: Work) -> None:
+    """Take over the prototype's `z.pt`, if it is newer than the scenes and nothing of ours is there."""
+    old = work.path("z.pt")
+    if work.has("z.json") or not old.exists() or not work.has("x.npy"):
+        return
+    if old.stat().st_mtime < work.path("x.npy").stat().st_mtime:
+        return
+    z, scale = torch.load(old, weights_only=True)
+    np.save(work.path("z.npy"), z.numpy())
+    record = {"scenes": scenes_id(work), "vae": None, "n_scenes": len(z), "scale": float(scale), "done": len(z)}
+    write_json(work.path("z.json"), record)
+
+
+def _digest(vae: Any) -> str:
+    """Of the encoder alone: a better decoder leaves latents as they are."""
+    sha = hashlib.sha256()
+    for key, value in sorted(vae.state_dict().items()):
+        if key.startswith(("encoder.", "quant_conv.")):
+            sha.update(value.detach().cpu().float().numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,252 @@
+"""The denoiser: v-prediction on latents, with the text tower's features as context.
+
+Owns its loss, its noise and its stage; must not know pixels.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pocket.training import models
+from pocket.training.events import Event
+from pocket.training.latents import latents
+from pocket.training.learner import Learner
+from pocket.training.recipes import SCHEDULE
+from pocket.training.render import captions
+from pocket.training.samples import draw_samples
+from pocket.training.work import read_notes
+from pocket.weights import load_tokenizer, token_ids
+from pocket.world.places import EVERYWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pocket.machine import Machine
+    from pocket.training.course import Course
+    from pocket.training.recipes import Recipe
+    from pocket.training.work import Work
+
+PLACE = re.compile(f" ({'|'.join(map(re.escape, EVERYWHERE))})$")
+NO_PLACE, NO_TEXT = 0.12, 0.1
+"""Shares of captions that lose their place, and of those that then lose everything."""
+
+LOW_SHARE, LOW_END = 0.15, 300
+"""So many of the steps are drawn below t = 300: most go where it is decided what stands where."""
+
+BANDS = 5
+AVERAGE_EVERY = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Everything that a step reads, on the device."""
+
+    z: torch.Tensor
+    """Latents (n, 8, 16, 16), half precision, unscaled."""
+    scale: float
+    features: torch.Tensor
+    """Of every distinct text (m, 32, d), half precision."""
+    full: torch.Tensor
+    """Row of each scene's caption (n,)."""
+    bare: torch.Tensor
+    """Row of the same without its place (n,)."""
+    empty: torch.Tensor
+    """Row of the empty text."""
+
+
+def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small: bool, seed: int) -> Iterator[Event]:
+    """Train the denoiser, or go on.
+
+    Args:
+        work: the folder.
+        on: where to compute.
+        recipe: numbers.
+        course: time.
+        small: a tiny model, if a new one is made.
+        seed: decides new weights, batches, steps and noise.
+    """
+    torch.manual_seed(seed)  # new weights
+    learner = _learner(work, on, recipe, small=small)
+    data = _dataset(work, on)
+    alphas = alphas_cumprod().to(on.device)
+    run = torch.compile(learner.model) if on.bf16 and recipe.max_steps is None else learner.model
+    generator = torch.Generator(on.device).manual_seed(seed + learner.step)
+    batch = recipe.batch_gpu if on.is_gpu else recipe.batch
+    bands = np.full(BANDS, np.nan)
+    sampled = time.monotonic()
+    yield _began(learner, data, on)
+    while course.goes_on(learner.steps):
+        rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm)
+        x, v, t, context = noised(data, alphas, batch, generator)
+        with on.amp():
+            y = run(_laid_out(x, on), t, context).sample
+        errors = (y.float() - v).square().mean((1, 2, 3))  # (b,)
+        learner.learn((loss_weight(alphas)[t] * errors).mean(), batch, rate)
+        if learner.step % AVERAGE_EVERY == 0:
+            learner.follow(min(0.9985, learner.step / (learner.step + 50)) ** AVERAGE_EVERY)
+        bands = _smoothed(bands, errors.detach(), t) if learner.steps % 10 == 0 or recipe.log_every < 10 else bands
+        if learner.steps % recipe.log_every == 0:
+            yield _told(learner, errors.detach(), bands, batch, course)
+        if learner.save_due():
+            learner.save(course)
+        if time.monotonic() - sampled > recipe.sample_s:
+            draw_samples(work, models.pipeline_of(work, data.scale, _averaged(learner)).to(on.device), learner.step)
+            sampled = time.monotonic()
+    learner.save(course)
+    yield Event(stage="unet", text="stopped", step=learner.step, numbers={"samples_seen": float(learner.seen)})
+
+
+def noised(
+    data: Dataset, alphas: torch.Tensor, batch: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A batch: noised latents (b, 8, 16, 16), the v to predict, steps (b,), text features (b, 32, d), fp32."""
+    device = data.z.device
+    rows = torch.randint(0, len(data.z), (batch,), device=device, generator=generator)
+    chance = torch.rand(2, batch, device=device, generator=generator)
+    texts = torch.where(chance[0] < NO_PLACE, data.bare[rows], data.full[rows])
+    texts = torch.where(chance[1] < NO_TEXT, data.empty, texts)
+    t = noise_steps(batch, generator)
+    z = data.z[rows].float() * data.scale
+    noise = torch.randn(z.shape, device=device, generator=generator)
+    signal, dirt = (a.sqrt()[:, None, None, None] for a in (alphas[t], 1 - alphas[t]))
+    return signal * z + dirt * noise, signal * noise - dirt * z, t, data.features[texts].float()
+
+
+def noise_steps(batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Steps 0..999 (b,): one from each of b equal slices, so that batches resemble each other."""
+    device = generator.device
+    u = (torch.arange(batch, device=device) + torch.rand(batch, device=device, generator=generator)) / batch
+    low, high = u / LOW_SHARE * LOW_END, LOW_END + (u - LOW_SHARE) / (1 - LOW_SHARE) * (1000 - LOW_END)
+    return torch.where(u < LOW_SHARE, low, high).long().clamp(0, 999)
+
+
+def loss_weight(alphas: torch.Tensor) -> torch.Tensor:
+    """Weight of the error at each step (1000,): (1 + min(snr, 5)) / (1 + snr).
+
+    Min-SNR weights starve the high-noise steps, where v-prediction decides what stands where: pictures stay blobs.
+    """
+    snr = alphas / (1 - alphas)
+    return (1 + snr.clamp(max=5)) / (1 + snr)
+
+
+def alphas_cumprod() -> torch.Tensor:
+    """Share of the signal's power that is left at each step (1000,)."""
+    from diffusers import DDPMScheduler
+
+    alphas: torch.Tensor = DDPMScheduler(**SCHEDULE).alphas_cumprod
+    return alphas
+
+
+def without_place(caption: str) -> str:
+    return PLACE.sub("", caption)
+
+
+def samples_seen(work: Work) -> int:
+    """What the denoiser on disk has learned from so far, in samples."""
+    if work.has(models.UNET_STATE):
+        return int(read_notes(work.path(models.UNET_STATE))["seen"])
+    if work.has("unet_state.pt"):
+        return int(_prototype_state(work)["step"]) * 32
+    return 0
+
+
+def _learner(work: Work, on: Machine, recipe: Recipe, *, small: bool) -> Learner:
+    """The denoiser with everything it remembers: of this work, else of the prototype's."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    start = models.unet_to_train(work, small=small)
+    model = on.place(start.model) if on.is_gpu else start.model
+    if not on.is_gpu:
+        model.set_attn_processor(AttnProcessor())  # sdpa's backward is slow on CPUs
+    path = work.path(models.UNET_STATE)
+    learner = Learner(model.train(), recipe, path=path, config=start.config, averaged=True)
+    if not learner.resume() and work.has("unet_state.pt"):
+        state = _prototype_state(work)
+        learner.take(
+            model=model.state_dict(),
+            average=state["ema"],
+            optimizer=state["opt"]["state"],
+            step=state["step"],
+            seen=samples_seen(work),
+        )
+    return learner
+
+
+def _prototype_state(work: Work) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(work.path("unet_state.pt"), weights_only=True, map_location="cpu", mmap=True)
+    return state
+
+
+def _dataset(work: Work, on: Machine) -> Dataset:
+    """One pass of the text tower over the distinct texts; training reads rows."""
+    z, scale = latents(work)
+    texts = captions(work)
+    bare = [without_place(text) for text in texts]
+    distinct = sorted({*texts, *bare, ""})
+    row = {text: i for i, text in enumerate(distinct)}
+    return Dataset(
+        z=z.to(on.device),
+        scale=scale,
+        features=_features(work, on, distinct),
+        full=torch.tensor([row[text] for text in texts], device=on.device),
+        bare=torch.tensor([row[text] for text in bare], device=on.device),
+        empty=torch.tensor(row[""], device=on.device),
+    )
+
+
+@torch.no_grad()
+def _features(work: Work, on: Machine, texts: list[str], batch: int = 1024) -> torch.Tensor:
+    encoder = models.text_encoder_of(models.clip_to_use(work)).to(on.device)
+    tokenizer = load_tokenizer(work.tokenizer())
+    parts = []
+    for i in range(0, len(texts), batch):
+        ids = token_ids(tokenizer, texts[i : i + batch]).to(on.device)
+        parts.append(encoder(ids).last_hidden_state.half())
+    return torch.cat(parts)
+
+
+def _laid_out(x: torch.Tensor, on: Machine) -> torch.Tensor:
+    """Channels last is faster on GPUs and slower on CPUs."""
+    return x.contiguous(memory_format=torch.channels_last) if on.is_gpu else x
+
+
+def _averaged(learner: Learner) -> Any:
+    """A copy of the denoiser that holds the averaged weights, on the CPU."""
+    from diffusers import UNet2DConditionModel
+
+    model = UNet2DConditionModel.from_config(learner.config)
+    model.load_state_dict(learner.weights())
+    return model.eval()
+
+
+def _smoothed(bands: NDArray[np.float64], errors: torch.Tensor, t: torch.Tensor) -> NDArray[np.float64]:
+    """Running error by fifth of the noise; a fifth that a batch lacks keeps its value."""
+    width = 1000 // BANDS
+    inside = [errors[(t >= k * width) & (t < (k + 1) * width)] for k in range(BANDS)]
+    now = np.array([float(e.mean()) if len(e) else np.nan for e in inside])
+    mixed = np.where(np.isnan(now), bands, 0.9 * bands + 0.1 * now)
+    return np.where(np.isnan(bands), now, mixed)
+
+
+def _began(learner: Learner, data: Dataset, on: Machine) -> Event:
+    text = f"{len(data.z)} scenes, {len(data.features)} texts, bf16 {on.bf16}"
+    return Event(stage="unet", text=text, step=learner.step)
+
+
+def _told(learner: Learner, errors: torch.Tensor, bands: NDArray[np.float64], batch: int, course: Course) -> Event:
+    seconds = max(1e-9, course.spent_s() - course.spent_before_s)
+    numbers: dict[str, float | list[float]] = {
+        "loss": float(errors.mean()),
+        "by_fifth_of_noise": [float(b) for b in bands],
+        "samples_per_s": learner.steps * batch / seconds,
+        "samples_seen": float(learner.seen),
+    }
+    return Event(stage="unet", text="", step=learner.step, numbers=numbers)

@@ -1,0 +1,181 @@
+"""Bad input: one clear message with a next step, and the store unchanged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import at, cnsctl, tree
+from PIL import Image
+
+
+def truncated(folder) -> None:
+    file = next(folder.glob("*.png"))
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def giant(folder) -> None:
+    Image.fromarray(np.zeros((1, 17000), dtype=np.uint8)).save(folder / "big.png")
+
+
+CASES = {
+    "no such folder": (["cat", "/no/such/folder"], None, 1, "no folder or file"),
+    "no pictures": (["cat", "{pictures}"], lambda f: [p.unlink() for p in f.glob("*.png")], 1, "no pictures"),
+    "a broken picture": (["cat", "{pictures}"], lambda f: (f / "x.png").write_bytes(b"no png"), 1, "x.png"),
+    "a truncated picture": (["cat", "{pictures}"], truncated, 1, "cut short"),
+    "a giant picture": (["cat", "{pictures}"], giant, 1, "big.png"),
+    "a name that is taken": (["dog", "{pictures}"], None, 1, "already"),
+    "a name that is not allowed": (["../dog", "{pictures}"], None, 2, "cannot be the name"),
+    "no class word": (["zorblax", "{pictures}"], None, 2, "--class"),
+    "an empty class word": (["zorblax", "{pictures}", "--class", " "], None, 2, "--class"),
+    "a budget of nothing": (["cat", "{pictures}", "--budget", 0], None, 2, "--budget"),
+    "no steps": (["cat", "{pictures}", "--steps", 0], None, 2, "--steps"),
+    "a rate of nothing": (["cat", "{pictures}", "--lr", 0], None, 2, "rate"),
+    "a policy that is none": (["cat", "{pictures}", "--policy", "greedy"], None, 2, "policy"),
+    "learning in fp16": (["cat", "{pictures}", "--dtype", "fp16"], None, 1, "fp16"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_add_refuses(stocked, pictures, case):
+    args, damage, code, words = CASES[case]
+    if damage is not None:
+        damage(pictures)
+    before = tree(stocked)
+    done = cnsctl("add", *(str(a).format(pictures=pictures) for a in args), *at(stocked))
+    assert done.code == code, done.err
+    assert words in done.err
+    assert "hint:" in done.err
+    assert tree(stocked) == before
+
+
+def test_there_is_no_store(tmp_path):
+    for line in (["ls"], ["show", "dog"], ["rm", "dog", "-y"], ["eval"], ["verify"], ["mv", "a", "b"]):
+        done = cnsctl(*line, *at(tmp_path / "none"))
+        assert done.code == 10, line
+        assert "cnsctl init" in done.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_there_is_no_such_concept(stocked):
+    before = tree(stocked)
+    for line in (["show", "dgo"], ["rm", "dog", "dgo", "-y"], ["eval", "dgo"], ["verify", "dgo"], ["mv", "dgo", "b"]):
+        done = cnsctl(*line, *at(stocked))
+        assert done.code == 4, line
+        assert "did you mean dog" in done.err
+    assert tree(stocked) == before
+
+
+def test_rm_asks_nobody_who_is_not_there(stocked):
+    done = cnsctl("rm", "dog", *at(stocked), stdin="y\n")
+    assert done.code == 2
+    assert "rm dog -y" in done.err
+    assert cnsctl("ls", "-q", *at(stocked)).out.split() == ["dog", "hat"]
+
+
+def test_the_base_is_gone_or_another(tiny_folder, tiny_v_folder, tmp_path, pictures_of_two):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_folder, base)
+    store = at(tmp_path / "store")
+    assert cnsctl("init", "--base", base, *store).code == 0
+    shutil.rmtree(base)
+    gone = cnsctl("gen", "x", *store)
+    assert (gone.code, "no base at" in gone.err) == (1, True)
+    shutil.copytree(tiny_v_folder, base)
+    other = cnsctl("gen", "x", *store)
+    assert (other.code, "this store was made on" in other.err) == (1, True)
+    assert cnsctl("init", "--base", tmp_path / "nowhere", *at(tmp_path / "s2")).code == 1
+
+
+def test_a_damaged_blob_is_found_before_it_is_used(stocked, tmp_path):
+    delta = Path(cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]["delta"])
+    data = bytearray(delta.read_bytes())
+    data[len(data) // 2] ^= 1
+    delta.chmod(0o644)
+    delta.write_bytes(bytes(data))
+    for line in (["gen", "<dog>", "-o", tmp_path / "x.png"], ["verify"]):
+        done = cnsctl(*line, *at(stocked))
+        assert done.code == 6, done.err
+    assert cnsctl("gen", "<hat>", "-o", tmp_path / "y.png", *at(stocked)).code == 0
+
+
+def test_a_changed_weight_of_a_copied_base_is_damage_and_of_an_outside_one_forgetting(
+    tiny_folder, tmp_path, pictures_of_two
+):
+    from safetensors.torch import load_file, save_file
+
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+
+    def alter(folder) -> None:
+        (file,) = (folder / "unet").glob("*.safetensors")
+        tensors = load_file(file)
+        tensors["conv_in.weight"].view(-1)[0] += 1
+        save_file(tensors, file, metadata={"format": "pt"})
+
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    cnsctl("init", "--base", base, "--copy", *at(inside))
+    cnsctl("init", "--base", base, *at(outside))
+    for store in (inside, outside):
+        assert cnsctl("add", "dog", pictures_of_two / "dog", *at(store)).code == 0
+        assert cnsctl("verify", *at(store)).code == 0
+    alter(base)
+    alter(inside / "base")
+    assert cnsctl("verify", *at(inside)).code == 6
+    found = cnsctl("verify", "--json", *at(outside))
+    assert found.code == 7
+    assert found.json["concepts"][0]["forgotten"]
+
+
+def test_a_newer_store_asks_for_an_upgrade(stocked):
+    file = stocked / "store.json"
+    file.chmod(0o644)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    done = cnsctl("ls", *at(stocked))
+    assert done.code == 1
+    assert "newer cnsctl" in done.err
+
+
+def test_a_locked_store_says_who_holds_it(stocked, pictures_of_two):
+    from cnsctl.store import Store
+
+    with Store.open(stocked).reserve("cat"):
+        done = cnsctl("add", "cat", pictures_of_two / "dog", *at(stocked))
+    assert done.code == 5
+    assert str(os.getpid()) in done.err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of two megabytes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a small disk")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("this machine mounts no small disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_is_told_before_learning_and_while_drawing(small_disk, stocked, pictures_of_two):
+    store = small_disk / "store"
+    shutil.copytree(stocked, store)
+    before = tree(store)
+    refused = cnsctl("add", "cat", pictures_of_two / "dog", *at(store))
+    assert refused.code == 1
+    assert "MB left" in refused.err
+    with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError):
+        while True:
+            filler.write(b"x" * 65536)
+            filler.flush()
+    full = cnsctl("gen", "<dog>", "-n", 40, "-o", small_disk / "out", *at(store))
+    assert full.code == 1
+    assert "full" in full.err
+    assert tree(store) == before
+    assert not [p for p in small_disk.rglob("*.png") if not p.read_bytes().endswith(b"IEND\xaeB`\x82")]

@@ -1,0 +1,203 @@
+"""The main job through the command line, on bases of either kind and in every mode."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from commands import at, catalogue, cnsctl, tree
+from PIL import Image
+
+from cnsctl.data.png import read_png_text
+
+
+def pixels(path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("mode", ["prompt", "token", "merged"])
+@pytest.mark.parametrize("base", ["tiny_folder", "tiny_v_folder"])
+def test_learn_draw_list_evaluate_remove(request, base, mode, tmp_path, pictures_of_two):
+    store, out = at(tmp_path / "store"), tmp_path / "out"
+    assert cnsctl("init", "--base", request.getfixturevalue(base), "--mode", mode, *store).code == 0
+    for name in ("dog", "hat"):
+        done = cnsctl("add", name, pictures_of_two / name, "--vectors", 2, "--allow-forgetting", *store)
+        assert done.code == 0, done.err
+    drawn = cnsctl("gen", "<dog> wearing <hat>", "@dog here", "a cat", "-n", 2, "--seed", 5, "-o", out, *store)
+    assert drawn.code == 0, drawn.err
+    names = ["dog-wearing-hat-5", "dog-wearing-hat-6", "dog-here-5", "dog-here-6", "a-cat-5", "a-cat-6"]
+    assert drawn.out.splitlines() == [str(out / f"{n}.png") for n in names]
+    assert len({pixels(p).tobytes() for p in drawn.out.splitlines()}) == 6
+    listed = cnsctl("ls", "--json", *store).json
+    assert [c["name"] for c in listed["concepts"]] == ["dog", "hat"]
+    assert listed["mode"] == mode
+    assert all(c["tokens"] == 2 for c in listed["concepts"])
+    measured = cnsctl("eval", "--json", *store).json
+    if mode != "merged":
+        assert all(set(c["forgetting"].values()) <= {0.0, None} for c in measured["concepts"])
+        assert (measured["drift"]["changed"], measured["drift"]["max_abs"]) == (0, 0)
+        assert cnsctl("verify", *store).code == 0
+    else:
+        assert measured["drift"]["changed"] > 0
+    assert cnsctl("rm", "dog", "-y", *store).code == 0
+    assert cnsctl("ls", "-q", *store).out == "hat\n"
+
+
+def test_adding_and_removing_others_leaves_a_concepts_picture_bit_identical(stocked, tmp_path, pictures_of_two):
+    def drawn(name: str) -> bytes:
+        done = cnsctl("gen", "<dog> on a beach", "--seed", 3, "-o", tmp_path / f"{name}.png", *at(stocked))
+        assert done.code == 0, done.err
+        return pixels(done.out.strip()).tobytes()
+
+    before = drawn("before")
+    assert cnsctl("rm", "hat", "-y", *at(stocked)).code == 0
+    assert drawn("without") == before
+    assert cnsctl("add", "cat", pictures_of_two / "hat", *at(stocked)).code == 0
+    assert drawn("with") == before
+    assert cnsctl("mv", "dog", "rex", *at(stocked)).code == 0
+    done = cnsctl("gen", "<rex> on a beach", "--seed", 3, "-o", tmp_path / "rex.png", *at(stocked))
+    assert pixels(done.out.strip()).tobytes() == before
+    assert cnsctl("verify", *at(stocked)).code == 0
+
+
+def test_in_merged_removing_the_last_concept_restores_the_picture_before_it(tiny_folder, tmp_path, pictures_of_two):
+    store = at(tmp_path / "store")
+    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *store)
+    assert cnsctl("add", "dog", pictures_of_two / "dog", *store).code == 0
+
+    def drawn(name: str) -> bytes:
+        return pixels(cnsctl("gen", "a cat", "--seed", 3, "-o", tmp_path / name, *store).out.strip()).tobytes()
+
+    before = drawn("a.png")
+    assert cnsctl("add", "hat", pictures_of_two / "hat", "--allow-forgetting", *store).code == 0
+    assert drawn("b.png") != before
+    assert cnsctl("rm", "hat", "-y", *store).code == 0
+    assert drawn("c.png") == before
+
+
+def test_in_merged_what_would_be_forgotten_is_refused_and_the_work_is_kept(
+    tiny_folder, tmp_path, pictures_of_two, monkeypatch
+):
+    from cnsctl.app import learn
+
+    store = tmp_path / "store"
+    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
+    assert cnsctl("add", "dog", pictures_of_two / "dog", *at(store)).code == 0
+    before = tree(store)
+    monkeypatch.setattr(learn, "LOST_POINTS", -100.0)  # any change is too much
+    args = ("add", "hat", pictures_of_two / "hat", "--steps", 25, *at(store))
+    refused = cnsctl(*args)
+    assert refused.code == 8
+    assert "<dog> lost" in refused.err
+    assert tree(store) == before
+    allowed = cnsctl(*args, "--allow-forgetting")
+    assert allowed.code == 0
+    assert "unfinished run was found" in allowed.err
+    assert "warning: <dog> lost" in allowed.err
+
+
+def test_removing_from_the_middle_of_merged_names_what_it_touches(tiny_folder, tmp_path, pictures_of_two):
+    store = at(tmp_path / "store")
+    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *store)
+    for name in ("dog", "hat"):
+        assert cnsctl("add", name, pictures_of_two / name, "--allow-forgetting", *store).code == 0
+    removed = cnsctl("rm", "dog", "-y", "--json", *store).json
+    assert removed["touched"]["dog"]["hat"] > 0
+
+
+def test_the_same_learning_gives_the_same_delta_byte_for_byte(tiny_folder, tmp_path, pictures_of_two):
+    shas = []
+    for run in ("a", "b"):
+        store = tmp_path / run
+        cnsctl("init", "--base", tiny_folder, *at(store))
+        assert cnsctl("add", "dog", pictures_of_two / "dog", "--seed", 4, *at(store)).code == 0
+        shas.append(cnsctl("show", "dog", "--json", *at(store)).json["concept"]["delta"].rsplit("/", 1)[1])
+    assert shas[0] == shas[1]
+
+
+def test_score_shows_the_mask_that_add_will_choose(empty, pictures_of_two):
+    from cnsctl.app.learn import mask_hash
+    from cnsctl.store import Store
+
+    before = tree(empty)
+    scored = cnsctl("score", "dog", pictures_of_two / "dog", "--json", *at(empty))
+    assert scored.code == 0, scored.err
+    assert tree(empty) == before
+    assert cnsctl("add", "dog", pictures_of_two / "dog", *at(empty)).code == 0
+    store = Store.open(empty)
+    assert mask_hash(store.delta(store.concept("dog")).indices) == scored.json["mask"]
+    beside = cnsctl("score", "hat", pictures_of_two / "hat", "--class", "hat", "--json", *at(empty)).json
+    assert beside["overlaps"]["dog"]["neurons"] > beside["overlaps"]["dog"]["random"] > 0
+    assert sum(s["neurons"] for s in beside["sites"]) == beside["neurons"]
+
+
+def test_a_picture_says_how_it_was_made(stocked, tmp_path):
+    path = tmp_path / "p.png"
+    assert cnsctl("gen", "a <dog:0.5>", "--negative", "<hat>", "--seed", 9, "-o", path, *at(stocked)).code == 0
+    told = json.loads(read_png_text(path)["cnsctl"])
+    assert (told["prompt"], told["negative"], told["seed"]) == ("a <dog:0.5>", "<hat>", 9)
+    assert set(told["concepts"]) == {"dog", "hat"}
+    assert told["base"]["fingerprint"] == cnsctl("ls", "--json", *at(stocked)).json["base"]["fingerprint"]
+
+
+def test_captions_beside_the_pictures_are_what_is_trained_with(empty, pictures, tmp_path):
+    (pictures / "0.txt").write_text("a <dog> in the snow")
+    (pictures / "1.txt").write_text("the dog at night")
+    assert cnsctl("add", "dog", pictures, *at(empty)).code == 0
+    assert cnsctl("show", "dog", "--json", *at(empty)).json["concept"]["captions"] == [
+        "a <dog> in the snow", "the dog at night", None,
+    ]  # fmt: skip
+
+
+def test_replace_learns_anew_and_keeps_one(stocked, pictures_of_two):
+    old = cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]
+    done = cnsctl("add", "dog", pictures_of_two / "hat", "--replace", *at(stocked))
+    assert done.code == 0, done.err
+    new = cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]
+    assert new["delta"] != old["delta"]
+    assert sorted(cnsctl("ls", "-q", *at(stocked)).out.split()) == ["dog", "hat"]
+
+
+def test_a_copied_base_makes_the_store_stand_alone(tiny_folder, tmp_path, pictures_of_two):
+    import shutil
+
+    base = shutil.copytree(tiny_folder, tmp_path / "base")
+    store = at(tmp_path / "store")
+    assert cnsctl("init", "--base", base, "--copy", *store).code == 0
+    shutil.rmtree(base)
+    assert cnsctl("add", "dog", pictures_of_two / "dog", *store).code == 0
+
+
+def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
+    empty, tiny_folder, tmp_path, pictures_of_two, monkeypatch
+):
+    from cnsctl.engine import train
+
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+    args = ("add", "dog", pictures_of_two / "dog", "--steps", 12)
+    honest, calls = train._Learner.step, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return honest(self)
+
+    before = catalogue(empty)
+    monkeypatch.setattr(train._Learner, "step", interrupted)
+    stopped = cnsctl(*args, *at(empty))
+    assert stopped.code == 130
+    assert "interrupted" in stopped.err
+    assert catalogue(empty) == before
+    assert cnsctl("ls", "-q", *at(empty)).out == ""
+    resumed = cnsctl(*args, *at(empty))
+    assert resumed.code == 0
+    assert len(calls) == 8 + 12 - 6  # six steps were kept
+    other = tmp_path / "other"
+    cnsctl("init", "--base", tiny_folder, *at(other))
+    assert cnsctl(*args, *at(other)).code == 0
+    shas = [cnsctl("show", "dog", "--json", *at(s)).json["concept"]["delta"].rsplit("/", 1)[1] for s in (empty, other)]
+    assert shas[0] == shas[1]
+    assert not list((empty / "work").iterdir())

@@ -1,0 +1,79 @@
+"""Running `cnsctl` inside the test process, as its entry point does."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnsctl.cli.main import make_app
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+    raw: bytes = b""
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def cnsctl(*args: object, stdin: str = "") -> Result:
+    """Run a command; stdin and stdout are pipes, as in a script."""
+    out, err = io.BytesIO(), io.StringIO()
+    kept = sys.stdin, sys.stdout, sys.stderr
+    handler = signal.getsignal(signal.SIGTERM)
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(stdin), io.TextIOWrapper(out, "utf-8", write_through=True), err
+    code: Any = 0
+    try:
+        make_app()([str(a) for a in args])
+    except SystemExit as leave:
+        code = leave.code
+    finally:
+        sys.stdout.flush()
+        raw = out.getvalue()
+        sys.stdin, sys.stdout, sys.stderr = kept
+        signal.signal(signal.SIGTERM, handler)
+    return Result(code or 0, raw.decode(errors="replace"), err.getvalue(), raw)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file of a store that counts: all but caches, work and derived names."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.relative_to(folder).parts[0] not in ("cache", "work", "lock", "base", "names")
+    }
+
+
+def catalogue(folder: Path) -> bytes:
+    file = folder / "catalogue.json"
+    return file.read_bytes() if file.exists() else b""
+
+
+def at(store: Path) -> tuple[str, str]:
+    return ("--store", str(store))
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    import shutil
+
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {**os.environ, **changes}

@@ -1,0 +1,26 @@
+"""The workshop is not installed: tests find it beside them. One thread: tiny models gain nothing from more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def trained_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which every stage before the denoiser has run, tiny."""
+    import torch
+
+    torch.set_num_threads(1)
+    from pocket.training.plan import TrainSpec, trained
+
+    folder = tmp_path_factory.mktemp("pocket") / "run"
+    stages = ("tokenizer", "render", "vae", "clip", "latents")
+    spec = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=10)
+    list(trained(spec))
+    return folder

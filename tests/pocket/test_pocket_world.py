@@ -1,0 +1,202 @@
+"""The world is what it was: captions exactly, pixels within a level."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pocket.examples import write_examples
+from pocket.world import SIZE, Draws, scene
+from pocket.world.captions import Layout, Relation, Said, Telling, caption, phrase
+from pocket.world.colours import NAMES, held_out
+from pocket.world.looks import USUAL, Look, look, unseen
+from pocket.world.places import EVERYWHERE, HORIZONS, PLACES, background
+from pocket.world.scenery import SCENERY
+from pocket.world.scenes import Subject, subject_of
+from pocket.world.styles import STYLES
+from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn
+
+ROOT = Path(__file__).parents[2]
+
+GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_SEEDS = (47, 50, 59, 46, 24, 3, 22, 56)
+"""Of the scenes in scenes.png: all styles, all layouts, a meadow."""
+
+
+def levels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB")).astype(float)
+
+
+def test_a_seed_gives_its_caption_forever():
+    golden = json.loads((GOLDEN / "captions.json").read_text())
+    assert {seed: scene(Draws(int(seed))).caption for seed in golden} == golden
+
+
+@pytest.mark.parametrize(("place", "seed"), list(enumerate(GOLDEN_SEEDS)))
+def test_a_seed_gives_its_picture_forever(place, seed):
+    with Image.open(GOLDEN / "scenes.png") as sheet:
+        golden = sheet.crop((place * SIZE, 0, (place + 1) * SIZE, SIZE)).convert("RGB")
+    assert np.abs(levels(scene(Draws(seed)).image) - levels(golden)).mean() <= 1
+
+
+def test_the_golden_pictures_tell_seeds_apart():
+    """The bound of one level is far below what another seed changes."""
+    pictures = [levels(scene(Draws(seed)).image) for seed in GOLDEN_SEEDS]
+    assert all(np.abs(a - b).mean() > 5 for i, a in enumerate(pictures) for b in pictures[:i])
+
+
+def test_the_examples_are_those_of_the_repository(tmp_path):
+    if not (ROOT / "examples").is_dir():
+        pytest.skip("no examples in this checkout")
+    for path in write_examples(tmp_path):
+        with Image.open(path) as mine, Image.open(ROOT / "examples" / path.relative_to(tmp_path)) as theirs:
+            assert np.abs(levels(mine) - levels(theirs)).mean() <= 1, path
+
+
+def test_no_scene_shows_a_pair_of_colours_that_is_held_out():
+    pairs = Counter()
+    for seed in range(400):
+        for placed in scene(Draws(seed)).placed:
+            pairs[held_out(placed.subject.look.main, placed.subject.look.second)] += 1
+    assert pairs[False] > 400
+    assert pairs[True] == 0
+
+
+def test_unseen_individuals_have_a_held_out_pair():
+    looks = [unseen(Draws(seed), "dog") for seed in range(50)]
+    assert all(held_out(one.main, one.second) for one in looks)
+    assert len({one.pattern for one in looks}) == 4
+
+
+def test_every_layout_place_and_style_occurs():
+    scenes = [scene(Draws(seed)) for seed in range(500)]
+    assert {s.telling.layout for s in scenes} == set(Layout)
+    assert {s.telling.place for s in scenes} == set(EVERYWHERE)
+    assert {s.telling.style for s in scenes} == {"", *STYLES}
+
+
+def test_tables_name_the_same_things():
+    assert set(USUAL) == set(WORDS)
+    assert set(HEAD) == set(DRESSED) < set(WORDS)
+    assert set(HATS) < set(WORDS)
+    assert set(PLACES.values()) == set(SCENERY)
+    assert set(HORIZONS) | {"beach", "sea"} == set(SCENERY)
+    assert all(colour in NAMES for colours in USUAL.values() for colour in colours.split())
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_thing_changes_with_colour_pattern_and_proportions(word):
+    base = {"main": "red", "second": "blue", "accent": "green", "accessory": None, "shade": (0.0, 0.0, 0.0)}
+    plain = Look(pattern="plain", p=(0.0, 0.0, 0.0, 0.0), **base)
+    spotted = Look(pattern="spotted", p=(0.0, 0.0, 0.0, 0.0), **base)
+    wide = Look(pattern="plain", p=(1.0, 1.0, 1.0, 1.0), **base)
+    other = Look(pattern="plain", p=(0.0, 0.0, 0.0, 0.0), **{**base, "main": "yellow"})
+    first = drawn(word, plain, 64)
+    assert first.size == (64, 64)
+    assert first.getbbox() is not None
+    assert all(drawn(word, one, 64).tobytes() != first.tobytes() for one in (spotted, wide, other))
+
+
+@pytest.mark.parametrize("accessory", ["scarf", "bow tie", "glasses"])
+def test_every_dressed_thing_shows_its_accessory(accessory):
+    for word in DRESSED:
+        bare = look(Draws(1), word, accent="cyan")
+        worn = look(Draws(1), word, accent="cyan", accessory=accessory)
+        assert drawn(word, bare, 96).tobytes() != drawn(word, worn, 96).tobytes(), word
+
+
+@pytest.mark.parametrize("place", EVERYWHERE)
+def test_a_place_looks_like_itself_from_any_seed_and_unlike_others(place):
+    mine = [levels(background(place, Draws(seed))).mean((0, 1)) for seed in range(4)]
+    assert max(np.abs(a - b).max() for a in mine for b in mine) < 45
+    assert background(place, Draws(0)).size == (SIZE, SIZE)
+
+
+def test_what_is_given_is_drawn():
+    subject = subject_of(Said(word="cat", main="blue"), Draws(1))
+    found = scene(Draws(2), layout=Layout.ALONE, place="at night", style="", subject=subject)
+    assert found.caption.removeprefix("a picture of ") == "a blue cat at night"
+    assert [placed.subject for placed in found.placed] == [subject]
+
+
+def test_sides_are_said_only_as_they_are():
+    left = subject_of(Said(word="cat"), Draws(1))
+    right = subject_of(Said(word="car"), Draws(2))
+    seen = Counter()
+    for seed in range(60):
+        found = scene(Draws(seed), layout=Layout.PAIR, subject=left, second=right)
+        first, second = found.placed
+        assert first.left < second.left
+        seen[found.telling.relation, first.subject is left] += 1
+    assert seen[Relation.SIDES, True] > 0
+    assert seen[Relation.SIDES, False] == 0
+    assert seen[Relation.AND, False] > 0
+
+
+def test_a_hat_sits_on_the_head():
+    for word in DRESSED:
+        subject = subject_of(Said(word=word), Draws(1))
+        hat = subject_of(Said(word="crown"), Draws(2))
+        body, worn = scene(Draws(3), layout=Layout.HAT, subject=subject, second=hat).placed
+        brim = worn.top + worn.side * 0.9
+        head_x, head_y, _ = HEAD[word]
+        assert abs(brim - (body.top + head_y * body.side / 100)) <= 1, word
+        assert abs(worn.left + worn.side / 2 - (body.left + head_x * body.side / 100)) <= 1, word
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (Said(word="owl"), "an owl"),
+        (Said(word="dog", main="orange"), "an orange dog"),
+        (Said(word="dog", main="blue", second="red", pattern="striped"), "a blue and red striped dog"),
+        (Said(word="cat", accessory="scarf", accent="orange"), "a cat with an orange scarf"),
+        (Said(word="cat", accessory="glasses", accent="red"), "a cat with red glasses"),
+        (Said(word="car", accent="red"), "a car"),
+    ],
+)
+def test_a_phrase_says_what_is_not_usual(said, text):
+    assert phrase(said) == text
+
+
+@pytest.mark.parametrize(
+    ("telling", "text"),
+    [
+        (Telling(layout=Layout.EMPTY, place="on a beach"), "a beach"),
+        (Telling(layout=Layout.EMPTY, place="at night"), "a night sky"),
+        (Telling(layout=Layout.EMPTY, place="at sunset", style="a watercolor of"), "a watercolor of a sunset"),
+        (
+            Telling(layout=Layout.HAT, place="in a room", subject=Said(word="dog"), second=Said(word="crown")),
+            "a dog wearing a crown in a room",
+        ),
+        (
+            Telling(
+                layout=Layout.PAIR,
+                place="on the moon",
+                subject=Said(word="dog"),
+                second=Said(word="owl"),
+                relation=Relation.SIDES,
+                opening="a picture of ",
+            ),
+            "a picture of a dog on the left and an owl on the right on the moon",
+        ),
+    ],
+)
+def test_a_caption_says_layout_and_place(telling, text):
+    assert caption(telling) == text
+
+
+def test_a_bare_word_names_the_usual_individual():
+    subject = Subject(said=Said(word="fox"), look=look(Draws(1), "fox"))
+    assert (subject.look.main, subject.look.second, subject.look.accent) == ("orange", "white", "blue")
+    assert subject.look.pattern == "plain"
+    assert subject.look.accessory is None
+
+
+def test_the_world_has_no_assets():
+    assert {path.suffix for path in (ROOT / "pocket/world").iterdir() if path.is_file()} == {".py"}
