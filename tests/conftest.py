@@ -36,9 +36,9 @@ def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _load(folder: Path):
     import torch
 
-    from cnsctl.bases import folders
+    from cnsctl.bases import folders, loading
 
-    return folders.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=torch.float32, hash_weights=True)
+    return loading.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=torch.float32, hash_weights=True)
 
 
 @pytest.fixture(scope="session")

@@ -77,12 +77,12 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
         StoreDamaged: a file of the store's own base is not what was recorded.
     """
     folder_path = base_of(store)
-    from cnsctl.bases import devices, folders, hashing
+    from cnsctl.bases import devices, folders, hashing, loading
 
     device, dtype = devices.choose(compute.device, compute.dtype)
     folder = folders.open_folder(folder_path)
     hashing.check_folder(folder_path, store.base.files)
-    base = folders.load(folder, device=device, dtype=dtype, hash_weights=hash_weights)
+    base = loading.load(folder, device=device, dtype=dtype, hash_weights=hash_weights)
     if base.fingerprint != store.base.fingerprint:
         raise BaseProblem(
             f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",

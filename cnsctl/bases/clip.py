@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cnsctl.bases.folders import quiet_libraries
+from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.errors import BaseProblem
 
 if TYPE_CHECKING:

@@ -1,12 +1,11 @@
-"""Base folders on disk: recognising a family, defaults that travel with a base, and loading.
+"""Base folders on disk: recognising a family, and defaults that travel with a base.
 
-Owns what a folder says about itself; imports diffusers only when a base is loaded.
+Owns what a folder says about itself; must not know the libraries that load it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,6 @@ from cnsctl.specs import DrawSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import torch
-
-    from cnsctl.bases.protocol import Base
 
 POCKET = Path(__file__).parent / "pocket"
 """The embedded base: a stock pipeline folder inside the package."""
@@ -85,27 +80,6 @@ def open_folder(path: Path) -> BaseFolder:
         )
     except TypeError as err:
         raise BaseProblem(f"{path / SETTINGS_FILE} is not a table of defaults", hint="mend or remove it") from err
-
-
-def load(folder: BaseFolder, *, device: torch.device, dtype: torch.dtype, hash_weights: bool = False) -> Base:
-    """Load a base. `hash_weights` also hashes everything that the fingerprint leaves out (for the proof)."""
-    from cnsctl.bases.sd1 import Sd1Base
-
-    return Sd1Base(folder, device=device, dtype=dtype, hash_weights=hash_weights)
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries off the network and off stderr; ours are the messages that a user reads."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

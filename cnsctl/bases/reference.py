@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnsctl.bases.folders import POCKET, load, open_folder
+from cnsctl.bases.folders import POCKET, open_folder
 from cnsctl.bases.hashing import folder_hashes
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class BaseFacts:
 def facts(path: Path, *, with_files: bool) -> BaseFacts:
     """Load a base once, on the CPU, and note its facts."""
     import torch
+
+    from cnsctl.bases.loading import load
 
     folder = open_folder(path)
     base = load(folder, device=torch.device("cpu"), dtype=torch.float32)

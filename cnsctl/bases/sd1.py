@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from cnsctl.bases import samplers
-from cnsctl.bases.folders import BaseFolder, quiet_libraries
 from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.protocol import Layer, TextBatch
 from cnsctl.errors import BaseProblem
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cnsctl.bases.folders import BaseFolder
     from cnsctl.specs import DrawSpec
 
 ENCODER = "text_encoder"

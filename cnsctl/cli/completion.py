@@ -9,9 +9,12 @@ Owns the scripts; must not know stores beyond that file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnsctl.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NAMED = ("show", "rm", "mv", "eval", "verify")
 """Verbs whose arguments are concepts."""
@@ -33,21 +36,15 @@ class Verb:
     """Long flag, its help, whether it takes a value."""
 
 
-def script(shell: str) -> str:
-    """The script of one shell."""
+def script(shell: str, commands: Mapping[str, Any]) -> str:
+    """The script of one shell, for these verbs by name (typer's commands)."""
     makers = {"bash": _bash, "zsh": _zsh, "fish": _fish}
     if shell not in makers:
         raise UsageProblem(f"no completion for {shell!r}", hint=f"use one of: {', '.join(makers)}")
-    return makers[shell](_verbs())
+    return makers[shell](_verbs(commands))
 
 
-def _verbs() -> list[Verb]:
-    import typer
-
-    from cnsctl.cli.main import make_app
-
-    group: Any = typer.main.get_command(make_app())
-    commands: dict[str, Any] = group.commands
+def _verbs(commands: Mapping[str, Any]) -> list[Verb]:
     return [
         Verb(
             name=name,

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from cnsctl.bases import devices, folders, hashing
+from cnsctl.bases import devices, folders, hashing, loading
 from cnsctl.bases.reference import facts, pocket_facts
 from cnsctl.bases.words import unknown_words
 from cnsctl.errors import BaseProblem, StoreDamaged, UsageProblem
 
 
 def load(folder, dtype=torch.float32):
-    return folders.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=dtype)
+    return loading.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=dtype)
 
 
 def test_the_packages_facts_about_pocket_are_true():

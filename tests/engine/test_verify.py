@@ -78,7 +78,7 @@ def test_one_altered_weight_elsewhere_in_the_base_fails(tiny_folder, tmp_path, s
 
     from safetensors.torch import load_file, save_file
 
-    from cnsctl.bases import folders
+    from cnsctl.bases import folders, loading
 
     for part, key in (("unet", "conv_in.weight"), ("vae", "decoder.conv_in.weight"), ("text_encoder", "")):
         copy = tmp_path / part
@@ -88,7 +88,7 @@ def test_one_altered_weight_elsewhere_in_the_base_fails(tiny_folder, tmp_path, s
         name = key or next(n for n in tensors if n.endswith("layers.0.mlp.fc1.weight"))
         tensors[name].view(-1)[0] += 1
         save_file(tensors, file, metadata={"format": "pt"})
-        base = folders.load(
+        base = loading.load(
             folders.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32, hash_weights=True
         )
         proof = prove(base, store, "rex", recorded)
