@@ -1,0 +1,130 @@
+"""What learning and checking cost, as ratios measured in one run: python benchmarks/costs.py
+
+    training step   CNS (values and token)  against  the same loop training the token alone
+    proof           20 concepts, K/V only
+    delta           bytes per neuron on disk
+    light commands  ls, --help: whole processes
+
+Interleaved, medians; the machine and precision are printed, and figures of two machines do not compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+
+from cnsctl.bases import devices, folders, loading
+from cnsctl.data.texts import calibration_texts, probe_prompts, training_texts
+from cnsctl.engine import neurons, train
+from cnsctl.engine.concepts import to_concept
+from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.engine.verify import prove, record
+from cnsctl.specs import Delta, LearnSpec, Mode
+from cnsctl.store.codec import encode_delta
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--rounds", type=int, default=12)
+    options = parser.parse_args()
+    device, dtype = devices.choose("auto", options.dtype)
+    native = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    say("machine", f"{platform.machine()}, {os.cpu_count()} cores, native bf16 {native}, torch {torch.__version__}")
+    say("computing", f"{device}, {devices.dtype_name(dtype)}, {torch.get_num_threads()} threads")
+    base = loading.load(folders.open_folder(folders.POCKET), device=device, dtype=dtype, hash_weights=True)
+    steps(base, options.rounds)
+    proof(base)
+    bytes_on_disk(base)
+    light_commands()
+
+
+def say(what: str, figure: str) -> None:
+    print(f"{what:15} {figure}", flush=True)  # noqa: T201  a benchmark's answer
+
+
+def job(base) -> train.Job:
+    general = neurons.general_neurons(base, calibration_texts())
+    latents = torch.randn((5, 8, 16, 16), generator=torch.Generator().manual_seed(0))
+    spec = LearnSpec(**base.learn_defaults)
+    return train.Job(
+        name="dog", class_word="dog", latents=latents, texts=[training_texts("dog")] * 5, spec=spec, mode=Mode.PROMPT,
+        prior=EMPTY, general=general, others={},
+    )  # fmt: skip
+
+
+def steps(base, rounds: int) -> None:
+    """The price of values: a step of CNS against one that trains the token alone."""
+    token_only, both = (train._Learner(base, job(base)) for _ in range(2))  # noqa: SLF001
+    selected = train.select(base, both.job, both.vectors, both.start)
+    both.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
+    times: dict[str, list[float]] = {"token": [], "cns": []}
+    for turn in range(rounds + 2):
+        for name, learner in (("token", token_only), ("cns", both)):
+            began = time.perf_counter()
+            learner.step()
+            if turn >= 2:
+                times[name].append(time.perf_counter() - began)
+    token, cns = (statistics.median(times[n]) for n in ("token", "cns"))
+    say("training step", f"CNS {cns:.3f} s, token alone {token:.3f} s: {cns / token:.3f} ×")
+
+
+def concepts(base, n: int) -> dict[str, Delta]:
+    found = {}
+    for i in range(n):
+        mask = neurons.random_neurons(base, budget=0.058, seed=i)
+        found[f"c{i}"] = Delta(
+            shapes={s: (W.shape[0], W.shape[1]) for s, W in base.sites.items()},
+            indices={s: m.cpu().numpy() for s, m in mask.items()},
+            values={s: base.sites[s].view(-1)[m].cpu().numpy().astype(np.float16) for s, m in mask.items()},
+            vectors={e: np.zeros((1, w), np.float16) for e, w in base.vector_widths.items()},
+            class_word="dog", fingerprint=base.fingerprint, mode=Mode.PROMPT,
+        )  # fmt: skip
+    return found
+
+
+def proof(base) -> None:
+    """K/V proof of 20 concepts, two probe prompts each."""
+    made = {n: to_concept(base, d, key=n) for n, d in concepts(base, 20).items()}
+    overlay = Overlay(mode=Mode.PROMPT, concepts=made)
+    records = {n: record(base, overlay, n, probe_prompts(n)[:2]) for n in made}
+    began = time.perf_counter()
+    assert all(prove(base, overlay, n, r).unchanged for n, r in records.items())
+    say("proof", f"20 concepts in {time.perf_counter() - began:.2f} s, base loaded")
+
+
+def bytes_on_disk(base) -> None:
+    (delta,) = concepts(base, 1).values()
+    data = encode_delta(delta)
+    say("delta", f"{len(data):,} bytes for {delta.n_neurons:,} neurons: {len(data) / delta.n_neurons:.2f} per neuron")
+
+
+def light_commands() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = str(Path(folder) / "store")
+        call("init", "--store", store)
+        for line in (["ls", "--store", store], ["--help"], ["--version"]):
+            took = [call(*line) for _ in range(7)]
+            say(f"cnsctl {line[0]}", f"{statistics.median(took) * 1000:.0f} ms")
+
+
+def call(*args: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "cnsctl", *args], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
