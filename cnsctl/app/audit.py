@@ -75,6 +75,8 @@ def evaluate(store: Store, names: Sequence[str], compute: Compute, *, pictures: 
 
 
 def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, pictures: bool) -> dict[str, Any]:
+    from cnsctl.engine.overlay import EMPTY
+
     name, learned = record["name"], record["learned"]
     pixels = session.references(record)
     row: dict[str, Any] = {"name": name, "error_removed": measure.fit(session, overlay, name, pixels)}
@@ -83,7 +85,7 @@ def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, picture
         prompts = probe_prompts(name)
         drawn = measure.probe_pictures(session, overlay, prompts)
         row |= measure.clip_scores(session, overlay, name, drawn, pixels)
-        plain = measure.probe_pictures(session, overlay, [measure.class_prompt(overlay, p) for p in prompts])
+        plain = measure.probe_pictures(session, EMPTY, [measure.class_prompt(overlay, p) for p in prompts])
         of_class = measure.clip_scores(session, overlay, name, plain, pixels)
         row |= {"clip_i_class": of_class["clip_i"], "clip_t_class": of_class["clip_t"]}
     row["learned"] = {k: learned.get(k) for k in ("error_removed", "clip_i", "clip_t")}

@@ -84,13 +84,17 @@ def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
 
 
 def fit(session: Session, overlay: Overlay, name: str, pixels: Pixels) -> float:
-    """Error removed, percent: the denoising error with the concept against that with its bare class word."""
+    """Error removed, percent: the denoising error with the concept against the base's own with the bare class word.
+
+    The base's own: in merged every delta acts on the class word too, and a yardstick must not move with the store.
+    """
+    from cnsctl.engine.overlay import EMPTY
     from cnsctl.engine.verify import fit_error
 
     latents = session.base.encode_pictures(pixels)
     prompt = probe_prompts(name)[0]
     with_concept = fit_error(session.base, overlay, prompt, latents)
-    without = fit_error(session.base, overlay, class_prompt(overlay, prompt), latents)
+    without = fit_error(session.base, EMPTY, class_prompt(overlay, prompt), latents)
     return error_removed(with_concept, without)
 
 

@@ -31,6 +31,8 @@ LEARN: Mapping[str, float | int] = {
     "rate_values": 4e-5,
     "rate_vectors": 5e-4,
     "budget": 0.058,
+    "lambda_prev": 0.05,
+    "lambda_base": 0.002,
 }
 """For bases that bring no settings: Custom Diffusion's 1e-5 × batch size and 250 steps. Untuned here."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +188,11 @@ def learn(base: Base, job: Job, *, resume: bytes | None = None) -> Iterator[Even
 
     A run that is resumed from a `Checkpoint` ends bit-identical to an unbroken one.
     """
+    with _deterministic(base.device):
+        yield from _learn(base, job, resume)
+
+
+def _learn(base: Base, job: Job, resume: bytes | None) -> Iterator[Event]:
     learner = _Learner(base, job)
     job_hash = hash_of(base, job)
     state = state_from_bytes(resume, job=job_hash) if resume is not None else None
@@ -203,9 +209,22 @@ def learn(base: Base, job: Job, *, resume: bytes | None = None) -> Iterator[Even
 
 def score(base: Base, job: Job) -> Iterator[Event]:
     """Everything `learn` does up to the mask, and no further: the mask is `learn`'s, byte for byte."""
-    learner = _Learner(base, job)
-    yield from _warm_up(learner, hash_of(base, job))
-    yield select(base, job, learner.vectors, learner.start)
+    with _deterministic(base.device):
+        learner = _Learner(base, job)
+        yield from _warm_up(learner, hash_of(base, job))
+        yield select(base, job, learner.vectors, learner.start)
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """On CUDA: torch's deterministic algorithms, where it has them, so that the same seed gives the same delta."""
+    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn)
 
 
 def _warm_up(learner: _Learner, job_hash: str) -> Iterator[Event]:
