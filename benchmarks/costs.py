@@ -1,4 +1,4 @@
-"""What learning and checking cost, as ratios measured in one run: python benchmarks/costs.py
+"""What learning and checking cost, as ratios measured in one run: `python benchmarks/costs.py`.
 
     training step   CNS (values and token)  against  the same loop training the token alone
     proof           20 concepts, K/V only
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from cnsctl.bases import devices, folders, loading
+from cnsctl.bases.protocol import Base
 from cnsctl.data.texts import calibration_texts, probe_prompts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
@@ -55,7 +56,7 @@ def say(what: str, figure: str) -> None:
     print(f"{what:15} {figure}", flush=True)  # noqa: T201  a benchmark's answer
 
 
-def job(base) -> train.Job:
+def job(base: Base) -> train.Job:
     general = neurons.general_neurons(base, calibration_texts())
     latents = torch.randn((5, 8, 16, 16), generator=torch.Generator().manual_seed(0))
     spec = LearnSpec(**base.learn_defaults)
@@ -65,7 +66,7 @@ def job(base) -> train.Job:
     )  # fmt: skip
 
 
-def steps(base, rounds: int) -> None:
+def steps(base: Base, rounds: int) -> None:
     """The price of values: a step of CNS against one that trains the token alone."""
     token_only, both = (train._Learner(base, job(base)) for _ in range(2))  # noqa: SLF001
     selected = train.select(base, both.job, both.vectors, both.start)
@@ -81,7 +82,7 @@ def steps(base, rounds: int) -> None:
     say("training step", f"CNS {cns:.3f} s, token alone {token:.3f} s: {cns / token:.3f} ×")
 
 
-def concepts(base, n: int) -> dict[str, Delta]:
+def concepts(base: Base, n: int) -> dict[str, Delta]:
     found = {}
     for i in range(n):
         mask = neurons.random_neurons(base, budget=0.058, seed=i)
@@ -95,7 +96,7 @@ def concepts(base, n: int) -> dict[str, Delta]:
     return found
 
 
-def proof(base) -> None:
+def proof(base: Base) -> None:
     """K/V proof of 20 concepts, two probe prompts each."""
     made = {n: to_concept(base, d, key=n) for n, d in concepts(base, 20).items()}
     overlay = Overlay(mode=Mode.PROMPT, concepts=made)
@@ -105,7 +106,7 @@ def proof(base) -> None:
     say("proof", f"20 concepts in {time.perf_counter() - began:.2f} s, base loaded")
 
 
-def bytes_on_disk(base) -> None:
+def bytes_on_disk(base: Base) -> None:
     (delta,) = concepts(base, 1).values()
     data = encode_delta(delta)
     say("delta", f"{len(data):,} bytes for {delta.n_neurons:,} neurons: {len(data) / delta.n_neurons:.2f} per neuron")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cnsctl.cli.main import make_app
+from cnsctl.cli.main import main
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,19 @@ def cnsctl(*args: object, stdin: str = "") -> Result:
     """Run a command; stdin and stdout are pipes, as in a script."""
     out, err = io.BytesIO(), io.StringIO()
     kept = sys.stdin, sys.stdout, sys.stderr
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
     sys.stdin, sys.stdout, sys.stderr = io.StringIO(stdin), io.TextIOWrapper(out, "utf-8", write_through=True), err
     code: Any = 0
     try:
-        make_app()([str(a) for a in args])
+        main([str(a) for a in args])
     except SystemExit as leave:
         code = leave.code
     finally:
         sys.stdout.flush()
         raw = out.getvalue()
         sys.stdin, sys.stdout, sys.stderr = kept
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return Result(code or 0, raw.decode(errors="replace"), err.getvalue(), raw)
 
 

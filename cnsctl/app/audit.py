@@ -5,6 +5,7 @@ Owns the tables of both; must not know terminals or formulas.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
@@ -41,7 +42,7 @@ def verify(store: Store, names: Sequence[str], compute: Compute) -> Iterator[Eve
             {
                 "name": outcome.name,
                 "unchanged": outcome.proof.unchanged,
-                "moved": outcome.proof.moved,
+                "moved": outcome.proof.moved if isfinite(outcome.proof.moved) else None,
                 "lost": outcome.lost,
                 "forgotten": forgotten,
                 "reasons": list(outcome.proof.reasons),
@@ -79,7 +80,7 @@ def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, picture
 
     name, learned = record["name"], record["learned"]
     pixels = session.references(record)
-    row: dict[str, Any] = {"name": name, "error_removed": measure.fit(session, overlay, name, pixels)}
+    row: dict[str, Any] = {"name": name, "error_removed": measure.fit(session, overlay, name, session.latents(record))}
     row["backbone"] = row["clip_i"] = row["clip_t"] = row["clip_i_class"] = row["clip_t_class"] = None
     if pictures:
         prompts = probe_prompts(name)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cnsctl
-from cnsctl.app.learn import AddRequest, add
+from cnsctl.app.admit import AddRequest
+from cnsctl.app.learn import add
 from cnsctl.app.measure import class_prompt
 from cnsctl.app.outputs import keep
 from cnsctl.app.session import Compute, Session, start

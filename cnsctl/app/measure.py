@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from cnsctl.app.session import Session
@@ -71,8 +72,8 @@ def proofs(session: Session, overlay: Overlay, *, names: Sequence[str] = (), ski
         if session.store.mode is Mode.MERGED and not proof.unchanged and only_company_changed(proof):
             at_learning = record["learned"].get("error_removed")
             lost = 0.0
-            if proof.moved > 0 and isinstance(at_learning, float):
-                lost = at_learning - fit(session, overlay, name, session.references(record))
+            if not proof.moved <= 0 and isinstance(at_learning, float):
+                lost = at_learning - fit(session, overlay, name, session.latents(record))
         yield Outcome(name=name, proof=proof, lost=lost)
 
 
@@ -83,7 +84,7 @@ def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
     return record(session.base, overlay, name, probe_prompts(name)[:PROOF_PROBES])
 
 
-def fit(session: Session, overlay: Overlay, name: str, pixels: Pixels) -> float:
+def fit(session: Session, overlay: Overlay, name: str, latents: torch.Tensor) -> float:
     """Error removed, percent: the denoising error with the concept against the base's own with the bare class word.
 
     The base's own: in merged every delta acts on the class word too, and a yardstick must not move with the store.
@@ -91,7 +92,6 @@ def fit(session: Session, overlay: Overlay, name: str, pixels: Pixels) -> float:
     from cnsctl.engine.overlay import EMPTY
     from cnsctl.engine.verify import fit_error
 
-    latents = session.base.encode_pictures(pixels)
     prompt = probe_prompts(name)[0]
     with_concept = fit_error(session.base, overlay, prompt, latents)
     without = fit_error(session.base, EMPTY, class_prompt(overlay, prompt), latents)
@@ -104,11 +104,11 @@ def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
 
 
 def fresh(
-    session: Session, overlay: Overlay, name: str, pixels: Pixels
+    session: Session, overlay: Overlay, name: str, pixels: Pixels, latents: torch.Tensor
 ) -> tuple[dict[str, float | str | None], list[Pixels]]:
     """Scores of a concept, and its probe pictures. CLIP scores are None when the base brings no CLIP."""
     drawn = probe_pictures(session, overlay, probe_prompts(name))
-    scores: dict[str, float | str | None] = {"error_removed": fit(session, overlay, name, pixels)}
+    scores: dict[str, float | str | None] = {"error_removed": fit(session, overlay, name, latents)}
     return scores | clip_scores(session, overlay, name, drawn, pixels), drawn
 
 

@@ -67,6 +67,8 @@ def generate(store: Store, request: DrawRequest) -> Iterator[Event]:
     yield Phase(name="load the base")
     session = start(store, request.compute)
     artist = _Artist(session, request, negative)
+    if artist.spec.guidance <= 1 and request.negative:
+        yield Warn(text=f"--negative has no effect at guidance {artist.spec.guidance:g}")
     counts = {Drawn: 0, Failed: 0}
     for event in _all(artist, planned, outputs, seeds):
         if isinstance(event, (Drawn, Failed)):

@@ -15,7 +15,9 @@ from cnsctl.specs import Mode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
@@ -60,7 +62,7 @@ class Session:
         """The concept's stored pictures, encoded: (n, c, h, w) fp32 on the CPU."""
         return self.base.encode_pictures(self.references(record))
 
-    def references(self, record: ConceptRecord):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def references(self, record: ConceptRecord) -> NDArray[np.uint8]:
         """The concept's stored pictures: (n, h, w, 3) uint8."""
         import numpy as np
 

@@ -5,6 +5,7 @@ Owns loading and features; must not know which pictures or why.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class ClipTowers:
         return np.asarray(F.normalize(pooled @ self._projection.T, dim=-1).cpu().numpy(), dtype=np.float32)
 
 
+@cache
 def towers(folder: Path, *, name: str, device: torch.device) -> ClipTowers | None:
     """The CLIP that a base's folder brings, or None: then CLIP columns are null and everything else works."""
     parts = ("image_encoder/config.json", "feature_extractor/preprocessor_config.json", PROJECTION)

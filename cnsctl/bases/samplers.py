@@ -6,6 +6,7 @@ Owns the table of names; must not know pipelines.
 from __future__ import annotations
 
 import json
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.errors import UsageProblem
@@ -47,7 +48,12 @@ def make(name: str, own: Any) -> Any:
     if name == OWN:
         return type(own).from_config(own.config)
     class_name, changes = SAMPLERS[name]
-    return getattr(diffusers, class_name).from_config(own.config, **changes)
+    kind = getattr(diffusers, class_name)
+    if own.config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in signature(kind.__init__).parameters:
+        raise UsageProblem(
+            f"{name} cannot follow this base's noise schedule", hint="use --sampler base, dpm++ or euler"
+        )
+    return kind.from_config(own.config, **changes)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

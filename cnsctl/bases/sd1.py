@@ -5,6 +5,7 @@ Owns the calls into diffusers and transformers for this family; must not know co
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class Sd1Base:
         self.text_length = int(self._text.config.max_position_embeddings)
         self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
         self.fingerprint = self._fingerprint()
-        self.weights_hash = _weights_hash(unet, vae, scheduler) if hash_weights else None
+        self.weights_hash = _weights_hash(folder.path, unet, vae) if hash_weights else None
         # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
         layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
         self._unet = unet.to(device=device, dtype=dtype, memory_format=layout)
@@ -62,7 +63,7 @@ class Sd1Base:
         self._vae = vae.to(device, torch.float32)
         self._scheduler = scheduler
         self._alphas = _alphas_cumprod(scheduler)
-        self.prediction = str(scheduler.config.prediction_type)
+        self.prediction = str(scheduler.config.get("prediction_type"))
         if self.prediction not in ("epsilon", "v_prediction"):
             raise BaseProblem(
                 f"{folder.path} predicts {self.prediction!r}", hint="use a base that predicts epsilon or v"
@@ -172,9 +173,9 @@ class Sd1Base:
         pipe = self._pipeline
         pipe.scheduler = samplers.make(draw.sampler, self._scheduler)
 
-        def tick(_pipe: object, step: int, _time: object, kept: dict[str, Any]) -> dict[str, Any]:
+        def tick(pipe: Any, step: int, _time: object, kept: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
-                on_step(step + 1, draw.steps)
+                on_step(step + 1, pipe.num_timesteps)  # some samplers take more steps than they are asked for
             return kept
 
         latents = pipe(
@@ -205,10 +206,14 @@ class Sd1Base:
             "special": [t.bos_token_id, t.eos_token_id, t.pad_token_id],
             "length": self.text_length,
             "sample": [self.token_ids(text) for text in _TOKENIZER_SAMPLES],
+            "text_encoder": {key: str(getattr(self._text.config, key)) for key in _TEXT_SETTINGS},
         }
         text = ((f"text.{n}", p) for n, p in self._text.named_parameters())
         return tensors_hash([*self.sites.items(), *text], meaning=meaning)
 
+
+_TEXT_SETTINGS = ("hidden_act", "num_attention_heads", "num_hidden_layers", "layer_norm_eps")
+"""What decides a text encoder's answer beside its weights."""
 
 _TOKENIZER_SAMPLES = (
     "a photo of a dog",
@@ -220,29 +225,77 @@ _TOKENIZER_SAMPLES = (
 
 def _load_parts(path: Path) -> dict[str, Any]:
     quiet_libraries()
-    import diffusers
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    options = {"local_files_only": True, "use_safetensors": True}
     try:
-        parts: dict[str, Any] = {
-            "tokenizer": CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True),
-            "text_encoder": CLIPTextModel.from_pretrained(path / "text_encoder", dtype=torch.float32, **options),
-            "unet": UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=torch.float32, **options),
-            "vae": AutoencoderKL.from_pretrained(path / "vae", torch_dtype=torch.float32, **options),
-        }
-        config = samplers.read_config(path / "scheduler")
-        parts["scheduler"] = getattr(diffusers, config["_class_name"]).from_config(config)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as err:
+        parts = _from_files(path)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+        TypeError,
+        ImportError,
+        NotImplementedError,
+    ) as err:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise BaseProblem(
             f"{path} cannot be loaded as a Stable Diffusion 1.x/2.x folder: {reason}",
             hint="give a folder that diffusers' StableDiffusionPipeline.save_pretrained wrote, with safetensors weights",
         ) from err
+    _refuse_strangers(path, parts)
     for part in ("text_encoder", "unet", "vae"):
         parts[part].eval().requires_grad_(requires_grad=False)
     return parts
+
+
+def _from_files(path: Path) -> dict[str, Any]:
+    import diffusers
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "text_encoder": (CLIPTextModel, {"dtype": torch.float32}),
+        "unet": (UNet2DConditionModel, {"torch_dtype": torch.float32}),
+        "vae": (AutoencoderKL, {"torch_dtype": torch.float32}),
+    }
+    parts: dict[str, Any] = {"tokenizer": CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)}
+    for part, (kind, options) in kinds.items():
+        half = {"variant": "fp16"} if _only_half(path / part) else {}
+        parts[part], told = kind.from_pretrained(
+            path / part, local_files_only=True, use_safetensors=True, output_loading_info=True, **options, **half
+        )
+        if absent := [*told["missing_keys"], *told["mismatched_keys"]]:
+            raise ValueError(f"{part} lacks {len(absent)} weights, {min(map(str, absent))} among them")
+    config = samplers.read_config(path / "scheduler")
+    if "beta_start" not in config and config.get("trained_betas") is None:
+        raise ValueError("its scheduler names no noise schedule")
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    kind_name = index.get("scheduler", [None, config["_class_name"]])[1]  # as the stock pipeline chooses
+    parts["scheduler"] = getattr(diffusers, kind_name).from_config(config)
+    return parts
+
+
+def _only_half(folder: Path) -> bool:
+    """Whether a part's weights are there as an fp16 variant alone."""
+    names = [p.name for p in folder.glob("*.safetensors")]
+    return bool(names) and all(".fp16" in name for name in names)
+
+
+def _refuse_strangers(path: Path, parts: Mapping[str, Any]) -> None:
+    """Denoisers that load, but are not driven by text and latents alone."""
+    unet, vae, text = parts["unet"].config, parts["vae"].config, parts["text_encoder"].config
+    reasons = {
+        "its denoiser takes a guidance embedding (LCM)": unet.get("time_cond_proj_dim") is not None,
+        f"its denoiser takes {unet.in_channels} channels, its decoder {vae.latent_channels}": (
+            unet.in_channels != vae.latent_channels
+        ),
+        f"its denoiser reads texts of width {unet.cross_attention_dim}, its text encoder writes {text.hidden_size}": (
+            unet.cross_attention_dim != text.hidden_size
+        ),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise BaseProblem(f"{path}: {reason}", hint="give a plain text-to-image base")
 
 
 def _layers(unet: torch.nn.Module) -> tuple[Layer, ...]:
@@ -259,13 +312,16 @@ def _layers(unet: torch.nn.Module) -> tuple[Layer, ...]:
     return tuple(found)
 
 
-def _weights_hash(unet: torch.nn.Module, vae: torch.nn.Module, scheduler: Any) -> str:
+def _weights_hash(path: Path, unet: torch.nn.Module, vae: torch.nn.Module) -> str:
+    """All weights of denoiser and decoder, and the settings in their files: not the defaults that a library adds."""
     named = [
         *((f"unet.{n}", p) for n, p in unet.named_parameters()),
         *((f"vae.{n}", p) for n, p in vae.named_parameters()),
     ]
-    settings = {k: v for k, v in dict(scheduler.config).items() if not k.startswith("_")}
-    return tensors_hash(named, meaning={k: str(v) for k, v in settings.items()})
+    files = ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+    settings = {file: json.loads((path / file).read_text(encoding="utf-8")) for file in files}
+    meaning = {f: {k: v for k, v in s.items() if not k.startswith("_")} for f, s in settings.items()}
+    return tensors_hash(named, meaning=meaning)
 
 
 def _alphas_cumprod(scheduler: Any) -> torch.Tensor:

@@ -6,23 +6,31 @@ Owns the last line of a failure; must not know what failed.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import signal
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
+from cnsctl.cli.lines import fitted, json_line
 from cnsctl.errors import CnsctlError, DiskProblem
 from cnsctl.specs import FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 P = ParamSpec("P")
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+
+_GO_ON = ("add", "demo")
+"""Verbs that, called again, go on where they were stopped."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. The interpreter ends itself by the signal once it saw a bare KeyboardInterrupt leave an `exec`."""
 
 
 def guarded(verb: Callable[P, None]) -> Callable[P, None]:
@@ -31,41 +39,60 @@ def guarded(verb: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         signal.signal(signal.SIGTERM, _terminate)
-        try:
+        with told(as_json=bool(kwargs.get("as_json")), goes_on=verb.__name__ in _GO_ON):
             verb(*args, **kwargs)
             sys.stdout.flush()
-        except CnsctlError as err:
-            _fail(err, as_json=bool(kwargs.get("as_json")))
-        except KeyboardInterrupt:
-            sys.stderr.write("\ncnsctl: interrupted; the store is unchanged, and the same command goes on from here\n")
-            sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            _leave_quietly()
-        except OSError as err:
-            _fail(
-                DiskProblem(
-                    f"{err.filename or 'the disk'}: {err.strerror or err}", hint="nothing in the store was changed"
-                ),
-                as_json=bool(kwargs.get("as_json")),
-            )
 
     return run
 
 
-def _fail(err: CnsctlError, *, as_json: bool) -> NoReturn:
-    sys.stdout.flush()
-    if as_json:
-        told = {"format": FORMAT, "type": "error", "code": err.code, "message": err.what, "hint": err.hint}
-        sys.stderr.write(json.dumps(told | {"exit": err.exit_status}, ensure_ascii=False) + "\n")
-    else:
-        sys.stderr.write(f"cnsctl: {err.what}\n")
-        if err.hint is not None:
-            sys.stderr.write(f"  hint: {err.hint}\n")
-    sys.exit(err.exit_status)
+@contextmanager
+def told(*, as_json: bool, goes_on: bool = False) -> Iterator[None]:
+    """Tell on stderr what fails inside, and leave with its exit status."""
+    try:
+        yield
+    except CnsctlError as err:
+        _fail(err.what, err.hint, code=err.code, status=err.exit_status, as_json=as_json)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only cut the message off
+        hint = "the same command goes on from here" if goes_on else None
+        what = "interrupted; nothing in the store is lost"
+        _fail(what, hint, code="interrupted", status=INTERRUPTED, as_json=as_json)
+    except BrokenPipeError:
+        _leave_quietly()
+    except OSError as err:
+        what = f"{err.filename or 'a file cannot be read or written'}: {err.strerror or err}"
+        hint = "check the path and the disk; nothing in the store is lost"
+        _fail(what, hint, code=DiskProblem.code, status=DiskProblem.exit_status, as_json=as_json)
+
+
+def catch_interrupts() -> None:
+    """Turn Ctrl-C into `Interrupted`, unless the process was started to ignore it, as in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool) -> NoReturn:
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):  # a full or closed stderr takes the message, not the exit status
+        if as_json:
+            facts = {"format": FORMAT, "type": "error", "code": code, "message": what, "hint": hint, "exit": status}
+            sys.stderr.write(json_line(facts, sys.stderr) + "\n")
+        else:
+            sys.stderr.write(fitted(f"cnsctl: {what}", sys.stderr) + "\n")
+            if hint is not None:
+                sys.stderr.write(fitted(f"  hint: {hint}", sys.stderr) + "\n")
+        sys.stderr.flush()
+    sys.exit(status)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted
 
 
 def _leave_quietly() -> NoReturn:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnsctl import __version__
 
@@ -26,7 +26,37 @@ def run() -> None:
     # torch's threads would spin while they wait for each other: on two cores with a second program running, four
     # pictures took 158 s that way, and 46 s with waiting threads that sleep
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    make_app()()
+    main(sys.argv[1:])
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run a command line, and leave with its exit status."""
+    from cnsctl.cli import guard, lines
+
+    lines.ready()
+    guard.catch_interrupts()
+    with guard.told(as_json="--json" in arguments):
+        status = _called(arguments)
+        sys.stdout.flush()
+    sys.exit(status)
+
+
+def _called(arguments: list[str]) -> int | None:
+    """Let typer read the arguments and call the verb; what it complains of is told as everything else is."""
+    import typer
+
+    from cnsctl.errors import UsageProblem
+
+    (usage_error,) = typer.BadParameter.__bases__  # typer has no public name for it
+    try:
+        return make_app()(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
+    except usage_error as err:
+        problem: Any = err
+        if not arguments or problem.ctx is None:
+            problem.show()  # the help, as an answer to nothing
+            return UsageProblem.exit_status
+        message = problem.format_message().rstrip(".")
+        raise UsageProblem(message[:1].lower() + message[1:], hint=f"{problem.ctx.command_path} --help") from err
 
 
 def make_app() -> typer.Typer:

@@ -5,12 +5,14 @@ Owns how events look to a person and to a program; must not know how they come a
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
+from cnsctl.cli.lines import fitted, json_line
+from cnsctl.errors import DiskProblem
 from cnsctl.results import Answer, Drawn, Event, Failed, Note, Phase, Selected, Step, Warn
 from cnsctl.specs import FORMAT
 
@@ -22,6 +24,9 @@ Human = Callable[[Mapping[str, Any]], Iterable[str]]
 
 PREVIEWS = 8
 """Pictures shown in the terminal by one call; the rest are on disk."""
+
+PREVIEW_CELLS = 32
+"""Columns of a preview; fewer where the terminal is small."""
 
 
 class View:
@@ -73,39 +78,55 @@ class View:
             case Answer(data=data):
                 if self.progress is not None:
                     self.progress.stop()
-                for line in (self.bare if self.quiet else self.human)(data):
+                for line in self.bare(data) if self.quiet else (fitted(h, sys.stdout) for h in self.human(data)):
                     out(line)
             case _:
                 pass
 
     def _show_json(self, event: Event) -> None:
         if isinstance(event, Answer):
-            out(json.dumps({**event.data, **({"type": "result"} if self.lines else {})}, ensure_ascii=False))
+            out_json({**event.data, **({"type": "result"} if self.lines else {})})
         elif self.lines and (told := _told(event)) is not None:
-            out(json.dumps({"format": FORMAT, **told}, ensure_ascii=False))
+            out_json({"format": FORMAT, **told})
 
     def _say(self, text: str) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-        sys.stderr.write(text + "\n")
+        with self._still():
+            sys.stderr.write(fitted(text, sys.stderr) + "\n")
 
     def _picture(self, event: Drawn) -> None:
         if event.path == "-":
-            sys.stdout.buffer.write(event.png)
-            sys.stdout.buffer.flush()
+            with _writing_the_answer():
+                sys.stdout.buffer.write(event.png)
+                sys.stdout.buffer.flush()
             return
-        out(event.path)
-        if self.previews > 0:
-            self.previews -= 1
-            self._preview(event)
+        with self._still():
+            out(event.path)
+            if self.previews > 0:
+                self.previews -= 1
+                self._preview(event)
         if self.progress is not None:
             self.progress.advance()
 
     def _preview(self, event: Drawn) -> None:
+        import shutil
+
         from cnsctl.data.terminal import preview_bytes, protocol_of
 
         if (protocol := protocol_of(os.environ)) is not None:
-            self._say(preview_bytes(event.picture, protocol=protocol, width_cells=32).rstrip("\n"))
+            size = shutil.get_terminal_size()
+            cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 2)))
+            sys.stderr.write(preview_bytes(event.picture, protocol=protocol, width_cells=cells))
+
+    def rest(self) -> None:
+        """Take the progress line away until there is more: a person may be typing."""
+        if self.progress is not None:
+            self.progress.stop()
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Let lines be written above the progress line."""
+        with nullcontext() if self.progress is None else self.progress.paused():
+            yield
 
     def tick(self, done: int, total: int) -> None:
         """A denoising step is done."""
@@ -115,8 +136,27 @@ class View:
 
 def out(line: str) -> None:
     """One line of the answer, at once: a reader of the pipe has it when it is true."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with _writing_the_answer():
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def out_json(data: Mapping[str, Any]) -> None:
+    """One line of the answer, as JSON."""
+    out(json_line(data, sys.stdout))
+
+
+@contextmanager
+def _writing_the_answer() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        raise DiskProblem(
+            f"the standard output cannot be written: {err.strerror}",
+            hint="make room, or send it elsewhere; nothing in the store is lost",
+        ) from err
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> Iterable[str]:
@@ -161,6 +201,13 @@ def _told(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per
             return None
 
 
+_BAR = 24
+"""Columns of the bar."""
+
+_WIDE = 72
+"""Columns that a terminal needs for a bar beside the words and numbers."""
+
+
 class _Progress:
     """One line on stderr: phase, bar, steps, time left, loss."""
 
@@ -187,18 +234,36 @@ class _Progress:
             TextColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
 
-        counted = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()) if phase.total else ()
+        console, line = Console(stderr=True), Column(no_wrap=True)
+        if console.is_dumb_terminal:
+            return
+        bar = (BarColumn(bar_width=_BAR, table_column=line),) if console.width >= _WIDE else ()
+        counted = (*bar, MofNCompleteColumn(table_column=line), TimeRemainingColumn(table_column=line))
         self.bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            *counted,
-            TextColumn("{task.fields[detail]}"),
-            console=Console(stderr=True),
+            SpinnerColumn(table_column=line),
+            TextColumn("{task.description}", table_column=line),
+            *(counted if phase.total else ()),
+            TextColumn("{task.fields[detail]}", table_column=line),
+            console=console,
             transient=True,
+            redirect_stdout=False,  # rich would send the answer to the terminal, wherever stdout goes
+            redirect_stderr=False,
         )
         self.bar.start()
         self.task = self.bar.add_task(escape(phase.name), total=phase.total, detail="")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the line away while others are written, and put it back under them: it is one line, never wrapped."""
+        if self.bar is not None:
+            self.bar.stop()
+        try:
+            yield
+        finally:
+            if self.bar is not None:
+                self.bar.start()
 
     def advance(self) -> None:
         if self.bar is not None:

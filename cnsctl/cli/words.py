@@ -90,7 +90,7 @@ def verified(data: Data) -> Iterable[str]:
         (
             r["name"],
             "forgotten" if r["forgotten"] else "unchanged" if r["unchanged"] else "moved",
-            f"{r['moved']:.1e}",
+            number(r["moved"], ".1e"),
             number(r["lost"], "+.1f"),
             "; ".join(r["reasons"]),
         )

@@ -48,7 +48,7 @@ def draw(
 
     Rows of one batch may use different concepts. Prompt and negative prompt each read the concepts they name themselves.
     """
-    texts = _Texts(base, overlay)
+    texts = _Texts(base, overlay, keep=max(8, 2 * batch))
     guided = spec.guidance > 1
     pending = iter(requests)
     while group := list(islice(pending, batch)):
@@ -69,7 +69,7 @@ def draw(
 class _Texts:
     """K and V of the last few texts: computed once per prompt, however many pictures are drawn of it."""
 
-    def __init__(self, base: Base, overlay: Overlay, keep: int = 8) -> None:
+    def __init__(self, base: Base, overlay: Overlay, *, keep: int) -> None:
         self.base, self.overlay, self.keep = base, overlay, keep
         self.known: dict[Prompt, tuple[torch.Tensor, dict[str, torch.Tensor]]] = {}
 

@@ -34,9 +34,13 @@ class IndexedValues:
             leaf.register_post_accumulate_grad_hook(self._gather(site))  # type: ignore[no-untyped-call]
 
     def _gather(self, site: str) -> Callable[[torch.Tensor], None]:
-        def hook(leaf: torch.Tensor) -> None:
+        part, flat = self._gradient[self.parts[site]], self.mask[site]
+
+        def hook(
+            leaf: torch.Tensor,
+        ) -> None:  # must not name self: torch keeps hooks where no collector sees the circle
             assert leaf.grad is not None
-            self._gradient[self.parts[site]] = leaf.grad.view(-1)[self.mask[site]]
+            part.copy_(leaf.grad.view(-1)[flat])
             leaf.grad = None
 
         return hook

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from cnsctl.engine.text import SplicedText, Token, features, splice
-from cnsctl.errors import UsageProblem
 from cnsctl.specs import Mode, Prompt
 
 if TYPE_CHECKING:
@@ -35,16 +34,17 @@ class Overlay:
     mode: Mode
     concepts: Mapping[str, Concept]
     """By name, in learning order. In merged all of them act always: this must be the whole store."""
+    _merged: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def merged_weight(self, W: torch.Tensor, site: str) -> torch.Tensor:
+        """In merged: a site's weight under all deltas, made once."""
+        if site not in self._merged:
+            self._merged[site] = site_weight(W, site, [(c, 1.0) for c in self.concepts.values()], merged=True)
+        return self._merged[site]
 
     def acting(self, prompt: Prompt) -> tuple[tuple[Concept, float], ...]:
         """The deltas that act on a text, in the order in which they do, with their scales."""
         if self.mode is Mode.MERGED:
-            for mention in prompt.mentions:
-                if mention.scale != 1:
-                    raise UsageProblem(
-                        f"<{mention.name}:{mention.scale:g}> asks for a scale, and this store is merged: all deltas act",
-                        hint=f"write <{mention.name}>, or use a store in prompt mode",
-                    )
             return tuple((c, 1.0) for c in self.concepts.values())
         return tuple((self.concepts[m.name], m.scale) for m in prompt.mentions)
 
@@ -71,8 +71,9 @@ def text_keys_values(base: Base, overlay: Overlay, text: SplicedText) -> tuple[t
     if overlay.mode is Mode.TOKEN:
         own = {id(overlay.concepts[n]): list(at) for n, at in text.spans.items()}
         return X, {s: _token_projection(X, W, s, acting, own) for s, W in base.sites.items()}
-    merged = overlay.mode is Mode.MERGED
-    return X, {s: F.linear(X, site_weight(W, s, acting, merged=merged)) for s, W in base.sites.items()}
+    if overlay.mode is Mode.MERGED:
+        return X, {s: F.linear(X, overlay.merged_weight(W, s)) for s, W in base.sites.items()}
+    return X, {s: F.linear(X, site_weight(W, s, acting)) for s, W in base.sites.items()}
 
 
 def site_weight(
@@ -118,6 +119,7 @@ class BoundAttention:
     def __init__(self) -> None:
         self.k: torch.Tensor | None = None
         self.v: torch.Tensor | None = None
+        self.cast: tuple[torch.Tensor, torch.Tensor] | None = None
         self.used: tuple[torch.Tensor, torch.Tensor] | None = None
         """What the last call read, before any cast: the proof's evidence."""
 
@@ -130,7 +132,9 @@ class BoundAttention:
             raise RuntimeError(f"K of {len(self.k)} texts for a batch of {len(hidden_states)}")
         self.used = (self.k, self.v)
         query = attn.to_q(hidden_states)  # (b, n, rows)
-        q, k, v = (_heads(x.to(query.dtype), attn.heads) for x in (query, self.k, self.v))
+        if self.cast is None or self.cast[0].dtype is not query.dtype:
+            self.cast = (self.k.to(query.dtype), self.v.to(query.dtype))  # once per call, not once per step
+        q, k, v = (_heads(x, attn.heads) for x in (query, *self.cast))
         if query.requires_grad and query.device.type == "cpu":
             # the fused kernel's backward is slow on CPUs: written out, a training step of pocket takes 12 % less
             out = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v
@@ -158,13 +162,13 @@ def bound(base: Base, keys_values: KeysValues) -> Iterator[None]:
             layer.attention.set_processor(BoundAttention())
         processor = layer.attention.processor
         assert isinstance(processor, BoundAttention)
-        processor.k, processor.v = keys_values[layer.k], keys_values[layer.v]
+        processor.k, processor.v, processor.cast = keys_values[layer.k], keys_values[layer.v], None
         processors.append(processor)
     try:
         yield
     finally:
         for processor in processors:
-            processor.k = processor.v = processor.used = None
+            processor.k = processor.v = processor.used = processor.cast = None
 
 
 def stacked(rows: Sequence[KeysValues]) -> dict[str, torch.Tensor]:

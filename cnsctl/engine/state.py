@@ -5,6 +5,7 @@ Owns that format; must not know where it is kept.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -33,25 +34,29 @@ class TrainState:
 
 
 def state_to_bytes(state: TrainState) -> bytes:
-    meta = json.dumps({"format": 1, "step": state.step, "job": state.job, "losses": state.losses}, sort_keys=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in state.tensors.items()}
+    known = {"format": 1, "step": state.step, "job": state.job, "losses": state.losses, "sha256": _digest(tensors)}
+    meta = json.dumps(known, sort_keys=True)
     return bytes(safetensors.torch.save(tensors, metadata={"cnsctl": meta}))
 
 
 def state_from_bytes(data: bytes, *, job: str) -> TrainState | None:
     """The state, or None when the bytes are damaged, of another format or of another job: then the work starts anew."""
-    try:
-        size = int.from_bytes(data[:8], "little")
-        header: dict[str, Any] = json.loads(data[8 : 8 + size])
-        meta = json.loads(header["__metadata__"]["cnsctl"])
-        if meta["format"] != 1 or meta["job"] != job:
-            return None
-        tensors = safetensors.torch.load(data)
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
+    read = _read(data)
+    if read is None:
         return None
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point()):
+    meta, tensors = read
+    if meta.get("format") != 1 or meta.get("job") != job:
         return None
     return TrainState(step=int(meta["step"]), job=job, losses=tuple(meta["losses"]), tensors=tensors)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def masks_to_bytes(masks: Mapping[str, torch.Tensor]) -> bytes:
@@ -73,3 +78,31 @@ def masks_from_bytes(data: bytes, *, shapes: Mapping[str, tuple[int, ...]]) -> d
         s: torch.from_numpy(np.unpackbits(packed[s].numpy(), count=math.prod(shape)).reshape(shape).astype(bool))
         for s, shape in shapes.items()
     }
+
+
+def latents_to_bytes(latents: torch.Tensor, *, key: str) -> bytes:
+    """Latents of pictures, with the key of what they were made from."""
+    tensors = {"latents": latents.contiguous()}
+    meta = json.dumps({"key": key, "sha256": _digest(tensors)}, sort_keys=True)
+    return bytes(safetensors.torch.save(tensors, metadata={"cnsctl": meta}))
+
+
+def latents_from_bytes(data: bytes, *, key: str) -> torch.Tensor | None:
+    """The latents, or None when the bytes are damaged or were made from something else."""
+    read = _read(data)
+    if read is None or read[0].get("key") != key:
+        return None
+    return read[1].get("latents")
+
+
+def _read(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
+    """Metadata and tensors, or None when the bytes are not what was written."""
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header: dict[str, Any] = json.loads(data[8 : 8 + size])
+        meta = json.loads(header["__metadata__"]["cnsctl"])
+        tensors = safetensors.torch.load(data)
+        intact = meta["sha256"] == _digest(tensors)
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
+        return None
+    return (meta, tensors) if intact else None

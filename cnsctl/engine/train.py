@@ -16,12 +16,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from cnsctl import __version__
 from cnsctl.engine import neurons, optim
 from cnsctl.engine.overlay import Overlay, bound, site_weight
 from cnsctl.engine.seeds import fold, stream
 from cnsctl.engine.state import TrainState, state_from_bytes, state_to_bytes
 from cnsctl.engine.text import SplicedText, Token, features, splice
-from cnsctl.results import Checkpoint, Event, Learned, Phase, Selected, Step
+from cnsctl.errors import CnsctlError
+from cnsctl.results import Checkpoint, Event, Learned, Note, Phase, Selected, Step
 from cnsctl.specs import Delta, LearnSpec, Mode, Policy, Prompt
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ class _Learner:
         self.start = _starting_weights(base, job)
         self.values: optim.IndexedValues | None = None
         self.value_optimizer: torch.optim.AdamW | None = None
-        self.texts = [[splice(base, p, {job.name: self.token}) for p in prompts] for prompts in job.texts]
+        known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
+        self.texts = [[known[p.text] for p in prompts] for prompts in job.texts]  # one object per text: encoded once
         self.warmup = min(spec.steps, max(0, round(spec.warmup * spec.steps)))
         self.done = 0
         self.losses: list[float] = []
@@ -96,11 +99,13 @@ class _Learner:
         noisy, target = base.noised(latents, noise, times)
         with bound(base, self._keys_values(texts)):
             loss = F.mse_loss(base.denoise(noisy, times), target)
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
+        if not math.isfinite(found := float(loss.detach())):
+            raise CnsctlError(f"the loss is {found} at step {self.done + 1}", hint="use lower --lr and --lr-token")
         self._update()
         self.done += 1
-        self.losses.append(float(loss.detach()))
-        return self.losses[-1]
+        self.losses.append(found)
+        return found
 
     def _keys_values(self, texts: Sequence[SplicedText]) -> dict[str, torch.Tensor]:
         distinct = list({id(t): t for t in texts}.values())
@@ -195,11 +200,18 @@ def learn(base: Base, job: Job, *, resume: bytes | None = None) -> Iterator[Even
 def _learn(base: Base, job: Job, resume: bytes | None) -> Iterator[Event]:
     learner = _Learner(base, job)
     job_hash = hash_of(base, job)
-    state = state_from_bytes(resume, job=job_hash) if resume is not None else None
-    if state is not None:
-        learner.resume(state)
+    if resume is not None:
+        state = state_from_bytes(resume, job=job_hash)
+        if state is None:
+            yield Note(text="an unfinished run was found, of other pictures or settings: this one starts anew")
+        else:
+            learner.resume(state)
+            yield Note(text=f"an unfinished run was found: it goes on after step {state.step}")
     yield from _warm_up(learner, job_hash)
-    selected = select(base, job, learner.vectors, learner.start)
+    if learner.values is None:
+        selected = select(base, job, learner.vectors, learner.start)
+    else:  # selected before the run was interrupted, with the token as it was then
+        selected = _selected(base, job, learner.values.mask, _chance(base, job))
     yield selected
     if learner.values is None:
         learner.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
@@ -245,21 +257,34 @@ def _steps(learner: _Learner, phase: str, *, until: int, since: int, job_hash: s
 def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> Selected:
     """Score with the learned token and select the concept's neurons."""
     spec = job.spec
+    if spec.random_mask:
+        mask = neurons.random_neurons(base, budget=spec.budget, seed=spec.seed)
+        return _selected(base, job, mask, _chance(base, job))
     token = Token(class_word=job.class_word, n_vectors=spec.vectors)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
     owned = neurons.owned_entries(base, job.others.values())
     with torch.no_grad():
         norms = neurons.token_norms(features(base, texts, {job.name: vectors}), texts)
-        chance = neurons.random_neurons(base, budget=spec.budget, seed=spec.seed)
-        if spec.random_mask:
-            mask = chance
-            chance = neurons.random_neurons(base, budget=spec.budget, seed=fold("second", spec.seed))
-        else:
-            mask = neurons.concept_neurons(
-                base, weights, norms, budget=spec.budget, general=job.general, owned=owned,
-                policy=spec.policy if job.mode is Mode.MERGED else Policy.OVERLAP,
-            )  # fmt: skip
+        mask = neurons.concept_neurons(
+            base,
+            weights,
+            norms,
+            budget=spec.budget,
+            general=job.general,
+            owned=owned,
+            policy=spec.policy if job.mode is Mode.MERGED else Policy.OVERLAP,
+        )
+    return _selected(base, job, mask, _chance(base, job))
+
+
+def _chance(base: Base, job: Job) -> neurons.Mask:
+    """A random mask to compare with; another one than the control's."""
+    return neurons.random_neurons(base, budget=job.spec.budget, seed=fold("chance", job.spec.seed))
+
+
+def _selected(base: Base, job: Job, mask: neurons.Mask, chance: neurons.Mask) -> Selected:
+    owned = neurons.owned_entries(base, job.others.values())
     n = sum(len(m) for m in mask.values())
     return Selected(
         neurons=n,
@@ -276,6 +301,7 @@ def hash_of(base: Base, job: Job) -> str:
     """What a state belongs to: base, pictures, texts, settings, and in merged the overlay it stands on."""
     settings: dict[str, Any] = asdict(replace(job.spec))
     meaning = {
+        "versions": [__version__, torch.__version__],
         "base": base.fingerprint,
         "device": base.device.type,
         "dtype": str(base.dtype),

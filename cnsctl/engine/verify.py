@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ class Proof:
     unchanged: bool
     """Nothing that reaches its pictures has changed."""
     moved: float
-    """Largest relative change of a site's projections over the probes."""
+    """Largest relative change of a site's projections over the probes; infinite when one is no number."""
     reasons: tuple[str, ...]
     """What differs from the record, in words."""
 
@@ -70,7 +71,7 @@ def prove(base: Base, overlay: Overlay, name: str, recorded: bytes) -> Proof:
         new = _probe(base, overlay, name, Prompt(text=text, pieces=pieces))
         reasons += [words for key, words in _REASONS.items() if new[key] != old.get(key)]
         moved = max(moved, _distance(new["projections"], old["projections"]))
-    if not moved <= TOLERANCE:  # NaN is a change
+    if moved > TOLERANCE:
         reasons.append("K or V moved")
     return Proof(unchanged=not reasons, moved=moved, reasons=tuple(dict.fromkeys(reasons)))
 
@@ -126,7 +127,9 @@ def _distance(new: dict[str, list[float]], old: Any) -> float:
         if a.shape != b.shape:
             raise StoreDamaged(f"a probe record has {b.shape} projections for {site}", hint="run cnsctl check")
         relative = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
-        worst = relative if not relative <= worst else worst
+        if not math.isfinite(relative):  # NaN compares with nothing: it must not be lost on the way
+            return math.inf
+        worst = max(worst, relative)
     return worst
 
 

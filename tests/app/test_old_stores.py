@@ -7,9 +7,9 @@ import shutil
 from dataclasses import asdict
 
 import pytest
+from commands import at, cnsctl, tree
 
 from cnsctl.bases import folders, reference
-from commands import at, cnsctl, tree
 
 
 @pytest.fixture

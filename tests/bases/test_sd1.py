@@ -132,3 +132,71 @@ def test_devices_that_are_not_there_are_refused():
     if not torch.cuda.is_available():
         with pytest.raises(UsageProblem, match="no cuda"):
             devices.choose("cuda")
+
+
+def test_a_missing_weight_is_refused_not_invented(tmp_path, tiny_folder):
+    from safetensors.torch import load_file, save_file
+
+    for part in ("text_encoder", "unet", "vae"):
+        copy = shutil.copytree(tiny_folder, tmp_path / part)
+        (file,) = (copy / part).glob("*.safetensors")
+        tensors = load_file(file)
+        tensors.pop(sorted(tensors)[len(tensors) // 2])
+        save_file(tensors, file, metadata={"format": "pt"})
+        with pytest.raises(BaseProblem, match="cannot be loaded"):
+            load(copy)
+
+
+def test_other_layouts_of_real_folders_are_the_same_base(tmp_path, tiny_folder, tiny):
+    """vocab.json and merges.txt instead of tokenizer.json, and weights as an fp16 variant alone."""
+    copy = shutil.copytree(tiny_folder, tmp_path / "base")
+    tokenizer = json.loads((copy / "tokenizer" / "tokenizer.json").read_text())
+    (copy / "tokenizer" / "vocab.json").write_text(json.dumps(tokenizer["model"]["vocab"]))
+    pairs = [m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]]
+    (copy / "tokenizer" / "merges.txt").write_text("#version: 0.2\n" + "\n".join(pairs) + "\n")
+    (copy / "tokenizer" / "tokenizer.json").unlink()
+    for part, stem in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        (copy / part / f"{stem}.safetensors").rename(copy / part / f"{stem}.fp16.safetensors")
+    assert load(copy).fingerprint == tiny.fingerprint
+
+
+def edit(folder, file: str, **changes) -> None:
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("unet/config.json", {"time_cond_proj_dim": 64}, "base"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts 'sample'"),
+        ("scheduler/scheduler_config.json", {"beta_start": None, "_class_name": "Nonsense"}, "cannot be loaded"),
+    ],
+)
+def test_bases_that_are_driven_otherwise_are_refused(tmp_path, tiny_folder, file, changes, message):
+    copy = shutil.copytree(tiny_folder, tmp_path / "base")
+    edit(copy, file, **changes)
+    if "_class_name" in changes:
+        edit(copy, "model_index.json", scheduler=["diffusers", changes["_class_name"]])
+    with pytest.raises(BaseProblem, match=message):
+        load(copy)
+
+
+def test_the_scheduler_of_stable_diffusion_1_ticks_to_its_own_end_and_agrees_with_stock(tmp_path, tiny_folder):
+    from dataclasses import replace
+
+    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.overlay import EMPTY
+    from cnsctl.specs import Prompt
+
+    copy = shutil.copytree(tiny_folder, tmp_path / "base")
+    edit(copy, "scheduler/scheduler_config.json", _class_name="PNDMScheduler", skip_prk_steps=True)
+    edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
+    base, ticks = load(copy), []
+    asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
+    list(draw(base, EMPTY, [asked], replace(base.draw_defaults, steps=4), on_step=lambda *t: ticks.append(t)))
+    assert ticks == [(i + 1, 5) for i in range(5)]

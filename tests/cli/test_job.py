@@ -118,7 +118,7 @@ def test_the_same_learning_gives_the_same_delta_byte_for_byte(tiny_folder, tmp_p
 
 
 def test_score_shows_the_mask_that_add_will_choose(empty, pictures_of_two):
-    from cnsctl.app.learn import mask_hash
+    from cnsctl.app.score import mask_hash
     from cnsctl.store import Store
 
     before = tree(empty)
@@ -201,3 +201,23 @@ def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
     shas = [cnsctl("show", "dog", "--json", *at(s)).json["concept"]["delta"].rsplit("/", 1)[1] for s in (empty, other)]
     assert shas[0] == shas[1]
     assert not list((empty / "work").iterdir())
+
+
+def test_in_merged_a_replaced_concept_is_not_what_the_new_one_stands_on(tiny_folder, tmp_path, pictures_of_two):
+    """Replacing gives what learning it after the others gives."""
+    shas = []
+    for first in ("dog", None):
+        store = tmp_path / str(first)
+        cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
+        for name in (first, "hat"):
+            if name is not None:
+                done = cnsctl("add", name, pictures_of_two / name, "--allow-forgetting", *at(store))
+                assert done.code == 0, done.err
+        if first is not None:  # dog's trace is in hat, so learn hat anew without it
+            assert cnsctl("rm", "hat", "-y", *at(store)).code == 0
+            assert cnsctl("add", "dog", pictures_of_two / "dog", "--replace", *at(store)).code == 0
+        else:
+            assert cnsctl("rm", "hat", "-y", *at(store)).code == 0
+            assert cnsctl("add", "dog", pictures_of_two / "dog", *at(store)).code == 0
+        shas.append(cnsctl("show", "dog", "--json", *at(store)).json["concept"]["delta"].rsplit("/", 1)[1])
+    assert shas[0] == shas[1]

@@ -156,3 +156,50 @@ def test_learning_leaves_no_hook_and_no_gradient_behind(base):
     assert all(p.grad is None for p in base._unet.parameters())
     assert all(p.grad is None for p in base._text.parameters())
     assert EMPTY.concepts == {}
+
+
+def test_a_resumed_run_reports_the_selection_that_was_made(base, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 5)
+    a_job = job(base, steps=12, others={"old": synthetic(base, 9).indices})
+    state = [e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint)][-1]
+    unbroken = learned(base, a_job).selected
+    *_, last = train.learn(base, a_job, resume=state)
+    assert all(np.array_equal(last.selected.mask[s], last.delta.indices[s]) for s in base.sites)
+    assert (last.selected.shared, last.selected.shared_random) == (unbroken.shared, unbroken.shared_random)
+
+
+def test_a_resumed_state_with_a_flipped_byte_starts_anew(base, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+    a_job = job(base, steps=4)
+    state = next(e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint))
+    flipped = state[:-9] + bytes([state[-9] ^ 64]) + state[-8:]
+    *_, last = train.learn(base, a_job, resume=flipped)
+    assert same_delta(last.delta, learned(base, a_job).delta)
+
+
+def test_learning_leaves_no_copy_of_the_weights_behind(base):
+    import gc
+    import weakref
+
+    from cnsctl.engine.optim import IndexedValues
+
+    alive: list[weakref.ref] = []
+    honest = IndexedValues.__init__
+
+    def watched(self, *args):
+        alive.append(weakref.ref(self))
+        honest(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IndexedValues, "__init__", watched)
+        learned(base, job(base))
+    gc.collect()
+    assert len(alive) == 1
+    assert alive[0]() is None
+
+
+def test_a_loss_that_is_no_number_stops_the_run(base):
+    from cnsctl.errors import CnsctlError
+
+    with pytest.raises(CnsctlError, match="the loss is"):
+        learned(base, job(base, steps=40, rate_values=1e30, rate_vectors=1e30))

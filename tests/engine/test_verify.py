@@ -145,3 +145,41 @@ def test_fit_is_repeatable_and_sees_the_latents(tiny, store):
     dog = prompt("a dog")
     assert fit_error(tiny, store, dog, latents) == fit_error(tiny, store, dog, latents)
     assert fit_error(tiny, store, dog, latents) != fit_error(tiny, store, dog, latents * 2)
+
+
+def test_a_value_that_is_no_number_is_a_change_wherever_it_stands(tiny, store, recorded):
+    for site in (min(tiny.sites), max(tiny.sites)):
+        W = tiny.sites[site]
+        owned = set(store.concepts["rex"].indices[site].tolist())
+        free = next(i for i in range(W.numel()) if i not in owned)
+        kept = W.view(-1)[free].clone()
+        try:
+            W.view(-1)[free] = torch.nan
+            proof = prove(tiny, store, "rex", recorded)
+            assert not proof.unchanged
+            assert proof.moved == float("inf")
+        finally:
+            W.view(-1)[free] = kept
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("unet/config.json", "flip_sin_to_cos", False),
+        ("vae/config.json", "scaling_factor", 0.5),
+        ("scheduler/scheduler_config.json", "beta_end", 0.02),
+        ("text_encoder/config.json", "hidden_act", "gelu"),
+    ],
+)
+def test_a_changed_setting_of_the_base_fails(tiny_folder, tmp_path, store, recorded, file, key, value):
+    import shutil
+
+    from cnsctl.bases import folders, loading
+
+    copy = shutil.copytree(tiny_folder, tmp_path / "base")
+    settings = json.loads((copy / file).read_text())
+    assert settings.get(key) != value
+    (copy / file).write_text(json.dumps({**settings, key: value}))
+    folder = folders.open_folder(copy)
+    base = loading.load(folder, device=torch.device("cpu"), dtype=torch.float32, hash_weights=True)
+    assert any(r.startswith("the base's") for r in prove(base, store, "rex", recorded).reasons)

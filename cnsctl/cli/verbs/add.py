@@ -43,7 +43,7 @@ def add(
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
-    from cnsctl.app.learn import AddRequest
+    from cnsctl.app.admit import AddRequest
     from cnsctl.app.learn import add as learn
     from cnsctl.app.session import Compute
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnsctl.cli import options
-from cnsctl.cli.render import out
+from cnsctl.cli.render import out, out_json
 
 
 def init(
@@ -27,8 +27,6 @@ def init(
 
     Example:  cnsctl init --store ./sd15 --base ./stable-diffusion-v1-5
     """
-    import json
-
     from cnsctl.app import shelf
     from cnsctl.errors import UsageProblem
     from cnsctl.specs import Mode
@@ -37,7 +35,7 @@ def init(
         raise UsageProblem(f"no mode is called {mode!r}", hint=f"use one of: {', '.join(Mode)}")
     made = shelf.create(store, base=base, mode=Mode(mode), copy=copy)
     if as_json:
-        out(json.dumps({k: v for k, v in shelf.listing(made).data.items() if k != "concepts"}, ensure_ascii=False))
+        out_json({k: v for k, v in shelf.listing(made).data.items() if k != "concepts"})
     elif quiet:
         out(str(made.path))
     else:

@@ -35,14 +35,16 @@ def score(
 
     Example:  cnsctl score dog ./examples/dog
     """
-    from cnsctl.app import learn, shelf
+    from cnsctl.app import shelf
+    from cnsctl.app.admit import AddRequest
+    from cnsctl.app.score import score as choose
     from cnsctl.app.session import Compute
 
     settings = options.learn_settings(
         steps=steps, lr_token=lr_token, vectors=vectors, budget=budget, batch=batch, seed=seed, policy=policy,
         random_mask=True if random_mask else None,
     )  # fmt: skip
-    request = learn.AddRequest(
+    request = AddRequest(
         name=name,
         sources=pictures,
         class_word=class_word,
@@ -50,4 +52,4 @@ def score(
         compute=Compute(device=device, dtype=dtype),
     )
     with View(as_json=as_json, quiet=quiet, human=words.scored, bare=lambda data: [data["mask"]]) as view:
-        view.show(learn.score(shelf.open_store(store), request))
+        view.show(choose(shelf.open_store(store), request))

@@ -1,0 +1,98 @@
+"""What is asked of `add` and `score`, and everything that can be refused before a model is loaded.
+
+Owns the limits of settings; must not know models or terminals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from cnsctl.app.session import Compute, refuse_half_for_learning
+from cnsctl.app.shelf import base_of
+from cnsctl.data.names import check_name, words_of
+from cnsctl.data.pictures import peek_pictures
+from cnsctl.errors import DiskProblem, NameTaken, UsageProblem
+from cnsctl.specs import LearnSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cnsctl.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRequest:
+    """What the user asked to learn."""
+
+    name: str
+    sources: Sequence[Path]
+    class_word: str | None = None
+    settings: Mapping[str, Any]
+    """Fields of `LearnSpec` that the user gave; the base's defaults fill in the rest."""
+    replace: bool = False
+    allow_forgetting: bool = False
+    compute: Compute = field(default_factory=Compute)
+
+
+def admit(store: Store, request: AddRequest) -> str:
+    """Refuse what can be refused without a model; returns the class word."""
+    check_name(request.name)
+    refuse_half_for_learning(request.compute)
+    taken = {c["name"] for c in store.concepts()}
+    if request.name in taken and not request.replace:
+        raise NameTaken(
+            f"there is a concept called {request.name!r} already",
+            hint=f"use another name, cnsctl add {request.name} --replace, or cnsctl rm {request.name}",
+        )
+    _check_settings(request.settings)
+    peek_pictures(list(request.sources))
+    class_word = _class_word(store, request)
+    _check_space(store, request)
+    return class_word
+
+
+def _class_word(store: Store, request: AddRequest) -> str:
+    from cnsctl.bases.words import unknown_words
+
+    if request.class_word is not None:
+        chosen = " ".join(request.class_word.split())
+        if not chosen or any(not c.isprintable() or c in "<>" for c in chosen):
+            raise UsageProblem(f"--class {request.class_word!r} holds no usable word", hint='try --class "top hat"')
+        return chosen
+    words = words_of(request.name)
+    if unknown := unknown_words(base_of(store), words):
+        raise UsageProblem(
+            f"{unknown[0]!r} is no word that this base knows, so {request.name!r} does not say what kind of thing it is",
+            hint=f"say it: cnsctl add {request.name} … --class dog",
+        )
+    return words
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    known = {f.name for f in fields(LearnSpec)}
+    assert set(settings) <= known, set(settings) - known
+    limits = {"steps": (2, 100_000), "batch": (1, 1024), "vectors": (1, 16), "seed": (0, 2**62)}
+    for key, (low, high) in limits.items():
+        if key in settings and not low <= settings[key] <= high:
+            raise UsageProblem(f"--{key} {settings[key]} is out of range", hint=f"use {low} to {high}")
+    if "budget" in settings and not 0 < settings["budget"] <= 1:
+        raise UsageProblem(f"--budget {settings['budget']} is out of range", hint="use a share, such as 0.058")
+    for key in ("rate_values", "rate_vectors"):
+        if key in settings and not 0 < settings[key] < 1:
+            raise UsageProblem(f"a learning rate of {settings[key]} is out of range", hint="use 0 < rate < 1")
+
+
+def _check_space(store: Store, request: AddRequest) -> None:
+    """The delta, the work's state (values and two moments) and the pictures, with room to spare."""
+    from cnsctl.store import free_bytes
+
+    budget = float(request.settings.get("budget", 0.058))
+    needed = int(budget * store.base.n_weights * (3.2 + 24)) + 8_000_000
+    free = free_bytes(store.path)
+    if free < needed:
+        raise DiskProblem(
+            f"{store.path} has {free / 1e6:.1f} MB left, learning needs about {needed / 1e6:.1f} MB",
+            hint="make room, or use --store on another disk",
+        )

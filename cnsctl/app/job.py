@@ -1,0 +1,105 @@
+"""From pictures and a request to a job for the engine: latents, texts, general neurons, what it stands on.
+
+Owns what of it is cached; must not know terminals or formulas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cnsctl.data.texts import calibration_texts, caption_prompt, training_texts
+from cnsctl.specs import LearnSpec, Mode, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    import torch
+
+    from cnsctl.app.admit import AddRequest
+    from cnsctl.app.session import Session
+    from cnsctl.data.pictures import Picture
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.train import Job
+
+
+def make_job(
+    session: Session,
+    request: AddRequest,
+    class_word: str,
+    pictures: Sequence[Picture],
+    latents_file: Path | None = None,
+) -> Job:
+    import torch
+
+    from cnsctl.engine.overlay import EMPTY
+    from cnsctl.engine.train import Job
+
+    base, store = session.base, session.store
+    others = [c for c in store.concepts() if c["name"] != request.name]
+    masks = {c["name"]: store.delta(c).indices for c in others}
+    merged = store.mode is Mode.MERGED
+    return Job(
+        name=request.name,
+        class_word=class_word,
+        latents=_latents(session, pictures, latents_file),
+        texts=[_texts_of(request.name, class_word, p) for p in pictures],
+        spec=LearnSpec(**{**base.learn_defaults, **request.settings}),
+        mode=store.mode,
+        prior=_prior(session, masks) if merged else EMPTY,
+        general=_general(session),
+        others={n: {s: torch.from_numpy(i).to(base.device) for s, i in m.items()} for n, m in masks.items()},
+    )
+
+
+def _latents(session: Session, pictures: Sequence[Picture], file: Path | None) -> torch.Tensor:
+    """Latents of the pictures; kept with the work, so that a resumed run stands on the very same ones."""
+    import numpy as np
+
+    from cnsctl.engine import state
+    from cnsctl.store import write_atomic
+
+    pixels = np.stack([p.pixels for p in pictures])
+    key = hashlib.sha256(
+        f"{session.base.fingerprint}{session.base.weights_hash}{session.device}{session.dtype}".encode()
+    )
+    key.update(pixels.tobytes())
+    if file is not None and file.is_file():
+        kept = state.latents_from_bytes(file.read_bytes(), key=key.hexdigest())
+        if kept is not None:
+            return kept
+    found = session.base.encode_pictures(pixels)
+    if file is not None:
+        write_atomic(file, state.latents_to_bytes(found, key=key.hexdigest()))
+    return found
+
+
+def _prior(session: Session, names: Collection[str]) -> Overlay:
+    """In merged: what the concept stands on, which is all but the one that it replaces."""
+    whole = session.overlay(names)
+    return replace(whole, concepts={n: c for n, c in whole.concepts.items() if n in names})
+
+
+def _texts_of(name: str, class_word: str, picture: Picture) -> tuple[Prompt, ...]:
+    if picture.caption is None:
+        return training_texts(name)
+    return (caption_prompt(name, class_word, picture.caption),)
+
+
+def _general(session: Session) -> dict[str, Any]:
+    """General neurons of the base, cached: they depend on the base and the calibration prompts alone."""
+    from cnsctl.engine import neurons, state
+
+    texts = calibration_texts()
+    key = hashlib.sha256(
+        "\n".join([session.base.fingerprint, session.device.type, *neurons.general_settings(), *texts]).encode()
+    ).hexdigest()
+    shapes = {site: tuple(W.shape) for site, W in session.base.sites.items()}
+    cached = session.store.cached(f"general-{key[:24]}")
+    found = None if cached is None else state.masks_from_bytes(cached, shapes=shapes)
+    if found is None:
+        found = neurons.general_neurons(session.base, texts)
+        session.store.cache(f"general-{key[:24]}", state.masks_to_bytes(found))
+    return {site: mask.to(session.base.device) for site, mask in found.items()}

@@ -1,0 +1,85 @@
+"""`score`: what `add` would choose, and whose neurons those are.
+
+Owns that answer; must not know terminals or formulas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cnsctl.app.admit import AddRequest, admit
+from cnsctl.app.job import make_job
+from cnsctl.app.session import Session, start
+from cnsctl.app.shelf import describe_base
+from cnsctl.data.pictures import read_pictures
+from cnsctl.results import Answer, Checkpoint, Event, Phase, Selected
+from cnsctl.specs import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cnsctl.engine.train import Job
+    from cnsctl.store import Store
+
+
+def score(store: Store, request: AddRequest) -> Iterator[Event]:
+    """What `add` would choose: the same warm-up, score and selection, then it stops. Nothing is written."""
+    from cnsctl.engine import train
+
+    class_word = admit(store, replace(request, replace=True))
+    yield Phase(name="load the base")
+    session = start(store, request.compute)
+    pictures = read_pictures(list(request.sources), size=session.base.size)
+    job = make_job(session, request, class_word, pictures)
+    selected: Selected | None = None
+    for event in train.score(session.base, job):
+        if isinstance(event, Selected):
+            selected = event
+        elif not isinstance(event, Checkpoint):
+            yield event
+    assert selected is not None
+    yield Answer(data=_score_answer(session, job, selected, class_word))
+
+
+def _score_answer(session: Session, job: Job, selected: Selected, class_word: str) -> dict[str, Any]:
+    import numpy as np
+
+    from cnsctl.engine import neurons
+
+    chance = neurons.random_neurons(session.base, budget=job.spec.budget, seed=job.spec.seed)
+    overlaps = {}
+    for other, mask in job.others.items():
+        owned = neurons.owned_entries(session.base, [mask])
+        chosen = {s: mask[s].new_tensor(np.asarray(m)) for s, m in selected.mask.items()}
+        overlaps[other] = {
+            "neurons": neurons.shared_with(chosen, owned),
+            "random": neurons.shared_with(chance, owned),
+        }
+    return {
+        "format": FORMAT,
+        "store": str(session.store.path),
+        "base": describe_base(session.store),
+        "name": job.name,
+        "class_word": class_word,
+        "neurons": selected.neurons,
+        "share": selected.share,
+        "share_denoiser": selected.neurons / session.base.denoiser_weights,
+        "mask": mask_hash(selected.mask),
+        "sites": [
+            {"site": s, "neurons": n, "weights": session.base.sites[s].numel(), "general": selected.general[s]}
+            for s, n in selected.sites.items()
+        ],
+        "overlaps": overlaps,
+    }
+
+
+def mask_hash(mask: Mapping[str, Any]) -> str:
+    """SHA-256 of a mask: `score` prints that of the mask which `add` will choose, byte for byte."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for _site, flat in sorted(mask.items()):
+        digest.update(np.ascontiguousarray(flat, dtype="<i8").tobytes())
+    return digest.hexdigest()
