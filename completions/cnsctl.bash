@@ -43,7 +43,7 @@ _cnsctl() {
         show) flags="--store --json --quiet --help" ;;
         rm) flags="--yes --store --json --quiet --help" ;;
         mv) flags="--store --json --quiet --help" ;;
-        eval) flags="--store --device --dtype --json --quiet --help" ;;
+        eval) flags="--no-pictures --store --device --dtype --json --quiet --help" ;;
         verify) flags="--store --device --dtype --json --quiet --help" ;;
         score) flags="--class --steps --lr-token --vectors --budget --batch --seed --policy --random-mask --store --device --dtype --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --json --quiet --help" ;;

@@ -9,6 +9,7 @@ Owns names; must not know models.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from cnsctl.specs import Prompt
 
 STDOUT = Path("-")
+
+_FOREIGN = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm", ".svg", ".pdf"}
+"""Endings that ask for a picture of another format. Any other ending belongs to a folder, such as `sd1.5`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +48,14 @@ class Outputs:
         if self.to_stdout and many:
             raise UsageProblem("-o - writes one picture to stdout", hint="give one prompt and -n 1, or -o FOLDER")
         if output is not None and not self.to_stdout:
-            if output.suffix and not output.is_dir() and output.suffix.lower() != ".png":
+            if output.suffix.lower() in _FOREIGN and not output.is_dir():
                 raise UsageProblem(
                     f"pictures are PNG files, not {output.suffix}", hint=f"use -o {output.with_suffix('.png')}"
                 )
             is_file = output.suffix.lower() == ".png" and not output.is_dir()
             self.folder, self.file = (output.parent, output) if is_file else (output, None)
+        if not self.to_stdout:
+            _check_folder(self.folder)
         self.taken: set[Path] = set()
         self.n_prompts = 0
 
@@ -92,4 +98,19 @@ def keep(path: Path, png: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DiskProblem(f"{path.parent} cannot be made: {err.strerror}", hint="use another -o") from err
-    write_atomic(path, png)
+    try:
+        write_atomic(path, png)
+    except DiskProblem as err:  # its own hint speaks of stores
+        raise DiskProblem(err.what, hint="make room there, or use another -o") from err
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse before a model is loaded what would fail once the first picture is drawn."""
+    there = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+    if there.exists() and not there.is_dir():
+        hint = "use -o - for PNG bytes on stdout" if folder.parent == Path("/dev") else "use another -o"
+        raise UsageProblem(f"{there} is a file, no folder", hint=hint)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DiskProblem(
+            f"pictures cannot be written to {folder}: {there} is not yours to write", hint="use another -o"
+        )

@@ -13,7 +13,7 @@ from cnsctl import __version__
 from cnsctl.app.outputs import Outputs, Planned, keep
 from cnsctl.app.session import Compute, Session, start
 from cnsctl.app.shelf import known_names
-from cnsctl.data.prompts import parse
+from cnsctl.data.prompts import missed, parse
 from cnsctl.errors import CnsctlError, DiskProblem, PartlyDone, UsageProblem
 from cnsctl.results import Answer, Drawn, Event, Failed, Phase, Warn
 from cnsctl.specs import FORMAT, DrawSpec, Mode, Prompt
@@ -78,7 +78,12 @@ def generate(store: Store, request: DrawRequest) -> Iterator[Event]:
     facts = {"format": FORMAT, "store": str(store.path), "drawn": drawn, "failed": failed}
     yield Answer(data=facts | {"draw": asdict(artist.spec)})
     if failed:
-        raise PartlyDone(f"{failed} prompts failed; {drawn} pictures were drawn", hint="see the messages above")
+        of_prompts, of_pictures = _counted(failed, "prompt"), _counted(drawn, "picture")
+        raise PartlyDone(f"{of_prompts} failed; {of_pictures} drawn", hint="see the messages above")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _all(artist: _Artist, planned: Sequence[Planned], outputs: Outputs, seeds: Sequence[int]) -> Iterator[Event]:
@@ -109,7 +114,7 @@ class _Artist:
         if not planned:
             return
         overlay = self._overlay_for(p.prompt for p in planned)
-        yield from self._losses(overlay, planned)
+        yield from self._warnings(overlay, planned)
         yield Phase(name="draw", total=len(planned))
         requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
         batch, on_step = self.request.batch, self.request.on_step
@@ -134,10 +139,13 @@ class _Artist:
             self.overlay = self.session.overlay(wanted | set(self.overlay.concepts if self.overlay else ()))
         return self.overlay
 
-    def _losses(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
+    def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
+        known = known_names(self.session.store)
         for prompt in dict.fromkeys([*(p.prompt for p in planned), self.negative]):
             if lost := overlay.splice(self.session.base, prompt).lost:
                 yield Warn(text=f"the prompt is too long for this base; it does not read: {lost}")
+            for name, nearest in missed(prompt.text, known):
+                yield Warn(text=f"@{name} names no concept and is drawn as text; did you mean @{nearest}?")
 
     def _facts(self, overlay: Overlay, place: Planned) -> dict[str, str]:
         """What a picture says of itself, as PNG texts."""

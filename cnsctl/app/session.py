@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnsctl.app.shelf import base_of
-from cnsctl.errors import BaseProblem, CnsctlError
+from cnsctl.errors import BaseProblem, CnsctlError, StoreDamaged
 from cnsctl.specs import Mode
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.overlay import Overlay
+    from cnsctl.specs import Delta
     from cnsctl.store import ConceptRecord, Store
 
 
@@ -49,8 +50,14 @@ class Session:
 
         wanted = set(names)
         records = [r for r in self.store.concepts() if self.store.mode is Mode.MERGED or r["name"] in wanted]
-        concepts = {r["name"]: to_concept(self.base, self.store.delta(r), key=r["delta"]) for r in records}
+        concepts = {r["name"]: to_concept(self.base, self._delta(r), key=r["delta"]) for r in records}
         return Overlay(mode=self.store.mode, concepts=concepts)
+
+    def _delta(self, record: ConceptRecord) -> Delta:
+        try:
+            return self.store.delta(record)
+        except StoreDamaged as err:
+            raise StoreDamaged(f"the concept {record['name']!r} cannot be read: {err.what}", hint=err.hint) from err
 
     def clip(self) -> ClipTowers | None:
         """The CLIP that the base brings, if it brings one."""

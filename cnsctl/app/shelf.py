@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.errors import ConceptNotFound, NoStore
+from cnsctl.errors import ConceptNotFound, NoStore, UsageProblem
 from cnsctl.results import Answer
 from cnsctl.specs import FORMAT, Mode
 from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
@@ -144,6 +144,9 @@ def remove(store: Store, names: Sequence[str]) -> Answer:
 
 def rename(store: Store, old: str, new: str) -> Answer:
     """Give a concept another name; not one byte of it changes."""
+    if old == new:
+        store.concept(old)
+        raise UsageProblem(f"{old!r} is its name already", hint="give another one")
     with store.transaction(f"mv {old} {new}") as tx:
         tx.rename(old, new)
     return Answer(data={"format": FORMAT, "store": str(store.path), "renamed": {"from": old, "to": new}})

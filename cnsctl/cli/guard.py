@@ -55,6 +55,8 @@ def told(*, as_json: bool, goes_on: bool = False) -> Iterator[None]:
         _fail(err.what, err.hint, code=err.code, status=err.exit_status, as_json=as_json)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only cut the message off
+        with suppress(OSError):
+            sys.stderr.write("\n" if sys.stderr.isatty() else "")  # the terminal wrote ^C there
         hint = "the same command goes on from here" if goes_on else None
         what = "interrupted; nothing in the store is lost"
         _fail(what, hint, code="interrupted", status=INTERRUPTED, as_json=as_json)

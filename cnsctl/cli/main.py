@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from cnsctl import __version__
 
@@ -47,7 +47,7 @@ def _called(arguments: list[str]) -> int | None:
 
     from cnsctl.errors import UsageProblem
 
-    (usage_error,) = typer.BadParameter.__bases__  # typer has no public name for it
+    usage_error = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer has no public name for it
     try:
         return make_app()(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
     except usage_error as err:
@@ -56,7 +56,7 @@ def _called(arguments: list[str]) -> int | None:
             problem.show()  # the help, as an answer to nothing
             return UsageProblem.exit_status
         message = problem.format_message().rstrip(".")
-        raise UsageProblem(message[:1].lower() + message[1:], hint=f"{problem.ctx.command_path} --help") from err
+        raise UsageProblem(message[:1].lower() + message[1:], hint=f"see {problem.ctx.command_path} --help") from err
 
 
 def make_app() -> typer.Typer:

@@ -12,9 +12,11 @@ import typer
 
 Store = Annotated[
     Path | None,
-    typer.Option("--store", metavar="DIR", help="The store. Default: $CNSCTL_STORE, else the user-data folder."),
+    typer.Option(
+        "--store", metavar="DIR", readable=False, help="The store. Default: $CNSCTL_STORE, else the user-data folder."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON (README: the JSON contract).")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, errors included; the README tells the keys.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Bare names or paths, one a line; no progress.")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cuda|mps|cpu", help="Where to compute.")]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="auto|fp32|bf16|fp16", help="Precision; fp16 only draws.")]
@@ -28,7 +30,12 @@ ClassWord = Annotated[
     ),
 ]
 LearnSteps = Annotated[
-    int | None, typer.Option("--steps", help="Training steps. Default: the base's.", show_default=False)
+    int | None,
+    typer.Option(
+        "--steps",
+        help="Training steps; the first fifth trains the token alone. Default: the base's.",
+        show_default=False,
+    ),
 ]
 Rate = Annotated[
     float | None,
@@ -42,25 +49,31 @@ RateVectors = Annotated[
     float | None,
     typer.Option("--lr-token", help="Learning rate of the token. Default: the base's.", show_default=False),
 ]
-Vectors = Annotated[int | None, typer.Option("--vectors", help="Token vectors.  [default: 1]", show_default=False)]
+Vectors = Annotated[
+    int | None, typer.Option("--vectors", help="Token vectors that stand for it.  [default: 1]", show_default=False)
+]
 Budget = Annotated[
     float | None,
-    typer.Option("--budget", help="Share of the K/V weights it may change. Default: the base's.", show_default=False),
+    typer.Option(
+        "--budget", help="Share of the K/V weights that it may change, 0 to 1. Default: the base's.", show_default=False
+    ),
 ]
 BatchSize = Annotated[
     int | None, typer.Option("--batch", help="Pictures per step. Default: the base's.", show_default=False)
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random draw.", show_default=False)]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Seed of every random draw.  [default: 0]", show_default=False)
+]
 Policy = Annotated[
     str | None,
     typer.Option(
         "--policy",
         metavar="overlap|prefer-free|exclusive",
-        help="In merged: neurons that other concepts own.",
+        help="In merged, neurons that others own: take them, take free ones first, or leave them.  [default: overlap]",
         show_default=False,
     ),
 ]
-RandomMask = Annotated[bool, typer.Option("--random-mask", help="Control: a random mask of the same size.")]
+RandomMask = Annotated[bool, typer.Option("--random-mask", help="For comparison: random neurons, as many.")]
 
 
 def given(**settings: Any) -> dict[str, Any]:

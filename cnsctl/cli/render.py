@@ -12,12 +12,16 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from cnsctl.cli.lines import fitted, json_line
+from cnsctl.cli.progress import Progress
 from cnsctl.errors import DiskProblem
 from cnsctl.results import Answer, Drawn, Event, Failed, Note, Phase, Selected, Step, Warn
 from cnsctl.specs import FORMAT
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+EMPTY = ("", "–")
+"""Cells that say nothing."""
 
 Human = Callable[[Mapping[str, Any]], Iterable[str]]
 """An answer's data as lines for a person."""
@@ -37,7 +41,7 @@ class View:
     ) -> None:
         """`lines`: with --json, events are JSON lines and the answer the last; otherwise the answer is one object."""
         self.as_json, self.quiet, self.human, self.bare, self.lines = as_json, quiet, human, bare, lines
-        self.progress = None if as_json or quiet or not sys.stderr.isatty() else _Progress()
+        self.progress = None if as_json or quiet or not sys.stderr.isatty() else Progress()
         self.previews = PREVIEWS if previews and self.progress is not None else 0
 
     def __enter__(self) -> Self:
@@ -114,8 +118,13 @@ class View:
 
         if (protocol := protocol_of(os.environ)) is not None:
             size = shutil.get_terminal_size()
-            cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 2)))
+            cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 4)))
             sys.stderr.write(preview_bytes(event.picture, protocol=protocol, width_cells=cells))
+
+    def note(self, text: str) -> None:
+        """Say something to a person who is there."""
+        if not self.as_json and not self.quiet:
+            self._say(text)
 
     def rest(self) -> None:
         """Take the progress line away until there is more: a person may be typing."""
@@ -159,11 +168,19 @@ def _writing_the_answer() -> Iterator[None]:
         ) from err
 
 
-def table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> Iterable[str]:
-    """Aligned columns with a head on a terminal; bare tab-separated fields in a pipe."""
+def table(rows: Sequence[Sequence[str]], head: Sequence[str], *, nothing: str = "") -> Iterable[str]:
+    """Aligned columns with a head on a terminal; bare tab-separated fields in a pipe.
+
+    On a terminal a column without a value is left out, and `nothing` says that there are no rows.
+    """
     if not sys.stdout.isatty():
         yield from ("\t".join(row) for row in rows)
         return
+    if not rows:
+        yield nothing
+        return
+    told = [i for i in range(len(head)) if any(row[i] not in EMPTY for row in rows)]
+    head, rows = [head[i] for i in told], [[row[i] for i in told] for row in rows]
     widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
     numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(head))]
     for row in [head, *rows]:
@@ -172,7 +189,7 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> Iterable[str]:
 
 
 def _is_number(cell: str) -> bool:
-    return cell in ("", "–") or cell.rstrip(" %KMGB").replace(",", "").replace(".", "").lstrip("+-−").isdigit()
+    return cell in EMPTY or cell.rstrip(" %KMGB").replace(",", "").replace(".", "").lstrip("+-−").isdigit()
 
 
 def _told(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per kind of event
@@ -199,81 +216,3 @@ def _told(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per
             }
         case _:
             return None
-
-
-_BAR = 24
-"""Columns of the bar."""
-
-_WIDE = 72
-"""Columns that a terminal needs for a bar beside the words and numbers."""
-
-
-class _Progress:
-    """One line on stderr: phase, bar, steps, time left, loss."""
-
-    def __init__(self) -> None:
-        self.bar: Any = None
-        self.task: Any = None
-
-    def update(self, event: Phase | Step) -> None:
-        if isinstance(event, Phase):
-            self.stop()
-            self._begin(event)
-        elif self.bar is not None:
-            detail = "" if event.loss is None else f"loss {event.loss:.3f}"
-            self.bar.update(self.task, completed=event.step, total=event.total, detail=detail)
-
-    def _begin(self, phase: Phase) -> None:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-        from rich.table import Column
-
-        console, line = Console(stderr=True), Column(no_wrap=True)
-        if console.is_dumb_terminal:
-            return
-        bar = (BarColumn(bar_width=_BAR, table_column=line),) if console.width >= _WIDE else ()
-        counted = (*bar, MofNCompleteColumn(table_column=line), TimeRemainingColumn(table_column=line))
-        self.bar = Progress(
-            SpinnerColumn(table_column=line),
-            TextColumn("{task.description}", table_column=line),
-            *(counted if phase.total else ()),
-            TextColumn("{task.fields[detail]}", table_column=line),
-            console=console,
-            transient=True,
-            redirect_stdout=False,  # rich would send the answer to the terminal, wherever stdout goes
-            redirect_stderr=False,
-        )
-        self.bar.start()
-        self.task = self.bar.add_task(escape(phase.name), total=phase.total, detail="")
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Take the line away while others are written, and put it back under them: it is one line, never wrapped."""
-        if self.bar is not None:
-            self.bar.stop()
-        try:
-            yield
-        finally:
-            if self.bar is not None:
-                self.bar.start()
-
-    def advance(self) -> None:
-        if self.bar is not None:
-            self.bar.advance(self.task)
-
-    def detail(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, detail=text)
-
-    def stop(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None

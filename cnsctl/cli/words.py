@@ -30,7 +30,9 @@ def listing(data: Data) -> Iterable[str]:
         for c in data["concepts"]
     ]
     yield from table(
-        rows, ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "learned")
+        rows,
+        ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "learned"),
+        nothing="no concept is learned yet: cnsctl add NAME PICTURES",
     )
 
 
@@ -40,7 +42,7 @@ def names(data: Data) -> Iterable[str]:
 
 def concept(data: Data) -> Iterable[str]:
     c = data["concept"]
-    yield f"<{c['name']}>  {c['class_word']}, {c['tokens']} token(s), learned {c['created']} from {c['pictures']} pictures"
+    yield f"<{c['name']}>  {c['class_word']}, {counted(c['tokens'], 'token')}, learned {c['created']} from {counted(c['pictures'], 'picture')}"
     yield f"  {c['neurons']:,} neurons: {c['share']:.2%} of the K/V weights, {c['share_denoiser']:.3%} of the denoiser; {size(c['bytes'])}"
     learned = c["learned"]
     yield (
@@ -90,7 +92,7 @@ def verified(data: Data) -> Iterable[str]:
         (
             r["name"],
             "forgotten" if r["forgotten"] else "unchanged" if r["unchanged"] else "moved",
-            number(r["moved"], ".1e"),
+            "0" if r["moved"] == 0 else number(r["moved"], ".1e"),
             number(r["lost"], "+.1f"),
             "; ".join(r["reasons"]),
         )
@@ -129,6 +131,10 @@ def removed(data: Data) -> Iterable[str]:
 
 def size(n_bytes: int) -> str:
     return f"{n_bytes / 1000:.0f} KB" if n_bytes < 1_000_000 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def number(value: object, spec: str) -> str:

@@ -36,6 +36,7 @@ MAX_SCALE = 4.0
 _MARK = re.compile("[<@]")
 _ANGLES = re.compile(r"<(?P<name>[^\W_][^\s<>:]*)(?::(?P<scale>[^<>]*))?>")
 _AT = re.compile(r"""(?<![^\s(\[{"'“‘«,;/])@(?P<name>[a-z0-9][a-z0-9_-]{0,62})(?!\w)""")
+_AT_MISSED = re.compile(_AT.pattern, re.IGNORECASE)
 _AT_SCALE = re.compile(r":(?P<scale>[+-]?\.?[0-9][\w.]*)")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -69,6 +70,20 @@ def parse(text: str, known: Collection[str]) -> Prompt:
         done = end
     pieces.append(text[done:])
     return Prompt(text=text, pieces=tuple(p for p in pieces if p != ""))
+
+
+def missed(text: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield the words with an @ that name nothing, but nearly do, each with the nearest name.
+
+    They are text, by the rules; a slip of the finger looks the same.
+    """
+    from difflib import get_close_matches
+
+    for found in _AT_MISSED.finditer(text):
+        if _after_at(text, found.start(), known) is None:
+            name = found["name"]
+            if nearest := get_close_matches(name.lower(), sorted(known), n=1):
+                yield name, nearest[0]
 
 
 def bad_character(text: str) -> str | None:

@@ -13,8 +13,10 @@ from cnsctl.cli.render import View
 
 
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What <NAME> will stand for in prompts.")],
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURES...", help="A folder of pictures, or files.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the concept is called: <NAME> in prompts.")],
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURES...", readable=False, help="A folder of pictures, or files.")
+    ],
     class_word: options.ClassWord = None,
     steps: options.LearnSteps = None,
     lr: options.Rate = None,
@@ -25,11 +27,9 @@ def add(
     seed: options.Seed = None,
     policy: options.Policy = None,
     random_mask: options.RandomMask = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Learn it anew in place of the one that is there.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Learn it anew in place of the one of this name.")] = False,
     allow_forgetting: Annotated[
-        bool, typer.Option("--allow-forgetting", help="In merged: commit even if others lose; they are named.")
+        bool, typer.Option("--allow-forgetting", help="In merged: keep it even if others lose by it.")
     ] = False,
     store: options.Store = None,
     device: options.Device = "auto",
@@ -39,7 +39,9 @@ def add(
 ) -> None:
     """Learn a concept from a few pictures and keep it in the store.
 
-    The pictures are copied into the store, for later checks. Interrupted, the same command goes on where it stopped.
+    About five pictures are enough: PNG, JPEG or WEBP, cut to their centre square. NAME.txt beside NAME.png is read as
+    that picture's caption. The store keeps copies, for later checks. Interrupted, the same command goes on where it
+    stopped.
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """

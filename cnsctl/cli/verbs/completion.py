@@ -11,10 +11,13 @@ def completion(
     context: typer.Context,
     shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Which shell.")],
 ) -> None:
-    """Print a completion script; it reads names from a plain file, so that Tab starts no Python.
+    """Print the completion script of a shell.
 
+    It reads concepts' names from a plain file, so that Tab starts no Python.
+
+    \b
     Example:  cnsctl completion bash > ~/.local/share/bash-completion/completions/cnsctl
-    """
+    """  # noqa: D301  \b keeps typer from breaking the line
     from cnsctl.cli.completion import script
     from cnsctl.cli.render import out
 

@@ -13,7 +13,7 @@ from cnsctl.cli.render import View
 
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Store, pictures and sheet go here.")
+        Path, typer.Option("-o", "--output", metavar="DIR", readable=False, help="Store, pictures and sheet go here.")
     ] = Path("demo"),
     steps: options.LearnSteps = None,
     device: options.Device = "auto",
@@ -21,7 +21,9 @@ def demo(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Learn two concepts from the bundled pictures, draw both, and write a contact sheet.
+    """Learn two bundled concepts, draw both, write a contact sheet.
+
+    Called again, it goes on where it stopped, and learns nothing twice.
 
     Example:  cnsctl demo -o demo
     """

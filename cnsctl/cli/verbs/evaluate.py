@@ -11,15 +11,21 @@ from cnsctl.cli.render import View
 
 
 def evaluate(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Default: all of them.")] = None,
-    pictures: Annotated[bool, typer.Option(" /--no-pictures", help="Only the fit, which needs no drawing.")] = True,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Learned concepts. Default: all of them.")
+    ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Error removed alone: fast, for nothing is drawn.")
+    ] = False,
     store: options.Store = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure concepts against their pictures, beside the bare class word and beside their values at learning.
+    """Measure how good concepts are, and what was forgotten.
+
+    Each is measured against its pictures, beside the bare class word and beside its values at learning.
 
     Error removed: how much of the denoising error on the pictures naming the concept removes, in percent.
     CLIP-I, CLIP-T: of drawn pictures, where the base brings a CLIP. Drift: of ten prompts without a concept.
@@ -31,4 +37,4 @@ def evaluate(
 
     with View(as_json=as_json, quiet=quiet, human=words.evaluated, bare=words.names) as view:
         compute = Compute(device=device, dtype=dtype)
-        view.show(audit.evaluate(shelf.open_store(store), names or [], compute, pictures=pictures))
+        view.show(audit.evaluate(shelf.open_store(store), names or [], compute, pictures=not no_pictures))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +28,16 @@ def gen(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="PATH", help="FILE.png, a folder, or - for PNG bytes. Default: this folder."
+            "-o",
+            "--output",
+            metavar="PATH",
+            readable=False,
+            help="FILE.png, a folder, or - for PNG bytes. Default: this folder.",
         ),
     ] = None,
-    negative: Annotated[str, typer.Option("--negative", help="What the pictures should not be.")] = "",
+    negative: Annotated[
+        str, typer.Option("--negative", help="What the pictures should not show. Default: nothing.")
+    ] = "",
     steps: Annotated[
         int | None, typer.Option("--steps", help="Denoising steps. Default: the base's.", show_default=False)
     ] = None,
@@ -46,12 +52,13 @@ def gen(
         typer.Option(
             "--sampler",
             metavar="NAME",
-            help="base, dpm++, dpm++sde, euler, euler-a, ddim, ddpm, heun, unipc.",
+            help="base, dpm++, dpm++sde, euler, euler-a, ddim, ddpm, heun, unipc. Default: the base's.",
             show_default=False,
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", help="Pixels per side. Default: the base's.", show_default=False)
+        int | None,
+        typer.Option("--size", help="Pixels per side, a multiple of 64. Default: the base's.", show_default=False),
     ] = None,
     batch: Annotated[
         int, typer.Option("--batch", help="Pictures at a time. 1 makes each independent of the others.")
@@ -76,14 +83,13 @@ def gen(
     from cnsctl.errors import UsageProblem
 
     asked = prompts or []
-    if as_json and output == Path("-"):
-        raise UsageProblem("-o - and --json both want stdout", hint="use one of them")
+    _refuse_stdout(output, as_json=as_json)
     view = View(
         as_json=as_json, quiet=quiet, human=lambda _: (), bare=lambda _: (), lines=True, previews=output != Path("-")
     )
     request = DrawRequest(
         prompts=[p for p in asked if p != "-"],
-        stream=_lines() if "-" in asked else None,
+        stream=_lines(view) if "-" in asked else None,
         negative=negative,
         count=count,
         seed=_random_seed() if seed is None else seed,
@@ -100,12 +106,33 @@ def gen(
             "no prompt was given", hint='try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt'
         )
     with view:
+        if seed is None and output is not None and (output.suffix or output == Path("-")):  # other names tell it
+            view.note(f"seed {request.seed}")
         view.show(begin(store, lambda opened: generate(opened, request)))
 
 
-def _lines() -> Iterable[str]:
+def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
+    from cnsctl.errors import UsageProblem
+
+    if output != Path("-"):
+        return
+    if as_json:
+        raise UsageProblem("-o - and --json both want stdout", hint="use one of them")
+    if sys.stdout.isatty():
+        raise UsageProblem(
+            "-o - would write the bytes of a PNG to the terminal", hint="add > FILE.png, or use -o FILE.png"
+        )
+
+
+def _lines(view: View) -> Iterator[str]:
     """Lines of stdin as they come: `for line in sys.stdin` would wait for more than one."""
-    return iter(sys.stdin.readline, "")
+    if sys.stdin.isatty():
+        view.note("prompts, one a line; Ctrl-D ends")
+    while True:
+        view.rest()
+        if not (line := sys.stdin.readline()):
+            return
+        yield line
 
 
 def _random_seed() -> int:

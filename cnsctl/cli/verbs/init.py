@@ -14,11 +14,24 @@ from cnsctl.cli.render import out, out_json
 def init(
     store: options.Store = None,
     base: Annotated[
-        Path | None, typer.Option("--base", metavar="DIR", help="A local diffusers folder. Default: pocket, built in.")
+        Path | None,
+        typer.Option(
+            "--base",
+            metavar="DIR",
+            readable=False,
+            help="A local diffusers folder: Stable Diffusion 1.x or 2.x. Default: pocket, built in.",
+        ),
     ] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy the base into the store.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the base into the store; otherwise it must stay where it is.")
+    ] = False,
     mode: Annotated[
-        str, typer.Option("--mode", metavar="prompt|token|merged", help="How concepts act; it belongs to the store.")
+        str,
+        typer.Option(
+            "--mode",
+            metavar="prompt|token|merged",
+            help="How concepts act, for good. In merged all act on every prompt, else those that it names.",
+        ),
     ] = "prompt",
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -13,7 +13,9 @@ from cnsctl.cli.render import View
 
 def score(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name it would get.")],
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURES...", help="A folder of pictures, or files.")],
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURES...", readable=False, help="A folder of pictures, or files.")
+    ],
     class_word: options.ClassWord = None,
     steps: options.LearnSteps = None,
     lr_token: options.RateVectors = None,
@@ -29,9 +31,10 @@ def score(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the neurons that `add` would choose, and whose they are; nothing is kept.
+    """Show which neurons `add` would choose, and whose they are.
 
     Trains the token as `add` does (a fifth of the steps), scores, selects, and stops: the mask is add's, byte for byte.
+    Nothing is kept.
 
     Example:  cnsctl score dog ./examples/dog
     """

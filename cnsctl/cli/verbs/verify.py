@@ -11,16 +11,19 @@ from cnsctl.cli.render import View
 
 
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Default: all of them.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Learned concepts. Default: all of them.")
+    ] = None,
     store: options.Store = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Prove that concepts are what they were when they were learned; milliseconds each, no image.
+    """Prove, without drawing, that nothing was forgotten.
 
-    Leaves with 7 when one is not. In merged, where learning moves others, those that moved are measured.
+    Each concept must give the keys and values that it gave when it was learned; milliseconds each. The exit status is 7
+    when one does not. In merged, where learning moves others, those that moved are measured.
 
     Example:  cnsctl verify && echo "nothing forgotten"
     """
