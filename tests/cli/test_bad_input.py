@@ -71,6 +71,11 @@ def test_there_is_no_such_concept(stocked):
     assert tree(stocked) == before
 
 
+def test_a_name_that_it_has_already_is_no_new_name(stocked):
+    done = cnsctl("mv", "dog", "dog", *at(stocked))
+    assert (done.code, "already" in done.err) == (2, True)
+
+
 def test_rm_asks_nobody_who_is_not_there(stocked):
     done = cnsctl("rm", "dog", *at(stocked), stdin="y\n")
     assert done.code == 2
@@ -101,6 +106,7 @@ def test_a_damaged_blob_is_found_before_it_is_used(stocked, tmp_path):
     for line in (["gen", "<dog>", "-o", tmp_path / "x.png"], ["verify"]):
         done = cnsctl(*line, *at(stocked))
         assert done.code == 6, done.err
+        assert "'dog'" in done.err
     assert cnsctl("gen", "<hat>", "-o", tmp_path / "y.png", *at(stocked)).code == 0
 
 

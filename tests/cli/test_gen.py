@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from commands import at, cnsctl
 from PIL import Image
+
+from cnsctl.data.png import read_png_text
 
 
 def size_of(file) -> tuple[int, int]:
@@ -97,6 +100,9 @@ def test_json_lines_of_gen(stocked, tmp_path):
         (["x", "--sampler", "magic"], 2, "no sampler is called"),
         (["x", "--guidance", 1000], 2, "out of range"),
         (["x", "-o", "a.jpg"], 2, "PNG"),
+        (["x", "-o", "taken"], 2, "is a file"),
+        (["x", "-o", "taken/a.png"], 2, "is a file"),
+        (["x", "-o", "/dev/stdout"], 2, "-o -"),
         (["x", "--device", "tpu"], 2, "no device is called"),
         (["x", "--device", "cuda"], 2, "no cuda"),
         (["word " * 40 + "<dog>"], 2, "<dog> does not fit"),
@@ -108,6 +114,7 @@ def test_a_bad_call_says_what_to_do(stocked, tmp_path, monkeypatch, args, code, 
     if "cuda" in args and torch.cuda.is_available():
         pytest.skip("this machine has cuda")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine")
     done = gen(stocked, *args)
     assert done.code == code, done.err
     assert words in done.err
@@ -141,3 +148,30 @@ def test_scales_are_refused_in_merged_before_anything_is_loaded(tiny_folder, tmp
     done = gen(store, "<dog:0.5>")
     assert done.code == 2
     assert "merged" in done.err
+
+
+def test_an_ending_that_is_no_pictures_belongs_to_a_folder(stocked, tmp_path):
+    done = gen(stocked, "a", "--seed", 1, "-o", tmp_path / "sd1.5")
+    assert done.out == f"{tmp_path / 'sd1.5' / 'a-1.png'}\n"
+
+
+def test_an_at_that_nearly_names_a_concept_is_told(stocked, tmp_path):
+    done = gen(stocked, "@dgo and @Hat, not @home", "-o", tmp_path / "a.png")
+    assert done.code == 0, done.err
+    assert "did you mean @dog?" in done.err
+    assert "did you mean @hat?" in done.err
+    assert "@home" not in done.err
+
+
+def test_a_seed_that_no_name_tells_is_said(stocked, tmp_path):
+    done = gen(stocked, "a", "-o", tmp_path / "a.png")
+    seed = json.loads(read_png_text(tmp_path / "a.png")["cnsctl"])["seed"]
+    assert f"seed {seed}\n" in done.err
+    assert "seed" not in gen(stocked, "a", "-o", tmp_path).err
+
+
+def test_the_words_of_an_unquoted_prompt_are_told_to_be_prompts(stocked, tmp_path):
+    done = gen(stocked, "@dog", "on", "a", "-o", tmp_path)
+    assert len(done.out.split()) == 3
+    assert "3 prompts, of one word each; quote" in done.err
+    assert "quote" not in gen(stocked, "a <dog>", "b", "--seed", 9, "-o", tmp_path).err

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnsctl.data.prompts import bad_character, parse, render_class, render_names, slug
+from cnsctl.data.prompts import bad_character, missed, parse, render_class, render_names, slug
 from cnsctl.errors import ConceptNotFound, UsageProblem
 from cnsctl.specs import Mention
 
@@ -233,3 +233,10 @@ def test_prompts_and_names_load_neither_numpy_nor_pillow():
     code = "import sys, cnsctl.data.prompts, cnsctl.data.names, cnsctl.data.texts, cnsctl.data.shell, cnsctl.data.terminal\n"
     code += "import cnsctl.data.pictures, cnsctl.data.png; sys.exit(bool({'numpy', 'PIL', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_at_that_nearly_names_a_concept_is_missed_and_no_other_is():
+    known = ["dog", "top-hat"]
+    assert list(missed("@dgo, @Dog and @top-hut", known)) == [("dgo", "dog"), ("Dog", "dog"), ("top-hut", "top-hat")]
+    assert list(missed("@dog @top-hat:0.5 @dog-shaped @home me@dgo <dgo>", known)) == []
+    assert list(missed("@dgo", [])) == []

@@ -106,6 +106,8 @@ def gen(
             "no prompt was given", hint='try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt'
         )
     with view:
+        if len(asked) > 1 and not any(" " in prompt for prompt in asked):
+            view.note(f"{len(asked)} prompts, of one word each; quote a prompt of several words")
         if seed is None and output is not None and (output.suffix or output == Path("-")):  # other names tell it
             view.note(f"seed {request.seed}")
         view.show(begin(store, lambda opened: generate(opened, request)))

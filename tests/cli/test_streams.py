@@ -1,0 +1,158 @@
+"""Rules of the streams: a terminal, a file, a pipe, one that is full, one that is not there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+from commands import at, cnsctl, environment
+
+from cnsctl.cli.lines import fitted, json_line
+
+PROGRAM = [sys.executable, "-m", "cnsctl"]
+
+
+def in_terminal(*args: object, stdout: int | None = None, columns: int = 80, **changes: str) -> tuple[int, str]:
+    """Run a command whose stdin and stderr, and stdout unless another is given, are one terminal: status and screen."""
+    ours, theirs = pty.openpty()
+    env = environment(TERM="xterm-256color", COLUMNS=str(columns), LINES="24", **changes)
+    started = subprocess.Popen(
+        [*PROGRAM, *map(str, args)], stdin=theirs, stdout=theirs if stdout is None else stdout, stderr=theirs, env=env
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so when the last writer has gone
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(ours)
+    return started.wait(), seen.decode(errors="replace")
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line.replace("cnsctl", f"{sys.executable} -m cnsctl", 1)], capture_output=True, text=True
+    )
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_answer_goes_to_stdout_though_progress_is_on_a_terminal(stocked, tmp_path):
+    """And the progress line goes on under each path and preview, and is gone in the end."""
+    answer = tmp_path / "answer"
+    with answer.open("wb") as file:
+        status, screen = in_terminal(
+            "gen", "<dog>", "-n", 2, "--seed", 1, "--steps", 2, "-o", tmp_path / "o", *at(stocked), stdout=file.fileno()
+        )
+    assert status == 0, screen
+    assert answer.read_text().splitlines() == [str(tmp_path / "o" / f"dog-{s}.png") for s in (1, 2)]
+    first = screen.index("▀")  # a preview
+    assert "0/2" in screen[:first]
+    assert "1/2" in screen[first:]
+    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")  # the cursor is there again
+
+
+def test_a_picture_is_not_written_into_a_terminal(stocked):
+    status, screen = in_terminal("gen", "<dog>", "-o", "-", *at(stocked))
+    assert (status, "> FILE.png" in screen) == (2, True)
+
+
+def test_on_a_terminal_a_column_without_values_is_left_out(stocked, empty):
+    _, screen = in_terminal("ls", *at(stocked))
+    assert screen.split()[:3] == ["name", "class", "tokens"]
+    assert "CLIP-I" not in screen
+    assert "no concept is learned yet" in in_terminal("ls", *at(empty))[1]
+
+
+def test_lines_are_broken_between_words_on_a_terminal_and_nowhere_else(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    text = "  a long line with /a/very/long/path/in/it"
+    assert fitted(text, io.StringIO()) == text
+    broken = fitted(text, Screen())
+    assert " ".join(broken.split()) == text.strip()
+    assert broken.splitlines()[1:] == ["    /a/very/long/path/in/it"]
+
+
+def test_json_is_json_whatever_the_stream_can_carry():
+    path = "\udcff–é.png"  # a file name of other bytes, and letters beyond ASCII
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding)
+        assert json.loads(json_line({"path": path}, stream).encode(encoding)) == {"path": path}
+    assert "é" in json_line({"path": "é"}, io.TextIOWrapper(io.BytesIO(), "utf-8"))
+
+
+def test_an_ascii_stream_gets_its_answer(stocked):
+    done = subprocess.run(
+        [*PROGRAM, "ls", *at(stocked)], capture_output=True, text=True, env=environment(PYTHONIOENCODING="ascii")
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["dog", "hat"]
+
+
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_failure(stocked, stream):
+    done = shell(f"cnsctl ls --store {stocked} {stream}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_nobody_is_asked_where_stdin_is_closed(stocked):
+    done = shell(f"cnsctl rm dog --store {stocked} <&-")
+    assert (done.returncode, "rm dog -y" in done.stderr) == (2, True)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("line", ["ls", "ls --json", "--help", "completion bash"])
+def test_a_full_stdout_is_told_and_is_no_traceback(stocked, line):
+    done = shell(f"CNSCTL_STORE={stocked} cnsctl {line} > /dev/full")
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_stderr_takes_the_message_and_not_the_exit_status(stocked):
+    assert shell(f"cnsctl show cat --store {stocked} 2> /dev/full").returncode == 4
+
+
+@pytest.mark.parametrize(
+    "line", [["ls", "--nope"], ["nope"], ["add"], ["add", "x", "y", "--steps", "many"], ["mv", "a"]]
+)
+def test_a_call_that_makes_no_sense_is_told_like_every_other_failure(line):
+    done = cnsctl(*line)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("cnsctl: ")
+    assert "--help" in done.err
+    told = json.loads(cnsctl(*line, "--json").err)
+    assert (told["code"], told["exit"]) == ("usage", 2)
+
+
+def test_every_verb_is_told_whole_in_the_help():
+    assert "..." not in cnsctl("--help").out.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("flag", [[], ["--json"]])
+def test_an_interrupted_command_leaves_with_130(stocked, tmp_path, flag):
+    started = subprocess.Popen(
+        [*PROGRAM, "gen", "-", "a", "-o", tmp_path, *flag, *at(stocked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert started.stdout is not None
+    started.stdout.readline()  # it is at work, or waits for more prompts
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate()
+    assert started.returncode == 130, err
+    assert "Traceback" not in err
+    if flag:
+        assert json.loads(err)["code"] == "interrupted"
