@@ -55,7 +55,8 @@ def to_concept(base: Base, delta: Delta, *, key: str) -> Concept:
     widths = {e: v.shape[1] for e, v in delta.vectors.items()}
     if {s: tuple(d) for s, d in delta.shapes.items()} != shapes or widths != dict(base.vector_widths):
         raise StoreDamaged(
-            "a delta's sites or widths are not those of its base", hint="run cnsctl check; learn it again"
+            "a delta's sites or widths are not those of its base",
+            hint="learn it again: cnsctl add NAME PICTURES --replace",
         )
     return Concept(
         class_word=delta.class_word,

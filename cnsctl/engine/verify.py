@@ -120,12 +120,18 @@ def _project(site: str, x: torch.Tensor) -> list[float]:
 
 def _distance(new: dict[str, list[float]], old: Any) -> float:
     if not isinstance(old, dict) or set(old) != set(new):
-        raise StoreDamaged("a probe record names other sites than its base has", hint="run cnsctl check")
+        raise StoreDamaged(
+            "a probe record names other sites than its base has",
+            hint="learn it again: cnsctl add NAME PICTURES --replace",
+        )
     worst = 0.0
     for site, values in new.items():
         a, b = np.asarray(values), np.asarray(old[site], dtype=np.float64)
         if a.shape != b.shape:
-            raise StoreDamaged(f"a probe record has {b.shape} projections for {site}", hint="run cnsctl check")
+            raise StoreDamaged(
+                f"a probe record has {b.shape} projections for {site}",
+                hint="learn it again: cnsctl add NAME PICTURES --replace",
+            )
         relative = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
         if not math.isfinite(relative):  # NaN compares with nothing: it must not be lost on the way
             return math.inf
@@ -146,7 +152,9 @@ def _read(recorded: bytes) -> dict[str, Any]:
             if not isinstance(probe["pieces"], list) or not isinstance(probe["projections"], dict):
                 raise TypeError("pieces")
     except (ValueError, KeyError, TypeError) as err:
-        raise StoreDamaged(f"a probe record cannot be read: {err}", hint="run cnsctl check") from err
+        raise StoreDamaged(
+            f"a probe record cannot be read: {err}", hint="learn it again: cnsctl add NAME PICTURES --replace"
+        ) from err
     return dict(data)
 
 
