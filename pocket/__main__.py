@@ -1,4 +1,4 @@
-"""`python -m pocket world | examples | train | judge`: the workshop's command line.
+"""`python -m pocket world | examples | concepts | train | judge`: the workshop's command line.
 
 Owns arguments and the only printing; must not know how any of it is done.
 """
@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # threads that wait actively for a core that others use: 13 times slower on two busy cores (0.6 to 7.9 s a picture)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded
     try:
-        {"world": _world, "examples": _examples, "train": _train, "judge": _judge}[args.command](args)
+        {"world": _world, "examples": _examples, "concepts": _concepts, "train": _train, "judge": _judge}[args.command](
+            args
+        )
     except PocketError as err:
         _note(f"pocket: {err}")
         return 1
@@ -45,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     world.add_argument("--count", type=int, default=48, help="scenes on the page")
     examples = commands.add_parser("examples", help="draw the example concepts")
     examples.add_argument("out", type=Path, help="folder; each concept gets a folder in it")
+    concepts = commands.add_parser("concepts", help="draw the held-out concepts of the benchmarks")
+    concepts.add_argument("out", type=Path, help="folder; each concept gets a folder in it")
     _add_train(commands.add_parser("train", help="train the base, or stages of it, for some minutes"))
     judge = commands.add_parser("judge", help="measure a weights folder")
     judge.add_argument("folder", type=Path, help="weights, as `train pack` writes them")
@@ -101,6 +105,13 @@ def _examples(args: argparse.Namespace) -> None:
     from pocket.examples import write_examples
 
     for path in write_examples(args.out):
+        _answer(str(path))
+
+
+def _concepts(args: argparse.Namespace) -> None:
+    from pocket.concepts import write_concepts
+
+    for path in write_concepts(args.out):
         _answer(str(path))
 
 

@@ -15,8 +15,10 @@ from pocket.training import models
 from pocket.training.events import Event
 from pocket.training.learner import Learner
 from pocket.training.render import captions, scenes
+from pocket.training.twists import twisted
 from pocket.training.vae import to_pixels
 from pocket.weights import load_tokenizer, token_ids
+from pocket.world.draws import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from pocket.training.course import Course
     from pocket.training.recipes import Recipe
     from pocket.training.work import Work
+
+MISSES = 3
+"""Captions per picture that are almost right, beside those of the rest of the batch."""
 
 UNSEEN = 256
 """The last scenes of a set are kept out of training."""
@@ -51,19 +56,21 @@ def train_clip(
     model = start.model.to(on.device).train()
     learner = Learner(model, recipe, path=work.path(models.CLIP_STATE), config=start.config, averaged=False)
     learner.resume()
-    for part in (model.text_model, model.text_projection):
-        part.requires_grad_(not image_tower_only)
-    pictures = scenes(work)
-    ids = token_ids(load_tokenizer(work.tokenizer()), captions(work))
+    model.text_model.requires_grad_(not image_tower_only)
+    pictures, texts, tokenizer = scenes(work), captions(work), load_tokenizer(work.tokenizer())
+    ids = token_ids(tokenizer, texts)
     rng = np.random.default_rng([seed, learner.step])
     batch = recipe.batch_gpu if on.is_gpu else recipe.batch
     n_seen = _first_unseen(len(pictures))
     while course.goes_on(learner.steps):
         rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm)
         rows = np.sort(rng.integers(0, n_seen, batch))
+        draws = Draws(int(rng.integers(2**40)))
+        misses = [twisted(texts[row], draws) for row in rows for _ in range(MISSES)]
+        offered = torch.cat([ids[rows], token_ids(tokenizer, misses)])
         with on.amp():
-            seen, read = embed(model, pictures[rows], ids[rows], on)
-        same = (ids[rows][:, None] == ids[rows][None]).all(-1).to(on.device)
+            seen, read = embed(model, pictures[rows], offered, on)
+        same = same_words(ids[rows], offered).to(on.device)
         loss = clip_loss(seen, read, same, model.logit_scale.exp().clamp(max=100))
         learner.learn(loss, batch, rate)
         if learner.steps % recipe.log_every == 0:
@@ -76,10 +83,16 @@ def train_clip(
 
 
 def embed(model: Any, pictures: NDArray[np.uint8], ids: torch.Tensor, on: Machine) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (b, 128, 128, 3) and token ids (b, 32) as unit vectors (b, d), fp32."""
+    """Pictures (b, 128, 128, 3) and token ids (n, 32) as unit vectors (b, d) and (n, d), fp32."""
+    ids = ids[:, : int((ids != ids[0, -1]).sum(1).max()) + 1]  # what is padding everywhere is not read
     seen = model.visual_projection(model.vision_model(pixel_values=to_pixels(pictures, on)).pooler_output)
     read = model.text_projection(model.text_model(input_ids=ids.to(on.device)).pooler_output)
     return functional.normalize(seen.float(), dim=-1), functional.normalize(read.float(), dim=-1)
+
+
+def same_words(ids: torch.Tensor, offered: torch.Tensor) -> torch.Tensor:
+    """Which of the texts offered are a picture's own words (b, n): each of them is right."""
+    return (ids[:, None] == offered[None]).all(-1)
 
 
 def clip_loss(seen: torch.Tensor, read: torch.Tensor, same: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -87,14 +100,16 @@ def clip_loss(seen: torch.Tensor, read: torch.Tensor, same: torch.Tensor, scale:
 
     Args:
         seen: pictures (b, d).
-        read: their captions (b, d).
-        same: where two captions of the batch are the same words (b, b): each of those pictures is right.
+        read: their captions (b, d), and after them any number of texts that describe no picture of the batch: near
+            misses. A picture must tell its caption from all of them.
+        same: `same_words` of the captions and all texts (b, n).
         scale: inverse temperature.
     """
     likeness = scale * seen @ read.T
+    own = same[:, : len(seen)].float()
     target = same.float() / same.float().sum(1, keepdim=True)
     of_pictures = (target * functional.log_softmax(likeness, 1)).sum(1).mean()
-    of_captions = (target.T * functional.log_softmax(likeness.T, 1)).sum(1).mean()
+    of_captions = (own.T / own.sum(0)[:, None] * functional.log_softmax(likeness[:, : len(seen)].T, 1)).sum(1).mean()
     return -(of_pictures + of_captions) / 2
 
 

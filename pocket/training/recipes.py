@@ -37,7 +37,7 @@ VAE = Recipe(batch=16, batch_gpu=96, peak=1e-3, warm=100, betas=(0.9, 0.99), wei
 VAE_GOES_ON = 3e-4
 """Peak of a VAE that starts from trained weights."""
 
-CLIP = Recipe(batch=256, batch_gpu=1024, peak=6e-4, warm=50, betas=(0.9, 0.98), weight_decay=0.05, log_every=100)
+CLIP = Recipe(batch=256, batch_gpu=1024, peak=6e-4, warm=50, betas=(0.9, 0.98), weight_decay=0.05, log_every=20)
 
 UNET = Recipe(
     batch=32,

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 PATTERNS = ("plain", "spotted", "striped", "patched")
 ACCESSORIES = ("scarf", "bow tie", "glasses")
 
+UNSEEN_PATTERNS = ("checked", "starred", "ringed", "halved")
+UNSEEN_ACCESSORIES = ("flower", "eye patch", "medal", "moustache")
+"""What no training scene shows: concepts may have it."""
+
 USUAL = {
     "dog": "brown orange white gray black yellow",
     "cat": "orange gray black white brown",
@@ -56,11 +60,11 @@ class Look:
     accent: str
     """Name of the colour of small parts and of the accessory."""
     pattern: str
-    """One of PATTERNS."""
+    """One of PATTERNS or UNSEEN_PATTERNS."""
     accessory: str | None
-    """One of ACCESSORIES, or none."""
+    """One of ACCESSORIES or UNSEEN_ACCESSORIES, or none."""
     p: tuple[float, float, float, float]
-    """Proportions in 0..1. Which part each of them stretches is up to the drawing; patterns read the last two."""
+    """Proportions, in training 0..1. Which part each of them stretches is up to the drawing; patterns read the last two."""
     shade: tuple[float, float, float]
     """How much lighter (> 0) or darker (< 0) main, second and accent are than their names say."""
 

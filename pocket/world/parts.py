@@ -5,13 +5,15 @@ Owns their shapes; must not know which thing they belong to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pocket.world.colours import INK, WHITE, dark, light
+from pocket.world.colours import INK, LAMP, WHITE, dark, light
 
 if TYPE_CHECKING:
+    from pocket.world.colours import RGB
     from pocket.world.looks import Look
     from pocket.world.pen import Pen
 
@@ -87,21 +89,77 @@ def wear(pen: Pen, look: Look, *, x: float, neck: float, half: float, eye_y: flo
         eye_y: height of the eyes.
         gap: how far the eyes are from x.
     """
-    colour = look.rgb("accent")
-    if look.accessory == "scarf":
-        pen.box(x - half, neck - 4, x + half, neck + 5, colour, round_by=4)
-        end = [
-            (x + half * 0.35, neck),
-            (x + half * 0.8, neck),
-            (x + half * 0.85, neck + 22),
-            (x + half * 0.35, neck + 20),
-        ]
-        pen.shape(end, dark(colour, 0.12))
-    elif look.accessory == "bow tie":
-        pen.shape([(x, neck + 2), (x - 14, neck - 6), (x - 14, neck + 10)], colour)
-        pen.shape([(x, neck + 2), (x + 14, neck - 6), (x + 14, neck + 10)], colour)
-        pen.oval(x, neck + 2, 4, 4, dark(colour))
-    elif look.accessory == "glasses":
-        for side in SIDES:
-            pen.arc(x + side * gap, eye_y, 11.5, 11.5, degrees=(0, 360), width=4, colour=colour)
-        pen.line([(x - gap + 10, eye_y), (x + gap - 10, eye_y)], 3.5, colour)
+    if look.accessory is not None:
+        _WORN[look.accessory](pen, look.rgb("accent"), Wearer(x=x, neck=neck, half=half, eye_y=eye_y, gap=gap))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wearer:
+    """What an accessory must know: `wear` says what each number is."""
+
+    x: float
+    neck: float
+    half: float
+    eye_y: float
+    gap: float
+
+
+def _scarf(pen: Pen, colour: RGB, of: Wearer) -> None:
+    x, neck, half = of.x, of.neck, of.half
+    pen.box(x - half, neck - 4, x + half, neck + 5, colour, round_by=4)
+    end = [
+        (x + half * 0.35, neck),
+        (x + half * 0.8, neck),
+        (x + half * 0.85, neck + 22),
+        (x + half * 0.35, neck + 20),
+    ]
+    pen.shape(end, dark(colour, 0.12))
+
+
+def _bow_tie(pen: Pen, colour: RGB, of: Wearer) -> None:
+    x, neck = of.x, of.neck
+    pen.shape([(x, neck + 2), (x - 14, neck - 6), (x - 14, neck + 10)], colour)
+    pen.shape([(x, neck + 2), (x + 14, neck - 6), (x + 14, neck + 10)], colour)
+    pen.oval(x, neck + 2, 4, 4, dark(colour))
+
+
+def _glasses(pen: Pen, colour: RGB, of: Wearer) -> None:
+    for side in SIDES:
+        pen.arc(of.x + side * of.gap, of.eye_y, 11.5, 11.5, degrees=(0, 360), width=4, colour=colour)
+    pen.line([(of.x - of.gap + 10, of.eye_y), (of.x + of.gap - 10, of.eye_y)], 3.5, colour)
+
+
+def _flower(pen: Pen, colour: RGB, of: Wearer) -> None:
+    x, y = of.x + of.gap * 1.6, of.eye_y - 18
+    for i in range(6):
+        angle = math.pi * i / 3
+        pen.oval(x + 6 * math.cos(angle), y + 6 * math.sin(angle), 5, 5, colour)
+    pen.oval(x, y, 4, 4, LAMP)
+
+
+def _eye_patch(pen: Pen, colour: RGB, of: Wearer) -> None:
+    pen.line([(of.x - of.half * 0.9, of.eye_y - 14), (of.x + of.half * 0.9, of.eye_y + 2)], 3, colour)
+    pen.oval(of.x - of.gap, of.eye_y, 9, 9, colour)
+
+
+def _medal(pen: Pen, colour: RGB, of: Wearer) -> None:
+    pen.shape([(of.x - 8, of.neck), (of.x + 8, of.neck), (of.x, of.neck + 18)], colour)
+    pen.oval(of.x, of.neck + 20, 8, 8, LAMP)
+    pen.oval(of.x, of.neck + 20, 5, 5, dark(LAMP))
+
+
+def _moustache(pen: Pen, colour: RGB, of: Wearer) -> None:
+    for side in SIDES:
+        pen.oval(of.x + side * 8, of.neck - 9, 10, 4.5, colour)
+        pen.oval(of.x + side * 17, of.neck - 12, 4, 4, colour)
+
+
+_WORN: dict[str, Callable[[Pen, RGB, Wearer], None]] = {
+    "scarf": _scarf,
+    "bow tie": _bow_tie,
+    "glasses": _glasses,
+    "flower": _flower,
+    "eye patch": _eye_patch,
+    "medal": _medal,
+    "moustache": _moustache,
+}

@@ -5,6 +5,7 @@ Owns how a shape becomes pixels; must not know things or places.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageChops, ImageDraw
@@ -90,7 +91,15 @@ class Pen:
             return
         marks = Image.new("L", (self._n, self._n))
         draw = ImageDraw.Draw(marks)
-        lay = {"spotted": self._spots, "striped": self._stripes, "patched": self._patches}[look.pattern]
+        lay = {
+            "spotted": self._spots,
+            "striped": self._stripes,
+            "patched": self._patches,
+            "checked": self._checks,
+            "starred": self._stars,
+            "ringed": self._rings,
+            "halved": self._half,
+        }[look.pattern]
         lay(draw, look, x, y, r)
         where = ImageChops.multiply(marks, self._skin)
         self._image.paste(Image.new("RGBA", self._image.size, (*colour, 255)), (0, 0), where)
@@ -118,6 +127,30 @@ class Pen:
         self._mark(draw, x - 14 + 8 * look.p[2], y - r * 0.55, radius)
         self._mark(draw, x + 16 - 8 * look.p[3], y + r * 0.5, radius)
 
+    def _checks(self, draw: ImageDraw.ImageDraw, look: Look, x: float, y: float, _r: float) -> None:
+        side = 9 + 3 * look.p[2]
+        for i in range(-8, 8):
+            for j in range(-8, 8):
+                if (i + j) % 2:
+                    corner = x + i * side, y + j * side
+                    draw.rectangle([*self._scaled([corner, (corner[0] + side, corner[1] + side)])], fill=255)
+
+    def _stars(self, draw: ImageDraw.ImageDraw, look: Look, x: float, y: float, _r: float) -> None:
+        pitch, size = 20 + 5 * look.p[2], 8 + 2 * look.p[3]
+        for i in range(-4, 5):
+            for j in range(-4, 5):
+                middle = x + (i + (j % 2) / 2) * pitch, y + j * pitch * 0.8
+                draw.polygon(self._scaled(_star(*middle, size)), fill=255)
+
+    def _rings(self, draw: ImageDraw.ImageDraw, look: Look, x: float, y: float, _r: float) -> None:
+        k = self._k
+        for r in range(6, 80, round(12 + 4 * look.p[2])):
+            draw.ellipse([(x - r) * k, (y - r) * k, (x + r) * k, (y + r) * k], outline=255, width=round(5 * k))
+
+    def _half(self, draw: ImageDraw.ImageDraw, _look: Look, x: float, _y: float, _r: float) -> None:
+        """All that is right of the middle."""
+        draw.rectangle([x * self._k, 0, self._n, self._n], fill=255)
+
     def _mark(self, draw: ImageDraw.ImageDraw, x: float, y: float, r: float) -> None:
         k = self._k
         draw.ellipse([(x - r) * k, (y - r) * k, (x + r) * k, (y + r) * k], fill=255)
@@ -129,3 +162,10 @@ class Pen:
 
     def _scaled(self, points: Sequence[Point]) -> list[Point]:
         return [(x * self._k, y * self._k) for x, y in points]
+
+
+def _star(x: float, y: float, r: float) -> list[Point]:
+    """Five points round (x, y), the first one up."""
+    radii = [r if i % 2 == 0 else 0.42 * r for i in range(10)]
+    angles = [math.pi * (i / 5 - 0.5) for i in range(10)]
+    return [(x + s * math.cos(a), y + s * math.sin(a)) for s, a in zip(radii, angles, strict=True)]

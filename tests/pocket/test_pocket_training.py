@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from PIL import Image
 
 from pocket.errors import PocketError
@@ -305,6 +306,18 @@ def test_captions_of_the_same_words_are_not_held_against_each_other():
     told = clip_loss(vectors, vectors, same, torch.tensor(50.0))
     assert told < clip_loss(vectors, vectors, torch.eye(3).bool(), torch.tensor(50.0)) + 1e-6
     assert clip_loss(vectors, vectors.roll(1, 0), torch.eye(3).bool(), torch.tensor(50.0)) > 10
+
+
+def test_a_near_miss_costs_as_much_as_it_is_near():
+    """Texts after the captions count against a picture, unless they are its own words."""
+    vectors, scale = torch.eye(3, 6), torch.tensor(10.0)
+    own, far = torch.eye(3).bool(), torch.zeros(3, 1).bool()
+    alone = clip_loss(vectors, vectors, own, scale)
+    miss = functional.normalize(vectors[:1] + 0.2, dim=-1)
+    near = clip_loss(vectors, torch.cat([vectors, miss]), torch.cat([own, far], 1), scale)
+    same = torch.cat([own, torch.tensor([[True], [False], [False]])], 1)
+    assert alone < near
+    assert clip_loss(vectors, torch.cat([vectors, vectors[:1]]), same, scale) < near
 
 
 def test_the_average_moves_by_its_share():

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pocket.concepts import DRAWN, LEVELS, concepts, write_concepts
 from pocket.examples import write_examples
 from pocket.world import SIZE, Draws, scene
 from pocket.world.captions import Layout, Relation, Said, Telling, caption, phrase
 from pocket.world.colours import NAMES, held_out
-from pocket.world.looks import USUAL, Look, look, unseen
+from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look, unseen
 from pocket.world.places import EVERYWHERE, HORIZONS, PLACES, background
 from pocket.world.scenery import SCENERY
 from pocket.world.scenes import Subject, subject_of
@@ -200,3 +201,35 @@ def test_a_bare_word_names_the_usual_individual():
 
 def test_the_world_has_no_assets():
     assert {path.suffix for path in (ROOT / "pocket/world").iterdir() if path.is_file()} == {".py"}
+
+
+def test_the_held_out_concepts_are_those_of_the_repository(tmp_path):
+    folder = ROOT / "benchmarks/concepts"
+    written = [path.relative_to(tmp_path) for path in write_concepts(tmp_path)]
+    assert {*written} == {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    assert json.loads((tmp_path / "concepts.json").read_text()) == json.loads((folder / "concepts.json").read_text())
+    for path in written[:-1]:
+        with Image.open(tmp_path / path) as mine, Image.open(folder / path) as theirs:
+            assert np.abs(levels(mine) - levels(theirs)).mean() <= 1, path
+
+
+def test_no_training_has_seen_what_is_new_in_a_held_out_concept():
+    assert len(concepts()) >= 30
+    assert [concept.level for concept in concepts()] == sorted((c.level for c in concepts()), key=LEVELS.index)
+    for concept, its in DRAWN:
+        if concept.level == "colours":
+            assert held_out(its.main, its.second), concept
+        elif concept.level == "attributes":
+            usual_proportions = all(0 <= p < 1 for p in its.p)
+            assert its.pattern not in PATTERNS or its.accessory not in (None, *ACCESSORIES) or not usual_proportions
+        else:
+            assert concept.word not in WORDS
+
+
+def test_every_pattern_and_accessory_shows():
+    """What makes a held-out concept new is seen: without it the drawing is another one."""
+    for concept, its in DRAWN:
+        if concept.level == "attributes" and concept.new != "proportions":
+            plain = Look(**{**{k: getattr(its, k) for k in Look.__slots__}, "pattern": "plain", "accessory": None})
+            difference = np.abs(levels(drawn(concept.word, its, 96)) - levels(drawn(concept.word, plain, 96)))
+            assert (difference.max(-1) > 40).mean() > 0.004, concept
