@@ -1,4 +1,4 @@
-"""`python -m pocket world | examples | concepts | train | judge`: the workshop's command line.
+"""`python -m pocket world | examples | concepts | heldout | train | judge`: the workshop's command line.
 
 Owns arguments and the only printing; must not know how any of it is done.
 """
@@ -25,9 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # threads that wait actively for a core that others use: 13 times slower on two busy cores (0.6 to 7.9 s a picture)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded
     try:
-        {"world": _world, "examples": _examples, "concepts": _concepts, "train": _train, "judge": _judge}[args.command](
-            args
-        )
+        {
+            "world": _world,
+            "examples": _examples,
+            "concepts": _concepts,
+            "heldout": _held_out,
+            "train": _train,
+            "judge": _judge,
+        }[args.command](args)
     except PocketError as err:
         _note(f"pocket: {err}")
         return 1
@@ -49,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     examples.add_argument("out", type=Path, help="folder; each concept gets a folder in it")
     concepts = commands.add_parser("concepts", help="draw the held-out concepts of the benchmarks")
     concepts.add_argument("out", type=Path, help="folder; each concept gets a folder in it")
+    held_out = commands.add_parser("heldout", help="draw the held-out scenes of the benchmarks")
+    held_out.add_argument("out", type=Path, help="folder of the scenes")
     _add_train(commands.add_parser("train", help="train the base, or stages of it, for some minutes"))
     judge = commands.add_parser("judge", help="measure a weights folder")
     judge.add_argument("folder", type=Path, help="weights, as `train pack` writes them")
@@ -112,6 +119,13 @@ def _concepts(args: argparse.Namespace) -> None:
     from pocket.concepts import write_concepts
 
     for path in write_concepts(args.out):
+        _answer(str(path))
+
+
+def _held_out(args: argparse.Namespace) -> None:
+    from pocket.heldout import write_held_out
+
+    for path in write_held_out(args.out):
         _answer(str(path))
 
 

@@ -143,12 +143,17 @@ def write_concepts(out: Path) -> Iterator[Path]:
     yield path
 
 
+def places_of(number: int) -> list[str]:
+    """Where the concept of this number stands, as captions say it: five places, another choice for each."""
+    return [list(PLACES)[(5 * number + 3 * i) % len(PLACES)] for i in range(COUNT)]
+
+
 def _write(folder: Path, number: int, subject: Callable[[], Image.Image]) -> Iterator[Path]:
     """One individual in five places, which its number decides together with all that a place leaves open."""
     folder.mkdir(parents=True, exist_ok=True)
     draws = Draws(7_000_000 + number)
-    for i in range(COUNT):
-        image = background(list(PLACES)[(5 * number + 3 * i) % len(PLACES)], draws)
+    for i, place in enumerate(places_of(number)):
+        image = background(place, draws)
         picture = subject()
         left = (image.width - SIDE) // 2 + draws.one_of((-8, 0, 8))
         image.paste(picture, (left, FLOOR - SIDE), picture)

@@ -35,12 +35,11 @@ SAVE_S = 20
 
 def encode_latents(work: Work, on: Machine) -> Iterator[Event]:
     """Encode all scenes, unless these scenes by this VAE are there; a part that is done is kept."""
-    _adopt_prototype(work)
     pictures = scenes(work)
     vae = on.place(models.vae_to_use(work))
     wanted = {"scenes": scenes_id(work), "vae": _digest(vae), "n_scenes": len(pictures)}
     record = read_json(work.path("z.json")) if work.has("z.json") else {}
-    if not _fits(work, record, wanted):
+    if not _fits(record, wanted):
         scale = vae.config.scaling_factor
         scale = latent_scale(vae, pictures, on) if abs(scale - UNSCALED) < 1e-9 else scale
         record = {**wanted, "scale": scale, "done": 0}
@@ -53,7 +52,6 @@ def encode_latents(work: Work, on: Machine) -> Iterator[Event]:
 
 def latents(work: Work) -> tuple[torch.Tensor, float]:
     """Latents (n, 8, 16, 16) in half precision, and the factor that gives them unit variance."""
-    _adopt_prototype(work)
     if not work.has("z.json") or read_json(work.path("z.json"))["done"] < read_json(work.path("z.json"))["n_scenes"]:
         raise PocketError(f"the latents in {work.folder} are not complete", hint="run the stages render and latents")
     return torch.from_numpy(np.load(work.path("z.npy"))), latents_scale(work)
@@ -66,14 +64,9 @@ def latents_scale(work: Work) -> float:
     return float(models.vae_to_use(work).config.scaling_factor)
 
 
-def _fits(work: Work, record: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether the latents on disk are of these scenes by this encoder.
-
-    The prototype did not tell which VAE it used (None): its latents stand until a VAE is trained here.
-    """
-    if not record or any(record[key] != wanted[key] for key in ("scenes", "n_scenes")):
-        return False
-    return record["vae"] == wanted["vae"] or (record["vae"] is None and not work.has(models.VAE_STATE))
+def _fits(record: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the latents on disk are of these scenes by this encoder."""
+    return all(record.get(key) == value for key, value in wanted.items())
 
 
 @torch.no_grad()
@@ -91,19 +84,6 @@ def _encode(work: Work, on: Machine, vae: Any, pictures: NDArray[np.uint8], reco
             write_json(work.path("z.json"), record)
             speed = (done - first) / (time.monotonic() - start)
             yield Event(stage="latents", text=f"encoded {done} scenes", numbers={"samples_per_s": speed})
-
-
-def _adopt_prototype(work: Work) -> None:
-    """Take over the prototype's `z.pt`, if it is newer than the scenes and nothing of ours is there."""
-    old = work.path("z.pt")
-    if work.has("z.json") or not old.exists() or not work.has("x.npy"):
-        return
-    if old.stat().st_mtime < work.path("x.npy").stat().st_mtime:
-        return
-    z, scale = torch.load(old, weights_only=True)
-    np.save(work.path("z.npy"), z.numpy())
-    record = {"scenes": scenes_id(work), "vae": None, "n_scenes": len(z), "scale": float(scale), "done": len(z)}
-    write_json(work.path("z.json"), record)
 
 
 def _digest(vae: Any) -> str:

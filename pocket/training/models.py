@@ -1,4 +1,4 @@
-"""Building each model for its stage: from this work, from the prototype's, from initial weights, or new.
+"""Building each model for its stage: from this work, from initial weights, or new.
 
 Owns that order and the stock classes; must not know losses or schedules.
 """
@@ -41,7 +41,7 @@ def vae_to_train(work: Work, *, small: bool) -> Start:
     if work.has(VAE_STATE):
         config = read_notes(work.path(VAE_STATE))["config"]
         return Start(model=AutoencoderKL.from_config(config), trained=True, config=config)
-    folder = _folder(work, "vae", "vae")
+    folder = _folder(work, "vae")
     model = AutoencoderKL(**vae_shape(small=small)) if folder is None else _from(AutoencoderKL, folder)
     return Start(model=model, trained=folder is not None, config=_plain(model.config))
 
@@ -56,7 +56,7 @@ def vae_to_use(work: Work) -> Any:
         model.load_state_dict(weights)
         model.register_to_config(scaling_factor=notes.get("scale", model.config.scaling_factor))
         return model.eval()
-    folder = _folder(work, "vae", "vae")
+    folder = _folder(work, "vae")
     if folder is None:
         raise PocketError(f"no VAE in {work.folder}", hint="run the stage vae first, or give --init")
     return _from(AutoencoderKL, folder).eval()
@@ -68,8 +68,6 @@ def clip_to_train(work: Work, *, small: bool) -> Start:
         config = read_notes(work.path(CLIP_STATE))["config"]
         return Start(model=new_clip(config["vocabulary"], tiny=config["tiny"]), trained=True, config=config)
     config = {"vocabulary": len(tokenizer), "tiny": small}
-    if work.has("clip"):
-        return Start(model=_prototype_clip(work), trained=True, config={**config, "tiny": False})
     if work.init is not None and work.init_has("image_encoder"):
         return Start(model=clip_of(work.init, tokenizer), trained=True, config={**config, "tiny": False})
     return Start(model=new_clip(len(tokenizer), tiny=small), trained=False, config=config)
@@ -105,7 +103,7 @@ def unet_to_train(work: Work, *, small: bool) -> Start:
     if work.has(UNET_STATE):
         config = read_notes(work.path(UNET_STATE))["config"]
         return Start(model=UNet2DConditionModel.from_config(config), trained=True, config=config)
-    folder = _folder(work, "unet_raw", "unet")
+    folder = _folder(work, "unet")
     model = UNet2DConditionModel(**unet_shape(small=small)) if folder is None else _from(UNet2DConditionModel, folder)
     return Start(model=model, trained=folder is not None, config=_plain(model.config))
 
@@ -119,13 +117,10 @@ def unet_to_use(work: Work) -> Any:
         model = UNet2DConditionModel.from_config(notes["config"])
         model.load_state_dict(weights)
         return model.eval()
-    folder = _folder(work, "unet_raw", "unet")
+    folder = _folder(work, "unet")
     if folder is None:
         raise PocketError(f"no denoiser in {work.folder}", hint="run the stage unet first, or give --init")
-    model = _from(UNet2DConditionModel, folder)
-    if work.has("unet_state.pt"):
-        model.load_state_dict(torch.load(work.path("unet_state.pt"), weights_only=True, map_location="cpu")["ema"])
-    return model.eval()
+    return _from(UNet2DConditionModel, folder).eval()
 
 
 def pipeline_of(work: Work, scale: float, unet: Any = None) -> Any:
@@ -154,21 +149,13 @@ def pipeline_of(work: Work, scale: float, unet: Any = None) -> Any:
     return pipeline
 
 
-def _folder(work: Work, own: str, initial: str) -> Path | None:
-    """Where the prototype left the model, else where the initial weights have it."""
-    if work.has(own):
-        return work.path(own)
-    return work.init / initial if work.init is not None and work.init_has(initial) else None
+def _folder(work: Work, name: str) -> Path | None:
+    """Where the initial weights have a model."""
+    return work.init / name if work.init is not None and work.init_has(name) else None
 
 
 def _from(model_class: Any, folder: Path) -> Any:
     return model_class.from_pretrained(folder, torch_dtype=torch.float32)
-
-
-def _prototype_clip(work: Work) -> Any:
-    from transformers import CLIPModel
-
-    return CLIPModel.from_pretrained(work.path("clip"), dtype=torch.float32)
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The training scenes: drawn by all cores into one array on disk, with their captions.
+"""The training scenes: drawn by all cores into one array on disk, with their captions and where subjects stand.
 
-Owns `x.npy`, `t.json` and `drawn.json`; must not know models.
+Owns `x.npy`, `m.npy`, `t.json` and `drawn.json`; must not know models.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pocket.training.events import Event
 from pocket.training.recipes import ROUNDS
 from pocket.training.work import read_json, write_json
 from pocket.world.draws import Draws
-from pocket.world.scenes import SIZE, Scene, scene
+from pocket.world.scenes import SIZE, Scene, covered, scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pocket.training.work import Work
+
+CELLS = 16
+"""Rows and columns of `m.npy`: those of the latents."""
 
 ALONE_BELOW = 1000
 """So few scenes are drawn before other processes would have started."""
@@ -79,13 +82,19 @@ def scenes(work: Work) -> NDArray[np.uint8]:
     return pictures
 
 
+def coverage(work: Work) -> NDArray[np.uint8]:
+    """How much of each latent cell is subject (n, 16, 16): 0 none of it, 255 all."""
+    cells: NDArray[np.uint8] = np.load(work.path("m.npy"))
+    return cells
+
+
 def captions(work: Work) -> list[str]:
     texts: list[str] = read_json(work.path("t.json"))
     return texts
 
 
 def scenes_id(work: Work) -> int:
-    """Names the set of scenes: its first seed (0: the prototype did not tell)."""
+    """Names the set of scenes: its first seed."""
     return int(_drawn(work)["offset"])
 
 
@@ -99,13 +108,13 @@ def training_scene(offset: int, index: int, n_scenes: int) -> Scene:
 
 
 def _drawn(work: Work) -> dict[str, Any]:
-    """When and from which seed the present set was drawn. The prototype wrote the samples seen alone."""
-    value = read_json(work.path("drawn.json")) if work.has("drawn.json") else 0
-    return {"seen": value, "offset": 0} if isinstance(value, int) else value
+    """When and from which seed the present set was drawn."""
+    drawn: dict[str, Any] = read_json(work.path("drawn.json")) if work.has("drawn.json") else {}
+    return drawn
 
 
 def _whole(work: Work, n_scenes: int) -> bool:
-    return work.has("t.json") and work.has("x.npy") and len(captions(work)) == n_scenes
+    return work.has("t.json") and work.has("x.npy") and work.has("m.npy") and len(captions(work)) == n_scenes
 
 
 def _begin(work: Work, *, n_scenes: int, seen: int, seed: int | None) -> dict[str, Any]:
@@ -116,6 +125,7 @@ def _begin(work: Work, *, n_scenes: int, seen: int, seed: int | None) -> dict[st
     drawn = {"seen": seen, "offset": offset, "n_scenes": n_scenes}
     write_json(work.path("drawn.json"), drawn)
     np.lib.format.open_memmap(work.path("x.npy"), "w+", np.uint8, (n_scenes, SIZE, SIZE, 3)).flush()
+    np.lib.format.open_memmap(work.path("m.npy"), "w+", np.uint8, (n_scenes, CELLS, CELLS)).flush()
     work.path("t.parts").mkdir()
     return drawn
 
@@ -141,14 +151,23 @@ def _run(jobs: list[Job]) -> Iterator[int]:
 
 def _draw(job: Job) -> int:
     pictures = np.lib.format.open_memmap(job.folder / "x.npy", "r+")
+    cells = np.lib.format.open_memmap(job.folder / "m.npy", "r+")
     texts = []
     for i in range(job.start, job.stop):
         found = training_scene(job.offset, i, job.n_scenes)
         pictures[i] = np.asarray(found.image)
+        cells[i] = (255 * _share(covered(found))).round()
         texts.append(found.caption)
     pictures.flush()
+    cells.flush()
     write_json(_part(job), texts)
     return job.stop - job.start
+
+
+def _share(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Of a mask (128, 128), cell by cell (16, 16)."""
+    share: NDArray[np.float64] = mask.reshape(CELLS, SIZE // CELLS, CELLS, SIZE // CELLS).mean((1, 3))
+    return share
 
 
 def _part(job: Job) -> Path:

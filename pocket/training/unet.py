@@ -153,13 +153,11 @@ def samples_seen(work: Work) -> int:
     """What the denoiser on disk has learned from so far, in samples."""
     if work.has(models.UNET_STATE):
         return int(read_notes(work.path(models.UNET_STATE))["seen"])
-    if work.has("unet_state.pt"):
-        return int(_prototype_state(work)["step"]) * 32
     return 0
 
 
 def _learner(work: Work, on: Machine, recipe: Recipe, *, small: bool) -> Learner:
-    """The denoiser with everything it remembers: of this work, else of the prototype's."""
+    """The denoiser with everything it remembers."""
     from diffusers.models.attention_processor import AttnProcessor
 
     start = models.unet_to_train(work, small=small)
@@ -168,21 +166,8 @@ def _learner(work: Work, on: Machine, recipe: Recipe, *, small: bool) -> Learner
         model.set_attn_processor(AttnProcessor())  # sdpa's backward is slow on CPUs
     path = work.path(models.UNET_STATE)
     learner = Learner(model.train(), recipe, path=path, config=start.config, averaged=True)
-    if not learner.resume() and work.has("unet_state.pt"):
-        state = _prototype_state(work)
-        learner.take(
-            model=model.state_dict(),
-            average=state["ema"],
-            optimizer=state["opt"]["state"],
-            step=state["step"],
-            seen=samples_seen(work),
-        )
+    learner.resume()
     return learner
-
-
-def _prototype_state(work: Work) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(work.path("unet_state.pt"), weights_only=True, map_location="cpu", mmap=True)
-    return state
 
 
 def _dataset(work: Work, on: Machine) -> Dataset:

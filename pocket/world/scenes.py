@@ -11,6 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
 from pocket.world.captions import OPENING, Layout, Relation, Said, Telling, caption
 from pocket.world.colours import NAMES, held_out
 from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look
@@ -20,14 +23,14 @@ from pocket.world.styles import STYLES, styled
 from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from numpy.typing import NDArray
 
     from pocket.world.draws import Draws
 
 FLOOR = 120
 """Row on which a single thing stands."""
 
-__all__ = ["SIZE", "Placed", "Scene", "Subject", "scene", "subject_of"]
+__all__ = ["SIZE", "Placed", "Scene", "Subject", "covered", "scene", "subject_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,15 @@ def subject_of(said: Said, draws: Draws) -> Subject:
         accessory=said.accessory,
     )
     return Subject(said=said, look=its_look)
+
+
+def covered(shown: Scene) -> NDArray[np.bool_]:
+    """Which pixels (SIZE, SIZE) the individuals of a scene cover, more than half."""
+    mask = Image.new("L", (SIZE, SIZE))
+    for one in shown.placed:
+        alpha = drawn(one.subject.said.word, one.subject.look, one.side).getchannel("A")
+        mask.paste(255, (one.left, one.top), alpha)
+    return np.asarray(mask) > 127
 
 
 def _any_layout(draws: Draws) -> Layout:

@@ -1,4 +1,4 @@
-"""Every stage learns, logs, survives being killed, and goes on from the prototype's folder."""
+"""Every stage learns, logs and survives being killed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from pocket.judge.report import Judgement, judged
 from pocket.judge.table import Report
 from pocket.training import models, recipes
 from pocket.training.clip import clip_loss
-from pocket.training.latents import latents
-from pocket.training.learner import average_of, follow_
+from pocket.training.learner import follow_
 from pocket.training.plan import ALL, TrainSpec, trained
 from pocket.training.render import captions, render, scenes
 from pocket.training.tokenizer import words
@@ -215,32 +214,6 @@ def test_training_the_image_tower_alone_keeps_the_text_tower(work):
     moved = {key.split(".")[1] for key in tensors if key.startswith("model.") and not tensors[key].equal(after[key])}
     assert "vision_model" in moved
     assert "text_model" not in moved  # the projection may move: the denoiser does not read it
-
-
-def test_work_of_the_prototype_goes_on_where_it_stopped(work, tmp_path):
-    """Its folder: x.npy, t.json, a bare number in drawn.json, z.pt, unet_raw/, unet_state.pt; the rest from --init."""
-    run(work, "unet", "pack", tiny_steps=4)
-    old = tmp_path / "old"
-    old.mkdir()
-    for name in ("x.npy", "t.json"):
-        shutil.copy(work / name, old / name)
-    write_json(old / "drawn.json", 0)
-    z, scale = latents(Work(folder=work))
-    torch.save((z, scale), old / "z.pt")
-    unet = models.unet_to_use(Work(folder=work))
-    unet.save_pretrained(old / "unet_raw")
-    optimizer = torch.optim.AdamW(unet.parameters(), 5e-4, fused=True)
-    sum(p.square().sum() for p in unet.parameters()).backward()
-    optimizer.step()
-    average = average_of(unet)
-    torch.save({"step": 1000, "opt": optimizer.state_dict(), "ema": average}, old / "unet_state.pt")
-    assert samples_seen(Work(folder=old)) == 32_000
-    run(old, "latents", "unet", "pack", init=work / "weights", tiny_steps=1, rate_scale=0.0)
-    tensors, notes = read_state(old / models.UNET_STATE)
-    assert (notes["step"], notes["seen"]) == (1001, 32_008)
-    assert tensors["optimizer.0.step"].item() == 2
-    assert latents(Work(folder=old))[1] == pytest.approx(scale)
-    assert all(torch.equal(tensors[f"average.{key}"], value) for key, value in average.items())
 
 
 def test_the_whole_plan_skips_what_an_earlier_call_finished(work):

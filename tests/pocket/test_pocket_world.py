@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from PIL import Image
 
 from pocket.concepts import DRAWN, LEVELS, concepts, write_concepts
 from pocket.examples import write_examples
+from pocket.heldout import write_held_out
 from pocket.world import SIZE, Draws, scene
 from pocket.world.captions import Layout, Relation, Said, Telling, caption, phrase
 from pocket.world.colours import NAMES, held_out
 from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look, unseen
 from pocket.world.places import EVERYWHERE, HORIZONS, PLACES, background
 from pocket.world.scenery import SCENERY
-from pocket.world.scenes import Subject, subject_of
+from pocket.world.scenes import Subject, covered, subject_of
 from pocket.world.styles import STYLES
 from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn
 
@@ -203,6 +205,18 @@ def test_the_world_has_no_assets():
     assert {path.suffix for path in (ROOT / "pocket/world").iterdir() if path.is_file()} == {".py"}
 
 
+@pytest.mark.parametrize("layout", [Layout.ALONE, Layout.PAIR, Layout.HAT, Layout.EMPTY])
+def test_what_is_covered_is_where_a_scene_differs_from_its_background(layout):
+    for seed in range(6):
+        shown = scene(Draws(seed), layout=layout, place="on a gray background", style="")
+        pixels, mask = levels(shown.image), covered(shown)
+        background = pixels[0, 0]
+        empty = np.abs(pixels - background).max(-1) < 1
+        assert (mask & empty).mean() < 0.01  # parts of a subject that have the background's very colour
+        assert (~mask & ~empty).mean() < 0.03  # its antialiased edge
+        assert mask.any() == (layout is not Layout.EMPTY)
+
+
 def test_the_held_out_concepts_are_those_of_the_repository(tmp_path):
     folder = ROOT / "benchmarks/concepts"
     written = [path.relative_to(tmp_path) for path in write_concepts(tmp_path)]
@@ -211,6 +225,22 @@ def test_the_held_out_concepts_are_those_of_the_repository(tmp_path):
     for path in written[:-1]:
         with Image.open(tmp_path / path) as mine, Image.open(folder / path) as theirs:
             assert np.abs(levels(mine) - levels(theirs)).mean() <= 1, path
+
+
+def test_the_held_out_scenes_are_those_of_the_repository(tmp_path):
+    folder = ROOT / "benchmarks/heldout"
+    written = [path.relative_to(tmp_path) for path in write_held_out(tmp_path)]
+    assert {*written} == {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    assert (tmp_path / "scenes.json").read_text() == (folder / "scenes.json").read_text()
+    for path in written[:-1]:
+        with Image.open(tmp_path / path) as mine, Image.open(folder / path) as theirs:
+            assert np.abs(levels(mine) - levels(theirs)).mean() <= 1, path
+
+
+def test_held_out_scenes_name_their_concepts():
+    for one in json.loads((ROOT / "benchmarks/heldout/scenes.json").read_text()):
+        assert re.findall("<([a-z-]+)>", one["caption"]) == list(one["concepts"])
+        assert len(one["concepts"]) == (2 if one["kind"] in ("pair", "hat") else 1)
 
 
 def test_no_training_has_seen_what_is_new_in_a_held_out_concept():

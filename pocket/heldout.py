@@ -1,0 +1,107 @@
+"""Held-out scenes: the example concepts, and those of the sweeps, where their training pictures do not show them.
+
+Owns which scenes and their captions; must not know what is measured on them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+from pocket.concepts import DRAWN, places_of
+from pocket.examples import EXAMPLES
+from pocket.world.captions import Layout, Relation, Said
+from pocket.world.draws import Draws
+from pocket.world.looks import unseen
+from pocket.world.places import PLACES as EVERY_PLACE
+from pocket.world.scenes import Subject, scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pocket.world.scenes import Scene
+
+SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
+"""Of the held-out concepts: defaults are tuned on these, so that nothing is tuned on what is reported."""
+
+PLACES = ("in a desert", "at night", "in the mountains", "under the sea", "in a room", "on a road")
+"""Where no example's training pictures are; the sweep's stand in six places that theirs do not show."""
+
+WEARERS = ("dog", "cat", "robot")
+"""Examples with a head; the hat is the example `hat`."""
+
+COLOURS = 128
+"""Of a picture's palette."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """One scene, as `scenes.json` lists it."""
+
+    file: str
+    caption: str
+    """With a placeholder for each concept: `<dog> wearing <hat> on a road`."""
+    concepts: dict[str, str]
+    """Class word by concept, in the caption's order."""
+    kind: str
+    """`alone`, `pair`, `hat` or `sweep`."""
+
+
+def write_held_out(out: Path) -> Iterator[Path]:
+    """Write the pictures and yield each path; `OUT/scenes.json` comes last."""
+    out.mkdir(parents=True, exist_ok=True)
+    listed = []
+    for i, (told, shown) in enumerate(_scenes()):
+        one = HeldOut(file=f"{told.kind}-{i:03d}.png", caption=told.caption, concepts=told.concepts, kind=told.kind)
+        shown.image.quantize(COLOURS).save(out / one.file, optimize=True)
+        listed.append(asdict(one))
+        yield out / one.file
+    path = out / "scenes.json"
+    path.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    yield path
+
+
+def individuals() -> dict[str, Subject]:
+    """The examples by name, as their pictures show them."""
+    return {e.name: Subject(said=Said(word=e.word), look=unseen(Draws(e.seed), e.word)) for e in EXAMPLES}
+
+
+def _scenes() -> Iterator[tuple[HeldOut, Scene]]:
+    who = individuals()
+    for name, subject in who.items():
+        for place in PLACES:
+            yield _told("alone", f"<{name}> {place}", {name: subject}), _drawn(Layout.ALONE, place, subject)
+    for number, (left, right) in enumerate(permutations(who, 2)):
+        place = PLACES[number % len(PLACES)]
+        pair = {left: who[left], right: who[right]}
+        text = f"<{left}> on the left and <{right}> on the right {place}"
+        yield _told("pair", text, pair), _drawn(Layout.PAIR, place, *pair.values())
+    for name in WEARERS:
+        for place in PLACES[::2]:
+            worn = {name: who[name], "hat": who["hat"]}
+            yield _told("hat", f"<{name}> wearing <hat> {place}", worn), _drawn(Layout.HAT, place, *worn.values())
+    for number, (concept, look) in enumerate(DRAWN):
+        if concept.name in SWEEP:
+            subject = Subject(said=Said(word=concept.word), look=look)
+            elsewhere = [place for place in EVERY_PLACE if place not in places_of(number)]
+            for place in elsewhere[: len(PLACES)]:
+                told = _told("sweep", f"<{concept.name}> {place}", {concept.name: subject})
+                yield told, _drawn(Layout.ALONE, place, subject)
+
+
+def _told(kind: str, caption: str, who: dict[str, Subject]) -> HeldOut:
+    concepts = {name: subject.said.word for name, subject in who.items()}
+    return HeldOut(file="", caption=caption, concepts=concepts, kind=kind)
+
+
+def _drawn(layout: Layout, place: str, subject: Subject, second: Subject | None = None) -> Scene:
+    """A scene of this, always the same one; of a pair, the first whose caption says the sides."""
+    seed = 9_000_000 + 1000 * sum(map(ord, place + subject.said.word))
+    while True:
+        shown = scene(Draws(seed), layout=layout, place=place, style="", subject=subject, second=second)
+        if layout is not Layout.PAIR or shown.telling.relation is Relation.SIDES:
+            return shown
+        seed += 1
