@@ -25,6 +25,8 @@ class Recipe:
     weight_decay: float
     log_every: int
     """Steps between two lines of the log."""
+    subject: float = 0.0
+    """How much more the denoiser's error counts where subjects stand: 3 makes four times as much."""
     save_s: float = 120
     """Seconds between two saved states: what a kill can cost."""
     sample_s: float = 900
@@ -47,6 +49,7 @@ UNET = Recipe(
     betas=(0.9, 0.99),
     weight_decay=0.01,
     log_every=100,
+    subject=3.0,
     save_s=300,
 )
 

@@ -18,7 +18,7 @@ from pocket.training.events import Event
 from pocket.training.latents import latents
 from pocket.training.learner import Learner
 from pocket.training.recipes import SCHEDULE
-from pocket.training.render import captions
+from pocket.training.render import captions, coverage
 from pocket.training.samples import draw_samples
 from pocket.training.work import read_notes
 from pocket.weights import load_tokenizer, token_ids
@@ -54,12 +54,30 @@ class Dataset:
     scale: float
     features: torch.Tensor
     """Of every distinct text (m, 32, d), half precision."""
+    coverage: torch.Tensor
+    """Share of each latent cell that is subject (n, 16, 16), 0..1, half precision."""
     full: torch.Tensor
     """Row of each scene's caption (n,)."""
     bare: torch.Tensor
     """Row of the same without its place (n,)."""
     empty: torch.Tensor
     """Row of the empty text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one step learns from."""
+
+    x: torch.Tensor
+    """Noised latents (b, 8, 16, 16)."""
+    v: torch.Tensor
+    """What is to be predicted (b, 8, 16, 16)."""
+    t: torch.Tensor
+    """Noise steps (b,)."""
+    context: torch.Tensor
+    """Text features (b, 32, d), fp32."""
+    coverage: torch.Tensor
+    """Share of each cell that is subject (b, 16, 16)."""
 
 
 def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small: bool, seed: int) -> Iterator[Event]:
@@ -85,11 +103,14 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
     yield _began(learner, data, on)
     while course.goes_on(learner.steps):
         rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm)
-        x, v, t, context = noised(data, alphas, batch, generator)
+        these = noised(data, alphas, batch, generator)
+        t = these.t
         with on.amp():
-            y = run(_laid_out(x, on), t, context).sample
-        errors = (y.float() - v).square().mean((1, 2, 3))  # (b,)
-        learner.learn((loss_weight(alphas)[t] * errors).mean(), batch, rate)
+            y = run(_laid_out(these.x, on), t, these.context).sample
+        squares = (y.float() - these.v).square().mean(1)  # (b, 16, 16)
+        errors = squares.mean((1, 2))  # (b,)
+        weighted = (squares * subject_weight(these.coverage, recipe.subject)).mean((1, 2))
+        learner.learn((loss_weight(alphas)[t] * weighted).mean(), batch, rate)
         if learner.step % AVERAGE_EVERY == 0:
             learner.follow(min(0.9985, learner.step / (learner.step + 50)) ** AVERAGE_EVERY)
         bands = _smoothed(bands, errors.detach(), t) if learner.steps % 10 == 0 or recipe.log_every < 10 else bands
@@ -104,10 +125,8 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
     yield Event(stage="unet", text="stopped", step=learner.step, numbers={"samples_seen": float(learner.seen)})
 
 
-def noised(
-    data: Dataset, alphas: torch.Tensor, batch: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A batch: noised latents (b, 8, 16, 16), the v to predict, steps (b,), text features (b, 32, d), fp32."""
+def noised(data: Dataset, alphas: torch.Tensor, batch: int, generator: torch.Generator) -> Batch:
+    """Scenes, texts, steps and noise by chance."""
     device = data.z.device
     rows = torch.randint(0, len(data.z), (batch,), device=device, generator=generator)
     chance = torch.rand(2, batch, device=device, generator=generator)
@@ -117,7 +136,13 @@ def noised(
     z = data.z[rows].float() * data.scale
     noise = torch.randn(z.shape, device=device, generator=generator)
     signal, dirt = (a.sqrt()[:, None, None, None] for a in (alphas[t], 1 - alphas[t]))
-    return signal * z + dirt * noise, signal * noise - dirt * z, t, data.features[texts].float()
+    return Batch(
+        x=signal * z + dirt * noise,
+        v=signal * noise - dirt * z,
+        t=t,
+        context=data.features[texts].float(),
+        coverage=data.coverage[rows].float(),
+    )
 
 
 def noise_steps(batch: int, generator: torch.Generator) -> torch.Tensor:
@@ -135,6 +160,15 @@ def loss_weight(alphas: torch.Tensor) -> torch.Tensor:
     """
     snr = alphas / (1 - alphas)
     return (1 + snr.clamp(max=5)) / (1 + snr)
+
+
+def subject_weight(coverage: torch.Tensor, extra: float) -> torch.Tensor:
+    """Weight of each cell (b, 16, 16): a cell full of subject counts 1 + extra times one without; 1 in the mean.
+
+    Backgrounds are learned first, and their details are mostly chance; what is hard are the subjects.
+    """
+    weight = 1 + extra * coverage
+    return weight / weight.mean()
 
 
 def alphas_cumprod() -> torch.Tensor:
@@ -181,6 +215,7 @@ def _dataset(work: Work, on: Machine) -> Dataset:
         z=z.to(on.device),
         scale=scale,
         features=_features(work, on, distinct),
+        coverage=torch.from_numpy(coverage(work)).to(on.device).half() / 255,
         full=torch.tensor([row[text] for text in texts], device=on.device),
         bare=torch.tensor([row[text] for text in bare], device=on.device),
         empty=torch.tensor(row[""], device=on.device),

@@ -26,12 +26,13 @@ from pocket.training import models, recipes
 from pocket.training.clip import clip_loss
 from pocket.training.learner import follow_
 from pocket.training.plan import ALL, TrainSpec, trained
-from pocket.training.render import captions, render, scenes
+from pocket.training.render import captions, coverage, render, scenes, scenes_id, training_scene
 from pocket.training.tokenizer import words
-from pocket.training.unet import alphas_cumprod, loss_weight, noise_steps, samples_seen, without_place
+from pocket.training.unet import alphas_cumprod, loss_weight, noise_steps, samples_seen, subject_weight, without_place
 from pocket.training.vae import vae_loss
 from pocket.training.work import Work, read_notes, read_state, replace_folder, write_json, write_state
 from pocket.weights import load_tokenizer
+from pocket.world.scenes import covered
 
 ROOT = Path(__file__).parents[2]
 
@@ -261,6 +262,27 @@ def test_the_weight_of_a_step_does_not_starve_high_noise():
     assert weight[-1].item() == pytest.approx(1, abs=1e-3)
     assert weight[0].item() < 0.1
     assert weight.max().item() <= 2
+
+
+def test_errors_count_more_where_subjects_stand():
+    """1 + extra times as much in a full cell; the mean stays 1, so that learning rates keep their meaning."""
+    coverage = torch.rand(4, 16, 16)
+    coverage[0, 0, 0], coverage[0, 0, 1] = 0, 1
+    weight = subject_weight(coverage, 3.0)
+    assert weight.mean().item() == pytest.approx(1, abs=1e-5)
+    assert (weight[0, 0, 1] / weight[0, 0, 0]).item() == pytest.approx(4, rel=1e-5)
+    assert subject_weight(coverage, 0.0).unique().tolist() == [1.0]
+    assert subject_weight(torch.zeros(2, 16, 16), 3.0).unique().tolist() == [1.0]
+
+
+def test_training_reads_where_subjects_stand(work):
+    """Each cell of a scene holds the share of its pixels that a subject covers."""
+    cells, n = coverage(Work(folder=work)), len(captions(Work(folder=work)))
+    assert cells.shape == (n, 16, 16)
+    for i in range(0, n, 7):
+        mask = covered(training_scene(scenes_id(Work(folder=work)), i, n))
+        assert mask[:8, 8:16].mean() * 255 == pytest.approx(cells[i, 0, 1], abs=0.51)
+        assert mask.mean() * 255 == pytest.approx(cells[i].mean(), abs=0.51)
 
 
 def test_the_vae_loss_asks_for_more_near_edges():
