@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def say(what: str, figure: str) -> None:
 def job(base: Base) -> train.Job:
     general = neurons.general_neurons(base, calibration_texts())
     latents = torch.randn((5, 8, 16, 16), generator=torch.Generator().manual_seed(0))
-    spec = LearnSpec(**base.learn_defaults)
+    defaults: dict[str, Any] = dict(base.learn_defaults)
+    spec = LearnSpec(**defaults)
     return train.Job(
         name="dog", class_word="dog", latents=latents, texts=[training_texts("dog")] * 5, spec=spec, mode=Mode.PROMPT,
         prior=EMPTY, general=general, others={},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,10 @@ class Job:
     """General neurons, per site (rows, columns) bool."""
     others: Mapping[str, neurons.Mask]
     """Masks of the concepts in the store, for policies and reports."""
+
+
+Chooser = Callable[["Base", Job, "Mapping[str, torch.Tensor]", "Mapping[str, torch.Tensor]"], neurons.Mask]
+"""From base, job, learned token vectors and the weights trained on: the neurons to train."""
 
 
 class _Learner:
@@ -188,16 +193,22 @@ class _Pull:
             v.grad += 2 * self.prev * (v - self.before) + 2 * self.weight * (v - self.base)
 
 
-def learn(base: Base, job: Job, *, resume: bytes | None = None) -> Iterator[Event]:
+def learn(base: Base, job: Job, *, resume: bytes | None = None, choose: Chooser | None = None) -> Iterator[Event]:
     """Learn one concept; the last event is `Learned`.
 
     A run that is resumed from a `Checkpoint` ends bit-identical to an unbroken one.
+
+    Args:
+        base: is not changed.
+        job: what to learn, and how.
+        resume: a `Checkpoint`'s state.
+        choose: selects the neurons instead of the score: controls of benchmarks.
     """
     with _deterministic(base.device):
-        yield from _learn(base, job, resume)
+        yield from _learn(base, job, resume, scored_neurons if choose is None else choose)
 
 
-def _learn(base: Base, job: Job, resume: bytes | None) -> Iterator[Event]:
+def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Iterator[Event]:
     learner = _Learner(base, job)
     job_hash = hash_of(base, job)
     if resume is not None:
@@ -209,7 +220,8 @@ def _learn(base: Base, job: Job, resume: bytes | None) -> Iterator[Event]:
             yield Note(text=f"an unfinished run was found: it goes on after step {state.step}")
     yield from _warm_up(learner, job_hash)
     if learner.values is None:
-        selected = select(base, job, learner.vectors, learner.start)
+        mask = choose(base, job, learner.vectors, learner.start)
+        selected = _selected(base, job, mask, _chance(base, job))
     else:  # selected before the run was interrupted, with the token as it was then
         selected = _selected(base, job, learner.values.mask, _chance(base, job))
     yield selected
@@ -256,17 +268,23 @@ def _steps(learner: _Learner, phase: str, *, until: int, since: int, job_hash: s
 
 def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> Selected:
     """Score with the learned token and select the concept's neurons."""
+    return _selected(base, job, scored_neurons(base, job, vectors, weights), _chance(base, job))
+
+
+def scored_neurons(
+    base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> neurons.Mask:
+    """The concept's neurons by score with the learned token; a random mask where the job asks for one."""
     spec = job.spec
     if spec.random_mask:
-        mask = neurons.random_neurons(base, budget=spec.budget, seed=spec.seed)
-        return _selected(base, job, mask, _chance(base, job))
+        return neurons.random_neurons(base, budget=spec.budget, seed=spec.seed)
     token = Token(class_word=job.class_word, n_vectors=spec.vectors)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
     owned = neurons.owned_entries(base, job.others.values())
     with torch.no_grad():
         norms = neurons.token_norms(features(base, texts, {job.name: vectors}), texts)
-        mask = neurons.concept_neurons(
+        return neurons.concept_neurons(
             base,
             weights,
             norms,
@@ -275,7 +293,6 @@ def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: M
             owned=owned,
             policy=spec.policy if job.mode is Mode.MERGED else Policy.OVERLAP,
         )
-    return _selected(base, job, mask, _chance(base, job))
 
 
 def _chance(base: Base, job: Job) -> neurons.Mask:

@@ -159,7 +159,7 @@ def _read(recorded: bytes) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor) -> float:
+def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0) -> float:
     """Mean denoising error on latents (n, c, h, w) at five fixed noise levels with fixed noise.
 
     It needs no sampling and works on any base; what a concept adds is this against the bare class word's
@@ -171,7 +171,7 @@ def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tenso
     with bound(base, stacked([kv] * len(times))):
         for i, latent in enumerate(latents):
             z = latent.expand(len(times), *latent.shape).to(base.device)
-            noise = torch.randn(z.shape, generator=stream("fit", i)).to(base.device)
+            noise = torch.randn(z.shape, generator=stream("fit", i, *([noise_seed] if noise_seed else []))).to(base.device)
             noisy, target = base.noised(z, noise, times)
             total += float((base.denoise(noisy, times) - target).square().mean())
     return total / len(latents)

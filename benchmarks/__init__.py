@@ -1,0 +1,1 @@
+"""Measurements that anyone can rerun: what commands cost, and what learning is worth."""

@@ -1,0 +1,63 @@
+"""`python -m benchmarks.learning [QUESTION ...] --out FOLDER`: learn, measure, print tables.
+
+Owns arguments and printing; must not know how anything is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as cnsctl does, before torch is loaded
+
+
+def main() -> None:
+    from benchmarks.learning.questions import QUESTIONS
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="What learning is worth.")
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; none: all")
+    parser.add_argument("--out", type=Path, default=Path("learning.bench"), help="results; the same folder goes on")
+    parser.add_argument("--base", type=Path, help="a base's folder (default: pocket)")
+    parser.add_argument("--quick", action="store_true", help="40 steps, one or two concepts: within ten minutes")
+    options = parser.parse_args()
+    if unknown := [q for q in options.questions if q not in QUESTIONS]:
+        parser.error(f"there is no question {unknown[0]!r}; questions are {', '.join(QUESTIONS)}")
+    answer(options.questions or list(QUESTIONS), options.out, options.base, quick=options.quick)
+
+
+def answer(questions: list[str], out: Path, folder: Path | None, *, quick: bool) -> None:
+    """Answer questions one after another, each row as soon as it is known."""
+    import torch
+
+    from benchmarks.learning.bench import Bench
+    from benchmarks.learning.questions import QUESTIONS
+    from benchmarks.learning.tables import heading, line
+    from cnsctl.bases import devices, folders, loading
+
+    device, dtype = devices.choose("auto", "auto")
+    base = loading.load(folders.open_folder(folder or folders.POCKET), device=device, dtype=dtype, hash_weights=True)
+    bench = Bench(base, out, steps=40 if quick else None, noises=(1,) if quick else (1, 2, 3))
+    settings = ", ".join(f"{name} {value:g}" for name, value in sorted(bench.defaults.items()))
+    say(f"{base.name} {base.fingerprint[:12]}, {device}, {devices.dtype_name(dtype)}, torch {torch.__version__}")
+    say(f"{platform.machine()}, {os.cpu_count()} cores; {settings}\n")
+    for question in questions:
+        began, columns = time.monotonic(), None
+        for row in QUESTIONS[question](bench, quick=quick):
+            if columns is None:
+                columns = list(row.by_concept)
+                say(heading(question, QUESTIONS[question].__doc__ or "", columns))
+            say(line(row, columns))
+        say(f"\n`python -m benchmarks.learning {question}`: {time.monotonic() - began:.0f} s\n")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The questions: what is learned in which ways, and what is measured; each gives one table.
+
+Owns which variants are compared; must not know how tables look.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.learning.bench import CONCEPTS, Bench, Removed, Scene, Variant, varied
+from benchmarks.learning.selections import order
+from cnsctl.specs import Delta, Mode
+
+if TYPE_CHECKING:
+    Learned = list[tuple[str, Delta]]
+
+EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
+SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a table: error removed, percent."""
+
+    name: str
+    by_concept: dict[str, float]
+    """Mean over noise seeds, per concept or pair."""
+    spread: float
+    """Mean over these of the standard deviation over noise seeds."""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.by_concept.values())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """An answer."""
+
+    question: str
+    told: str
+    """What the figures are, in one sentence."""
+    rows: tuple[Row, ...]
+
+
+def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """What CNS removes beside V* alone, a random mask of equal size, and all K/V weights at rates of their own."""
+    who = EXAMPLES[:2] if quick else EXAMPLES
+    for name in ("CNS", "random", "V* alone"):
+        yield _alone(bench, name, _variant(name), who)
+    for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3):
+        yield _alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
+
+
+def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Share of the K/V weights that is trained, by score and at random."""
+    for budget in (0.02, 0.25) if quick else (0.01, 0.02, 0.058, 0.12, 0.25, 1.0):
+        for name in ("CNS", "random"):
+            yield _alone(bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget), _sweep(quick))
+
+
+def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """How long it is trained."""
+    for count in (20, 40) if quick else (40, 80, 150, 240, 480):
+        yield _alone(bench, f"{count} steps", _variant(steps=count), _sweep(quick))
+
+
+def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Learning rates of values and token, each beside the default of the other."""
+    for rate in (1e-3, 1e-2) if quick else (1e-3, 3e-3, 1e-2, 3e-2):
+        yield _alone(bench, f"values at {rate:g}", _variant(rate_values=rate), _sweep(quick))
+    for rate in (1e-3, 5e-3) if quick else (1e-3, 5e-3, 2e-2):
+        yield _alone(bench, f"token at {rate:g}", _variant(rate_vectors=rate), _sweep(quick))
+
+
+def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Token vectors, and the share of the steps that trains them alone, before the score."""
+    for vectors in (1, 2) if quick else (1, 2, 4):
+        yield _alone(bench, f"{vectors} vectors", _variant(vectors=vectors), _sweep(quick))
+    for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
+        yield _alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))
+
+
+def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Which neurons: the score's and what might do as well."""
+    few = ("CNS", "random", "V alone")
+    every = (*few, "K alone", "general kept", "rows", "V* in the score")
+    for name in few if quick else every:
+        yield _alone(bench, name, _variant(name), _sweep(quick))
+
+
+def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode."""
+    scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
+    scenes = [s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes
+    pairs = {f"{s.kind} {' '.join(sorted(s.concepts))}": sorted(s.concepts) for s in scenes}
+    names = sorted({name for pair in pairs.values() for name in pair}, key=EXAMPLES.index)
+    for mode in Mode:
+        known = dict(in_order(bench, names, replace(Variant(), mode=mode)))
+        for says in ("both", "the first", "the second"):
+            found = {}
+            for label, pair in pairs.items():
+                shown = [s for s in scenes if f"{s.kind} {' '.join(sorted(s.concepts))}" == label]
+                named = {"both": [], "the first": pair[:1], "the second": pair[1:]}[says]
+                acting = [(n, known[n]) for n in (names if mode is Mode.MERGED else pair)]
+                found[label] = bench.removed(acting, mode, shown, named=named)
+            yield _row(f"{mode}: {says} named", found)
+
+
+def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Merged, all five in a row: what each removes right after it was learned, and at the end."""
+    ways = {
+        "CNS": Variant(mode=Mode.MERGED),
+        "CNS, λ = 0": Variant(mode=Mode.MERGED, spec={"lambda_prev": 0.0, "lambda_base": 0.0}),
+        "random": Variant(mode=Mode.MERGED, selection="random"),
+        "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", spec={"rate_values": 1e-3}),
+    }
+    orders = [order(list(EXAMPLES[:3] if quick else EXAMPLES), seed) for seed in range(1 if quick else 3)]
+    for name, variant in ways.items():
+        after: dict[str, list[Removed]] = {}
+        end: dict[str, list[Removed]] = {}
+        for names in orders:
+            learned = in_order(bench, names, variant)
+            for i, concept in enumerate(names):
+                scenes = bench.scenes_of(concept)
+                after.setdefault(concept, []).append(bench.removed(learned[: i + 1], Mode.MERGED, scenes))
+                end.setdefault(concept, []).append(bench.removed(learned, Mode.MERGED, scenes))
+        yield _row(f"{name}: right after", {c: _pooled(found) for c, found in after.items()})
+        yield _row(f"{name}: at the end", {c: _pooled(found) for c, found in end.items()})
+
+
+def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Merged, a stream of twenty individuals, by policy: right after learning and at the end, on their own pictures."""
+    names = [one["name"] for one in json.loads((CONCEPTS / "concepts.json").read_text())][: 3 if quick else 20]
+    for policy in ("overlap", "prefer-free", "exclusive"):
+        variant = Variant(mode=Mode.MERGED, spec={"policy": policy, "budget": 0.045})  # exclusive fits twenty times
+        learned = in_order(bench, names, variant)
+        after = {n: bench.removed(learned[: i + 1], Mode.MERGED, bench.training_scenes(n)) for i, n in enumerate(names)}
+        end = {n: bench.removed(learned, Mode.MERGED, bench.training_scenes(n)) for n in names}
+        yield _row(f"{policy}: right after", after)
+        yield _row(f"{policy}: at the end", end)
+
+
+QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
+    "controls": controls,
+    "budgets": budgets,
+    "steps": steps,
+    "rates": rates,
+    "tokens": tokens,
+    "selections": selections,
+    "together": together,
+    "sequences": sequences,
+    "capacity": capacity,
+}
+
+
+def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Learned:
+    """Learn one after another; in merged each stands on those before."""
+    learned: Learned = []
+    for name in names:
+        learned.append((name, bench.learned(name, variant, learned)))
+    return learned
+
+
+def _variant(selection: str = "CNS", **spec: float) -> Variant:
+    if selection == "V* alone":
+        spec = {**spec, "warmup": 1.0}
+    return varied(Variant(selection=selection), **spec)
+
+
+def _alone(bench: Bench, name: str, variant: Variant, who: Sequence[str]) -> Row:
+    """Each concept learned by itself, measured on its held-out scenes."""
+    return _row(
+        name,
+        {c: bench.removed([(c, bench.learned(c, variant))], variant.mode, _elsewhere(bench, c)) for c in who},
+    )
+
+
+def _elsewhere(bench: Bench, name: str) -> list[Scene]:
+    scenes = bench.scenes_of(name)
+    assert scenes, name
+    return scenes
+
+
+def _row(name: str, found: dict[str, Removed]) -> Row:
+    return Row(
+        name=name,
+        by_concept={c: one.mean for c, one in found.items()},
+        spread=float(np.mean([one.spread for one in found.values()])),
+    )
+
+
+def _pooled(found: Sequence[Removed]) -> Removed:
+    """Of several orders: noise seed by noise seed, their mean."""
+    return Removed(by_noise=tuple(np.mean([one.by_noise for one in found], axis=0).tolist()))
+
+
+def _sweep(quick: bool) -> tuple[str, ...]:
+    return SWEEP[:1] if quick else SWEEP

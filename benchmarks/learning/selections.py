@@ -1,0 +1,115 @@
+"""Which neurons are trained: the score's, and everything that it must be compared with.
+
+Owns the controls; must not know data or tables. Each is a `Chooser` for `engine.train.learn`, of the same size as the
+score's choice unless its name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnsctl.engine import neurons
+from cnsctl.engine.seeds import stream
+from cnsctl.engine.text import Token, features, splice
+from cnsctl.engine.train import scored_neurons
+
+if TYPE_CHECKING:
+    from cnsctl.bases.protocol import Base
+    from cnsctl.engine.neurons import Mask
+    from cnsctl.engine.train import Job
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def score(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """CNS: what `cnsctl add` trains."""
+    return scored_neurons(base, job, vectors, weights)
+
+
+def chance(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """A random mask of the same size, site by site."""
+    return scored_neurons(base, replace(job, spec=replace(job.spec, random_mask=True)), vectors, weights)
+
+
+def everything(base: Base, _job: Job, _vectors: Tensors, _weights: Tensors) -> Mask:
+    """All K/V weights."""
+    return {site: torch.arange(W.numel(), device=W.device) for site, W in base.sites.items()}
+
+
+def one_per_site(base: Base, _job: Job, _vectors: Tensors, _weights: Tensors) -> Mask:
+    """Next to nothing: with a warm-up of 1 the token is trained alone."""
+    return {site: torch.zeros(1, dtype=torch.long, device=W.device) for site, W in base.sites.items()}
+
+
+def keys(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """K alone, twice as many in each site."""
+    return _only("to_k", base, job, vectors, weights)
+
+
+def values(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """V alone, twice as many in each site."""
+    return _only("to_v", base, job, vectors, weights)
+
+
+def with_general(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """Base neurons: nothing is taken out because every prompt uses it."""
+    none = {site: torch.zeros_like(general) for site, general in job.general.items()}
+    return scored_neurons(base, replace(job, general=none), vectors, weights)
+
+
+def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """Whole rows, those whose scores sum highest."""
+    norms = _norms(base, job, vectors, own_tokens=False)
+    mask = {}
+    for site, W in weights.items():
+        n = max(1, round(job.spec.budget * W.shape[0]))
+        best = neurons.importance(W, norms).sum(1).topk(n).indices.sort().values
+        mask[site] = (best[:, None] * W.shape[1] + torch.arange(W.shape[1], device=W.device)).flatten()
+    return mask
+
+
+def own_tokens(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """Scored at the concept's own positions alone, not at every real token."""
+    norms = _norms(base, job, vectors, own_tokens=True)
+    return neurons.concept_neurons(base, weights, norms, budget=job.spec.budget, general=job.general)
+
+
+SELECTIONS: dict[str, Callable[[Base, Job, Tensors, Tensors], Mask]] = {
+    "CNS": score,
+    "random": chance,
+    "V* alone": one_per_site,
+    "all K/V": everything,
+    "K alone": keys,
+    "V alone": values,
+    "general kept": with_general,
+    "rows": rows,
+    "V* in the score": own_tokens,
+}
+
+
+def _only(kind: str, base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    double = replace(job, spec=replace(job.spec, budget=min(1.0, 2 * job.spec.budget)))
+    mask = scored_neurons(base, double, vectors, weights)
+    return {site: flat if site.endswith(kind) else flat[:0] for site, flat in mask.items()}
+
+
+def _norms(base: Base, job: Job, vectors: Tensors, *, own_tokens: bool) -> torch.Tensor:
+    """‖X[:, j]‖₂ of the training texts, at all real tokens or at the concept's own."""
+    token = Token(class_word=job.class_word, n_vectors=job.spec.vectors)
+    distinct = {p.text: p for prompts in job.texts for p in prompts}
+    texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
+    with torch.no_grad():
+        X = features(base, texts, {job.name: vectors})
+        if not own_tokens:
+            return neurons.token_norms(X, texts)
+        own = torch.cat([x[list(t.spans[job.name])] for x, t in zip(X, texts, strict=True)])
+        return own.float().square().sum(0).sqrt()
+
+
+def order(names: list[str], seed: int) -> list[str]:
+    """The names in another order."""
+    return [names[i] for i in torch.randperm(len(names), generator=stream("order", seed)).tolist()]

@@ -1,0 +1,90 @@
+"""The benchmark of learning: controls are of equal size, results are kept, and learning shows on held-out scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.learning import bench as bench_module
+from benchmarks.learning.bench import Bench, Variant, varied
+from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP, in_order
+from benchmarks.learning.selections import SELECTIONS
+from cnsctl.bases import devices, folders, loading
+from cnsctl.specs import Mode
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    device, dtype = devices.choose("cpu", "auto")
+    return loading.load(folders.open_folder(folders.POCKET), device=device, dtype=dtype, hash_weights=True)
+
+
+@pytest.fixture(scope="module")
+def bench(pocket, tmp_path_factory) -> Bench:
+    return Bench(pocket, tmp_path_factory.mktemp("bench"), steps=4, noises=(1, 2))
+
+
+@pytest.mark.parametrize("selection", sorted(set(SELECTIONS) - {"V* alone", "all K/V"}))
+def test_every_selection_is_as_large_as_the_score_s(bench, selection):
+    """Within rounding, site by site: what differs in a table is which neurons, not how many."""
+    n = bench.learned("blue-fox", Variant(selection=selection)).n_neurons
+    assert n == pytest.approx(bench.learned("blue-fox", Variant()).n_neurons, rel=0.02)
+
+
+def test_a_selection_without_neurons_changes_no_weight(bench):
+    """V* alone: one entry a site is in its delta, and it is the base's."""
+    delta = bench.learned("blue-fox", varied(Variant(selection="V* alone"), warmup=1.0))
+    for site, flat in delta.indices.items():
+        base = bench.base.sites[site].reshape(-1)[flat].numpy()
+        assert np.abs(delta.values[site].astype(np.float32) - base).max() <= 1e-3 * np.abs(base).max()
+
+
+def test_what_was_learned_and_measured_is_read_back(bench, pocket, monkeypatch):
+    """A run that is broken off goes on; nothing is learned twice."""
+    learned = [("blue-fox", bench.learned("blue-fox", Variant()))]
+    scenes = bench.scenes_of("blue-fox")[:1]
+    found = bench.removed(learned, Mode.PROMPT, scenes)
+    for name in ("train", "fit_error"):
+        monkeypatch.setattr(bench_module, name, None)
+    again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
+    assert again.removed([("blue-fox", again.learned("blue-fox", Variant()))], Mode.PROMPT, scenes) == found
+
+
+def test_other_settings_are_another_result(bench, pocket):
+    one = bench._key("x")
+    assert one == bench._key("x")
+    assert one != Bench(pocket, bench.out, steps=5, noises=(1, 2))._key("x")
+    assert one != Bench(pocket, bench.out, steps=4, noises=(1, 3))._key("x")
+
+
+def test_merged_stands_on_what_came_before(bench):
+    variant = Variant(mode=Mode.MERGED)
+    (_, alone), (_, after) = in_order(bench, ["dog", "cat"], variant)
+    assert bench.learned("dog", variant).n_neurons == alone.n_neurons
+    first = bench.learned("cat", variant)
+    assert any(
+        (first.values[s] != after.values[s]).any() for s in first.values if len(first.values[s]) == len(after.values[s])
+    )
+
+
+def test_every_individual_has_scenes_that_training_does_not_show(bench):
+    for name in (*EXAMPLES, *SWEEP):
+        assert len(bench.scenes_of(name)) == 6
+        assert bench.class_words[name]
+    assert len([s for s in bench.scenes if s.kind == "pair"]) == 20
+    assert len([s for s in bench.scenes if s.kind == "hat"]) == 9
+
+
+def test_questions_say_what_they_ask():
+    assert all(question.__doc__ for question in QUESTIONS.values())
+
+
+def test_learning_removes_error_where_it_was_not_trained(bench, pocket):
+    """On pocket, 30 steps: at every noise seed far more than what a token that was hardly trained removes."""
+    longer = Bench(pocket, bench.out, steps=30, noises=(1, 2))
+    scenes = longer.scenes_of("blue-fox")
+    learned = longer.removed([("blue-fox", longer.learned("blue-fox", Variant()))], Mode.PROMPT, scenes)
+    barely = varied(Variant(selection="V* alone"), warmup=1.0, steps=1)
+    started = longer.removed([("blue-fox", longer.learned("blue-fox", barely))], Mode.PROMPT, scenes)
+    assert min(learned.by_noise) > 4
+    assert min(learned.by_noise) > 2 * max(started.by_noise)
