@@ -171,7 +171,8 @@ def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tenso
     with bound(base, stacked([kv] * len(times))):
         for i, latent in enumerate(latents):
             z = latent.expand(len(times), *latent.shape).to(base.device)
-            noise = torch.randn(z.shape, generator=stream("fit", i, *([noise_seed] if noise_seed else []))).to(base.device)
+            draw = stream("fit", i, *([noise_seed] if noise_seed else []))
+            noise = torch.randn(z.shape, generator=draw).to(base.device)
             noisy, target = base.noised(z, noise, times)
             total += float((base.denoise(noisy, times) - target).square().mean())
     return total / len(latents)
