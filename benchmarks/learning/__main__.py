@@ -40,7 +40,9 @@ def answer(questions: list[str], out: Path, folder: Path | None, *, quick: bool)
 
     device, dtype = devices.choose("auto", "auto")
     base = loading.load(folders.open_folder(folder or folders.POCKET), device=device, dtype=dtype, hash_weights=True)
-    bench = Bench(base, out, steps=40 if quick else None, noises=(1,) if quick else (1, 2, 3))
+    bench = Bench(
+        base, out, folder=folder or folders.POCKET, steps=40 if quick else None, noises=(1,) if quick else (1, 2, 3)
+    )
     settings = ", ".join(f"{name} {value:g}" for name, value in sorted(bench.defaults.items()))
     say(f"{base.name} {base.fingerprint[:12]}, {device}, {devices.dtype_name(dtype)}, torch {torch.__version__}")
     say(f"{platform.machine()}, {os.cpu_count()} cores; {settings}\n")
@@ -48,8 +50,8 @@ def answer(questions: list[str], out: Path, folder: Path | None, *, quick: bool)
         began, columns = time.monotonic(), None
         for row in QUESTIONS[question](bench, quick=quick):
             if columns is None:
-                columns = list(row.by_concept)
-                say(heading(question, QUESTIONS[question].__doc__ or "", columns))
+                columns = list(row.cells)
+                say(heading(question, QUESTIONS[question].__doc__ or "", row, columns))
             say(line(row, columns))
         say(f"\n`python -m benchmarks.learning {question}`: {time.monotonic() - began:.0f} s\n")
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks.learning.selections import SELECTIONS
+from cnsctl.bases.folders import POCKET
 from cnsctl.data.prompts import parse, render_class
 from cnsctl.data.texts import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
@@ -31,6 +32,8 @@ from cnsctl.store.codec import decode_delta, encode_delta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from cnsctl.bases.protocol import Base
 
@@ -84,13 +87,22 @@ class Bench:
 
     Args:
         base: loaded.
+        folder: the base's own.
         out: folder of results; a later run with the same one goes on where this one stops.
         steps: of every learning, unless a variant says otherwise; None takes the base's default.
         noises: seeds of noise.
     """
 
-    def __init__(self, base: Base, out: Path, *, steps: int | None = None, noises: tuple[int, ...] = NOISES) -> None:
-        self.base, self.out, self.noises = base, out, noises
+    def __init__(
+        self,
+        base: Base,
+        out: Path,
+        *,
+        folder: Path = POCKET,
+        steps: int | None = None,
+        noises: tuple[int, ...] = NOISES,
+    ) -> None:
+        self.base, self.out, self.folder, self.noises = base, out, folder, noises
         self.defaults = {**base.learn_defaults, **({} if steps is None else {"steps": steps})}
         (out / "deltas").mkdir(parents=True, exist_ok=True)
         self._figures = out / "figures.json"
@@ -133,8 +145,7 @@ class Bench:
         ]
 
     def training_latents(self, name: str) -> torch.Tensor:
-        folder = CONCEPTS / name if (CONCEPTS / name).is_dir() else ROOT / "examples" / name
-        return self.base.encode_pictures(_pictures(sorted(folder.glob("*.png"))))
+        return self.base.encode_pictures(training_pixels(name))
 
     def learned(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]] = ()) -> Delta:
         """Learn a concept, or read what was learned before.
@@ -222,10 +233,16 @@ class Bench:
         write_atomic(self._figures, json.dumps(self._known).encode())
 
 
+def training_pixels(name: str) -> NDArray[np.uint8]:
+    """The pictures (5, h, w, 3) that a concept is learned from."""
+    folder = CONCEPTS / name if (CONCEPTS / name).is_dir() else ROOT / "examples" / name
+    return _pictures(sorted(folder.glob("*.png")))
+
+
 def varied(variant: Variant, **spec: Any) -> Variant:
     """The same with other settings of learning."""
     return replace(variant, spec={**variant.spec, **spec})
 
 
-def _pictures(paths: Sequence[Path]) -> np.ndarray:
+def _pictures(paths: Sequence[Path]) -> NDArray[np.uint8]:
     return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.learning.bench import CONCEPTS, Bench, Removed, Scene, Variant, varied
+from benchmarks.learning.drawings import PLACES, SEEDS, likenesses
 from benchmarks.learning.selections import order
 from cnsctl.specs import Delta, Mode
 
@@ -25,27 +26,17 @@ SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of a table: error removed, percent."""
+    """One line of a table."""
 
     name: str
-    by_concept: dict[str, float]
-    """Mean over noise seeds, per concept or pair."""
-    spread: float
-    """Mean over these of the standard deviation over noise seeds."""
+    cells: dict[str, float]
+    """Figure by column. Of error removed, percent: per concept or pair, the mean over noise seeds."""
+    spread: float | None = None
+    """Of error removed: mean over the cells of the standard deviation over noise seeds."""
 
     @property
     def mean(self) -> float:
-        return float(np.mean(list(self.by_concept.values())))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """An answer."""
-
-    question: str
-    told: str
-    """What the figures are, in one sentence."""
-    rows: tuple[Row, ...]
+        return float(np.mean(list(self.cells.values())))
 
 
 def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -146,6 +137,29 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
         yield _row(f"{policy}: at the end", end)
 
 
+def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Drawn pictures beside the class word's on the same seeds: CLIP-I, CLIP-T, and whose set is nearest.
+
+    "closed" is the share of the gap between class word and real; "nearest" how often the nearest set is its own.
+    """
+    who = EXAMPLES[:1] if quick else EXAMPLES
+    learned = [(name, bench.learned(name, Variant())) for name in who]
+    places, seeds = (PLACES[:2], (0,)) if quick else (PLACES, SEEDS)
+    for name, found in likenesses(bench, learned, places=places, seeds=seeds).items():
+        yield Row(
+            name=name,
+            cells={
+                "CLIP-I": found.clip_i,
+                "class word": found.clip_i_class,
+                "real": found.clip_i_real,
+                "closed": found.closed,
+                "CLIP-T": found.clip_t,
+                "class word's": found.clip_t_class,
+                "nearest": found.nearest,
+            },
+        )
+
+
 QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "controls": controls,
     "budgets": budgets,
@@ -156,6 +170,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "together": together,
     "sequences": sequences,
     "capacity": capacity,
+    "pictures": pictures,
 }
 
 
@@ -190,7 +205,7 @@ def _elsewhere(bench: Bench, name: str) -> list[Scene]:
 def _row(name: str, found: dict[str, Removed]) -> Row:
     return Row(
         name=name,
-        by_concept={c: one.mean for c, one in found.items()},
+        cells={c: one.mean for c, one in found.items()},
         spread=float(np.mean([one.spread for one in found.values()])),
     )
 

@@ -15,17 +15,29 @@ if TYPE_CHECKING:
 WIDTH = 26
 
 
-def heading(question: str, told: str, columns: Sequence[str]) -> str:
-    """Title, one sentence, and the head of the table."""
-    head = " | ".join([f"{'':{WIDTH}}", "  mean", "  ±", *(f"{c:>{_width(c)}}" for c in columns)])
-    rule = " | ".join(["-" * WIDTH, "-----:", "---:", *("-" * (_width(c) - 1) + ":" for c in columns)])
+def heading(question: str, told: str, first: Row, columns: Sequence[str]) -> str:
+    """Title, what is asked, and the head of the table.
+
+    Args:
+        question: its name.
+        told: what it asks.
+        first: the first row: with a spread, the cells are error removed in percent, and have a mean.
+        columns: names of the cells.
+    """
     sentence = " ".join(told.split())
-    return f"### {question}\n\n{sentence} Error removed, %; ± is over noise seeds.\n\n| {head} |\n| {rule} |"
+    sums = [] if first.spread is None else ["  mean", "   ±"]
+    if sums:
+        sentence += " Error removed, %; ± is over noise seeds."
+    names = [f"{'':{WIDTH}}", *sums, *(f"{c:>{_width(c)}}" for c in columns)]
+    rules = ["-" * WIDTH, *("-" * (len(c) - 1) + ":" for c in names[1:])]
+    return f"### {question}\n\n{sentence}\n\n| {' | '.join(names)} |\n| {' | '.join(rules)} |"
 
 
 def line(row: Row, columns: Sequence[str]) -> str:
-    cells = [f"{row.by_concept[c]:{_width(c)}.1f}" for c in columns]
-    return f"| {' | '.join([f'{row.name:{WIDTH}}', f'{row.mean:6.1f}', f'{row.spread:4.1f}', *cells])} |"
+    digits = 2 if row.spread is None else 1
+    sums = [] if row.spread is None else [f"{row.mean:6.1f}", f"{row.spread:4.1f}"]
+    cells = [f"{row.cells[c]:{_width(c)}.{digits}f}" for c in columns]
+    return f"| {' | '.join([f'{row.name:{WIDTH}}', *sums, *cells])} |"
 
 
 def _width(column: str) -> int:
