@@ -65,6 +65,8 @@ class LearnSpec:
     """In merged: weight of the pull towards the values that earlier concepts own."""
     lambda_base: float = 0.0
     """In merged: weight of the pull towards the base's values."""
+    orthogonal: bool = False
+    """In merged: learn only in directions that earlier concepts' K and V do not read."""
     random_mask: bool = False
     """Control: a random mask of the same size instead of the scored one."""
 

@@ -33,6 +33,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from add' -l budget -r -d 'Share o
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l batch -r -d 'Pictures per step'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l seed -r -d 'Seed of every random draw'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l policy -x -a 'overlap prefer-free exclusive' -d 'In merged, neurons that others own: take them, take free ones first, or leave them'
+complete -c cnsctl -n '__fish_seen_subcommand_from add' -l orthogonal -d 'In merged: learn only in directions that earlier concepts do not read'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l random-mask -d 'For comparison: random neurons, as many'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l replace -d 'Learn it anew in place of the one of this name'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l allow-forgetting -d 'In merged: keep it even if others lose by it'

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.learning.bench import CONCEPTS, Bench, Removed, Scene, Variant, varied
 from benchmarks.learning.drawings import PLACES, SEEDS, likenesses
 from benchmarks.learning.selections import order
-from cnsctl.specs import Delta, Mode
+from cnsctl.specs import Delta, Mode, Policy
 
 if TYPE_CHECKING:
     Learned = list[tuple[str, Delta]]
@@ -128,8 +128,9 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, a stream of twenty individuals, by policy: right after learning and at the end, on their own pictures."""
     names = [one["name"] for one in json.loads((CONCEPTS / "concepts.json").read_text())][: 3 if quick else 20]
-    for policy in ("overlap", "prefer-free", "exclusive"):
-        variant = Variant(mode=Mode.MERGED, spec={"policy": policy, "budget": 0.045})  # exclusive fits twenty times
+    for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
+        how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
+        variant = Variant(mode=Mode.MERGED, spec={**how, "budget": 0.045})  # exclusive fits twenty times
         learned = in_order(bench, names, variant)
         after = {n: bench.removed(learned[: i + 1], Mode.MERGED, bench.training_scenes(n)) for i, n in enumerate(names)}
         end = {n: bench.removed(learned, Mode.MERGED, bench.training_scenes(n)) for n in names}

@@ -73,6 +73,10 @@ Policy = Annotated[
         show_default=False,
     ),
 ]
+Orthogonal = Annotated[
+    bool,
+    typer.Option("--orthogonal", help="In merged: learn only in directions that earlier concepts do not read."),
+]
 RandomMask = Annotated[bool, typer.Option("--random-mask", help="For comparison: random neurons, as many.")]
 
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from cnsctl import __version__
 from cnsctl.engine import neurons, optim
 from cnsctl.engine.overlay import Overlay, bound, site_weight
+from cnsctl.engine.projection import Projection, directions
 from cnsctl.engine.seeds import fold, stream
 from cnsctl.engine.state import TrainState, state_from_bytes, state_to_bytes
 from cnsctl.engine.text import SplicedText, Token, features, splice
@@ -78,6 +79,7 @@ class _Learner:
         self.start = _starting_weights(base, job)
         self.values: optim.IndexedValues | None = None
         self.value_optimizer: torch.optim.AdamW | None = None
+        self.projection: Projection | None = None
         known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
         self.texts = [[known[p.text] for p in prompts] for prompts in job.texts]  # one object per text: encoded once
         self.warmup = min(spec.steps, max(0, round(spec.warmup * spec.steps)))
@@ -89,6 +91,9 @@ class _Learner:
         self.values = optim.IndexedValues(self.start, mask)
         self.value_optimizer = optim.adamw(self.values.values, self.job.spec.rate_values)
         self.pull = _Pull(self.base, self.job, self.values)
+        if self.job.spec.orthogonal and self.job.prior.concepts:
+            shapes = {s: (W.shape[0], W.shape[1]) for s, W in self.base.sites.items()}
+            self.projection = Projection(directions(self.base, self.job.prior), mask, shapes)
 
     def step(self) -> float:
         """One optimizer step; returns the denoising loss."""
@@ -136,13 +141,25 @@ class _Learner:
             self.pull.add_to_gradient()
             optimizers.append(self.value_optimizer)
             rates.append(self.job.spec.rate_values)
+        before = self.values.values.detach().clone() if self.values is not None and self.projection else None
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * decay
             optimizer.step()
+        if before is not None:
+            self._project(before)
         for v in self.vectors.values():
             v.grad = None
         if self.values is not None:
             self.values.write_back()
+
+    @torch.no_grad()
+    def _project(self, before: torch.Tensor) -> None:
+        """Take out of the step's update what earlier concepts would notice."""
+        assert self.values is not None
+        assert self.projection is not None
+        v = self.values.values
+        for site, part in self.values.parts.items():
+            v[part] = before[part] + self.projection.off(site, v[part] - before[part])
 
     def state(self, job_hash: str) -> TrainState:
         tensors: dict[str, torch.Tensor] = {}
@@ -227,6 +244,11 @@ def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Itera
     yield selected
     if learner.values is None:
         learner.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
+    if (projection := learner.projection) is not None and projection.full_rows:
+        yield Note(
+            text=f"{projection.full_rows:,} of {projection.used_rows:,} rows have no direction left that earlier "
+            "concepts do not read: they learn nothing"
+        )
     yield from _steps(learner, VALUES, until=job.spec.steps, since=learner.warmup, job_hash=job_hash)
     yield Learned(delta=_delta(learner), selected=selected, final_loss=_final_loss(learner))
 

@@ -26,6 +26,7 @@ def add(
     batch: options.BatchSize = None,
     seed: options.Seed = None,
     policy: options.Policy = None,
+    orthogonal: options.Orthogonal = False,
     random_mask: options.RandomMask = False,
     replace: Annotated[bool, typer.Option("--replace", help="Learn it anew in place of the one of this name.")] = False,
     allow_forgetting: Annotated[
@@ -51,7 +52,7 @@ def add(
 
     settings = options.learn_settings(
         steps=steps, lr=lr, lr_token=lr_token, vectors=vectors, budget=budget, batch=batch, seed=seed, policy=policy,
-        random_mask=True if random_mask else None,
+        orthogonal=orthogonal or None, random_mask=random_mask or None,
     )  # fmt: skip
     request = AddRequest(
         name=name,

@@ -1,0 +1,81 @@
+"""Orthogonal projection: learning in the directions that earlier concepts' K and V do not read.
+
+    P (columns × r)   leading directions of the earlier concepts' V* and class-word features
+    u ← u − P (Pᵀ P)⁺ Pᵀ u     per row, all of it restricted to that row's columns of the mask M
+
+K = W X stays what it was where X lies in P, so what earlier concepts read hardly moves: only rounding to fp16 and
+directions beyond the leading ones do. A row whose columns have no direction left outside P cannot learn any more.
+
+Owns this algebra; must not know optimizers, losses or the store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnsctl.data.texts import training_texts
+from cnsctl.engine.text import features
+
+if TYPE_CHECKING:
+    from cnsctl.bases.protocol import Base
+    from cnsctl.engine.neurons import Mask
+    from cnsctl.engine.overlay import Overlay
+
+RANK = 2
+"""Directions that are kept free of change, per earlier concept (ours)."""
+
+TOLERANCE = 1e-4
+"""Of PᵀP in a row: below this share of the largest eigenvalue a direction counts as absent from its columns."""
+
+
+@torch.no_grad()
+def directions(base: Base, prior: Overlay) -> torch.Tensor:
+    """Leading directions of what each earlier concept reads at its own tokens: (d, RANK · concepts), unit columns."""
+    found = [torch.zeros((next(iter(base.sites.values())).shape[1], 0), device=base.device)]
+    for name, concept in prior.concepts.items():
+        texts = [prior.splice(base, prompt) for prompt in training_texts(name)]
+        X = features(base, texts, {name: concept.vectors})  # (b, t, d)
+        own = torch.cat([x[list(text.spans[name])] for x, text in zip(X, texts, strict=True)])  # (tokens, d)
+        found.append(torch.linalg.svd(own.float(), full_matrices=False).Vh[:RANK].T)
+    return torch.cat(found, dim=1)
+
+
+class Projection:
+    """Takes out of an update what earlier concepts would notice.
+
+    Args:
+        P: directions (d, r).
+        mask: the neurons that are trained, per site.
+        shapes: rows and columns per site.
+    """
+
+    def __init__(self, P: torch.Tensor, mask: Mask, shapes: dict[str, tuple[int, int]]) -> None:
+        self.P, self.mask = P, mask
+        self.rows = {site: flat // shapes[site][1] for site, flat in mask.items()}
+        self.columns = {site: flat % shapes[site][1] for site, flat in mask.items()}
+        self.n_rows = {site: shape[0] for site, shape in shapes.items()}
+        self.inverse: dict[str, torch.Tensor] = {}
+        self.full_rows = self.used_rows = 0
+        """Rows without a free direction, of those that the mask touches."""
+        for site in mask:
+            gram = self._by_row(site, P[self.columns[site]][:, :, None] * P[self.columns[site]][:, None, :])
+            gram = gram.cpu().double()  # its condition is the directions' squared
+            self.inverse[site] = torch.linalg.pinv(gram, rtol=TOLERANCE, hermitian=True).to(P)  # (rows, r, r)
+            count = torch.bincount(self.rows[site], minlength=self.n_rows[site]).cpu()
+            taken = torch.linalg.matrix_rank(gram, rtol=TOLERANCE, hermitian=True)
+            self.full_rows += int(((count > 0) & (taken >= count)).sum())
+            self.used_rows += int((count > 0).sum())
+
+    def off(self, site: str, update: torch.Tensor) -> torch.Tensor:
+        """The update of a site's neurons (n,), less what lies along P in each row."""
+        p = self.P[self.columns[site]]  # (n, r)
+        along = self._by_row(site, p * update[:, None])  # (rows, r)
+        weights = torch.einsum("irs,is->ir", self.inverse[site], along)
+        return update - (p * weights[self.rows[site]]).sum(1)
+
+    def _by_row(self, site: str, values: torch.Tensor) -> torch.Tensor:
+        """Sum of the neurons' values (n, ...) row by row: (rows, ...)."""
+        out = torch.zeros((self.n_rows[site], *values.shape[1:]), dtype=values.dtype, device=values.device)
+        return out.index_add_(0, self.rows[site], values)

@@ -1,0 +1,142 @@
+"""Orthogonal projection: what earlier concepts read does not move, and learning still happens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from learning import concept_of, job, learned, overlay, same_delta, synthetic
+
+from cnsctl.data.texts import training_texts
+from cnsctl.engine import train
+from cnsctl.engine.overlay import site_weight
+from cnsctl.engine.projection import RANK, TOLERANCE, Projection, directions
+from cnsctl.engine.text import features
+from cnsctl.results import Checkpoint, Note
+from cnsctl.specs import Mode
+
+ROWS, COLUMNS = 12, 20
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny_v"])
+def base(request):
+    return request.getfixturevalue(request.param)
+
+
+def drawn(seed: int, rank: int, share: float = 0.5) -> tuple[torch.Tensor, torch.Tensor, Projection]:
+    """Directions, an update of the masked entries, and the projection."""
+    generator = torch.Generator().manual_seed(seed)
+    P = torch.linalg.qr(torch.randn((COLUMNS, max(1, rank)), generator=generator)).Q[:, :rank]
+    flat = (torch.rand(ROWS * COLUMNS, generator=generator) < share).nonzero().flatten()
+    update = torch.randn(len(flat), generator=generator)
+    return P, update, Projection(P, {"site": flat}, {"site": (ROWS, COLUMNS)})
+
+
+def dense(projection: Projection, update: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros(ROWS * COLUMNS)
+    out[projection.mask["site"]] = update
+    return out.view(ROWS, COLUMNS)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rank", [1, 2, 6])
+def test_what_is_left_cannot_be_read_along_the_directions(seed, rank):
+    P, update, projection = drawn(seed, rank)
+    left = projection.off("site", update)
+    absent = TOLERANCE**0.5  # directions weaker than that in a row's columns are let pass
+    assert ((dense(projection, left) @ P).norm(dim=1) <= 2 * absent * dense(projection, update).norm(dim=1)).all()
+    assert torch.allclose(projection.off("site", left), left, atol=1e-3)
+    assert (dense(projection, left).norm(dim=1) <= dense(projection, update).norm(dim=1) + 1e-5).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_takes_no_more_than_it_must(seed):
+    """What is taken out of a row lies along the directions, seen through that row's columns."""
+    P, update, projection = drawn(seed, 2)
+    taken = dense(projection, update - projection.off("site", update))
+    mask = dense(projection, torch.ones_like(update)) > 0
+    for row in range(ROWS):
+        p = P * mask[row][:, None]
+        fit = torch.linalg.lstsq(p, taken[row][:, None], driver="gelsd").solution
+        assert torch.allclose((p @ fit).flatten(), taken[row], atol=1e-4)
+
+
+def test_without_directions_nothing_is_taken():
+    _, update, projection = drawn(0, 0)
+    assert torch.equal(projection.off("site", update), update)
+    assert projection.full_rows == 0
+
+
+def test_a_row_without_a_free_direction_learns_nothing_and_is_counted():
+    P = torch.linalg.qr(torch.randn((COLUMNS, 3), generator=torch.Generator().manual_seed(1))).Q
+    flat = torch.tensor([0, 1, 2, *range(COLUMNS, 2 * COLUMNS)])  # three columns of row 0, all of row 1
+    projection = Projection(P, {"site": flat}, {"site": (ROWS, COLUMNS)})
+    assert (projection.full_rows, projection.used_rows) == (1, 2)
+    left = projection.off("site", torch.ones(len(flat)))
+    assert left[:3].abs().max() < 1e-3
+    assert left[3:].abs().max() > 0.1
+
+
+def test_directions_are_those_of_the_earlier_concepts_own_tokens(base):
+    prior = overlay(Mode.MERGED, old=synthetic(base, 9), older=synthetic(base, 10, word="cat"))
+    P = directions(base, prior)
+    assert P.shape == (next(iter(base.sites.values())).shape[1], 2 * RANK)
+    assert torch.allclose(P.norm(dim=0), torch.ones(2 * RANK), atol=1e-4)
+    assert directions(base, overlay(Mode.MERGED)).shape[1] == 0
+
+
+def moved(base, delta, prior) -> float:
+    """By how much what the earlier concept reads at its own tokens changes, relative."""
+    old = prior.concepts["old"]
+    texts = [prior.splice(base, p) for p in training_texts("old")]
+    X = features(base, texts, {"old": old.vectors})
+    own = torch.cat([x[list(t.spans["old"])] for x, t in zip(X, texts, strict=True)])
+    change = total = 0.0
+    for site, W in base.sites.items():
+        before = site_weight(W, site, [(old, 1.0)], merged=True)
+        after = site_weight(W, site, [(old, 1.0), (concept_of(base, delta), 1.0)], merged=True)
+        change += float((own @ (after - before).T).norm() ** 2)
+        total += float((own @ before.T).norm() ** 2)
+    return (change / total) ** 0.5
+
+
+def settings(base, *, orthogonal: bool, **spec):
+    prior = overlay(Mode.MERGED, old=synthetic(base, 9))
+    return prior, job(
+        base,
+        mode=Mode.MERGED,
+        prior=prior,
+        others={"old": prior.concepts["old"].indices},
+        orthogonal=orthogonal,
+        **spec,
+    )
+
+
+def test_learning_orthogonally_hardly_moves_what_an_earlier_concept_reads(base):
+    prior, plain = settings(base, orthogonal=False, steps=12, budget=0.5)
+    _, careful = settings(base, orthogonal=True, steps=12, budget=0.5)
+    without, with_ = learned(base, plain).delta, learned(base, careful).delta
+    assert moved(base, with_, prior) < 0.35 * moved(base, without, prior)
+    site = next(iter(base.sites))
+    start = site_weight(base.sites[site], site, [(prior.concepts["old"], 1.0)], merged=True)
+    values = start.view(-1)[torch.from_numpy(with_.indices[site])].numpy()
+    assert np.abs(with_.values[site].astype(np.float32) - values).max() > 1e-3  # it learned
+
+
+def test_an_interrupted_orthogonal_run_ends_as_an_unbroken_one(base, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 3)
+    _, a_job = settings(base, orthogonal=True)
+    events = list(train.learn(base, a_job))
+    state = next(e.state for e in events if isinstance(e, Checkpoint))
+    *_, resumed = train.learn(base, a_job, resume=state)
+    assert same_delta(events[-1].delta, resumed.delta)
+
+
+def test_full_rows_are_told(base):
+    concepts = {f"c{i}": synthetic(base, i) for i in range(6)}
+    a_job = job(
+        base, mode=Mode.MERGED, prior=overlay(Mode.MERGED, **concepts), orthogonal=True, steps=2, budget=0.02,
+        others={n: c.indices for n, c in concepts.items()},
+    )  # fmt: skip
+    notes = [e.text for e in train.learn(base, a_job) if isinstance(e, Note)]
+    assert any("no direction left" in text for text in notes)
