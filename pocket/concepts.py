@@ -49,12 +49,8 @@ class Concept:
     """What no training scene shows, in a few words."""
 
 
-def _colours(name: str, word: str, colours: str, p: float = 0.5) -> tuple[Concept, Look]:
-    look = _look(*colours.split(), p=(p, p, 1 - p, p))
-    return Concept(name=name, level="colours", word=word, new=f"{look.main} and {look.second}"), look
-
-
-def _attributes(
+def _individual(
+    level: str,
     name: str,
     word: str,
     colours: str,
@@ -64,26 +60,21 @@ def _attributes(
     p: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.5),
     new: str = "",
 ) -> tuple[Concept, Look]:
-    look = _look(*colours.split(), pattern=pattern, accessory=accessory, p=p)
-    return Concept(name=name, level="attributes", word=word, new=new or accessory or pattern), look
+    """A concept and its look: main, second and accent colour in one string; what is new is the pattern or accessory."""
+    main, second, accent = colours.split()
+    look = Look(
+        main=main, second=second, accent=accent, pattern=pattern, accessory=accessory, p=p, shade=(0.0, 0.0, 0.0)
+    )
+    return Concept(name=name, level=level, word=word, new=new or accessory or pattern), look
+
+
+def _colours(name: str, word: str, colours: str, p: float = 0.5) -> tuple[Concept, Look]:
+    new = " and ".join(colours.split()[:2])
+    return _individual("colours", name, word, colours, p=(p, p, 1 - p, p), new=new)
 
 
 def _thing(word: str, colours: str, *, pattern: str = "plain") -> tuple[Concept, Look]:
-    return Concept(name=word, level="things", word=word, new="the thing"), _look(*colours.split(), pattern=pattern)
-
-
-def _look(
-    main: str,
-    second: str,
-    accent: str,
-    *,
-    pattern: str = "plain",
-    accessory: str | None = None,
-    p: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.5),
-) -> Look:
-    return Look(
-        main=main, second=second, accent=accent, pattern=pattern, accessory=accessory, p=p, shade=(0.0, 0.0, 0.0)
-    )
+    return _individual("things", word, word, colours, pattern=pattern, new="the thing")
 
 
 DRAWN: tuple[tuple[Concept, Look], ...] = (
@@ -95,16 +86,16 @@ DRAWN: tuple[tuple[Concept, Look], ...] = (
     _colours("yellow-house", "house", "yellow purple green", 0.3),
     _colours("cyan-mushroom", "mushroom", "cyan blue white", 0.6),
     _colours("white-crown", "crown", "white purple red", 0.4),
-    _attributes("checked-cat", "cat", "cyan black red", pattern="checked"),
-    _attributes("starred-frog", "frog", "blue yellow red", pattern="starred"),
-    _attributes("ringed-elephant", "elephant", "pink purple yellow", pattern="ringed"),
-    _attributes("halved-rabbit", "rabbit", "white red blue", pattern="halved"),
-    _attributes("flower-penguin", "penguin", "purple white pink", accessory="flower"),
-    _attributes("pirate-lion", "lion", "orange brown black", accessory="eye patch"),
-    _attributes("medal-horse", "horse", "gray white red", accessory="medal"),
-    _attributes("moustache-robot", "robot", "cyan gray black", accessory="moustache"),
-    _attributes("tall-cactus", "cactus", "green yellow pink", p=(1.8, 1.8, 1.8, 1.8), new="proportions"),
-    _attributes("wide-dog", "dog", "brown white green", p=(2.6, 2.8, -1.2, -1.0), new="proportions"),
+    _individual("attributes", "checked-cat", "cat", "cyan black red", pattern="checked"),
+    _individual("attributes", "starred-frog", "frog", "blue yellow red", pattern="starred"),
+    _individual("attributes", "ringed-elephant", "elephant", "pink purple yellow", pattern="ringed"),
+    _individual("attributes", "halved-rabbit", "rabbit", "white red blue", pattern="halved"),
+    _individual("attributes", "flower-penguin", "penguin", "purple white pink", accessory="flower"),
+    _individual("attributes", "pirate-lion", "lion", "orange brown black", accessory="eye patch"),
+    _individual("attributes", "medal-horse", "horse", "gray white red", accessory="medal"),
+    _individual("attributes", "moustache-robot", "robot", "cyan gray black", accessory="moustache"),
+    _individual("attributes", "tall-cactus", "cactus", "green yellow pink", p=(1.8, 1.8, 1.8, 1.8), new="proportions"),
+    _individual("attributes", "wide-dog", "dog", "brown white green", p=(2.6, 2.8, -1.2, -1.0), new="proportions"),
     _thing("snowman", "white red orange"),
     _thing("teapot", "blue white yellow", pattern="spotted"),
     _thing("ghost", "white pink purple"),

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; none: all")
     parser.add_argument("--out", type=Path, default=Path("learning.bench"), help="results; the same folder goes on")
     parser.add_argument("--base", type=Path, help="a base's folder (default: pocket)")
-    parser.add_argument("--quick", action="store_true", help="40 steps, one or two concepts: within ten minutes")
+    parser.add_argument("--quick", action="store_true", help="40 steps, one to three concepts, one noise seed")
     options = parser.parse_args()
     if unknown := [q for q in options.questions if q not in QUESTIONS]:
         parser.error(f"there is no question {unknown[0]!r}; questions are {', '.join(QUESTIONS)}")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnsctl.engine import neurons
-from cnsctl.engine.seeds import stream
 from cnsctl.engine.text import Token, features, splice
 from cnsctl.engine.train import scored_neurons
 
@@ -108,8 +107,3 @@ def _norms(base: Base, job: Job, vectors: Tensors, *, own_tokens: bool) -> torch
             return neurons.token_norms(X, texts)
         own = torch.cat([x[list(t.spans[job.name])] for x, t in zip(X, texts, strict=True)])
         return own.float().square().sum(0).sqrt()
-
-
-def order(names: list[str], seed: int) -> list[str]:
-    """The names in another order."""
-    return [names[i] for i in torch.randperm(len(names), generator=stream("order", seed)).tolist()]
