@@ -221,7 +221,7 @@ def learn(base: Base, job: Job, *, resume: bytes | None = None, choose: Chooser 
         resume: a `Checkpoint`'s state.
         choose: selects the neurons instead of the score: controls of benchmarks.
     """
-    with _deterministic(base.device):
+    with _deterministic():
         yield from _learn(base, job, resume, scored_neurons if choose is None else choose)
 
 
@@ -255,18 +255,20 @@ def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Itera
 
 def score(base: Base, job: Job) -> Iterator[Event]:
     """Everything `learn` does up to the mask, and no further: the mask is `learn`'s, byte for byte."""
-    with _deterministic(base.device):
+    with _deterministic():
         learner = _Learner(base, job)
         yield from _warm_up(learner, hash_of(base, job))
         yield select(base, job, learner.vectors, learner.start)
 
 
 @contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
-    """On CUDA: torch's deterministic algorithms, where it has them, so that the same seed gives the same delta."""
+def _deterministic() -> Iterator[None]:
+    """Use torch's deterministic algorithms, where it has them, so that the same seed gives the same delta.
+
+    CPUs need them too: gradients of gathered rows are otherwise added up by whichever thread comes first.
+    """
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
     try:
         yield
     finally:

@@ -203,3 +203,15 @@ def test_a_loss_that_is_no_number_stops_the_run(base):
 
     with pytest.raises(CnsctlError, match="the loss is"):
         learned(base, job(base, steps=40, rate_values=1e30, rate_vectors=1e30))
+
+
+def test_threads_do_not_race_for_the_result(pocket):
+    """Gradients of gathered rows are large enough on pocket to be added up by several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        a_job = job(pocket, steps=3, batch=4)
+        first = learned(pocket, a_job).delta
+        assert all(same_delta(first, learned(pocket, a_job).delta) for _ in range(2))
+    finally:
+        torch.set_num_threads(before)
