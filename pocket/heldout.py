@@ -6,15 +6,15 @@ Owns which scenes and their captions; must not know what is measured on them.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING
 
 from pocket.concepts import DRAWN, places_of
 from pocket.examples import EXAMPLES
-from pocket.world.captions import Layout, Relation, Said
+from pocket.world.captions import Layout, Relation, Said, phrase
 from pocket.world.draws import Draws
-from pocket.world.looks import unseen
+from pocket.world.looks import PATTERNS, unseen
 from pocket.world.places import PLACES as EVERY_PLACE
 from pocket.world.scenes import Subject, scene
 
@@ -46,6 +46,8 @@ class HeldOut:
     """With a placeholder for each concept: `<dog> wearing <hat> on a road`."""
     concepts: dict[str, str]
     """Class word by concept, in the caption's order."""
+    described: dict[str, str]
+    """By concept: all that a caption of this world can say of it, `a yellow and purple dog`."""
     kind: str
     """`alone`, `pair`, `hat` or `sweep`."""
 
@@ -55,7 +57,7 @@ def write_held_out(out: Path) -> Iterator[Path]:
     out.mkdir(parents=True, exist_ok=True)
     listed = []
     for i, (told, shown) in enumerate(_scenes()):
-        one = HeldOut(file=f"{told.kind}-{i:03d}.png", caption=told.caption, concepts=told.concepts, kind=told.kind)
+        one = replace(told, file=f"{told.kind}-{i:03d}.png")
         shown.image.quantize(COLOURS).save(out / one.file, optimize=True)
         listed.append(asdict(one))
         yield out / one.file
@@ -93,8 +95,19 @@ def _scenes() -> Iterator[tuple[HeldOut, Scene]]:
 
 
 def _told(kind: str, caption: str, who: dict[str, Subject]) -> HeldOut:
-    concepts = {name: subject.said.word for name, subject in who.items()}
-    return HeldOut(file="", caption=caption, concepts=concepts, kind=kind)
+    return HeldOut(
+        file="",
+        caption=caption,
+        concepts={name: subject.said.word for name, subject in who.items()},
+        described={name: _described(subject) for name, subject in who.items()},
+        kind=kind,
+    )
+
+
+def _described(subject: Subject) -> str:
+    look = subject.look
+    pattern = look.pattern if look.pattern in PATTERNS else "plain"
+    return phrase(replace(subject.said, main=look.main, second=look.second, pattern=pattern))
 
 
 def _drawn(layout: Layout, place: str, subject: Subject, second: Subject | None = None) -> Scene:

@@ -7,9 +7,11 @@ import pytest
 
 from benchmarks.learning import bench as bench_module
 from benchmarks.learning.bench import Bench, Variant, varied
+from benchmarks.learning.drawings import halves
 from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP, in_order
 from benchmarks.learning.selections import SELECTIONS
 from cnsctl.bases import devices, folders, loading
+from cnsctl.engine.verify import FIT_TIMES
 from cnsctl.specs import Mode
 
 
@@ -44,10 +46,11 @@ def test_what_was_learned_and_measured_is_read_back(bench, pocket, monkeypatch):
     learned = [("blue-fox", bench.learned("blue-fox", Variant()))]
     scenes = bench.scenes_of("blue-fox")[:1]
     found = bench.removed(learned, Mode.PROMPT, scenes)
-    for name in ("train", "fit_error"):
+    for name in ("train", "fit_errors"):
         monkeypatch.setattr(bench_module, name, None)
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
-    assert again.removed([("blue-fox", again.learned("blue-fox", Variant()))], Mode.PROMPT, scenes) == found
+    read = again.removed([("blue-fox", again.learned("blue-fox", Variant()))], Mode.PROMPT, scenes)
+    assert (read.by_noise, read.by_level) == (found.by_noise, found.by_level)
 
 
 def test_other_settings_are_another_result(bench, pocket):
@@ -73,6 +76,25 @@ def test_every_individual_has_scenes_that_training_does_not_show(bench):
         assert bench.class_words[name]
     assert len([s for s in bench.scenes if s.kind == "pair"]) == 20
     assert len([s for s in bench.scenes if s.kind == "hat"]) == 9
+
+
+def test_what_words_can_say_is_an_upper_control_that_needs_no_learning(bench):
+    """On pocket: told its colours, the base errs less on an individual than with the bare word."""
+    assert bench.described["blue-fox"] == "a blue and orange fox"
+    assert bench.told(bench.scenes_of("blue-fox")[:2]).mean > 1
+
+
+def test_noise_levels_add_up_to_what_is_removed(bench):
+    found = bench.told(bench.scenes_of("dog")[:1])
+    assert len(found.by_level) == len(FIT_TIMES)
+    assert found.bare.shape == (len(bench.noises), len(FIT_TIMES))
+    assert 100 * (1 - found.said.sum() / found.bare.sum()) == pytest.approx(np.mean(found.by_noise), abs=1)
+
+
+def test_halves_of_real_pairs_are_their_own_concept_s(bench):
+    """The measure of bleeding can tell: on scenes that show the pair most halves are nearer to their own concept."""
+    pairs = [s for s in bench.scenes if s.kind == "pair"]
+    assert halves(bench, {}, pairs, seeds=(0,))["held-out scenes"].right > 0.7
 
 
 def test_questions_say_what_they_ask():

@@ -18,20 +18,20 @@ from PIL import Image
 
 from benchmarks.learning.selections import SELECTIONS
 from cnsctl.bases.folders import POCKET
-from cnsctl.data.prompts import parse, render_class
+from cnsctl.data.prompts import parse
 from cnsctl.data.texts import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import fold
-from cnsctl.engine.verify import fit_error
+from cnsctl.engine.verify import fit_errors
 from cnsctl.results import Learned
 from cnsctl.specs import Delta, LearnSpec, Mode
 from cnsctl.store import delta_key, write_atomic
 from cnsctl.store.codec import decode_delta, encode_delta
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,15 +62,30 @@ class Scene:
     caption: str
     concepts: tuple[str, ...]
     kind: str
+    described: dict[str, str]
+    """By concept: all that words can say of it; empty where nobody described it."""
     latent: torch.Tensor
     """(1, c, h, w)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """Error removed, percent, against the bare class words on the base alone; one figure per noise seed."""
+    """Error removed, percent, against the bare class words on the base alone."""
 
-    by_noise: tuple[float, ...]
+    said: NDArray[np.float64]
+    """Error with what the prompts name, summed over scenes: (noise seeds, noise levels)."""
+    bare: NDArray[np.float64]
+    """The same with the bare class words on the base alone."""
+
+    @property
+    def by_noise(self) -> tuple[float, ...]:
+        """One figure per noise seed."""
+        return tuple((100 * (1 - self.said.sum(1) / self.bare.sum(1))).tolist())
+
+    @property
+    def by_level(self) -> tuple[float, ...]:
+        """One figure per noise level (`verify.FIT_TIMES`), over all noise seeds."""
+        return tuple((100 * (1 - self.said.sum(0) / self.bare.sum(0))).tolist())
 
     @property
     def mean(self) -> float:
@@ -122,25 +137,49 @@ class Bench:
     def scenes(self) -> list[Scene]:
         latents = self.base.encode_pictures(_pictures([HELD_OUT / one["file"] for one in self.listed]))
         return [
-            Scene(caption=one["caption"], concepts=tuple(one["concepts"]), kind=one["kind"], latent=latents[i : i + 1])
+            Scene(
+                caption=one["caption"],
+                concepts=tuple(one["concepts"]),
+                kind=one["kind"],
+                described=one["described"],
+                latent=latents[i : i + 1],
+            )
             for i, one in enumerate(self.listed)
         ]
 
     @cached_property
+    def catalogue(self) -> list[dict[str, str]]:
+        """The held-out concepts, from easy to hard."""
+        found: list[dict[str, str]] = json.loads((CONCEPTS / "concepts.json").read_text())
+        return found
+
+    @cached_property
     def class_words(self) -> dict[str, str]:
         """Of everything that is learned here."""
-        words = {one["name"]: one["word"] for one in json.loads((CONCEPTS / "concepts.json").read_text())}
+        words = {one["name"]: one["word"] for one in self.catalogue}
         return words | {name: word for one in self.listed for name, word in one["concepts"].items()}
+
+    @cached_property
+    def described(self) -> dict[str, str]:
+        """By concept: all that words can say of it."""
+        return {name: words for one in self.listed for name, words in one["described"].items()}
 
     def scenes_of(self, name: str) -> list[Scene]:
         """Held-out scenes in which a concept stands alone."""
         return [s for s in self.scenes if s.concepts == (name,)]
 
+    def pixels_of(self, scenes: Sequence[Scene]) -> NDArray[np.uint8]:
+        """The pictures (n, h, w, 3) of held-out scenes."""
+        files = {(one["caption"], one["kind"]): HELD_OUT / one["file"] for one in self.listed}
+        return _pictures([files[s.caption, s.kind] for s in scenes])
+
     def training_scenes(self, name: str) -> list[Scene]:
         """The pictures that it is learned from: what is measured on where nothing was held out."""
         latents = self.training_latents(name)
         return [
-            Scene(caption=f"a <{name}>", concepts=(name,), kind=f"training {i}", latent=latents[i : i + 1])
+            Scene(
+                caption=f"a <{name}>", concepts=(name,), kind=f"training {i}", described={}, latent=latents[i : i + 1]
+            )
             for i in range(len(latents))
         ]
 
@@ -176,34 +215,46 @@ class Bench:
             scenes: what is measured on.
             named: concepts that the prompts name; the others' class words are said. None given: all.
         """
-        key = self._key(
-            "removed", [(n, delta_key(d)) for n, d in concepts], mode, [(s.caption, s.kind) for s in scenes], named
+        words = {n: w for n, w in self.class_words.items() if named and n not in named}
+        known_as = [(n, delta_key(d)) for n, d in concepts]
+        return self._removed(self.overlay(concepts, mode), known_as, scenes, [said(s, words) for s in scenes])
+
+    def told(self, scenes: Sequence[Scene]) -> Removed:
+        """Error removed by words alone: the base is told all that a caption can say, and nothing is learned."""
+        return self._removed(EMPTY, [], scenes, [said(s, s.described) for s in scenes])
+
+    def _removed(
+        self, overlay: Overlay, known_as: list[tuple[str, str]], scenes: Sequence[Scene], texts: Sequence[str]
+    ) -> Removed:
+        n_known = len(self._known)
+        plain = [said(s, self.class_words) for s in scenes]
+        with_, without = (
+            np.array([self._errors(*by, scenes, of, noise) for noise in self.noises])
+            for by, of in (((overlay, known_as), texts), ((EMPTY, []), plain))
         )
-        if key not in self._known:
-            overlay = self.overlay(concepts, mode)
-            self._keep(key, [self._removed(overlay, scenes, named, noise) for noise in self.noises])
-        return Removed(by_noise=tuple(self._known[key]))
+        if len(self._known) > n_known:
+            write_atomic(self._figures, json.dumps(self._known).encode())
+        return Removed(said=with_, bare=without)
 
-    def _removed(self, overlay: Overlay, scenes: Sequence[Scene], named: Sequence[str], noise: int) -> float:
-        said, bare = 0.0, 0.0
-        for scene in scenes:
-            text = scene.caption
-            for name in scene.concepts:
-                if named and name not in named:
-                    text = text.replace(f"<{name}>", self.class_words[name])
-            prompt = parse(text, overlay.concepts)
-            seed = fold(noise, scene.caption, scene.kind)
-            said += fit_error(self.base, overlay, prompt, scene.latent, noise_seed=seed)
-            bare += self._bare(scene, noise, seed)
-        return 100 * (1 - said / bare)
-
-    def _bare(self, scene: Scene, noise: int, seed: int) -> float:
-        """Error of the base alone with the bare class words."""
-        key = self._key("bare", scene.caption, scene.kind, noise)
-        if key not in self._known:
-            text = render_class(parse(scene.caption, scene.concepts), self.class_words)
-            self._known[key] = fit_error(self.base, EMPTY, parse(text, ()), scene.latent, noise_seed=seed)
-        return float(self._known[key])
+    def _errors(
+        self,
+        overlay: Overlay,
+        known_as: list[tuple[str, str]],
+        scenes: Sequence[Scene],
+        texts: Sequence[str],
+        noise: int,
+    ) -> NDArray[np.float64]:
+        """Per noise level, summed over scenes; each scene's is measured once."""
+        found = []
+        for scene, text in zip(scenes, texts, strict=True):
+            key = self._key("errors", known_as, str(overlay.mode), scene.caption, scene.kind, text, noise)
+            if key not in self._known:
+                seed = fold(noise, scene.caption, scene.kind)
+                prompt = parse(text, overlay.concepts)
+                self._known[key] = fit_errors(self.base, overlay, prompt, scene.latent, noise_seed=seed)
+            found.append(self._known[key])
+        summed: NDArray[np.float64] = np.asarray(found, np.float64).sum(0)
+        return summed
 
     def _learn(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Delta:
         latents = self.training_latents(name)
@@ -228,10 +279,6 @@ class Bench:
         whole = [self.base.weights_hash, self.base.fingerprint, str(self.base.dtype), self.defaults, self.noises, parts]
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
-    def _keep(self, key: str, value: Any) -> None:
-        self._known[key] = value
-        write_atomic(self._figures, json.dumps(self._known).encode())
-
 
 def training_pixels(name: str) -> NDArray[np.uint8]:
     """The pictures (5, h, w, 3) that a concept is learned from."""
@@ -242,6 +289,14 @@ def training_pixels(name: str) -> NDArray[np.uint8]:
 def varied(variant: Variant, **spec: Any) -> Variant:
     """The same with other settings of learning."""
     return replace(variant, spec={**variant.spec, **spec})
+
+
+def said(scene: Scene, words: Mapping[str, str]) -> str:
+    """Its caption with words instead of the concepts that have some."""
+    text = scene.caption
+    for name, word in words.items():
+        text = text.replace(f"<{name}>", word)
+    return text
 
 
 def _pictures(paths: Sequence[Path]) -> NDArray[np.uint8]:

@@ -5,23 +5,26 @@ Owns which prompts and seeds are drawn; must not know questions or tables.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.learning.bench import Bench, training_pixels
+from benchmarks.learning.bench import Bench, said, training_pixels
 from cnsctl.bases.clip import towers
 from cnsctl.data.prompts import parse
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.metrics.similarity import clip_i, row_cosines
+from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, nearest
 from cnsctl.specs import Delta, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from benchmarks.learning.bench import Scene
 
     Features = NDArray[np.float32]
 
@@ -46,6 +49,8 @@ class Likeness:
     """Drawn against the concept's own pictures."""
     clip_i_class: float
     """What the bare class word draws, against them."""
+    clip_i_told: float
+    """What the base draws when words say all that they can; not a number where nobody described the concept."""
     clip_i_real: float
     """The concept's own pictures against each other, each pair once."""
     clip_t: float
@@ -78,9 +83,81 @@ def likenesses(
     word = {name: bench.class_words[name] for name, _ in learned}
     drawn = {n: clip.pictures(_drawn(bench, overlay, f"a <{n}>", places, seeds)) for n in own}
     plain = {n: clip.pictures(_drawn(bench, EMPTY, f"a {word[n]}", places, seeds)) for n in own}
+    told = {
+        n: clip.pictures(_drawn(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
+    }
     sets = {**own, **{f"{n}, class word": f for n, f in plain.items()}}
     said = {n: clip.texts([f"a {word[n]} {place}" for place in places for _ in seeds]) for n in own}
-    return {n: _likeness(n, drawn[n], sets, said[n]) for n in own}
+    return {n: _likeness(n, drawn[n], told.get(n), sets, said[n]) for n in own}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halves:
+    """Pictures of pairs, each half by itself."""
+
+    own: float
+    """Mean likeness of a half to real halves of the concept that was asked for there."""
+    other: float
+    """The same to the other one's: what bleeds, beside what the real scenes have of it anyway."""
+    right: float
+    """Share of the halves that are nearer to their own concept's."""
+
+
+def halves(
+    bench: Bench,
+    ways: Mapping[str, tuple[Overlay, Mapping[str, str]]],
+    pairs: Sequence[Scene],
+    *,
+    seeds: Sequence[int],
+) -> dict[str, Halves]:
+    """Draw held-out pairs in several ways, and compare each half with halves of the real scenes.
+
+    Args:
+        bench: a base that brings a CLIP.
+        ways: by name: what draws, and the words that stand for concepts it does not have.
+        pairs: scenes that say who stands left and who right, in this order.
+        seeds: of the noise.
+    """
+    clip = towers(bench.folder, name=bench.base.name, device=bench.base.device)
+    assert clip is not None, bench.folder
+    real = [clip.pictures(_split(pixels)) for pixels in bench.pixels_of(pairs)]
+    found = {"held-out scenes": _halves(pairs, real, pairs, real, itself=True)}
+    for name, (overlay, words) in ways.items():
+        requests = [
+            Request(prompt=parse(said(scene, words), overlay.concepts), seed=seed) for scene in pairs for seed in seeds
+        ]
+        drawn = [clip.pictures(_split(p)) for p in _pictures(bench, overlay, requests)]
+        found[name] = _halves([s for s in pairs for _ in seeds], drawn, pairs, real, itself=False)
+    return found
+
+
+def _halves(
+    asked: Sequence[Scene], seen: Sequence[Features], scenes: Sequence[Scene], real: Sequence[Features], *, itself: bool
+) -> Halves:
+    """Features (2, d) per picture: left, right; a real scene (`itself`) is not compared with itself."""
+    own, other = [], []
+    for i, (scene, features) in enumerate(zip(asked, seen, strict=True)):
+        sets: dict[str, list[NDArray[np.float32]]] = {}
+        for j, (shown, halves_of) in enumerate(zip(scenes, real, strict=True)):
+            if not (itself and i == j):
+                for concept, half in zip(shown.concepts, halves_of, strict=True):
+                    sets.setdefault(concept, []).append(half)
+        for side, concept in enumerate(scene.concepts):
+            own.append(float(np.mean(sets[concept] @ features[side])))
+            other.append(float(np.mean(sets[scene.concepts[1 - side]] @ features[side])))
+    return Halves(
+        own=float(np.mean(own)), other=float(np.mean(other)), right=float(np.mean(np.array(own) > np.array(other)))
+    )
+
+
+def _split(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Left and right half (h, w / 2, 3), each made square again by repeating its edges."""
+    height, width, _ = pixels.shape
+    margin = (height - width // 2) // 2
+    return [
+        np.pad(half, ((0, 0), (margin, margin), (0, 0)), mode="edge")
+        for half in (pixels[:, : width // 2], pixels[:, width // 2 :])
+    ]
 
 
 def _drawn(
@@ -89,19 +166,24 @@ def _drawn(
     requests = [
         Request(prompt=parse(f"{subject} {place}", overlay.concepts), seed=seed) for place in places for seed in seeds
     ]
+    return _pictures(bench, overlay, requests)
+
+
+def _pictures(bench: Bench, overlay: Overlay, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
     return [picture for _, picture in draw(bench.base, overlay, requests, bench.base.draw_defaults, batch=4)]
 
 
-def _likeness(name: str, drawn: Features, sets: Mapping[str, Features], texts: Features) -> Likeness:
+def _likeness(
+    name: str, drawn: Features, told: Features | None, sets: Mapping[str, Features], texts: Features
+) -> Likeness:
     own, plain = sets[name], sets[f"{name}, class word"]
-    likeness = {other: (drawn @ features.T).mean(1) for other, features in sets.items()}
-    nearest = np.array(list(likeness))[np.argmax(list(likeness.values()), axis=0)]
     pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
     return Likeness(
         clip_i=clip_i(drawn, own),
         clip_i_class=clip_i(plain, own),
+        clip_i_told=math.nan if told is None else clip_i(told, own),
         clip_i_real=float(pairs.mean()),
-        clip_t=float(row_cosines(drawn, texts).mean()),
-        clip_t_class=float(row_cosines(plain, texts).mean()),
-        nearest=float((nearest == name).mean()),
+        clip_t=clip_t(drawn, texts),
+        clip_t_class=clip_t(plain, texts),
+        nearest=accuracy(nearest(drawn, sets), [name] * len(drawn)),
     )

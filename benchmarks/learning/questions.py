@@ -5,17 +5,18 @@ Owns which variants are compared; must not know how tables look.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from benchmarks.learning.bench import CONCEPTS, Bench, Removed, Scene, Variant, varied
-from benchmarks.learning.drawings import PLACES, SEEDS, likenesses
+from benchmarks.learning.bench import Bench, Removed, Scene, Variant, varied
+from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
+from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
+from cnsctl.engine.verify import FIT_TIMES
 from cnsctl.specs import Delta, Mode, Policy
 
 if TYPE_CHECKING:
@@ -41,12 +42,24 @@ class Row:
 
 
 def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """What CNS removes beside V* alone, a random mask of equal size, and all K/V weights at rates of their own."""
+    """What CNS removes beside words that describe it, V* alone, a random mask of equal size, and all K/V weights."""
     who = EXAMPLES[:2] if quick else EXAMPLES
+    yield _row("told in words", {c: bench.told(_elsewhere(bench, c)) for c in who})
     for name in ("CNS", "random", "V* alone"):
         yield _alone(bench, name, _variant(name), who)
     for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3):
         yield _alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
+
+
+def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """At which noise levels error is removed, percent: form is decided at the high ones, detail at the low."""
+    who = EXAMPLES[:2] if quick else EXAMPLES
+    scenes = [s for c in who for s in _elsewhere(bench, c)]
+    yield _by_level("told in words", [bench.told(scenes)])
+    for name in ("CNS", "random", "V* alone"):
+        variant = _variant(name)
+        found = [bench.removed([(c, bench.learned(c, variant))], variant.mode, _elsewhere(bench, c)) for c in who]
+        yield _by_level(name, found)
 
 
 def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -104,6 +117,49 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
             yield _row(f"{mode}: {says} named", found)
 
 
+def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Pairs drawn side by side, each half by CLIP: likeness to its own concept, to the other's, and the nearer's share.
+
+    Beside learned pairs: what the class words draw, what full descriptions draw, and the held-out scenes themselves.
+    """
+    pairs = [s for s in bench.scenes if s.kind == "pair"]
+    pairs = [s for s in pairs if set(s.concepts) <= {"dog", "hat"}] if quick else pairs
+    names = sorted({name for s in pairs for name in s.concepts}, key=EXAMPLES.index)
+    seeds = SEEDS[:1] if quick else SEEDS[:2]
+    ways: dict[str, tuple[Overlay, Mapping[str, str]]] = {
+        "class words": (EMPTY, bench.class_words),
+        "told in words": (EMPTY, bench.described),
+    }
+    for mode in Mode:
+        ways[str(mode)] = (bench.overlay(in_order(bench, names, replace(Variant(), mode=mode)), mode), {})
+    for name, found in halves(bench, ways, pairs, seeds=seeds).items():
+        yield Row(name=name, cells={"own": found.own, "other": found.other, "right": found.right})
+
+
+def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Error removed on the training pictures beside CLIP-I of drawn ones; last, rank correlation with error removed."""
+    names = [one["name"] for one in bench.catalogue if one["level"] in ("colours", "attributes")][: 3 if quick else 10]
+    learned = [(name, bench.learned(name, Variant())) for name in names]
+    places, seeds = (PLACES[:2], (0,)) if quick else (PLACES[:4], SEEDS[:2])
+    found = likenesses(bench, learned, places=places, seeds=seeds)
+    columns: dict[str, dict[str, float]] = {
+        name: {
+            "error removed": bench.removed([(name, delta)], Mode.PROMPT, bench.training_scenes(name)).mean,
+            "CLIP-I": found[name].clip_i,
+            "gained": found[name].clip_i - found[name].clip_i_class,
+        }
+        for name, delta in learned
+    }
+    for name, cells in columns.items():
+        yield Row(name=name, cells=cells)
+    table = np.array([list(cells.values()) for cells in columns.values()])
+    ranks = table.argsort(0).argsort(0)
+    yield Row(
+        name="rank correlation",
+        cells=dict(zip(cells, np.atleast_2d(np.corrcoef(ranks.T))[0].tolist(), strict=True)),
+    )
+
+
 def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, all five in a row: what each removes right after it was learned, and at the end."""
     ways = {
@@ -128,7 +184,7 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, a stream of twenty individuals, by policy: right after learning and at the end, on their own pictures."""
-    names = [one["name"] for one in json.loads((CONCEPTS / "concepts.json").read_text())][: 3 if quick else 20]
+    names = [one["name"] for one in bench.catalogue][: 3 if quick else 20]
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
         variant = Variant(mode=Mode.MERGED, spec={**how, "budget": 0.045})  # exclusive fits twenty times
@@ -142,7 +198,7 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Drawn pictures beside the class word's on the same seeds: CLIP-I, CLIP-T, and whose set is nearest.
 
-    "closed" is the share of the gap between class word and real; "nearest" how often the nearest set is its own.
+    "told" is what the base draws when words say all that they can, "closed" the share of the gap between class word and real; "nearest" how often the nearest set is its own.
     """
     who = EXAMPLES[:1] if quick else EXAMPLES
     learned = [(name, bench.learned(name, Variant())) for name in who]
@@ -153,6 +209,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
             cells={
                 "CLIP-I": found.clip_i,
                 "class word": found.clip_i_class,
+                "told": found.clip_i_told,
                 "real": found.clip_i_real,
                 "closed": found.closed,
                 "CLIP-T": found.clip_t,
@@ -164,15 +221,18 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "controls": controls,
+    "levels": levels,
     "budgets": budgets,
     "steps": steps,
     "rates": rates,
     "tokens": tokens,
     "selections": selections,
     "together": together,
+    "bleeding": bleeding,
     "sequences": sequences,
     "capacity": capacity,
     "pictures": pictures,
+    "agreement": agreement,
 }
 
 
@@ -212,9 +272,13 @@ def _row(name: str, found: dict[str, Removed]) -> Row:
     )
 
 
+def _by_level(name: str, found: Sequence[Removed]) -> Row:
+    return Row(name=name, cells={f"{t:g}": v for t, v in zip(FIT_TIMES, _pooled(found).by_level, strict=True)})
+
+
 def _pooled(found: Sequence[Removed]) -> Removed:
-    """Of several orders: noise seed by noise seed, their mean."""
-    return Removed(by_noise=tuple(np.mean([one.by_noise for one in found], axis=0).tolist()))
+    """Of several orders or concepts: their errors together."""
+    return Removed(said=np.sum([one.said for one in found], axis=0), bare=np.sum([one.bare for one in found], axis=0))
 
 
 def _shuffled(names: Sequence[str], seed: int) -> list[str]:

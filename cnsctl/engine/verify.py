@@ -159,20 +159,28 @@ def _read(recorded: bytes) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0) -> float:
-    """Mean denoising error on latents (n, c, h, w) at five fixed noise levels with fixed noise.
+def fit_errors(
+    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+) -> tuple[float, ...]:
+    """Mean denoising error on latents (n, c, h, w) at each of `FIT_TIMES`, with fixed noise.
 
     It needs no sampling and works on any base; what a concept adds is this against the bare class word's
     (`metrics.fit.error_removed`).
     """
     times = torch.tensor([int(f * base.n_times) for f in FIT_TIMES])
     _, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
-    total = 0.0
+    total = torch.zeros(len(times), dtype=torch.float64)
     with bound(base, stacked([kv] * len(times))):
         for i, latent in enumerate(latents):
             z = latent.expand(len(times), *latent.shape).to(base.device)
             draw = stream("fit", i, *([noise_seed] if noise_seed else []))
             noise = torch.randn(z.shape, generator=draw).to(base.device)
             noisy, target = base.noised(z, noise, times)
-            total += float((base.denoise(noisy, times) - target).square().mean())
-    return total / len(latents)
+            total += (base.denoise(noisy, times) - target).square().mean((1, 2, 3)).cpu().double()
+    return tuple((total / len(latents)).tolist())
+
+
+def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0) -> float:
+    """Mean of `fit_errors` over the noise levels."""
+    errors = fit_errors(base, overlay, prompt, latents, noise_seed=noise_seed)
+    return sum(errors) / len(errors)
