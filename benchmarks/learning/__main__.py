@@ -22,38 +22,50 @@ def main() -> None:
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; none: all")
     parser.add_argument("--out", type=Path, default=Path("learning.bench"), help="results; the same folder goes on")
     parser.add_argument("--base", type=Path, help="a base's folder (default: pocket)")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the three plots too (needs matplotlib)")
+    parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="draw a sheet of pictures per question too")
     parser.add_argument("--quick", action="store_true", help="40 steps, one to three concepts, one noise seed")
     options = parser.parse_args()
     if unknown := [q for q in options.questions if q not in QUESTIONS]:
         parser.error(f"there is no question {unknown[0]!r}; questions are {', '.join(QUESTIONS)}")
-    answer(options.questions or list(QUESTIONS), options.out, options.base, quick=options.quick)
+    answer(options.questions or list(QUESTIONS), options)
 
 
-def answer(questions: list[str], out: Path, folder: Path | None, *, quick: bool) -> None:
-    """Answer questions one after another, each row as soon as it is known."""
+def answer(questions: list[str], options: argparse.Namespace) -> None:
+    """Answer questions one after another, each row as soon as it is known; then draw plots, if there is a folder."""
     import torch
 
     from benchmarks.learning.bench import Bench
     from benchmarks.learning.questions import QUESTIONS
+    from benchmarks.learning.sheets import sheet
     from benchmarks.learning.tables import heading, line
     from cnsctl.bases import devices, folders, loading
 
     device, dtype = devices.choose("auto", "auto")
-    base = loading.load(folders.open_folder(folder or folders.POCKET), device=device, dtype=dtype, hash_weights=True)
-    bench = Bench(
-        base, out, folder=folder or folders.POCKET, steps=40 if quick else None, noises=(1,) if quick else (1, 2, 3)
-    )
+    folder, quick = options.base or folders.POCKET, options.quick
+    base = loading.load(folders.open_folder(folder), device=device, dtype=dtype, hash_weights=True)
+    bench = Bench(base, options.out, folder=folder, steps=40 if quick else None, noises=(1,) if quick else (1, 2, 3))
     settings = ", ".join(f"{name} {value:g}" for name, value in sorted(bench.defaults.items()))
     say(f"{base.name} {base.fingerprint[:12]}, {device}, {devices.dtype_name(dtype)}, torch {torch.__version__}")
     say(f"{platform.machine()}, {os.cpu_count()} cores; {settings}\n")
     for question in questions:
-        began, columns = time.monotonic(), None
+        began, columns, rows = time.monotonic(), None, []
         for row in QUESTIONS[question](bench, quick=quick):
             if columns is None:
                 columns = list(row.cells)
                 say(heading(question, QUESTIONS[question].__doc__ or "", row, columns))
             say(line(row, columns))
+            rows.append(row)
         say(f"\n`python -m benchmarks.learning {question}`: {time.monotonic() - began:.0f} s\n")
+        if options.sheets is not None and (page := sheet(bench, question, rows)) is not None:
+            options.sheets.mkdir(parents=True, exist_ok=True)
+            page.save(options.sheets / f"{question}.png", optimize=True)
+            say(f"{options.sheets / question}.png\n")
+    if options.plots is not None:
+        from benchmarks.learning.plots import draw_plots
+
+        for path in draw_plots(bench, options.plots, quick=quick):
+            say(str(path))
 
 
 def say(text: str) -> None:

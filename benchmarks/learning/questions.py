@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from benchmarks.learning.bench import Bench, Removed, Scene, Variant, varied
+from benchmarks.learning.bench import Bench, Removed, Scene, Variant, said, varied
 from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     Learned = list[tuple[str, Delta]]
 
 EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
+IN_A_ROW = 4
+"""Pictures of a row on a sheet."""
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a sheet draws beside a row's figures."""
+
+    overlay: Overlay
+    prompts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,7 @@ class Row:
     """Figure by column. Of error removed, percent: per concept or pair, the mean over noise seeds."""
     spread: float | None = None
     """Of error removed: mean over the cells of the standard deviation over noise seeds."""
+    shown: Shown | None = None
 
     @property
     def mean(self) -> float:
@@ -60,6 +71,12 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
         variant = _variant(name)
         found = [bench.removed([(c, bench.learned(c, variant))], variant.mode, _elsewhere(bench, c)) for c in who]
         yield _by_level(name, found)
+
+
+def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """One concept by itself in each mode of a store."""
+    for mode in Mode:
+        yield _alone(bench, str(mode), replace(Variant(), mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
 
 
 def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -108,13 +125,16 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for mode in Mode:
         known = dict(in_order(bench, names, replace(Variant(), mode=mode)))
         for says in ("both", "the first", "the second"):
-            found = {}
+            found, sheet = {}, None
             for label, pair in pairs.items():
                 shown = [s for s in scenes if f"{s.kind} {' '.join(sorted(s.concepts))}" == label]
                 named = {"both": [], "the first": pair[:1], "the second": pair[1:]}[says]
                 acting = [(n, known[n]) for n in (names if mode is Mode.MERGED else pair)]
                 found[label] = bench.removed(acting, mode, shown, named=named)
-            yield _row(f"{mode}: {says} named", found)
+                unnamed = {n: bench.class_words[n] for n in pair if named and n not in named}
+                texts = tuple(said(s, unnamed) for s in shown[:IN_A_ROW])
+                sheet = sheet or Shown(overlay=bench.overlay(acting, mode), prompts=texts)
+            yield _row(f"{mode}: {says} named", found, sheet)
 
 
 def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -179,7 +199,8 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
                 after.setdefault(concept, []).append(bench.removed(learned[: i + 1], Mode.MERGED, scenes))
                 end.setdefault(concept, []).append(bench.removed(learned, Mode.MERGED, scenes))
         yield _row(f"{name}: right after", {c: _pooled(found) for c, found in after.items()})
-        yield _row(f"{name}: at the end", {c: _pooled(found) for c, found in end.items()})
+        at_end = _shown(bench, learned, Mode.MERGED)
+        yield _row(f"{name}: at the end", {c: _pooled(found) for c, found in end.items()}, at_end)
 
 
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -192,13 +213,14 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
         after = {n: bench.removed(learned[: i + 1], Mode.MERGED, bench.training_scenes(n)) for i, n in enumerate(names)}
         end = {n: bench.removed(learned, Mode.MERGED, bench.training_scenes(n)) for n in names}
         yield _row(f"{policy}: right after", after)
-        yield _row(f"{policy}: at the end", end)
+        yield _row(f"{policy}: at the end", end, _shown(bench, learned, Mode.MERGED))
 
 
 def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Drawn pictures beside the class word's on the same seeds: CLIP-I, CLIP-T, and whose set is nearest.
 
-    "told" is what the base draws when words say all that they can, "closed" the share of the gap between class word and real; "nearest" how often the nearest set is its own.
+    "told" is what the base draws when words say all that they can, "closed" the share of the gap between class word
+    and real, "nearest" how often the nearest set is its own.
     """
     who = EXAMPLES[:1] if quick else EXAMPLES
     learned = [(name, bench.learned(name, Variant())) for name in who]
@@ -222,6 +244,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
 QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "controls": controls,
     "levels": levels,
+    "modes": modes,
     "budgets": budgets,
     "steps": steps,
     "rates": rates,
@@ -252,10 +275,9 @@ def _variant(selection: str = "CNS", **spec: float) -> Variant:
 
 def _alone(bench: Bench, name: str, variant: Variant, who: Sequence[str]) -> Row:
     """Each concept learned by itself, measured on its held-out scenes."""
-    return _row(
-        name,
-        {c: bench.removed([(c, bench.learned(c, variant))], variant.mode, _elsewhere(bench, c)) for c in who},
-    )
+    learned = [(c, bench.learned(c, variant)) for c in who]
+    found = {one[0]: bench.removed([one], variant.mode, _elsewhere(bench, one[0])) for one in learned}
+    return _row(name, found, _shown(bench, learned[:1], variant.mode))
 
 
 def _elsewhere(bench: Bench, name: str) -> list[Scene]:
@@ -264,9 +286,16 @@ def _elsewhere(bench: Bench, name: str) -> list[Scene]:
     return scenes
 
 
-def _row(name: str, found: dict[str, Removed]) -> Row:
+def _shown(bench: Bench, learned: Learned, mode: Mode) -> Shown:
+    """The first concepts learned in turn, each place once."""
+    prompts = (f"a <{learned[i % len(learned)][0]}> {PLACES[i]}" for i in range(IN_A_ROW))
+    return Shown(overlay=bench.overlay(learned, mode), prompts=tuple(prompts))
+
+
+def _row(name: str, found: dict[str, Removed], shown: Shown | None = None) -> Row:
     return Row(
         name=name,
+        shown=shown,
         cells={c: one.mean for c, one in found.items()},
         spread=float(np.mean([one.spread for one in found.values()])),
     )
