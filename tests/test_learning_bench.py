@@ -8,9 +8,12 @@ import pytest
 from benchmarks.learning import bench as bench_module
 from benchmarks.learning.bench import Bench, Variant, varied
 from benchmarks.learning.drawings import halves
-from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP, in_order
+from benchmarks.learning.plots import draw_plots
+from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP, Row, Shown, in_order
 from benchmarks.learning.selections import SELECTIONS
+from benchmarks.learning.sheets import sheet
 from cnsctl.bases import devices, folders, loading
+from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.verify import FIT_TIMES
 from cnsctl.specs import Mode
 
@@ -95,6 +98,31 @@ def test_halves_of_real_pairs_are_their_own_concept_s(bench):
     """The measure of bleeding can tell: on scenes that show the pair most halves are nearer to their own concept."""
     pairs = [s for s in bench.scenes if s.kind == "pair"]
     assert halves(bench, {}, pairs, seeds=(0,))["held-out scenes"].right > 0.7
+
+
+def test_plots_are_of_the_rows(tmp_path):
+    def plotted(folder: str, mean: float) -> dict[str, bytes]:
+        rows = {
+            "budgets": [Row(name=f"{who} {b:g} %", cells={"x": mean + b}) for who in ("CNS", "random") for b in (1, 5)],
+            "steps": [Row(name=f"{n} steps", cells={"x": mean * n}, spread=0.5) for n in (40, 80)],
+            "sequences": [Row(name=f"CNS: {when}", cells={"x": mean}) for when in ("right after", "at the end")],
+        }
+        return {path.name: path.read_bytes() for path in draw_plots(rows, tmp_path / folder)}
+
+    one, same, other = plotted("one", 3), plotted("same", 3), plotted("other", 4)
+    assert one == same
+    assert set(one) == {"budgets.png", "steps.png", "sequences.png"}
+    assert all(one[name] != other[name] for name in one)
+
+
+def test_a_sheet_has_a_strip_for_every_row_that_shows_something(bench):
+    shown = Shown(overlay=EMPTY, prompts=("a dog on a beach",))
+    rows = [Row(name=name, cells={}, shown=shown) for name in ("one", "two")]
+    one, two = sheet(bench, "x", rows[:1]), sheet(bench, "x", [*rows, Row(name="figures alone", cells={})])
+    assert one is not None
+    assert two is not None
+    assert two.height > 1.5 * one.height
+    assert sheet(bench, "x", []) is None
 
 
 def test_questions_say_what_they_ask():

@@ -11,6 +11,10 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.learning.questions import Row
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as cnsctl does, before torch is loaded
 
@@ -22,7 +26,9 @@ def main() -> None:
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; none: all")
     parser.add_argument("--out", type=Path, default=Path("learning.bench"), help="results; the same folder goes on")
     parser.add_argument("--base", type=Path, help="a base's folder (default: pocket)")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the three plots too (needs matplotlib)")
+    parser.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="plot budgets, steps and sequences (needs matplotlib)"
+    )
     parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="draw a sheet of pictures per question too")
     parser.add_argument("--quick", action="store_true", help="40 steps, one to three concepts, one noise seed")
     options = parser.parse_args()
@@ -48,8 +54,10 @@ def answer(questions: list[str], options: argparse.Namespace) -> None:
     settings = ", ".join(f"{name} {value:g}" for name, value in sorted(bench.defaults.items()))
     say(f"{base.name} {base.fingerprint[:12]}, {device}, {devices.dtype_name(dtype)}, torch {torch.__version__}")
     say(f"{platform.machine()}, {os.cpu_count()} cores; {settings}\n")
+    answered: dict[str, list[Row]] = {}
     for question in questions:
-        began, columns, rows = time.monotonic(), None, []
+        began, columns = time.monotonic(), None
+        rows = answered[question] = []
         for row in QUESTIONS[question](bench, quick=quick):
             if columns is None:
                 columns = list(row.cells)
@@ -64,7 +72,7 @@ def answer(questions: list[str], options: argparse.Namespace) -> None:
     if options.plots is not None:
         from benchmarks.learning.plots import draw_plots
 
-        for path in draw_plots(bench, options.plots, quick=quick):
+        for path in draw_plots(answered, options.plots):
             say(str(path))
 
 

@@ -7,36 +7,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.learning.questions import budgets, sequences, steps
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from benchmarks.learning.bench import Bench
     from benchmarks.learning.questions import Row
 
 COLOURS = {"CNS": "#4c3fbf", "random": "#c4762b", "CNS, λ = 0": "#2f9e8f", "all K/V": "#8a8a8a"}
 
 
-def draw_plots(bench: Bench, out: Path, *, quick: bool) -> Iterator[Path]:
-    """Write `budget.png`, `steps.png` and `sequence.png` and yield each path.
-
-    What was measured before is read back; what is missing is learned and measured now.
+def draw_plots(rows: Mapping[str, Sequence[Row]], out: Path) -> Iterator[Path]:
+    """Write `budgets.png`, `steps.png`, `sequences.png`, as far as their questions were answered; yield each path.
 
     Args:
-        bench: base and results.
+        rows: by question.
         out: folder.
-        quick: the same shorter questions as the tables'.
     """
     out.mkdir(parents=True, exist_ok=True)
-    plots = {
-        "budget": lambda axes: _budget(axes, list(budgets(bench, quick=quick))),
-        "steps": lambda axes: _steps(axes, list(steps(bench, quick=quick))),
-        "sequence": lambda axes: _sequence(axes, list(sequences(bench, quick=quick))),
-    }
-    for name, plot in plots.items():
-        yield _saved(out / f"{name}.png", plot)
+    for question, plot in PLOTS.items():
+        if question in rows:
+            yield _saved(out / f"{question}.png", plot, rows[question])
 
 
 def _budget(axes: Any, rows: Sequence[Row]) -> None:
@@ -71,12 +61,19 @@ def _line(axes: Any, x: Sequence[float], rows: Sequence[Row], name: str) -> None
     )
 
 
-def _saved(path: Path, plot: Any) -> Path:
+PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
+    "budgets": _budget,
+    "steps": _steps,
+    "sequences": _sequence,
+}
+
+
+def _saved(path: Path, plot: Callable[[Any, Sequence[Row]], None], rows: Sequence[Row]) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.2), dpi=120, layout="constrained")
     axes = figure.subplots()
-    plot(axes)
+    plot(axes, rows)
     axes.set(ylabel="error removed, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
