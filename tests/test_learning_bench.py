@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,15 @@ def test_what_was_learned_and_measured_is_read_back(bench, pocket, monkeypatch):
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
     read = again.removed([("blue-fox", again.learned("blue-fox", Variant()))], Mode.PROMPT, scenes)
     assert (read.by_noise, read.by_level) == (found.by_noise, found.by_level)
+
+
+def test_a_line_that_was_broken_off_is_measured_again(bench, pocket, tmp_path):
+    lines = [json.dumps(["a", [1.0, 2.0]]), json.dumps(["b", [3.0]])[:-3]]
+    (tmp_path / "figures.jsonl").write_text("\n".join(lines))
+    scenes = bench.scenes_of("dog")[:1]
+    broken = Bench(pocket, tmp_path, steps=4, noises=(1,)).told(scenes)
+    (tmp_path / "empty").mkdir()
+    assert Bench(pocket, tmp_path / "empty", steps=4, noises=(1,)).told(scenes).by_noise == broken.by_noise
 
 
 def test_other_settings_are_another_result(bench, pocket):

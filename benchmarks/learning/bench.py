@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -120,8 +121,8 @@ class Bench:
         self.base, self.out, self.folder, self.noises = base, out, folder, noises
         self.defaults = {**base.learn_defaults, **({} if steps is None else {"steps": steps})}
         (out / "deltas").mkdir(parents=True, exist_ok=True)
-        self._figures = out / "figures.json"
-        self._known: dict[str, Any] = json.loads(self._figures.read_text()) if self._figures.is_file() else {}
+        self._figures = out / "figures.jsonl"
+        self._known = _read(self._figures)
 
     @cached_property
     def general(self) -> dict[str, torch.Tensor]:
@@ -226,14 +227,11 @@ class Bench:
     def _removed(
         self, overlay: Overlay, known_as: list[tuple[str, str]], scenes: Sequence[Scene], texts: Sequence[str]
     ) -> Removed:
-        n_known = len(self._known)
         plain = [said(s, self.class_words) for s in scenes]
         with_, without = (
             np.array([self._errors(*by, scenes, of, noise) for noise in self.noises])
             for by, of in (((overlay, known_as), texts), ((EMPTY, []), plain))
         )
-        if len(self._known) > n_known:
-            write_atomic(self._figures, json.dumps(self._known).encode())
         return Removed(said=with_, bare=without)
 
     def _errors(
@@ -251,10 +249,16 @@ class Bench:
             if key not in self._known:
                 seed = fold(noise, scene.caption, scene.kind)
                 prompt = parse(text, overlay.concepts)
-                self._known[key] = fit_errors(self.base, overlay, prompt, scene.latent, noise_seed=seed)
+                self._keep(key, fit_errors(self.base, overlay, prompt, scene.latent, noise_seed=seed))
             found.append(self._known[key])
         summed: NDArray[np.float64] = np.asarray(found, np.float64).sum(0)
         return summed
+
+    def _keep(self, key: str, value: Sequence[float]) -> None:
+        """One line at the end: several runs may share a folder, and a line that was broken off is measured again."""
+        self._known[key] = list(value)
+        with self._figures.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([key, value]) + "\n")
 
     def _learn(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Delta:
         latents = self.training_latents(name)
@@ -289,6 +293,15 @@ def training_pixels(name: str) -> NDArray[np.uint8]:
 def varied(variant: Variant, **spec: Any) -> Variant:
     """The same with other settings of learning."""
     return replace(variant, spec={**variant.spec, **spec})
+
+
+def _read(figures: Path) -> dict[str, list[float]]:
+    known = {}
+    for line in figures.read_text(encoding="utf-8").splitlines() if figures.is_file() else []:
+        with suppress(ValueError):
+            key, value = json.loads(line)
+            known[key] = value
+    return known
 
 
 def said(scene: Scene, words: Mapping[str, str]) -> str:
