@@ -16,7 +16,7 @@ from cnsctl.bases.clip import towers
 from cnsctl.data.prompts import parse
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, nearest
+from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, likeness_within, nearest
 from cnsctl.specs import Delta, Mode
 
 if TYPE_CHECKING:
@@ -177,12 +177,11 @@ def _likeness(
     name: str, drawn: Features, told: Features | None, sets: Mapping[str, Features], texts: Features
 ) -> Likeness:
     own, plain = sets[name], sets[f"{name}, class word"]
-    pairs = (own @ own.T)[np.triu_indices(len(own), 1)]
     return Likeness(
         clip_i=clip_i(drawn, own),
         clip_i_class=clip_i(plain, own),
         clip_i_told=math.nan if told is None else clip_i(told, own),
-        clip_i_real=float(pairs.mean()),
+        clip_i_real=likeness_within(own),
         clip_t=clip_t(drawn, texts),
         clip_t_class=clip_t(plain, texts),
         nearest=accuracy(nearest(drawn, sets), [name] * len(drawn)),

@@ -80,8 +80,10 @@ def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, picture
 
     name, learned = record["name"], record["learned"]
     pixels = session.references(record)
-    row: dict[str, Any] = {"name": name, "error_removed": measure.fit(session, overlay, name, session.latents(record))}
-    row["backbone"] = row["clip_i"] = row["clip_t"] = row["clip_i_class"] = row["clip_t_class"] = None
+    removed, spread = measure.fit_with_spread(session, overlay, name, session.latents(record))
+    row: dict[str, Any] = {"name": name, "error_removed": removed, "error_removed_spread": spread}
+    row["backbone"] = row["clip_i"] = row["clip_t"] = None
+    row["clip_i_class"] = row["clip_t_class"] = row["clip_i_real"] = None
     if pictures:
         prompts = probe_prompts(name)
         drawn = measure.probe_pictures(session, overlay, prompts)
@@ -89,6 +91,7 @@ def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, picture
         plain = measure.probe_pictures(session, EMPTY, [measure.class_prompt(overlay, p) for p in prompts])
         of_class = measure.clip_scores(session, overlay, name, plain, pixels)
         row |= {"clip_i_class": of_class["clip_i"], "clip_t_class": of_class["clip_t"]}
+        row["clip_i_real"] = measure.clip_i_real(session, pixels)
     row["learned"] = {k: learned.get(k) for k in ("error_removed", "clip_i", "clip_t")}
     row["forgetting"] = {k: forgetting(_number(learned.get(k)), row[k]) for k in ("error_removed", "clip_i", "clip_t")}
     return row

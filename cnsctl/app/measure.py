@@ -6,12 +6,13 @@ Owns which prompts and seeds are used, so that figures of different days compare
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.data.prompts import parse, render_class
 from cnsctl.data.texts import base_probe_texts, probe_prompts
 from cnsctl.metrics.fit import error_removed
-from cnsctl.metrics.similarity import clip_i, clip_t
+from cnsctl.metrics.similarity import clip_i, clip_t, likeness_within
 from cnsctl.specs import Delta, Mode, Prompt
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 SEEDS = (0, 1)
 """Of the probe pictures, for each probe prompt that names a place."""
+
+NOISES = (0, 1, 2)
+"""Of error removed; the first is the figure that is kept."""
 
 PROOF_PROBES = 2
 """Probe prompts that the proof computes: alone, and in a sentence."""
@@ -84,7 +88,7 @@ def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
     return record(session.base, overlay, name, probe_prompts(name)[:PROOF_PROBES])
 
 
-def fit(session: Session, overlay: Overlay, name: str, latents: torch.Tensor) -> float:
+def fit(session: Session, overlay: Overlay, name: str, latents: torch.Tensor, *, noise: int = 0) -> float:
     """Error removed, percent: the denoising error with the concept against the base's own with the bare class word.
 
     The base's own: in merged every delta acts on the class word too, and a yardstick must not move with the store.
@@ -93,9 +97,15 @@ def fit(session: Session, overlay: Overlay, name: str, latents: torch.Tensor) ->
     from cnsctl.engine.verify import fit_error
 
     prompt = probe_prompts(name)[0]
-    with_concept = fit_error(session.base, overlay, prompt, latents)
-    without = fit_error(session.base, EMPTY, class_prompt(overlay, prompt), latents)
+    with_concept = fit_error(session.base, overlay, prompt, latents, noise_seed=noise)
+    without = fit_error(session.base, EMPTY, class_prompt(overlay, prompt), latents, noise_seed=noise)
     return error_removed(with_concept, without)
+
+
+def fit_with_spread(session: Session, overlay: Overlay, name: str, latents: torch.Tensor) -> tuple[float, float]:
+    """`fit`, and its standard deviation over three seeds of the noise: what a difference must exceed to mean anything."""
+    found = [fit(session, overlay, name, latents, noise=noise) for noise in NOISES]
+    return found[0], stdev(found)
 
 
 def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
@@ -134,6 +144,14 @@ def clip_scores(
         "clip_t": clip_t(features, towers.texts(texts)),
         "backbone": towers.backbone,
     }
+
+
+def clip_i_real(session: Session, pixels: Pixels) -> float | None:
+    """CLIP-I of a concept's pictures against each other, each pair once: what a perfect likeness scores."""
+    towers = session.clip()
+    if towers is None or len(pixels) < 2:
+        return None
+    return likeness_within(towers.pictures(list(pixels)))
 
 
 def base_pictures(session: Session, overlay: Overlay) -> list[Pixels]:

@@ -105,17 +105,18 @@ def evaluated(data: Data) -> Iterable[str]:
     rows = [
         (
             r["name"],
-            number(r["error_removed"], ".1f"),
+            f"{number(r['error_removed'], '.1f')} ± {number(r['error_removed_spread'], '.1f')}",
             number(r["forgetting"]["error_removed"], "+.1f"),
             number(r["clip_i"], ".3f"),
             number(r["clip_i_class"], ".3f"),
+            number(r["clip_i_real"], ".3f"),
             number(r["forgetting"]["clip_i"], "+.3f"),
             number(r["clip_t"], ".3f"),
             number(r["clip_t_class"], ".3f"),
         )
         for r in data["concepts"]
     ]
-    head = ("name", "err. removed", "forgotten", "CLIP-I", "class word", "forgotten", "CLIP-T", "class word")
+    head = ("name", "err. removed", "forgotten", "CLIP-I", "class word", "real", "forgotten", "CLIP-T", "class word")
     yield from table(rows, head)
     if data["drift"] is not None:
         d = data["drift"]

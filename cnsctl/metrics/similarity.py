@@ -32,6 +32,14 @@ def clip_i(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float((one @ other.T).mean())
 
 
+def likeness_within(features: NDArray[np.floating]) -> float:
+    """Mean cosine of a set's pictures with each other, each pair once: real against real; (n, d) with n ≥ 2."""
+    rows = _directions(features, "features")
+    if len(rows) < 2:
+        raise ValueError("one picture makes no pair")
+    return float((rows @ rows.T)[np.triu_indices(len(rows), 1)].mean())
+
+
 def clip_t(images: NDArray[np.floating], texts: NDArray[np.floating]) -> float:
     """Mean cosine of each picture with its own text, both (n, d): the raw cosine, -1 to 1."""
     return float(row_cosines(images, texts).mean())

@@ -34,7 +34,8 @@ def test_keys_of_the_other_readers(stocked):
     data = cnsctl("eval", "dog", "--no-pictures", "--json", *at(stocked)).json
     assert data["drift"] is None
     assert set(data["concepts"][0]) == {
-        "name", "error_removed", "clip_i", "clip_t", "clip_i_class", "clip_t_class", "backbone", "learned", "forgetting",
+        "name", "error_removed", "error_removed_spread", "clip_i", "clip_i_class", "clip_i_real", "clip_t", "clip_t_class",
+        "backbone", "learned", "forgetting",
     }  # fmt: skip
 
 

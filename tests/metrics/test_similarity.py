@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, nearest, row_cosines, scaled_i, scaled_t
+from cnsctl.metrics.similarity import (
+    accuracy,
+    clip_i,
+    clip_t,
+    likeness_within,
+    nearest,
+    row_cosines,
+    scaled_i,
+    scaled_t,
+)
 
 rng = np.random.default_rng(0)
 A, B = rng.normal(size=(4, 8)), rng.normal(size=(6, 8))
@@ -18,6 +27,13 @@ def test_clip_i_is_the_mean_over_all_pairs():
     assert clip_i(A, B) == pytest.approx(clip_i(B, A))
     assert clip_i(A[:1], A[:1]) == pytest.approx(1)
     assert clip_i(A[:1], -A[:1]) == pytest.approx(-1)
+
+
+def test_within_a_set_each_pair_counts_once_and_no_picture_with_itself():
+    features = np.array([[1, 0], [0, 2], [3, 0]], dtype=np.float32)
+    assert likeness_within(features) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="no pair"):
+        likeness_within(features[:1])
 
 
 def test_clip_t_is_the_mean_over_rows_alone():
