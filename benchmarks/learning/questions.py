@@ -96,7 +96,7 @@ def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Learning rates of values and token, each beside the default of the other."""
     for rate in (1e-3, 1e-2) if quick else (1e-3, 3e-3, 1e-2, 3e-2):
         yield _alone(bench, f"values at {rate:g}", _variant(rate_values=rate), _sweep(quick))
-    for rate in (1e-3, 5e-3) if quick else (1e-3, 5e-3, 2e-2):
+    for rate in (1e-3, 5e-3) if quick else (3e-4, 1e-3, 5e-3, 2e-2):
         yield _alone(bench, f"token at {rate:g}", _variant(rate_vectors=rate), _sweep(quick))
 
 
