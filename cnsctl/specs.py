@@ -31,6 +31,10 @@ class Mode(StrEnum):
     TOKEN = "token"  # noqa: S105  a mode, no secret
 
 
+DEFAULT_MODE = Mode.TOKEN
+"""Of new stores: it learns most, and keeps two concepts of one prompt apart (docs/learning.md)."""
+
+
 class Policy(StrEnum):
     """What selection does about neurons that other concepts own; it matters in merged alone."""
 

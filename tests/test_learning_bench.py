@@ -17,7 +17,7 @@ from benchmarks.learning.sheets import sheet
 from cnsctl.bases import devices, folders, loading
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.verify import FIT_TIMES
-from cnsctl.specs import Mode
+from cnsctl.specs import DEFAULT_MODE, Mode
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,11 @@ def test_what_was_learned_and_measured_is_read_back(bench, pocket, monkeypatch):
     """A run that is broken off goes on; nothing is learned twice."""
     learned = [("blue-fox", bench.learned("blue-fox", Variant()))]
     scenes = bench.scenes_of("blue-fox")[:1]
-    found = bench.removed(learned, Mode.PROMPT, scenes)
+    found = bench.removed(learned, DEFAULT_MODE, scenes)
     for name in ("train", "fit_errors"):
         monkeypatch.setattr(bench_module, name, None)
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
-    read = again.removed([("blue-fox", again.learned("blue-fox", Variant()))], Mode.PROMPT, scenes)
+    read = again.removed([("blue-fox", again.learned("blue-fox", Variant()))], DEFAULT_MODE, scenes)
     assert (read.by_noise, read.by_level) == (found.by_noise, found.by_level)
 
 
@@ -144,8 +144,8 @@ def test_learning_removes_error_where_it_was_not_trained(bench, pocket):
     """On pocket, 30 steps: at every noise seed far more than what a token that was hardly trained removes."""
     longer = Bench(pocket, bench.out, steps=30, noises=(1, 2))
     scenes = longer.scenes_of("blue-fox")
-    learned = longer.removed([("blue-fox", longer.learned("blue-fox", Variant()))], Mode.PROMPT, scenes)
+    learned = longer.removed([("blue-fox", longer.learned("blue-fox", Variant()))], DEFAULT_MODE, scenes)
     barely = varied(Variant(selection="V* alone"), warmup=1.0, steps=1)
-    started = longer.removed([("blue-fox", longer.learned("blue-fox", barely))], Mode.PROMPT, scenes)
+    started = longer.removed([("blue-fox", longer.learned("blue-fox", barely))], DEFAULT_MODE, scenes)
     assert min(learned.by_noise) > 4
     assert min(learned.by_noise) > 2 * max(started.by_noise)

@@ -27,7 +27,7 @@ from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.verify import fit_errors
 from cnsctl.results import Learned
-from cnsctl.specs import Delta, LearnSpec, Mode
+from cnsctl.specs import DEFAULT_MODE, Delta, LearnSpec, Mode
 from cnsctl.store import delta_key, write_atomic
 from cnsctl.store.codec import decode_delta, encode_delta
 
@@ -51,7 +51,7 @@ class Variant:
 
     selection: str = "CNS"
     """One of SELECTIONS."""
-    mode: Mode = Mode.PROMPT
+    mode: Mode = DEFAULT_MODE
     spec: dict[str, Any] = field(default_factory=dict)
     """Fields of `LearnSpec` that differ from the base's defaults."""
 

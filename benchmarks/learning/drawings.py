@@ -17,7 +17,7 @@ from cnsctl.data.prompts import parse
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, likeness_within, nearest
-from cnsctl.specs import Delta, Mode
+from cnsctl.specs import DEFAULT_MODE, Delta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,13 +72,13 @@ def likenesses(
 
     Args:
         bench: a base that brings a CLIP.
-        learned: concepts of a store in prompt mode.
+        learned: concepts of a store in the default mode.
         places: where.
         seeds: of the noise, the same for concept and class word.
     """
     clip = towers(bench.folder, name=bench.base.name, device=bench.base.device)
     assert clip is not None, bench.folder
-    overlay = bench.overlay(learned, Mode.PROMPT)
+    overlay = bench.overlay(learned, DEFAULT_MODE)
     own = {name: clip.pictures(list(training_pixels(name))) for name, _ in learned}
     word = {name: bench.class_words[name] for name, _ in learned}
     drawn = {n: clip.pictures(_drawn(bench, overlay, f"a <{n}>", places, seeds)) for n in own}

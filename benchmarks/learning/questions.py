@@ -17,7 +17,7 @@ from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
 from cnsctl.engine.verify import FIT_TIMES
-from cnsctl.specs import Delta, Mode, Policy
+from cnsctl.specs import DEFAULT_MODE, Delta, Mode, Policy
 
 if TYPE_CHECKING:
     Learned = list[tuple[str, Delta]]
@@ -164,7 +164,7 @@ def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
     found = likenesses(bench, learned, places=places, seeds=seeds)
     columns: dict[str, dict[str, float]] = {
         name: {
-            "error removed": bench.removed([(name, delta)], Mode.PROMPT, bench.training_scenes(name)).mean,
+            "error removed": bench.removed([(name, delta)], DEFAULT_MODE, bench.training_scenes(name)).mean,
             "CLIP-I": found[name].clip_i,
             "gained": found[name].clip_i - found[name].clip_i_class,
         }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl.errors import ConceptNotFound, NoStore, UsageProblem
 from cnsctl.results import Answer
-from cnsctl.specs import FORMAT, Mode
+from cnsctl.specs import DEFAULT_MODE, FORMAT, Mode
 from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def open_store(path: Path | None) -> Store:
     return Store.open(locate(path))
 
 
-def create(path: Path | None, *, base: Path | None = None, mode: Mode = Mode.PROMPT, copy: bool = False) -> Store:
+def create(path: Path | None, *, base: Path | None = None, mode: Mode = DEFAULT_MODE, copy: bool = False) -> Store:
     """Make a store on pocket, which needs no model loaded, or on another base, which is loaded once for its facts."""
     from cnsctl.bases.folders import POCKET
     from cnsctl.bases.reference import facts, pocket_facts
@@ -56,7 +56,7 @@ def create(path: Path | None, *, base: Path | None = None, mode: Mode = Mode.PRO
 
 
 def open_or_create(path: Path | None) -> tuple[Store, bool]:
-    """The store, made on pocket in prompt mode when there is none; and whether it was made."""
+    """The store, made on pocket in the default mode when there is none; and whether it was made."""
     try:
         return open_store(path), False
     except NoStore:

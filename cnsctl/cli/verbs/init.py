@@ -9,6 +9,7 @@ import typer
 
 from cnsctl.cli import options
 from cnsctl.cli.render import out, out_json
+from cnsctl.specs import DEFAULT_MODE
 
 
 def init(
@@ -29,10 +30,10 @@ def init(
         str,
         typer.Option(
             "--mode",
-            metavar="prompt|token|merged",
+            metavar="token|prompt|merged",
             help="How concepts act, for good. In merged all act on every prompt, else those that it names.",
         ),
-    ] = "prompt",
+    ] = DEFAULT_MODE.value,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
