@@ -19,6 +19,7 @@ from cnsctl.specs import FORMAT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+    from typing import TextIO
 
 P = ParamSpec("P")
 
@@ -75,9 +76,9 @@ def catch_interrupts() -> None:
 
 
 def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool) -> NoReturn:
-    with suppress(OSError):
+    with _given_up(sys.stdout):
         sys.stdout.flush()
-    with suppress(OSError):  # a full or closed stderr takes the message, not the exit status
+    with _given_up(sys.stderr):  # a full or closed stderr takes the message, not the exit status
         if as_json:
             facts = {"format": FORMAT, "type": "error", "code": code, "message": what, "hint": hint, "exit": status}
             sys.stderr.write(json_line(facts, sys.stderr) + "\n")
@@ -98,6 +99,21 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _leave_quietly() -> NoReturn:
-    """The reader of a pipe has gone, as `head` does: no message, and no second failure when Python flushes."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader of a pipe has gone, as `head` does: no message."""
+    _drop(sys.stdout)
     sys.exit(BROKEN_PIPE)
+
+
+@contextmanager
+def _given_up(stream: TextIO) -> Iterator[None]:
+    """Where a stream takes nothing more, let go of what it holds."""
+    try:
+        yield
+    except OSError:
+        _drop(stream)
+
+
+def _drop(stream: TextIO) -> None:
+    """Python flushes once more as it ends, and would leave with 120 instead of our status."""
+    with suppress(OSError, ValueError):  # a stream that stands for a closed one has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -40,8 +40,12 @@ def in_terminal(*args: object, stdout: int | None = None, columns: int = 80, **c
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """As a user's shell runs it: streams are buffered, whatever this process was told."""
     return subprocess.run(
-        ["bash", "-c", line.replace("cnsctl", f"{sys.executable} -m cnsctl", 1)], capture_output=True, text=True
+        ["bash", "-c", line.replace("cnsctl", f"{sys.executable} -m cnsctl", 1)],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
     )
 
 
