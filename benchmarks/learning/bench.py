@@ -69,7 +69,7 @@ class Scene:
     """(1, c, h, w)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Removed:
     """Error removed, percent, against the bare class words on the base alone."""
 
@@ -255,10 +255,10 @@ class Bench:
         return summed
 
     def _keep(self, key: str, value: Sequence[float]) -> None:
-        """One line at the end: several runs may share a folder, and a line that was broken off is measured again."""
+        """One line at the end: several runs may share a folder, and a line that was broken off spoils no other."""
         self._known[key] = list(value)
         with self._figures.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([key, value]) + "\n")
+            file.write("\n" + json.dumps([key, value]))
 
     def _learn(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Delta:
         latents = self.training_latents(name)

@@ -56,6 +56,7 @@ class Likeness:
     clip_t: float
     """Drawn against the prompt with the class word."""
     clip_t_class: float
+    clip_t_told: float
     nearest: float
     """Share of the drawn pictures whose nearest set, of all concepts' and of all class words' drawings, is its own."""
 
@@ -87,8 +88,8 @@ def likenesses(
         n: clip.pictures(_drawn(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
     }
     sets = {**own, **{f"{n}, class word": f for n, f in plain.items()}}
-    said = {n: clip.texts([f"a {word[n]} {place}" for place in places for _ in seeds]) for n in own}
-    return {n: _likeness(n, drawn[n], told.get(n), sets, said[n]) for n in own}
+    texts = {n: clip.texts([f"a {word[n]} {place}" for place in places for _ in seeds]) for n in own}
+    return {n: _likeness(n, drawn[n], told.get(n), sets, texts[n]) for n in own}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +144,9 @@ def _halves(
                 for concept, half in zip(shown.concepts, halves_of, strict=True):
                     sets.setdefault(concept, []).append(half)
         for side, concept in enumerate(scene.concepts):
-            own.append(float(np.mean(sets[concept] @ features[side])))
-            other.append(float(np.mean(sets[scene.concepts[1 - side]] @ features[side])))
+            half = features[side : side + 1]
+            own.append(clip_i(half, np.stack(sets[concept])))
+            other.append(clip_i(half, np.stack(sets[scene.concepts[1 - side]])))
     return Halves(
         own=float(np.mean(own)), other=float(np.mean(other)), right=float(np.mean(np.array(own) > np.array(other)))
     )
@@ -184,5 +186,6 @@ def _likeness(
         clip_i_real=likeness_within(own),
         clip_t=clip_t(drawn, texts),
         clip_t_class=clip_t(plain, texts),
+        clip_t_told=math.nan if told is None else clip_t(told, texts),
         nearest=accuracy(nearest(drawn, sets), [name] * len(drawn)),
     )

@@ -62,6 +62,14 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
         yield _alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
 
 
+def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """How far the chance of one learning reaches: the same with other seeds, and so with other random masks."""
+    who = EXAMPLES[:2] if quick else EXAMPLES
+    for seed in range(2 if quick else 3):
+        for name in ("CNS", "random"):
+            yield _alone(bench, f"{name}, seed {seed}", _variant(name, **({"seed": seed} if seed else {})), who)
+
+
 def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """At which noise levels error is removed, percent: form is decided at the high ones, detail at the low."""
     who = EXAMPLES[:2] if quick else EXAMPLES
@@ -236,6 +244,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
                 "closed": found.closed,
                 "CLIP-T": found.clip_t,
                 "class word's": found.clip_t_class,
+                "told's": found.clip_t_told,
                 "nearest": found.nearest,
             },
         )
@@ -243,6 +252,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "controls": controls,
+    "seeds": seeds,
     "levels": levels,
     "modes": modes,
     "budgets": budgets,

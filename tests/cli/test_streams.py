@@ -146,6 +146,15 @@ def test_every_verb_is_told_whole_in_the_help():
     assert "..." not in cnsctl("--help").out.replace("[ARGS]...", "")
 
 
+@pytest.fixture
+def interruptible():
+    """Programs started now can be interrupted, also where the tests themselves run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("flag", [[], ["--json"]])
 def test_an_interrupted_command_leaves_with_130(stocked, tmp_path, flag):
     started = subprocess.Popen(
