@@ -49,7 +49,7 @@ class HeldOut:
     described: dict[str, str]
     """By concept: all that a caption of this world can say of it, `a yellow and purple dog`."""
     kind: str
-    """`alone`, `pair`, `hat` or `sweep`."""
+    """`alone`, `pair`, `hat`, `sweep` or `sweep-pair`."""
 
 
 def write_held_out(out: Path) -> Iterator[Path]:
@@ -78,20 +78,29 @@ def _scenes() -> Iterator[tuple[HeldOut, Scene]]:
             yield _told("alone", f"<{name}> {place}", {name: subject}), _drawn(Layout.ALONE, place, subject)
     for number, (left, right) in enumerate(permutations(who, 2)):
         place = PLACES[number % len(PLACES)]
-        pair = {left: who[left], right: who[right]}
-        text = f"<{left}> on the left and <{right}> on the right {place}"
-        yield _told("pair", text, pair), _drawn(Layout.PAIR, place, *pair.values())
+        yield _side_by_side("pair", left, right, who, place)
     for name in WEARERS:
         for place in PLACES[::2]:
             worn = {name: who[name], "hat": who["hat"]}
             yield _told("hat", f"<{name}> wearing <hat> {place}", worn), _drawn(Layout.HAT, place, *worn.values())
-    for number, (concept, look) in enumerate(DRAWN):
-        if concept.name in SWEEP:
-            subject = Subject(said=Said(word=concept.word), look=look)
-            elsewhere = [place for place in EVERY_PLACE if place not in places_of(number)]
-            for place in elsewhere[: len(PLACES)]:
-                told = _told("sweep", f"<{concept.name}> {place}", {concept.name: subject})
-                yield told, _drawn(Layout.ALONE, place, subject)
+    others = {c.name: Subject(said=Said(word=c.word), look=look) for c, look in DRAWN if c.name in SWEEP}
+    elsewhere = {
+        c.name: [place for place in EVERY_PLACE if place not in places_of(number)]
+        for number, (c, _) in enumerate(DRAWN)
+        if c.name in SWEEP
+    }
+    for name, subject in others.items():
+        for place in elsewhere[name][: len(PLACES)]:
+            yield _told("sweep", f"<{name}> {place}", {name: subject}), _drawn(Layout.ALONE, place, subject)
+    for number, (left, right) in enumerate(permutations(others, 2)):
+        shared = [place for place in elsewhere[left] if place in elsewhere[right]]
+        yield _side_by_side("sweep-pair", left, right, others, shared[number % len(shared)])
+
+
+def _side_by_side(kind: str, left: str, right: str, who: dict[str, Subject], place: str) -> tuple[HeldOut, Scene]:
+    pair = {left: who[left], right: who[right]}
+    text = f"<{left}> on the left and <{right}> on the right {place}"
+    return _told(kind, text, pair), _drawn(Layout.PAIR, place, *pair.values())
 
 
 def _told(kind: str, caption: str, who: dict[str, Subject]) -> HeldOut:

@@ -88,6 +88,7 @@ def test_every_individual_has_scenes_that_training_does_not_show(bench):
         assert bench.class_words[name]
     assert len([s for s in bench.scenes if s.kind == "pair"]) == 20
     assert len([s for s in bench.scenes if s.kind == "hat"]) == 9
+    assert len([s for s in bench.scenes if s.kind == "sweep-pair"]) == 12
 
 
 def test_what_words_can_say_is_a_control_that_needs_no_learning(bench):

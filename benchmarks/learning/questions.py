@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from benchmarks.learning.bench import Bench, Removed, Scene, Variant, said, varied
+from benchmarks.learning.bench import Bench, Removed, Scene, Variant, varied
 from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
 IN_A_ROW = 4
 """Pictures of a row on a sheet."""
+NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
+"""Of two concepts, those that a prompt names; nothing: all that there are."""
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 
 
@@ -127,22 +129,33 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode."""
     scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
-    scenes = [s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes
-    pairs = {f"{s.kind} {' '.join(sorted(s.concepts))}": sorted(s.concepts) for s in scenes}
-    names = sorted({name for pair in pairs.values() for name in pair}, key=EXAMPLES.index)
+    shown = _by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
+    names = sorted({name for pair in shown for name in pair.concepts}, key=EXAMPLES.index)
     for mode in Mode:
         known = dict(in_order(bench, names, replace(Variant(), mode=mode)))
-        for says in ("both", "the first", "the second"):
-            found, sheet = {}, None
-            for label, pair in pairs.items():
-                shown = [s for s in scenes if f"{s.kind} {' '.join(sorted(s.concepts))}" == label]
-                named = {"both": [], "the first": pair[:1], "the second": pair[1:]}[says]
-                acting = [(n, known[n]) for n in (names if mode is Mode.MERGED else pair)]
-                found[label] = bench.removed(acting, mode, shown, named=named)
-                unnamed = {n: bench.class_words[n] for n in pair if named and n not in named}
-                texts = tuple(said(s, unnamed) for s in shown[:IN_A_ROW])
-                sheet = sheet or Shown(overlay=bench.overlay(acting, mode), prompts=texts)
-            yield _row(f"{mode}: {says} named", found, sheet)
+        for says in NAMED:
+            sheet = _two_shown(bench, known, mode, next(iter(shown)), says)
+            yield _row(f"{mode}: {says} named", _two_named(bench, known, mode, shown, says), sheet)
+
+
+def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Alone and two in one prompt, on the individuals of the sweep, by the values' rate and by mode.
+
+    Error removed, %: each by itself; then on scenes that show two, with both named and with either.
+    """
+    scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
+    shown = _by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
+    names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
+    usual = bench.defaults["rate_values"]
+    ways = {f"{DEFAULT_MODE}, values at {rate:g}": _variant(rate_values=rate) for rate in (usual / 3, usual, usual * 3)}
+    ways |= {f"{mode}, values at {usual:g}": replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
+    for label, variant in ways.items():
+        known = dict(in_order(bench, names, variant))
+        by_itself = [bench.removed([one], variant.mode, _elsewhere(bench, one[0])) for one in known.items()]
+        by_name = {
+            says: _pooled(list(_two_named(bench, known, variant.mode, shown, says).values())).mean for says in NAMED
+        }
+        yield Row(name=label, cells={"alone": float(np.mean([one.mean for one in by_itself])), **by_name})
 
 
 def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -150,9 +163,9 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
     Beside learned pairs: what the class words draw, what full descriptions draw, and the held-out scenes themselves.
     """
-    pairs = [s for s in bench.scenes if s.kind == "pair"]
-    pairs = [s for s in pairs if set(s.concepts) <= {"dog", "hat"}] if quick else pairs
-    names = sorted({name for s in pairs for name in s.concepts}, key=EXAMPLES.index)
+    shown = [s for s in bench.scenes if s.kind == "pair"]
+    shown = [s for s in shown if set(s.concepts) <= {"dog", "hat"}] if quick else shown
+    names = sorted({name for s in shown for name in s.concepts}, key=EXAMPLES.index)
     seeds = SEEDS[:1] if quick else SEEDS[:2]
     ways: dict[str, tuple[Overlay, Mapping[str, str]]] = {
         "class words": (EMPTY, bench.class_words),
@@ -160,7 +173,7 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
     }
     for mode in Mode:
         ways[str(mode)] = (bench.overlay(in_order(bench, names, replace(Variant(), mode=mode)), mode), {})
-    for name, found in halves(bench, ways, pairs, seeds=seeds).items():
+    for name, found in halves(bench, ways, shown, seeds=seeds).items():
         yield Row(name=name, cells={"own": found.own, "other": found.other, "right": found.right})
 
 
@@ -260,6 +273,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "rates": rates,
     "tokens": tokens,
     "selections": selections,
+    "pairs": pairs,
     "together": together,
     "bleeding": bleeding,
     "sequences": sequences,
@@ -288,6 +302,44 @@ def _alone(bench: Bench, name: str, variant: Variant, who: Sequence[str]) -> Row
     learned = [(c, bench.learned(c, variant)) for c in who]
     found = {one[0]: bench.removed([one], variant.mode, _elsewhere(bench, one[0])) for one in learned}
     return _row(name, found, _shown(bench, learned[:1], variant.mode))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    kind: str
+    concepts: tuple[str, ...]
+    """In the order of the alphabet, whoever stands left."""
+
+
+def _by_pair(scenes: Sequence[Scene]) -> dict[_Pair, list[Scene]]:
+    found: dict[_Pair, list[Scene]] = {}
+    for scene in scenes:
+        found.setdefault(_Pair(scene.kind, tuple(sorted(scene.concepts))), []).append(scene)
+    return found
+
+
+def _two_named(
+    bench: Bench, known: Mapping[str, Delta], mode: Mode, shown: Mapping[_Pair, list[Scene]], says: str
+) -> dict[str, Removed]:
+    """By pair: error removed on its scenes when both are named, or one and the other's class word."""
+    return {
+        f"{pair.kind} {' '.join(pair.concepts)}": bench.removed(
+            _acting(known, mode, pair), mode, scenes, named=pair.concepts[NAMED[says]]
+        )
+        for pair, scenes in shown.items()
+    }
+
+
+def _two_shown(bench: Bench, known: Mapping[str, Delta], mode: Mode, pair: _Pair, says: str) -> Shown:
+    named = pair.concepts[NAMED[says]] or pair.concepts
+    who = [f"<{n}>" if n in named else f"a {bench.class_words[n]}" for n in pair.concepts]
+    texts = (f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
+    return Shown(overlay=bench.overlay(_acting(known, mode, pair), mode), prompts=tuple(texts))
+
+
+def _acting(known: Mapping[str, Delta], mode: Mode, pair: _Pair) -> Learned:
+    """In merged every concept acts; in the other modes those of the pair."""
+    return [(n, delta) for n, delta in known.items() if mode is Mode.MERGED or n in pair.concepts]
 
 
 def _elsewhere(bench: Bench, name: str) -> list[Scene]:
