@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pocket.judge.answers import all_texts, marks
+from pocket.judge.denoising import denoising_errors
 from pocket.judge.eyes import Eyes, eyes_of
 from pocket.judge.fidelity import recall_at_1, unseen_scenes, vae_psnr
 from pocket.judge.hands import Hand, rendered
@@ -77,7 +78,7 @@ def judged(what: Judgement) -> Iterator[Progress | Report]:
     yield Progress(text="looked at all of them")
     scenes = unseen_scenes(256 if what.limit is None else 16)
     rows += _fidelity_rows(hand, eyes, scenes, what)
-    yield Progress(text="measured the VAE and retrieval")
+    yield Progress(text="measured the VAE, retrieval and the error of v")
     told = variety_prompts()[: 1 if what.limit is not None else 2 if what.quick else None]
     again = _Drawing()
     yield from again.work(hand, [t for t in told for _ in range(SEEDS)], what.seed, "seeds")
@@ -132,12 +133,15 @@ def _share_row(name: str, drawn: Share, real: Share) -> Row:
 def _fidelity_rows(hand: Hand, eyes: Eyes, scenes: list[Scene], what: Judgement) -> list[Row]:
     few = scenes[:96] if what.quick else scenes
     psnr = vae_psnr(hand.pipeline.vae, few, what.device)
+    error = denoising_errors(hand.pipeline, scenes, what.device)
     return [
         Row(name="retrieval R@1", drawn=recall_at_1(eyes, scenes), unit="%", count=len(scenes)),
         Row(name="VAE, all pixels", drawn=psnr.whole, unit="dB", count=len(few)),
         Row(name="VAE, mean of pictures", drawn=psnr.mean, unit="dB", count=len(few)),
         Row(name="VAE, faces", drawn=psnr.faces, unit="dB"),
         Row(name="VAE, faces in pairs", drawn=psnr.pair_faces, unit="dB"),
+        Row(name="error of v", drawn=error.cells, count=len(scenes)),
+        Row(name="error of v, subjects", drawn=error.subjects, count=len(scenes)),
     ]
 
 

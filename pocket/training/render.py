@@ -20,7 +20,7 @@ from pocket.training.events import Event
 from pocket.training.recipes import ROUNDS
 from pocket.training.work import read_json, write_json
 from pocket.world.draws import Draws
-from pocket.world.scenes import SIZE, Scene, covered, scene
+from pocket.world.scenes import SIZE, Scene, scene, subject_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,18 +156,12 @@ def _draw(job: Job) -> int:
     for i in range(job.start, job.stop):
         found = training_scene(job.offset, i, job.n_scenes)
         pictures[i] = np.asarray(found.image)
-        cells[i] = (255 * _share(covered(found))).round()
+        cells[i] = (255 * subject_share(found, CELLS)).round()
         texts.append(found.caption)
     pictures.flush()
     cells.flush()
     write_json(_part(job), texts)
     return job.stop - job.start
-
-
-def _share(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Of a mask (128, 128), cell by cell (16, 16)."""
-    share: NDArray[np.float64] = mask.reshape(CELLS, SIZE // CELLS, CELLS, SIZE // CELLS).mean((1, 3))
-    return share
 
 
 def _part(job: Job) -> Path:

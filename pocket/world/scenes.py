@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FLOOR = 120
 """Row on which a single thing stands."""
 
-__all__ = ["SIZE", "Placed", "Scene", "Subject", "covered", "scene", "subject_of"]
+__all__ = ["SIZE", "Placed", "Scene", "Subject", "covered", "scene", "subject_of", "subject_share"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,13 @@ def covered(shown: Scene) -> NDArray[np.bool_]:
         alpha = drawn(one.subject.said.word, one.subject.look, one.side).getchannel("A")
         mask.paste(255, (one.left, one.top), alpha)
     return np.asarray(mask) > 127
+
+
+def subject_share(shown: Scene, cells: int) -> NDArray[np.float64]:
+    """How much of each of cells × cells equal squares is subject, 0..1."""
+    width = SIZE // cells
+    share: NDArray[np.float64] = covered(shown).reshape(cells, width, cells, width).mean((1, 3))
+    return share
 
 
 def _any_layout(draws: Draws) -> Layout:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from PIL import Image
 
 from pocket.judge.answers import all_texts, marks
+from pocket.judge.denoising import denoising_errors
 from pocket.judge.fidelity import face_box, unseen_scenes, vae_psnr
 from pocket.judge.hands import rendered
 from pocket.judge.prompts import GROUPS, captions_held_out, prompts, questions, quick_prompts
 from pocket.judge.table import Report, Row, as_json, as_text
 from pocket.judge.variety import cut, variety, variety_prompts
+from pocket.training.recipes import SCHEDULE
 from pocket.training.render import training_scene
+from pocket.weights import load_tokenizer
 from pocket.world import Draws, scene
 from pocket.world.captions import Layout, caption
+
+POCKET = Path(__file__).parents[2] / "cnsctl/bases/pocket"
 
 
 def test_prompts_are_distinct_and_cover_every_group():
@@ -108,6 +115,41 @@ def test_psnr_is_infinite_for_an_identity_and_falls_with_the_error():
     assert perfect.whole > 100 > good.whole > bad.whole
     assert perfect.faces > 100 > good.faces > bad.faces
     assert bad.pair_faces < good.pair_faces
+
+
+class Still:
+    """A pipeline whose pictures are all nothing in latents, so that what is noise and what v is follow from x alone."""
+
+    def __init__(self, tokenizer, said):
+        self.tokenizer, self.said = tokenizer, said
+        self.scheduler = DDPMScheduler(**SCHEDULE)
+        nothing = SimpleNamespace(mode=lambda: torch.zeros(self.count, 8, 16, 16))
+        self.vae = SimpleNamespace(encode=self.encode, config=SimpleNamespace(scaling_factor=1.0))
+        self.nothing = SimpleNamespace(latent_dist=nothing)
+
+    def encode(self, x):
+        self.count = len(x)
+        return self.nothing
+
+    def text_encoder(self, ids):
+        return (torch.zeros(*ids.shape, 4),)
+
+    def unet(self, x, t, _told):
+        alphas = self.scheduler.alphas_cumprod[t][:, None, None, None]
+        v = x * (alphas / (1 - alphas)).sqrt()
+        return SimpleNamespace(sample=self.said(v))
+
+
+def test_the_denoiser_s_error_is_none_if_it_is_right_and_counts_subjects_apart():
+    tokenizer, scenes = load_tokenizer(POCKET / "tokenizer"), unseen_scenes(20)
+    right, silent = (denoising_errors(Still(tokenizer, said), scenes) for said in (lambda v: v, torch.zeros_like))
+    assert right.cells < 1e-9
+    assert silent.cells == pytest.approx(0.5, abs=0.03)  # the mean of the signal's share
+    assert list(silent.by_fifth) == sorted(silent.by_fifth, reverse=True)
+    left = denoising_errors(Still(tokenizer, lambda v: v * (torch.arange(16) >= 8)), scenes)
+    assert left.cells == pytest.approx(silent.cells / 2, rel=0.05)
+    top = denoising_errors(Still(tokenizer, lambda v: v * (torch.arange(16) >= 4)[:, None]), scenes)
+    assert top.subjects < 0.7 * top.cells  # subjects stand below
 
 
 def test_a_face_lies_in_the_upper_part_of_its_subject():
