@@ -65,11 +65,14 @@ def test_a_line_that_was_broken_off_is_measured_again(bench, pocket, tmp_path):
     assert file.read_text().splitlines()[-1] == whole.splitlines()[-1]
 
 
-def test_other_settings_are_another_result(bench, pocket):
-    one = bench._key("x")
-    assert one == bench._key("x")
-    assert one != Bench(pocket, bench.out, steps=5, noises=(1, 2))._key("x")
-    assert one != Bench(pocket, bench.out, steps=4, noises=(1, 3))._key("x")
+def test_other_settings_are_another_result_and_other_defaults_are_not(bench, pocket):
+    """A run with the defaults of yesterday, said aloud, is what yesterday's was."""
+    here = bench._path("dog", Variant(), [])
+    longer = Bench(pocket, bench.out, steps=5, noises=(3,))
+    assert longer._path("dog", Variant(), []) != here
+    assert longer._path("dog", varied(Variant(), steps=4), []) == here
+    assert bench._path("dog", varied(Variant(), rate_values=1e-4), []) != here
+    assert bench._path("cat", Variant(), []) != here
 
 
 def test_merged_stands_on_what_came_before(bench):

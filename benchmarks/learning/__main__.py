@@ -30,7 +30,7 @@ def main() -> None:
         "--plots", type=Path, metavar="FOLDER", help="plot budgets, steps and sequences (needs matplotlib)"
     )
     parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="draw a sheet of pictures per question too")
-    parser.add_argument("--quick", action="store_true", help="40 steps, one to three concepts, one noise seed")
+    parser.add_argument("--quick", action="store_true", help="20 steps, one to three concepts, one noise seed")
     options = parser.parse_args()
     if unknown := [q for q in options.questions if q not in QUESTIONS]:
         parser.error(f"there is no question {unknown[0]!r}; questions are {', '.join(QUESTIONS)}")
@@ -50,7 +50,7 @@ def answer(questions: list[str], options: argparse.Namespace) -> None:
     device, dtype = devices.choose("auto", "auto")
     folder, quick = options.base or folders.POCKET, options.quick
     base = loading.load(folders.open_folder(folder), device=device, dtype=dtype, hash_weights=True)
-    bench = Bench(base, options.out, folder=folder, steps=40 if quick else None, noises=(1,) if quick else (1, 2, 3))
+    bench = Bench(base, options.out, folder=folder, steps=20 if quick else None, noises=(1,) if quick else (1, 2, 3))
     settings = ", ".join(f"{name} {value:g}" for name, value in sorted(bench.defaults.items()))
     say(f"{base.name} {base.fingerprint[:12]}, {device}, {devices.dtype_name(dtype)}, torch {torch.__version__}")
     say(f"{platform.machine()}, {os.cpu_count()} cores; {settings}\n")

@@ -196,11 +196,19 @@ class Bench:
             before: in merged: the concepts that it stands on, in order.
         """
         stands_on = list(before) if variant.mode is Mode.MERGED else []
-        key = self._key("delta", name, asdict(variant), [delta_key(d) for _, d in stands_on])
-        path = self.out / "deltas" / f"{name}-{key}.safetensors"
+        path = self._path(name, variant, stands_on)
         if not path.is_file():
             write_atomic(path, encode_delta(self._learn(name, variant, stands_on)))
         return decode_delta(path.read_bytes())
+
+    def _path(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Path:
+        """Where a learning is kept: named by what it is made of, so that other defaults spoil no result."""
+        how = [variant.selection, variant.mode, asdict(self._spec(variant))]
+        key = self._key("delta", name, how, [delta_key(d) for _, d in before])
+        return self.out / "deltas" / f"{name}-{key}.safetensors"
+
+    def _spec(self, variant: Variant) -> LearnSpec:
+        return LearnSpec(**{**self.defaults, **variant.spec})
 
     def overlay(self, concepts: Sequence[tuple[str, Delta]], mode: Mode) -> Overlay:
         return Overlay(mode=mode, concepts={n: to_concept(self.base, d, key=delta_key(d)) for n, d in concepts})
@@ -268,7 +276,7 @@ class Bench:
             class_word=self.class_words[name],
             latents=latents,
             texts=[training_texts(name)] * len(latents),
-            spec=LearnSpec(**{**self.defaults, **variant.spec}),
+            spec=self._spec(variant),
             mode=variant.mode,
             prior=self.overlay(before, variant.mode) if before else EMPTY,
             general=self.general,
@@ -279,8 +287,8 @@ class Bench:
         return last.delta
 
     def _key(self, *parts: Any) -> str:
-        """Names a result: of these weights, these settings and these parts."""
-        whole = [self.base.weights_hash, self.base.fingerprint, str(self.base.dtype), self.defaults, self.noises, parts]
+        """Names a result: of these weights and these parts."""
+        whole = [self.base.weights_hash, self.base.fingerprint, str(self.base.dtype), parts]
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 

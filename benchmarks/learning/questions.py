@@ -30,6 +30,10 @@ NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 
 
+VALUES_AT, TOKEN_AT = (1e-3, 3e-3, 1e-2, 3e-2), (1e-3, 5e-3, 2e-2, 5e-2)
+"""Learning rates of values and token that are tried."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """What a sheet draws beside a row's figures."""
@@ -98,15 +102,15 @@ def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How long it is trained."""
-    for count in (20, 40) if quick else (40, 80, 150, 240, 480):
+    for count in (10, 20) if quick else (40, 80, 150, 240, 480):
         yield _alone(bench, f"{count} steps", _variant(steps=count), _sweep(quick))
 
 
 def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Learning rates of values and token, each beside the default of the other."""
-    for rate in (1e-3, 1e-2) if quick else (1e-3, 3e-3, 1e-2, 3e-2):
+    for rate in VALUES_AT[:2] if quick else VALUES_AT:
         yield _alone(bench, f"values at {rate:g}", _variant(rate_values=rate), _sweep(quick))
-    for rate in (1e-3, 5e-3) if quick else (3e-4, 1e-3, 5e-3, 2e-2):
+    for rate in TOKEN_AT[:2] if quick else TOKEN_AT:
         yield _alone(bench, f"token at {rate:g}", _variant(rate_vectors=rate), _sweep(quick))
 
 
@@ -139,16 +143,17 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Alone and two in one prompt, on the individuals of the sweep, by the values' rate and by mode.
+    """Alone and two in one prompt, on the individuals of the sweep, by rate and by mode.
 
     Error removed, %: each by itself; then on scenes that show two, with both named and with either.
     """
     scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
     shown = _by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
     names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
-    usual = bench.defaults["rate_values"]
-    ways = {f"{DEFAULT_MODE}, values at {rate:g}": _variant(rate_values=rate) for rate in (usual / 3, usual, usual * 3)}
-    ways |= {f"{mode}, values at {usual:g}": replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
+    values_at, token_at = (VALUES_AT[:2], TOKEN_AT[:1]) if quick else (VALUES_AT, TOKEN_AT)
+    ways = {f"{DEFAULT_MODE}, values at {rate:g}": _variant(rate_values=rate) for rate in values_at}
+    ways |= {f"{DEFAULT_MODE}, token at {rate:g}": _variant(rate_vectors=rate) for rate in token_at}
+    ways |= {str(mode): replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         known = dict(in_order(bench, names, variant))
         by_itself = [bench.removed([one], variant.mode, _elsewhere(bench, one[0])) for one in known.items()]

@@ -17,7 +17,7 @@ from pocket.training import models
 from pocket.training.events import Event
 from pocket.training.latents import latents
 from pocket.training.learner import Learner
-from pocket.training.recipes import SCHEDULE
+from pocket.training.recipes import SCHEDULE, UNET_GOES_ON
 from pocket.training.render import captions, coverage
 from pocket.training.samples import draw_samples
 from pocket.training.work import read_notes
@@ -38,7 +38,7 @@ PLACE = re.compile(f" ({'|'.join(map(re.escape, EVERYWHERE))})$")
 NO_PLACE, NO_TEXT = 0.12, 0.1
 """Shares of captions that lose their place, and of those that then lose everything."""
 
-LOW_SHARE, LOW_END = 0.15, 300
+LOW_SHARE, LOW_END = 0.30, 300
 """So many of the steps are drawn below t = 300: most go where it is decided what stands where."""
 
 BANDS = 5
@@ -102,7 +102,7 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
     sampled = time.monotonic()
     yield _began(learner, data, on)
     while course.goes_on(learner.steps):
-        rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm)
+        rate = course.rate(learner.steps, peak=learner.notes["peak"], warm=recipe.warm)
         these = noised(data, alphas, batch, generator)
         t = these.t
         with on.amp():
@@ -200,7 +200,8 @@ def _learner(work: Work, on: Machine, recipe: Recipe, *, small: bool) -> Learner
         model.set_attn_processor(AttnProcessor())  # sdpa's backward is slow on CPUs
     path = work.path(models.UNET_STATE)
     learner = Learner(model.train(), recipe, path=path, config=start.config, averaged=True)
-    learner.resume()
+    lent = not learner.resume() and start.trained
+    learner.notes.setdefault("peak", min(recipe.peak, UNET_GOES_ON) if lent else recipe.peak)
     return learner
 
 

@@ -217,6 +217,16 @@ def test_training_the_image_tower_alone_keeps_the_text_tower(work):
     assert "text_model" not in moved  # the projection may move: the denoiser does not read it
 
 
+def test_a_denoiser_that_was_lent_learns_gently_and_goes_on_so(work, tmp_path):
+    """Without its optimizer the full rate would undo what it knows; one that was trained here keeps the full rate."""
+    run(work, "unet", "pack", tiny_steps=2)
+    lent = tmp_path / "lent"
+    for folder, peak in ((work, recipes.tiny(recipes.UNET).peak), (lent, recipes.UNET_GOES_ON)):
+        for _ in range(2):
+            run(folder, "render", "latents", "unet", init=work / "weights", tiny_steps=2)
+            assert read_state(folder / models.UNET_STATE)[1]["peak"] == peak
+
+
 def test_the_whole_plan_skips_what_an_earlier_call_finished(work):
     """Half of the plan is on record: the next call does the other half, and a third one says that all is done."""
     write_json(work / "plan.json", {"spent": {"vae": 5.0}, "done": list(ALL[:5])})
@@ -254,7 +264,7 @@ def test_the_vocabulary_has_the_tokens_of_the_embedded_base(trained_work):
 def test_most_steps_fall_where_the_layout_is_decided():
     t = noise_steps(4096, torch.Generator().manual_seed(1))
     assert (int(t.min()), int(t.max())) == (0, 999)
-    assert (t < 300).float().mean().item() == pytest.approx(0.15, abs=0.01)
+    assert (t < 300).float().mean().item() == pytest.approx(0.30, abs=0.01)
 
 
 def test_the_weight_of_a_step_does_not_starve_high_noise():
