@@ -30,8 +30,14 @@ NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 
 
-VALUES_AT, TOKEN_AT = (1e-3, 3e-3, 1e-2, 3e-2), (1e-3, 5e-3, 2e-2, 5e-2)
+VALUES_AT, TOKEN_AT = (1e-3, 3e-3, 5e-3, 1e-2, 3e-2), (1e-3, 5e-3, 2e-2, 5e-2)
 """Learning rates of values and token that are tried."""
+RATES = (
+    *((values, 5e-3) for values in (1e-3, 3e-3, 1e-2, 3e-2)),
+    *((3e-3, token) for token in (1e-3, 2e-2, 5e-2)),
+    *((values, 2e-2) for values in (5e-3, 1e-2)),
+)
+"""Both together, for alone and two in one prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +156,10 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
     shown = _by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
     names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
-    values_at, token_at = (VALUES_AT[:2], TOKEN_AT[:1]) if quick else (VALUES_AT, TOKEN_AT)
-    ways = {f"{DEFAULT_MODE}, values at {rate:g}": _variant(rate_values=rate) for rate in values_at}
-    ways |= {f"{DEFAULT_MODE}, token at {rate:g}": _variant(rate_vectors=rate) for rate in token_at}
+    ways = {
+        f"values {values:g}, token {token:g}": _variant(rate_values=values, rate_vectors=token)
+        for values, token in (RATES[:2] if quick else RATES)
+    }
     ways |= {str(mode): replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         known = dict(in_order(bench, names, variant))
