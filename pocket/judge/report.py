@@ -140,8 +140,8 @@ def _fidelity_rows(hand: Hand, eyes: Eyes, scenes: list[Scene], what: Judgement)
         Row(name="VAE, mean of pictures", drawn=psnr.mean, unit="dB", count=len(few)),
         Row(name="VAE, faces", drawn=psnr.faces, unit="dB"),
         Row(name="VAE, faces in pairs", drawn=psnr.pair_faces, unit="dB"),
-        Row(name="error of v", drawn=error.cells, count=len(scenes)),
-        Row(name="error of v, subjects", drawn=error.subjects, count=len(scenes)),
+        Row(name="error of v × 1000", drawn=1000 * error.cells, count=len(scenes)),
+        Row(name="error of v × 1000, subjects", drawn=1000 * error.subjects, count=len(scenes)),
     ]
 
 
