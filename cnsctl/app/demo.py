@@ -32,7 +32,7 @@ EXAMPLES = Path(cnsctl.__file__).parent / "examples"
 CONCEPTS: Mapping[str, str] = {"dog": "dog", "hat": "top hat"}
 """Name → class word."""
 
-PLACES = ("on a beach", "in a meadow", "on the moon", "on a yellow background")
+PLACES = ("on a beach", "in a meadow", "on the moon", "on a white background")
 """Of the drawn pictures; the last two are in no bundled picture."""
 
 
