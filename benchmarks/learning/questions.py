@@ -28,8 +28,6 @@ IN_A_ROW = 4
 NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
 """Of two concepts, those that a prompt names; nothing: all that there are."""
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
-
-
 VALUES_AT, TOKEN_AT = (1e-3, 3e-3, 5e-3, 1e-2, 3e-2), (1e-3, 5e-3, 2e-2, 5e-2)
 """Learning rates of values and token that are tried."""
 RATES = (

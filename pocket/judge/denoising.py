@@ -1,6 +1,6 @@
 """How far the denoiser is off, with no sampling: what training lowers, on scenes that it never sees.
 
-Owns this measure; must not know pictures.
+Owns this measure; must not know prompts or tables.
 """
 
 from __future__ import annotations

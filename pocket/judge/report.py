@@ -40,7 +40,7 @@ class Judgement:
 
     folder: Path
     quick: bool = False
-    """A third of the prompts, two prompts for variety, fewer scenes for the VAE."""
+    """A third of the prompts, two prompts for variety, fewer scenes for the VAE and the denoiser's error."""
     steps: int | None = None
     """Denoising steps; none: 25, quick 16."""
     guidance: float = 3.0
@@ -133,15 +133,15 @@ def _share_row(name: str, drawn: Share, real: Share) -> Row:
 def _fidelity_rows(hand: Hand, eyes: Eyes, scenes: list[Scene], what: Judgement) -> list[Row]:
     few = scenes[:96] if what.quick else scenes
     psnr = vae_psnr(hand.pipeline.vae, few, what.device)
-    error = denoising_errors(hand.pipeline, scenes, what.device)
+    error = denoising_errors(hand.pipeline, few, what.device)
     return [
         Row(name="retrieval R@1", drawn=recall_at_1(eyes, scenes), unit="%", count=len(scenes)),
         Row(name="VAE, all pixels", drawn=psnr.whole, unit="dB", count=len(few)),
         Row(name="VAE, mean of pictures", drawn=psnr.mean, unit="dB", count=len(few)),
         Row(name="VAE, faces", drawn=psnr.faces, unit="dB"),
         Row(name="VAE, faces in pairs", drawn=psnr.pair_faces, unit="dB"),
-        Row(name="error of v × 1000", drawn=1000 * error.cells, count=len(scenes)),
-        Row(name="error of v × 1000, subjects", drawn=1000 * error.subjects, count=len(scenes)),
+        Row(name="error of v × 1000", drawn=1000 * error.cells, count=len(few)),
+        Row(name="error of v × 1000, subjects", drawn=1000 * error.subjects, count=len(few)),
     ]
 
 
