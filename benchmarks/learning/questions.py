@@ -161,7 +161,9 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     ways |= {str(mode): replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         known = dict(in_order(bench, names, variant))
-        by_itself = [bench.removed([one], variant.mode, _elsewhere(bench, one[0])) for one in known.items()]
+        by_itself = [
+            bench.removed(_acting(known, variant.mode, [n]), variant.mode, _elsewhere(bench, n)) for n in names
+        ]
         by_name = {
             says: _pooled(list(_two_named(bench, known, variant.mode, shown, says).values())).mean for says in NAMED
         }
@@ -334,7 +336,7 @@ def _two_named(
     """By pair: error removed on its scenes when both are named, or one and the other's class word."""
     return {
         f"{pair.kind} {' '.join(pair.concepts)}": bench.removed(
-            _acting(known, mode, pair), mode, scenes, named=pair.concepts[NAMED[says]]
+            _acting(known, mode, pair.concepts), mode, scenes, named=pair.concepts[NAMED[says]]
         )
         for pair, scenes in shown.items()
     }
@@ -344,12 +346,12 @@ def _two_shown(bench: Bench, known: Mapping[str, Delta], mode: Mode, pair: _Pair
     named = pair.concepts[NAMED[says]] or pair.concepts
     who = [f"<{n}>" if n in named else f"a {bench.class_words[n]}" for n in pair.concepts]
     texts = (f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
-    return Shown(overlay=bench.overlay(_acting(known, mode, pair), mode), prompts=tuple(texts))
+    return Shown(overlay=bench.overlay(_acting(known, mode, pair.concepts), mode), prompts=tuple(texts))
 
 
-def _acting(known: Mapping[str, Delta], mode: Mode, pair: _Pair) -> Learned:
-    """In merged every concept acts; in the other modes those of the pair."""
-    return [(n, delta) for n, delta in known.items() if mode is Mode.MERGED or n in pair.concepts]
+def _acting(known: Mapping[str, Delta], mode: Mode, named: Sequence[str]) -> Learned:
+    """In merged every concept acts; in the other modes those that a prompt names."""
+    return [(n, delta) for n, delta in known.items() if mode is Mode.MERGED or n in named]
 
 
 def _elsewhere(bench: Bench, name: str) -> list[Scene]:
