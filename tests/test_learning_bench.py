@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks.learning import bench as bench_module
-from benchmarks.learning.bench import Bench, Variant, varied
-from benchmarks.learning.drawings import halves
+from benchmarks.learning.bench import Bench, Variant, said, varied
+from benchmarks.learning.drawings import halves, in_place
 from benchmarks.learning.plots import draw_plots
-from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP, Row, Shown, in_order
+from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP, Row, Shown, in_order, one_after_another
 from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
 from cnsctl.bases import devices, folders, loading
+from cnsctl.bases.clip import towers
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.verify import FIT_TIMES
 from cnsctl.specs import DEFAULT_MODE, Mode
@@ -85,6 +86,14 @@ def test_merged_stands_on_what_came_before(bench):
     )
 
 
+def test_what_was_learned_last_has_forgotten_nothing(bench):
+    _, after, end = one_after_another(
+        bench, ["dog", "cat"], Variant(mode=Mode.MERGED), lambda name: bench.scenes_of(name)[:2]
+    )
+    assert after["cat"].by_noise == end["cat"].by_noise
+    assert after["dog"].by_noise != end["dog"].by_noise
+
+
 def test_every_individual_has_scenes_that_training_does_not_show(bench):
     for name in (*EXAMPLES, *SWEEP):
         assert len(bench.scenes_of(name)) == 6
@@ -111,6 +120,16 @@ def test_halves_of_real_pairs_are_their_own_concept_s(bench):
     """The measure of bleeding can tell: on scenes that show the pair most halves are nearer to their own concept."""
     pairs = [s for s in bench.scenes if s.kind == "pair"]
     assert halves(bench, {}, pairs, seeds=(0,))["held-out scenes"].right > 0.7
+
+
+def test_real_scenes_are_in_their_place_by_clip(bench, pocket):
+    """The measure of obedience can tell, also with an individual's class word alone."""
+    clip = towers(folders.POCKET, name=pocket.name, device=pocket.device)
+    scenes = [s for name in EXAMPLES for s in bench.scenes_of(name)]
+    texts = clip.texts([said(s, bench.class_words) for s in scenes[:6]])  # the six places of the first
+    seen, places = clip.pictures(list(bench.pixels_of(scenes))), np.tile(np.arange(6), len(EXAMPLES))
+    assert in_place(seen, texts, places) > 0.8
+    assert in_place(seen, texts, np.roll(places, 1)) < 0.2
 
 
 def test_plots_are_of_the_rows(tmp_path):

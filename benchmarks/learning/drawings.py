@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from benchmarks.learning.bench import Scene
+    from cnsctl.bases.clip import ClipTowers
 
     Features = NDArray[np.float32]
 
@@ -57,6 +58,11 @@ class Likeness:
     """Drawn against the prompt with the class word."""
     clip_t_class: float
     clip_t_told: float
+    clip_t_real: float
+    """Real pictures of it against their captions with the class word: a bare word means its usual colours."""
+    place: float
+    """Share of the drawn pictures for which, of the prompts in all places, the one in its own place is nearest."""
+    place_class: float
     nearest: float
     """Share of the drawn pictures whose nearest set, of all concepts' and of all class words' drawings, is its own."""
 
@@ -88,8 +94,15 @@ def likenesses(
         n: clip.pictures(_drawn(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
     }
     sets = {**own, **{f"{n}, class word": f for n, f in plain.items()}}
-    texts = {n: clip.texts([f"a {word[n]} {place}" for place in places for _ in seeds]) for n in own}
-    return {n: _likeness(n, drawn[n], told.get(n), sets, texts[n]) for n in own}
+    prompts = {n: clip.texts([f"a {word[n]} {place}" for place in places]) for n in own}
+    real = {n: _real_text(bench, clip, n) for n in own}
+    return {n: _likeness(n, drawn[n], told.get(n), sets=sets, prompts=prompts[n], clip_t_real=real[n]) for n in own}
+
+
+def in_place(drawn: Features, prompts: Features, at: NDArray[np.intp]) -> float:
+    """Share of the pictures whose own prompt, in row `at` of all prompts, is the nearest of them."""
+    found = nearest(drawn, {str(i): prompts[i : i + 1] for i in range(len(prompts))})
+    return accuracy(found, [str(i) for i in at])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,17 +188,37 @@ def _pictures(bench: Bench, overlay: Overlay, requests: Sequence[Request]) -> li
     return [picture for _, picture in draw(bench.base, overlay, requests, bench.base.draw_defaults, batch=4)]
 
 
+def _real_text(bench: Bench, clip: ClipTowers, name: str) -> float:
+    """CLIP-T of held-out scenes of a concept with its class word; not a number where there are none."""
+    scenes = bench.scenes_of(name)
+    if not scenes:
+        return math.nan
+    texts = clip.texts([said(scene, bench.class_words) for scene in scenes])
+    return clip_t(clip.pictures(list(bench.pixels_of(scenes))), texts)
+
+
 def _likeness(
-    name: str, drawn: Features, told: Features | None, sets: Mapping[str, Features], texts: Features
+    name: str,
+    drawn: Features,
+    told: Features | None,
+    *,
+    sets: Mapping[str, Features],
+    prompts: Features,
+    clip_t_real: float,
 ) -> Likeness:
+    """Features of pictures (places · seeds, d), place by place; of prompts with the class word (places, d)."""
     own, plain = sets[name], sets[f"{name}, class word"]
+    at = np.repeat(np.arange(len(prompts)), len(drawn) // len(prompts))
     return Likeness(
         clip_i=clip_i(drawn, own),
         clip_i_class=clip_i(plain, own),
         clip_i_told=math.nan if told is None else clip_i(told, own),
         clip_i_real=likeness_within(own),
-        clip_t=clip_t(drawn, texts),
-        clip_t_class=clip_t(plain, texts),
-        clip_t_told=math.nan if told is None else clip_t(told, texts),
+        clip_t=clip_t(drawn, prompts[at]),
+        clip_t_class=clip_t(plain, prompts[at]),
+        clip_t_told=math.nan if told is None else clip_t(told, prompts[at]),
+        clip_t_real=clip_t_real,
+        place=in_place(drawn, prompts, at),
+        place_class=in_place(plain, prompts, at),
         nearest=accuracy(nearest(drawn, sets), [name] * len(drawn)),
     )

@@ -36,6 +36,8 @@ RATES = (
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
+PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.0, 2e-3), (5e-3, 2e-4), (5e-2, 2e-3), (0.5, 2e-3), (0.5, 2e-2))
+"""λ_prev and λ_base that are tried together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +215,16 @@ def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
     )
 
 
+def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Merged, the individuals of the sweep in a row, by λ_prev and λ_base: error removed after each, and at the end, %."""
+    names = SWEEP[:2] if quick else SWEEP
+    for prev, base in PULLS[:2] if quick else PULLS:
+        variant = replace(_variant(lambda_prev=prev, lambda_base=base), mode=Mode.MERGED)
+        learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
+        cells = {"right after": _pooled(list(after.values())).mean, "at the end": _pooled(list(end.values())).mean}
+        yield Row(name=f"{prev:g}, {base:g}", cells=cells, shown=_shown(bench, learned, Mode.MERGED))
+
+
 def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, all five in a row: what each removes right after it was learned, and at the end."""
     ways = {
@@ -223,17 +235,16 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
     }
     orders = [_shuffled(EXAMPLES[:3] if quick else EXAMPLES, seed) for seed in range(1 if quick else 3)]
     for name, variant in ways.items():
-        after: dict[str, list[Removed]] = {}
-        end: dict[str, list[Removed]] = {}
+        afters: dict[str, list[Removed]] = {}
+        ends: dict[str, list[Removed]] = {}
         for names in orders:
-            learned = in_order(bench, names, variant)
-            for i, concept in enumerate(names):
-                scenes = bench.scenes_of(concept)
-                after.setdefault(concept, []).append(bench.removed(learned[: i + 1], Mode.MERGED, scenes))
-                end.setdefault(concept, []).append(bench.removed(learned, Mode.MERGED, scenes))
-        yield _row(f"{name}: right after", {c: _pooled(found) for c, found in after.items()})
+            learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
+            for concept in names:
+                afters.setdefault(concept, []).append(after[concept])
+                ends.setdefault(concept, []).append(end[concept])
+        yield _row(f"{name}: right after", {c: _pooled(found) for c, found in afters.items()})
         at_end = _shown(bench, learned, Mode.MERGED)
-        yield _row(f"{name}: at the end", {c: _pooled(found) for c, found in end.items()}, at_end)
+        yield _row(f"{name}: at the end", {c: _pooled(found) for c, found in ends.items()}, at_end)
 
 
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -242,18 +253,17 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
         variant = Variant(mode=Mode.MERGED, spec={**how, "budget": 0.045})  # exclusive fits twenty times
-        learned = in_order(bench, names, variant)
-        after = {n: bench.removed(learned[: i + 1], Mode.MERGED, bench.training_scenes(n)) for i, n in enumerate(names)}
-        end = {n: bench.removed(learned, Mode.MERGED, bench.training_scenes(n)) for n in names}
+        learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
         yield _row(f"{policy}: right after", after)
         yield _row(f"{policy}: at the end", end, _shown(bench, learned, Mode.MERGED))
 
 
 def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Drawn pictures beside the class word's on the same seeds: CLIP-I, CLIP-T, and whose set is nearest.
+    """Drawn pictures beside the class word's on the same seeds: CLIP-I, whose set is nearest, CLIP-T, and the place.
 
     "told" is what the base draws when words say all that they can, "closed" the share of the gap between class word
-    and real, "nearest" how often the nearest set is its own.
+    and real, "nearest" how often the nearest set is its own; "real's" are held-out scenes against captions with the
+    class word, "place" is how often the place that was asked for is the nearest of all.
     """
     who = EXAMPLES[:1] if quick else EXAMPLES
     learned = [(name, bench.learned(name, Variant())) for name in who]
@@ -267,10 +277,13 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
                 "told": found.clip_i_told,
                 "real": found.clip_i_real,
                 "closed": found.closed,
+                "nearest": found.nearest,
                 "CLIP-T": found.clip_t,
                 "class word's": found.clip_t_class,
                 "told's": found.clip_t_told,
-                "nearest": found.nearest,
+                "real's": found.clip_t_real,
+                "place": found.place,
+                "its place": found.place_class,
             },
         )
 
@@ -288,6 +301,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "pairs": pairs,
     "together": together,
     "bleeding": bleeding,
+    "pulls": pulls,
     "sequences": sequences,
     "capacity": capacity,
     "pictures": pictures,
@@ -301,6 +315,15 @@ def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Learned:
     for name in names:
         learned.append((name, bench.learned(name, variant, learned)))
     return learned
+
+
+def one_after_another(
+    bench: Bench, names: Sequence[str], variant: Variant, scenes_of: Callable[[str], list[Scene]]
+) -> tuple[Learned, dict[str, Removed], dict[str, Removed]]:
+    """Learn a sequence in merged; what each removes right after it was learned, and what it removes at the end."""
+    learned = in_order(bench, names, variant)
+    after = {n: bench.removed(learned[: i + 1], Mode.MERGED, scenes_of(n)) for i, n in enumerate(names)}
+    return learned, after, {n: bench.removed(learned, Mode.MERGED, scenes_of(n)) for n in names}
 
 
 def _variant(selection: str = "CNS", **spec: float) -> Variant:
