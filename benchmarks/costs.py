@@ -29,6 +29,7 @@ from cnsctl.bases.protocol import Base
 from cnsctl.data.texts import calibration_texts, probe_prompts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
+from cnsctl.engine.learner import Job, Learner
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.verify import prove, record
 from cnsctl.specs import Delta, LearnSpec, Mode
@@ -55,12 +56,12 @@ def say(what: str, figure: str) -> None:
     print(f"{what:15} {figure}", flush=True)  # noqa: T201  a benchmark's answer
 
 
-def job(base: Base) -> train.Job:
+def job(base: Base) -> Job:
     general = neurons.general_neurons(base, calibration_texts())
     latents = torch.randn((5, 8, 16, 16), generator=torch.Generator().manual_seed(0))
     defaults: dict[str, Any] = dict(base.learn_defaults)
     spec = LearnSpec(**defaults)
-    return train.Job(
+    return Job(
         name="dog", class_word="dog", latents=latents, texts=[training_texts("dog")] * 5, spec=spec, mode=Mode.PROMPT,
         prior=EMPTY, general=general, others={},
     )  # fmt: skip
@@ -68,7 +69,7 @@ def job(base: Base) -> train.Job:
 
 def steps(base: Base, rounds: int) -> None:
     """The price of values: a step of CNS against one that trains the token alone."""
-    token_only, both = (train._Learner(base, job(base)) for _ in range(2))  # noqa: SLF001
+    token_only, both = (Learner(base, job(base)) for _ in range(2))
     selected = train.select(base, both.job, both.vectors, both.start)
     both.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
     times: dict[str, list[float]] = {"token": [], "cns": []}

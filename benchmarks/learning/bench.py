@@ -23,6 +23,7 @@ from cnsctl.data.prompts import parse
 from cnsctl.data.texts import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
+from cnsctl.engine.learner import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.verify import fit_errors
@@ -271,7 +272,7 @@ class Bench:
     def _learn(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Delta:
         latents = self.training_latents(name)
         masks = {n: {s: torch.from_numpy(np.asarray(i, np.int64)) for s, i in d.indices.items()} for n, d in before}
-        job = train.Job(
+        job = Job(
             name=name,
             class_word=self.class_words[name],
             latents=latents,

@@ -18,8 +18,8 @@ from cnsctl.engine.train import scored_neurons
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
+    from cnsctl.engine.learner import Job
     from cnsctl.engine.neurons import Mask
-    from cnsctl.engine.train import Job
 
 Tensors = Mapping[str, torch.Tensor]
 

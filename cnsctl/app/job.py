@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from cnsctl.app.admit import AddRequest
     from cnsctl.app.session import Session
     from cnsctl.data.pictures import Picture
+    from cnsctl.engine.learner import Job
     from cnsctl.engine.overlay import Overlay
-    from cnsctl.engine.train import Job
 
 
 def make_job(
@@ -34,8 +34,8 @@ def make_job(
 ) -> Job:
     import torch
 
+    from cnsctl.engine.learner import Job
     from cnsctl.engine.overlay import EMPTY
-    from cnsctl.engine.train import Job
 
     base, store = session.base, session.store
     others = [c for c in store.concepts() if c["name"] != request.name]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnsctl.data.pictures import Picture
-    from cnsctl.engine.train import Job
+    from cnsctl.engine.learner import Job
     from cnsctl.store import Store
 
 LOST_POINTS = 5.0

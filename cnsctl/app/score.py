@@ -20,7 +20,7 @@ from cnsctl.specs import FORMAT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cnsctl.engine.train import Job
+    from cnsctl.engine.learner import Job
     from cnsctl.store import Store
 
 

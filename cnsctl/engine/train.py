@@ -1,6 +1,6 @@
 """Learning one concept: the token first, then the score, then the values on its neurons.
 
-Owns the training loop; must not know files, the store or terminals.
+Owns the phases and what they tell; must not know files, the store or terminals.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from cnsctl import __version__
-from cnsctl.engine import neurons, optim
-from cnsctl.engine.overlay import Overlay, bound, site_weight
-from cnsctl.engine.projection import Projection, directions
-from cnsctl.engine.seeds import fold, stream
-from cnsctl.engine.state import TrainState, state_from_bytes, state_to_bytes
-from cnsctl.engine.text import SplicedText, Token, features, splice
-from cnsctl.errors import CnsctlError
+from cnsctl.engine import neurons
+from cnsctl.engine.learner import Job, Learner
+from cnsctl.engine.seeds import fold
+from cnsctl.engine.state import state_from_bytes, state_to_bytes
+from cnsctl.engine.text import Token, features, splice
 from cnsctl.results import Checkpoint, Event, Learned, Note, Phase, Selected, Step
-from cnsctl.specs import Delta, LearnSpec, Mode, Policy, Prompt
+from cnsctl.specs import Delta, Mode, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from cnsctl.bases.protocol import Base
 
@@ -38,176 +35,8 @@ CHECKPOINT_STEPS = 25
 
 TOKEN, VALUES = "train the token", "train the neurons"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Job:
-    """One concept to learn."""
-
-    name: str
-    class_word: str
-    latents: torch.Tensor
-    """(n, c, h, w) fp32 on the CPU."""
-    texts: Sequence[Sequence[Prompt]]
-    """Per picture: the prompts that may stand for it."""
-    spec: LearnSpec
-    mode: Mode
-    prior: Overlay
-    """In merged: all earlier concepts. Elsewhere a concept is learned against the base alone."""
-    general: Mapping[str, torch.Tensor]
-    """General neurons, per site (rows, columns) bool."""
-    others: Mapping[str, neurons.Mask]
-    """Masks of the concepts in the store, for policies and reports."""
-
-
 Chooser = Callable[["Base", Job, "Mapping[str, torch.Tensor]", "Mapping[str, torch.Tensor]"], neurons.Mask]
 """From base, job, learned token vectors and the weights trained on: the neurons to train."""
-
-
-class _Learner:
-    """The state of one training: vectors, values and their optimizers."""
-
-    def __init__(self, base: Base, job: Job) -> None:
-        self.base, self.job, spec = base, job, job.spec
-        self.token = Token(class_word=job.class_word, n_vectors=spec.vectors)
-        mean = {e: t.mean(0) for e, t in base.embeddings(base.token_ids(job.class_word)).items()}
-        self.vectors = {e: torch.nn.Parameter(m.repeat(spec.vectors, 1)) for e, m in mean.items()}
-        if spec.vectors > 1:  # equal vectors would get equal gradients for ever
-            for e, v in self.vectors.items():
-                spread = torch.randn(v.shape, generator=stream("vectors", spec.seed, e)).to(v.device)
-                v.data += 0.05 * mean[e].std() * spread
-        self.vector_optimizers = {e: optim.adamw(v, spec.rate_vectors) for e, v in self.vectors.items()}
-        self.start = _starting_weights(base, job)
-        self.values: optim.IndexedValues | None = None
-        self.value_optimizer: torch.optim.AdamW | None = None
-        self.projection: Projection | None = None
-        known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
-        self.texts = [[known[p.text] for p in prompts] for prompts in job.texts]  # one object per text: encoded once
-        self.warmup = min(spec.steps, max(0, round(spec.warmup * spec.steps)))
-        self.done = 0
-        self.losses: list[float] = []
-
-    def train_on(self, mask: neurons.Mask) -> None:
-        """From now on values on this mask are trained too."""
-        self.values = optim.IndexedValues(self.start, mask)
-        self.value_optimizer = optim.adamw(self.values.values, self.job.spec.rate_values)
-        self.pull = _Pull(self.base, self.job, self.values)
-        if self.job.spec.orthogonal and self.job.prior.concepts:
-            shapes = {s: (W.shape[0], W.shape[1]) for s, W in self.base.sites.items()}
-            self.projection = Projection(directions(self.base, self.job.prior), mask, shapes)
-
-    def step(self) -> float:
-        """One optimizer step; returns the denoising loss."""
-        spec, base = self.job.spec, self.base
-        draw = stream("train", spec.seed, self.done)
-        n = len(self.job.latents)
-        rows = [int(i) for i in _spread_choice(n, spec.batch, draw)]
-        texts = [self.texts[i][int(torch.randint(len(self.texts[i]), (1,), generator=draw))] for i in rows]
-        u = (torch.arange(spec.batch) + torch.rand(spec.batch, generator=draw)) / spec.batch
-        times = (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(spec.batch, generator=draw)]
-        latents = self.job.latents[rows].to(base.device)
-        noise = torch.randn(latents.shape, generator=draw).to(base.device)
-        noisy, target = base.noised(latents, noise, times)
-        with bound(base, self._keys_values(texts)):
-            loss = F.mse_loss(base.denoise(noisy, times), target)
-            loss.backward()  # type: ignore[no-untyped-call]
-        if not math.isfinite(found := float(loss.detach())):
-            raise CnsctlError(f"the loss is {found} at step {self.done + 1}", hint="use lower --lr and --lr-token")
-        self._update()
-        self.done += 1
-        self.losses.append(found)
-        return found
-
-    def _keys_values(self, texts: Sequence[SplicedText]) -> dict[str, torch.Tensor]:
-        distinct = list({id(t): t for t in texts}.values())
-        at = {id(t): i for i, t in enumerate(distinct)}
-        back = torch.tensor([at[id(t)] for t in texts], device=self.base.device)
-        X = features(self.base, distinct, {self.job.name: self.vectors})  # (d, t, width)
-        if self.values is None:
-            return {s: F.linear(X, W)[back] for s, W in self.start.items()}
-        leaves = self.values.leaves
-        if self.job.mode is not Mode.TOKEN:
-            return {s: F.linear(X, leaves[s])[back] for s in self.start}
-        own = torch.zeros((len(distinct), self.base.text_length, 1), dtype=torch.bool, device=X.device)
-        for i, text in enumerate(distinct):
-            own[i, list(text.spans[self.job.name])] = True
-        return {s: torch.where(own, F.linear(X, leaves[s]), F.linear(X, W))[back] for s, W in self.start.items()}
-
-    def _update(self) -> None:
-        decay = _decay(self.done, self.job.spec.steps)
-        optimizers = list(self.vector_optimizers.values())
-        rates = [self.job.spec.rate_vectors] * len(optimizers)
-        if self.values is not None and self.value_optimizer is not None:
-            self.values.collect_gradient()
-            self.pull.add_to_gradient()
-            optimizers.append(self.value_optimizer)
-            rates.append(self.job.spec.rate_values)
-        before = self.values.values.detach().clone() if self.values is not None and self.projection else None
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * decay
-            optimizer.step()
-        if before is not None:
-            self._project(before)
-        for v in self.vectors.values():
-            v.grad = None
-        if self.values is not None:
-            self.values.write_back()
-
-    @torch.no_grad()
-    def _project(self, before: torch.Tensor) -> None:
-        """Take out of the step's update what earlier concepts would notice."""
-        assert self.values is not None
-        assert self.projection is not None
-        v = self.values.values
-        for site, part in self.values.parts.items():
-            v[part] = before[part] + self.projection.off(site, v[part] - before[part])
-
-    def state(self, job_hash: str) -> TrainState:
-        tensors: dict[str, torch.Tensor] = {}
-        for e, v in self.vectors.items():
-            tensors[f"vectors.{e}"] = v.detach()
-            tensors |= optim.moments(self.vector_optimizers[e], f"vectors.{e}")
-        if self.values is not None and self.value_optimizer is not None:
-            tensors["values"] = self.values.values.detach()
-            tensors |= optim.moments(self.value_optimizer, "values")
-            tensors |= {f"mask.{site}": flat for site, flat in self.values.mask.items()}
-        return TrainState(step=self.done, job=job_hash, losses=tuple(self.losses), tensors=tensors)
-
-    @torch.no_grad()
-    def resume(self, state: TrainState) -> None:
-        self.done, self.losses = state.step, list(state.losses)
-        for e, v in self.vectors.items():
-            v.copy_(state.tensors[f"vectors.{e}"])
-            optim.restore_moments(self.vector_optimizers[e], f"vectors.{e}", state.tensors)
-        if "values" in state.tensors:
-            self.train_on({site: state.tensors[f"mask.{site}"].to(self.base.device) for site in self.base.sites})
-            assert self.values is not None
-            assert self.value_optimizer is not None
-            self.values.values.copy_(state.tensors["values"])
-            optim.restore_moments(self.value_optimizer, "values", state.tensors)
-            self.values.write_back()
-
-
-class _Pull:
-    """Self-regularization of merged: λ_prev‖(W − W_prev)⊙(M∩owned)‖² + λ_base‖(W − W₀)⊙M‖² (CNS, L_reg)."""
-
-    def __init__(self, base: Base, job: Job, values: optim.IndexedValues) -> None:
-        self.values, spec = values, job.spec
-        self.on = job.mode is Mode.MERGED and (spec.lambda_prev > 0 or spec.lambda_base > 0)
-        if not self.on:
-            return
-        owned = neurons.owned_entries(base, job.others.values())
-        self.before = values.values.detach().clone()
-        self.base = torch.cat([base.sites[s].reshape(-1)[flat] for s, flat in values.mask.items()])
-        marked = torch.cat([owned[s].view(-1)[flat] for s, flat in values.mask.items()])
-        self.prev = spec.lambda_prev * marked.float()
-        self.weight = spec.lambda_base
-
-    @torch.no_grad()
-    def add_to_gradient(self) -> None:
-        if self.on:
-            v = self.values.values
-            assert v.grad is not None
-            v.grad += 2 * self.prev * (v - self.before) + 2 * self.weight * (v - self.base)
 
 
 def learn(base: Base, job: Job, *, resume: bytes | None = None, choose: Chooser | None = None) -> Iterator[Event]:
@@ -226,7 +55,7 @@ def learn(base: Base, job: Job, *, resume: bytes | None = None, choose: Chooser 
 
 
 def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Iterator[Event]:
-    learner = _Learner(base, job)
+    learner = Learner(base, job)
     job_hash = hash_of(base, job)
     if resume is not None:
         state = state_from_bytes(resume, job=job_hash)
@@ -256,7 +85,7 @@ def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Itera
 def score(base: Base, job: Job) -> Iterator[Event]:
     """Everything `learn` does up to the mask, and no further: the mask is `learn`'s, byte for byte."""
     with _deterministic():
-        learner = _Learner(base, job)
+        learner = Learner(base, job)
         yield from _warm_up(learner, hash_of(base, job))
         yield select(base, job, learner.vectors, learner.start)
 
@@ -275,11 +104,11 @@ def _deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn)
 
 
-def _warm_up(learner: _Learner, job_hash: str) -> Iterator[Event]:
+def _warm_up(learner: Learner, job_hash: str) -> Iterator[Event]:
     yield from _steps(learner, TOKEN, until=learner.warmup, since=0, job_hash=job_hash)
 
 
-def _steps(learner: _Learner, phase: str, *, until: int, since: int, job_hash: str) -> Iterator[Event]:
+def _steps(learner: Learner, phase: str, *, until: int, since: int, job_hash: str) -> Iterator[Event]:
     if learner.done >= until:
         return
     yield Phase(name=phase, total=until - since)
@@ -357,33 +186,12 @@ def hash_of(base: Base, job: Job) -> str:
     return digest.hexdigest()
 
 
-@torch.no_grad()
-def _starting_weights(base: Base, job: Job) -> dict[str, torch.Tensor]:
-    if job.mode is not Mode.MERGED:
-        return dict(base.sites)
-    acting = [(c, 1.0) for c in job.prior.concepts.values()]
-    return {s: site_weight(W, s, acting, merged=True) for s, W in base.sites.items()}
-
-
-def _spread_choice(n: int, k: int, generator: torch.Generator) -> list[int]:
-    """K of n, each as often as the others: whole shuffles, then a part of one."""
-    out: list[int] = []
-    while len(out) < k:
-        out += torch.randperm(n, generator=generator).tolist()
-    return out[:k]
-
-
-def _decay(step: int, steps: int) -> float:
-    """Cosine from 1 to 0.05 over the whole run."""
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _final_loss(learner: _Learner) -> float:
+def _final_loss(learner: Learner) -> float:
     last = learner.losses[-max(1, len(learner.losses) // 5) :]
     return sum(last) / len(last) if last else math.nan
 
 
-def _delta(learner: _Learner) -> Delta:
+def _delta(learner: Learner) -> Delta:
     """Round to fp16: what is verified later is exactly what is stored."""
     base, job = learner.base, learner.job
     if learner.values is None:

@@ -173,11 +173,11 @@ def test_a_copied_base_makes_the_store_stand_alone(tiny_folder, tmp_path, pictur
 def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
     empty, tiny_folder, tmp_path, pictures_of_two, monkeypatch
 ):
-    from cnsctl.engine import train
+    from cnsctl.engine import learner, train
 
     monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
     args = ("add", "dog", pictures_of_two / "dog", "--steps", 12)
-    honest, calls = train._Learner.step, []
+    honest, calls = learner.Learner.step, []
 
     def interrupted(self):
         calls.append(1)
@@ -186,7 +186,7 @@ def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
         return honest(self)
 
     before = catalogue(empty)
-    monkeypatch.setattr(train._Learner, "step", interrupted)
+    monkeypatch.setattr(learner.Learner, "step", interrupted)
     stopped = cnsctl(*args, *at(empty))
     assert stopped.code == 130
     assert "interrupted" in stopped.err

@@ -12,6 +12,7 @@ from cnsctl.data.texts import training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import Concept, to_concept
 from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.learner import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.results import Learned
 from cnsctl.specs import Delta, LearnSpec, Mention, Mode, Prompt
@@ -52,7 +53,7 @@ def job(
     generator = torch.Generator().manual_seed(5)
     channels, side = (8, 16) if base.name == "pocket" else (4, 16)
     settings = {"steps": 6, "batch": 2, "rate_values": 1e-2, "rate_vectors": 1e-2, "budget": 0.1, **spec}
-    return train.Job(
+    return Job(
         name=name,
         class_word="dog",
         latents=torch.randn((3, channels, side, side), generator=generator),
