@@ -36,7 +36,7 @@ RATES = (
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
-PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.0, 2e-3), (5e-3, 2e-4), (5e-2, 2e-3), (0.5, 2e-3), (0.5, 2e-2))
+PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-3), (5e-2, 2e-4))
 """λ_prev and λ_base that are tried together."""
 
 
@@ -70,7 +70,7 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     yield _row("told in words", {c: bench.told(_elsewhere(bench, c)) for c in who})
     for name in ("CNS", "random", "V* alone"):
         yield _alone(bench, name, _variant(name), who)
-    for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3):
+    for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
         yield _alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
 
 
@@ -149,7 +149,7 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Alone and two in one prompt, on the individuals of the sweep, by rate and by mode.
+    """Alone and two in one prompt, on the individuals of the sweep, by rate, by mode, and with all K/V weights.
 
     Error removed, %: each by itself; then on scenes that show two, with both named and with either.
     """
@@ -160,6 +160,8 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
         f"values {values:g}, token {token:g}": _variant(rate_values=values, rate_vectors=token)
         for values, token in (RATES[:2] if quick else RATES)
     }
+    if not quick:
+        ways |= {f"all K/V at {rate:g}": _variant("all K/V", rate_values=rate) for rate in (1e-3, 2e-3)}
     ways |= {str(mode): replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         known = dict(in_order(bench, names, variant))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.errors import ConceptNotFound, NoStore, UsageProblem
-from cnsctl.results import Answer
+from cnsctl.results import Answer, Event, Phase
 from cnsctl.specs import DEFAULT_MODE, FORMAT, Mode
 from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def now() -> str:
@@ -53,6 +53,14 @@ def create(path: Path | None, *, base: Path | None = None, mode: Mode = DEFAULT_
         denoiser_weights=known.denoiser_weights,
     )
     return Store.create(locate(path), base=reference, mode=mode, created=now(), base_files=copied if held else None)
+
+
+def making(path: Path | None, *, base: Path | None, mode: Mode, copy: bool) -> Iterator[Event]:
+    """Make a store and say what it is; reading another base takes seconds."""
+    if base is not None:
+        yield Phase(name="read the base")
+    made = listing(create(path, base=base, mode=mode, copy=copy))
+    yield Answer(data={key: value for key, value in made.data.items() if key != "concepts"})
 
 
 def open_or_create(path: Path | None) -> tuple[Store, bool]:

@@ -14,6 +14,10 @@ Data = Mapping[str, Any]
 NONE = "–"
 
 
+def made(data: Data) -> Iterable[str]:
+    yield f"made a store at {data['store']}, on {data['base']['name']}, in {data['mode']} mode"
+
+
 def listing(data: Data) -> Iterable[str]:
     rows = [
         (

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options
-from cnsctl.cli.render import out, out_json
+from cnsctl.cli import options, words
+from cnsctl.cli.render import View
 from cnsctl.specs import DEFAULT_MODE
 
 
@@ -47,10 +47,5 @@ def init(
 
     if mode not in set(Mode):
         raise UsageProblem(f"no mode is called {mode!r}", hint=f"use one of: {', '.join(Mode)}")
-    made = shelf.create(store, base=base, mode=Mode(mode), copy=copy)
-    if as_json:
-        out_json({k: v for k, v in shelf.listing(made).data.items() if k != "concepts"})
-    elif quiet:
-        out(str(made.path))
-    else:
-        out(f"made a store at {made.path}, on {made.base.name}, in {made.mode} mode")
+    with View(as_json=as_json, quiet=quiet, human=words.made, bare=lambda data: [data["store"]]) as view:
+        view.show(shelf.making(store, base=base, mode=Mode(mode), copy=copy))
