@@ -5,12 +5,13 @@ Owns the answers of the light commands; must not know torch or terminals.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.errors import ConceptNotFound, NoStore, UsageProblem
-from cnsctl.results import Answer, Event, Phase
+from cnsctl.results import Answer, Event, Note, Phase
 from cnsctl.specs import DEFAULT_MODE, FORMAT, Mode
 from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
 
@@ -60,7 +61,7 @@ def making(path: Path | None, *, base: Path | None, mode: Mode, copy: bool) -> I
     if base is not None:
         yield Phase(name="read the base")
     made = listing(create(path, base=base, mode=mode, copy=copy))
-    yield Answer(data={key: value for key, value in made.data.items() if key != "concepts"})
+    yield Answer(data={key: value for key, value in made.data.items() if key not in ("concepts", "unfinished")})
 
 
 def open_or_create(path: Path | None) -> tuple[Store, bool]:
@@ -96,8 +97,19 @@ def listing(store: Store) -> Answer:
             "mode": str(store.mode),
             "free": store.free(),
             "concepts": [summary(c) for c in store.concepts()],
+            "unfinished": store.unfinished(),
         }
     )
+
+
+def listed(store: Store) -> Iterator[Event]:
+    """The listing, and a word about every learning that was begun and not finished."""
+    answer = listing(store)
+    yield answer
+    for name in answer.data["unfinished"]:
+        yield Note(
+            text=f"<{name}> is being learned or was interrupted: the same cnsctl add goes on, cnsctl rm {name} gives it up"
+        )
 
 
 _SUMMARY = ("name", "class_word", "tokens", "neurons", "share", "share_denoiser", "bytes", "created", "learned")
@@ -122,15 +134,52 @@ def show(store: Store, name: str) -> Answer:
     return Answer(data={"format": FORMAT, "store": str(store.path), "concept": summary(record) | more})
 
 
+def removable(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of these names, each once: those of concepts, and those of learnings that were begun and not finished.
+
+    Raises:
+        ConceptNotFound: one is neither.
+    """
+    begun, known = set(store.unfinished()), set(known_names(store))
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in begun:
+            store.concept(name)
+    return [n for n in wanted if n in known], [n for n in wanted if n not in known]
+
+
 def remove(store: Store, names: Sequence[str]) -> Answer:
-    """Take concepts out, all of them or none.
+    """Take concepts out, all of them or none; of a name without a concept, throw the unfinished learning away.
 
     In merged, a concept learned later than a removed one may have stood on it: those that share neurons are named.
+
+    Raises:
+        ConceptNotFound: one is not there.
+        StoreLocked: one is being learned.
     """
-    wanted = list(dict.fromkeys(names))
+    wanted, unfinished = removable(store, names)
+    with ExitStack() as held:
+        for name in unfinished:
+            held.enter_context(store.reserve(name))
+        touched = _taken_out(store, wanted) if wanted else {}
+        for name in unfinished:
+            store.discard_work(name)
+    return Answer(
+        data={
+            "format": FORMAT,
+            "store": str(store.path),
+            "removed": wanted,
+            "discarded": unfinished,
+            "touched": {name: others for name, others in touched.items() if others},
+            "left": [c["name"] for c in store.concepts()],
+            "free": store.free(),
+        }
+    )
+
+
+def _taken_out(store: Store, wanted: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Remove concepts; per concept, in merged: how many neurons each later one shared with it."""
     touched: dict[str, dict[str, int]] = {}
-    for name in wanted:
-        store.concept(name)
     with store.transaction(f"rm {' '.join(wanted)}") as tx:
         for name in wanted:
             if store.mode is Mode.MERGED:
@@ -138,16 +187,7 @@ def remove(store: Store, names: Sequence[str]) -> Answer:
                 later = [c["name"] for c in store.concepts() if c["seq"] > seq and c["name"] not in wanted]
                 touched[name] = {n: k for n, k in store.overlaps(name).items() if n in later and k > 0}
             tx.remove(name)
-    return Answer(
-        data={
-            "format": FORMAT,
-            "store": str(store.path),
-            "removed": wanted,
-            "touched": {name: others for name, others in touched.items() if others},
-            "left": [c["name"] for c in store.concepts()],
-            "free": store.free(),
-        }
-    )
+    return touched
 
 
 def rename(store: Store, old: str, new: str) -> Answer:

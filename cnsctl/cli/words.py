@@ -132,6 +132,12 @@ def removed(data: Data) -> Iterable[str]:
         touched = data["touched"].get(name, {})
         after = f"; it lay under {', '.join(f'<{n}> ({k:,} neurons)' for n, k in touched.items())}" if touched else ""
         yield f"removed <{name}>{after}"
+    for name in data["discarded"]:
+        yield f"threw away the unfinished learning of <{name}>"
+
+
+def gone(data: Data) -> Iterable[str]:
+    return [*data["removed"], *data["discarded"]]
 
 
 def size(n_bytes: int) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cnsctl.data.names import check_name
 from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, UsageProblem
+from cnsctl.specs import NAME
 from cnsctl.store import blobs, catalogue, layout, reference
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, runs_of, state_of
 from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
@@ -226,6 +227,12 @@ class Store:
         """
         with _locked_in(self._path / layout.WORK, what="learn in merged mode"):
             yield
+
+    def unfinished(self) -> list[str]:
+        """Names under which a learning was begun and not committed, in order."""
+        work = self._path / layout.WORK
+        names = sorted(entry.name for entry in work.iterdir() if entry.is_dir()) if work.is_dir() else []
+        return [n for n in names if NAME.fullmatch(n) and {e.name for e in (work / n).iterdir()} - {layout.LOCK}]
 
     def discard_work(self, name: str) -> None:
         """Remove the unfinished work under a name, unless another process is at it."""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_keys_of_ls(stocked):
     data = cnsctl("ls", "--json", *at(stocked)).json
-    assert list(data) == ["format", "store", "base", "mode", "free", "concepts"]
+    assert list(data) == ["format", "store", "base", "mode", "free", "concepts", "unfinished"]
     assert data["format"] == 1
     assert set(data["base"]) == {"name", "family", "fingerprint", "weights_kv", "weights_denoiser"}
     assert set(data["free"]) == {"neurons", "share"}

@@ -10,6 +10,7 @@ from commands import at, catalogue, cnsctl, tree
 from PIL import Image
 
 from cnsctl.data.png import read_png_text
+from cnsctl.store import Store
 
 
 def pixels(path) -> np.ndarray:
@@ -201,6 +202,20 @@ def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
     shas = [cnsctl("show", "dog", "--json", *at(s)).json["concept"]["delta"].rsplit("/", 1)[1] for s in (empty, other)]
     assert shas[0] == shas[1]
     assert not list((empty / "work").iterdir())
+
+
+def test_an_interrupted_add_can_be_given_up(stocked):
+    with Store.open(stocked).reserve("cat") as work:
+        (work / "state").write_bytes(b"half")
+        held = cnsctl("rm", "dog", "cat", "-y", *at(stocked))
+        assert (held.code, cnsctl("ls", "-q", *at(stocked)).out) == (5, "dog\nhat\n")
+    listed = cnsctl("ls", *at(stocked))
+    assert "cnsctl rm cat" in listed.err
+    assert cnsctl("ls", "--json", *at(stocked)).json["unfinished"] == ["cat"]
+    assert cnsctl("rm", "dog", "cat", "-y", "-q", *at(stocked)).out == "dog\ncat\n"
+    assert not work.exists()
+    assert cnsctl("ls", "-q", *at(stocked)).out == "hat\n"
+    assert cnsctl("rm", "cat", "-y", *at(stocked)).code == 4
 
 
 def test_in_merged_a_replaced_concept_is_not_what_the_new_one_stands_on(tiny_folder, tmp_path, pictures_of_two):

@@ -352,6 +352,17 @@ def test_work_outlives_its_reservation_and_an_untouched_folder_does_not(store):
         assert (work / "state").read_bytes() == b"half"
 
 
+def test_unfinished_are_names_under_which_something_is_kept(store):
+    assert store.unfinished() == []
+    for name in ("dog", "cat"):
+        with store.reserve(name) as work:
+            (work / "state").write_bytes(b"half")
+    with store.reserve("owl"):
+        assert store.unfinished() == ["cat", "dog"]
+    store.discard_work("cat")
+    assert store.unfinished() == ["dog"]
+
+
 def test_what_a_killed_writer_left_in_the_work_is_swept(store):
     with store.reserve("dog") as work:
         (work / ".tmp-state-1-aa").write_bytes(b"half of a half")

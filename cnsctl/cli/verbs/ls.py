@@ -9,9 +9,11 @@ from cnsctl.cli.render import View
 def ls(store: options.Store = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
     """List the learned concepts.
 
+    Learnings that were interrupted are told on stderr.
+
     Example:  cnsctl ls --json | jq -r '.concepts[].name'
     """
     from cnsctl.app import shelf
 
     with View(as_json=as_json, quiet=quiet, human=words.listing, bare=words.names) as view:
-        view.show([shelf.listing(shelf.open_store(store))])
+        view.show(shelf.listed(shelf.open_store(store)))

@@ -12,13 +12,15 @@ from cnsctl.cli.render import View
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Learned concepts.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Concepts, or names of unfinished learnings.")],
     yes: options.Yes = False,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Take concepts out of the store: all of those named, or none.
+
+    Of a name whose learning was interrupted, what was kept for going on is thrown away.
 
     In prompt and token mode no other picture changes by a bit. In merged, later concepts that stood on it are named.
 
@@ -27,11 +29,10 @@ def rm(
     from cnsctl.app import shelf
 
     opened = shelf.open_store(store)
-    for name in names:
-        opened.concept(name)
+    shelf.removable(opened, names)
     if not yes:
         _ask(names)
-    with View(as_json=as_json, quiet=quiet, human=words.removed, bare=lambda data: data["removed"]) as view:
+    with View(as_json=as_json, quiet=quiet, human=words.removed, bare=words.gone) as view:
         view.show([shelf.remove(opened, names)])
 
 
