@@ -109,6 +109,14 @@ def test_what_words_can_say_is_a_control_that_needs_no_learning(bench):
     assert bench.told(bench.scenes_of("blue-fox")[:2]).mean > 1
 
 
+def test_of_two_in_a_scene_either_can_be_told_in_words(bench):
+    pair = [s for s in bench.scenes if s.kind == "sweep-pair"][:1]
+    first, second = pair[0].concepts
+    both, one = bench.told(pair), bench.told(pair, named=[first])
+    assert both.by_noise == bench.told(pair, named=[first, second]).by_noise
+    assert both.by_noise != one.by_noise
+
+
 def test_noise_levels_add_up_to_what_is_removed(bench):
     found = bench.told(bench.scenes_of("dog")[:1])
     assert len(found.by_level) == len(FIT_TIMES)

@@ -229,9 +229,15 @@ class Bench:
         known_as = [(n, delta_key(d)) for n, d in concepts]
         return self._removed(self.overlay(concepts, mode), known_as, scenes, [said(s, words) for s in scenes])
 
-    def told(self, scenes: Sequence[Scene]) -> Removed:
-        """Error removed by words alone: the base is told all that a caption can say, and nothing is learned."""
-        return self._removed(EMPTY, [], scenes, [said(s, s.described) for s in scenes])
+    def told(self, scenes: Sequence[Scene], *, named: Sequence[str] = ()) -> Removed:
+        """Error removed by words alone: the base is told all that a caption can say, and nothing is learned.
+
+        Args:
+            scenes: what is measured on.
+            named: concepts that are described; the others' class words are said. None given: all.
+        """
+        words = {n: w for n, w in self.class_words.items() if named and n not in named}
+        return self._removed(EMPTY, [], scenes, [said(s, {**s.described, **words}) for s in scenes])
 
     def _removed(
         self, overlay: Overlay, known_as: list[tuple[str, str]], scenes: Sequence[Scene], texts: Sequence[str]

@@ -137,10 +137,13 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode."""
+    """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode; and told in words."""
     scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
     shown = _by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
     names = sorted({name for pair in shown for name in pair.concepts}, key=EXAMPLES.index)
+    for says in NAMED:
+        by_words = {_title(p): bench.told(found, named=p.concepts[NAMED[says]]) for p, found in shown.items()}
+        yield _row(f"in words: {says}", by_words)
     for mode in Mode:
         known = dict(in_order(bench, names, replace(Variant(), mode=mode)))
         for says in NAMED:
@@ -156,6 +159,11 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
     shown = _by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
     names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
+    by_words = {
+        says: _pooled([bench.told(s, named=p.concepts[NAMED[says]]) for p, s in shown.items()]) for says in NAMED
+    }
+    alone = float(np.mean([bench.told(_elsewhere(bench, n)).mean for n in names]))
+    yield Row(name="told in words", cells={"alone": alone, **{says: found.mean for says, found in by_words.items()}})
     ways = {
         f"values {values:g}, token {token:g}": _variant(rate_values=values, rate_vectors=token)
         for values, token in (RATES[:2] if quick else RATES)
@@ -218,12 +226,18 @@ def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Merged, the individuals of the sweep in a row, by λ_prev and λ_base: error removed after each, and at the end, %."""
+    """Merged, the individuals of the sweep in a row, by λ_prev and λ_base.
+
+    Error removed, %: by each right after it was learned; at the end; then on scenes that show two, both named.
+    """
     names = SWEEP[:2] if quick else SWEEP
+    shown = _by_pair([s for s in bench.scenes if s.kind == "sweep-pair" and set(s.concepts) <= set(names)])
     for prev, base in PULLS[:2] if quick else PULLS:
         variant = replace(_variant(lambda_prev=prev, lambda_base=base), mode=Mode.MERGED)
         learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
-        cells = {"right after": _pooled(list(after.values())).mean, "at the end": _pooled(list(end.values())).mean}
+        both = _two_named(bench, dict(learned), Mode.MERGED, shown, "both")
+        columns = {"right after": after, "at the end": end, "both named": both}
+        cells = {column: _pooled(list(found.values())).mean for column, found in columns.items()}
         yield Row(name=f"{prev:g}, {base:g}", cells=cells, shown=_shown(bench, learned, Mode.MERGED))
 
 
@@ -355,14 +369,16 @@ def _by_pair(scenes: Sequence[Scene]) -> dict[_Pair, list[Scene]]:
     return found
 
 
+def _title(pair: _Pair) -> str:
+    return f"{pair.kind} {' '.join(pair.concepts)}"
+
+
 def _two_named(
     bench: Bench, known: Mapping[str, Delta], mode: Mode, shown: Mapping[_Pair, list[Scene]], says: str
 ) -> dict[str, Removed]:
     """By pair: error removed on its scenes when both are named, or one and the other's class word."""
     return {
-        f"{pair.kind} {' '.join(pair.concepts)}": bench.removed(
-            _acting(known, mode, pair.concepts), mode, scenes, named=pair.concepts[NAMED[says]]
-        )
+        _title(pair): bench.removed(_acting(known, mode, pair.concepts), mode, scenes, named=pair.concepts[NAMED[says]])
         for pair, scenes in shown.items()
     }
 
