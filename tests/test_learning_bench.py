@@ -74,6 +74,9 @@ def test_other_settings_are_another_result_and_other_defaults_are_not(bench, poc
     assert longer._path("dog", varied(Variant(), steps=4), []) == here
     assert bench._path("dog", varied(Variant(), rate_values=1e-4), []) != here
     assert bench._path("cat", Variant(), []) != here
+    assert bench._path("dog", varied(Variant(), lambda_base=1.0), []) == here  # it acts in merged alone
+    merged = Variant(mode=Mode.MERGED)
+    assert bench._path("dog", varied(merged, lambda_base=1.0), []) != bench._path("dog", merged, [])
 
 
 def test_merged_stands_on_what_came_before(bench):

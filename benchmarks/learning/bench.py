@@ -204,7 +204,10 @@ class Bench:
 
     def _path(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Path:
         """Where a learning is kept: named by what it is made of, so that other defaults spoil no result."""
-        how = [variant.selection, variant.mode, asdict(self._spec(variant))]
+        spec = self._spec(variant)
+        if variant.mode is not Mode.MERGED:  # where these do nothing
+            spec = replace(spec, lambda_prev=0.0, lambda_base=0.0)
+        how = [variant.selection, variant.mode, asdict(spec)]
         key = self._key("delta", name, how, [delta_key(d) for _, d in before])
         return self.out / "deltas" / f"{name}-{key}.safetensors"
 
