@@ -32,7 +32,7 @@ class Mode(StrEnum):
 
 
 DEFAULT_MODE = Mode.TOKEN
-"""Of new stores: it learns most, and a delta touches its own concept's tokens alone (docs/learning.md)."""
+"""Of new stores: nothing is forgotten, and two concepts in a prompt go together (docs/learning.md)."""
 
 
 class Policy(StrEnum):

@@ -9,7 +9,8 @@ from benchmarks.learning import bench as bench_module
 from benchmarks.learning.bench import Bench, Variant, said, varied
 from benchmarks.learning.drawings import halves, in_place
 from benchmarks.learning.plots import draw_plots
-from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP, Row, Shown, in_order, one_after_another
+from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP
+from benchmarks.learning.rows import Row, Shown, in_order, one_after_another
 from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
 from cnsctl.bases import devices, folders, loading

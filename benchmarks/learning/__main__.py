@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.learning.questions import Row
+    from benchmarks.learning.rows import Row
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as cnsctl does, before torch is loaded
 

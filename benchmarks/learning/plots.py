@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from benchmarks.learning.questions import Row
+    from benchmarks.learning.rows import Row
 
 COLOURS = {"CNS": "#4c3fbf", "random": "#c4762b", "CNS, λ = 0": "#2f9e8f", "all K/V": "#8a8a8a"}
 

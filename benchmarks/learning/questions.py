@@ -6,27 +6,30 @@ Owns which variants are compared; must not know how tables look.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from benchmarks.learning.bench import Bench, Removed, Scene, Variant, varied
+from benchmarks.learning.bench import Bench, Removed, Variant, varied
 from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
+from benchmarks.learning.rows import (
+    Row,
+    elsewhere,
+    in_order,
+    one_after_another,
+    pooled,
+    row_alone,
+    row_by_level,
+    row_of,
+    shown_of,
+)
+from benchmarks.learning.twos import NAMED, acting, by_pair, two_named, two_shown, two_told
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
-from cnsctl.engine.verify import FIT_TIMES
-from cnsctl.specs import DEFAULT_MODE, Delta, Mode, Policy
-
-if TYPE_CHECKING:
-    Learned = list[tuple[str, Delta]]
+from cnsctl.specs import DEFAULT_MODE, Mode, Policy
 
 EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
-IN_A_ROW = 4
-"""Pictures of a row on a sheet."""
-NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
-"""Of two concepts, those that a prompt names; nothing: all that there are."""
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 VALUES_AT, TOKEN_AT = (1e-3, 3e-3, 5e-3, 1e-2, 3e-2), (1e-3, 5e-3, 2e-2, 5e-2)
 """Learning rates of values and token that are tried."""
@@ -36,42 +39,18 @@ RATES = (
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
-PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-3), (5e-2, 2e-4))
+PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-4), (5e-2, 5e-4), (5e-2, 2e-3))
 """λ_prev and λ_base that are tried together."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """What a sheet draws beside a row's figures."""
-
-    overlay: Overlay
-    prompts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of a table."""
-
-    name: str
-    cells: dict[str, float]
-    """Figure by column. Of error removed, percent: per concept or pair, the mean over noise seeds."""
-    spread: float | None = None
-    """Of error removed: mean over the cells of the standard deviation over noise seeds."""
-    shown: Shown | None = None
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(list(self.cells.values())))
 
 
 def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """What CNS removes beside words that describe it, V* alone, a random mask of equal size, and all K/V weights."""
     who = EXAMPLES[:2] if quick else EXAMPLES
-    yield _row("told in words", {c: bench.told(_elsewhere(bench, c)) for c in who})
+    yield row_of("told in words", {c: bench.told(elsewhere(bench, c)) for c in who})
     for name in ("CNS", "random", "V* alone"):
-        yield _alone(bench, name, _variant(name), who)
+        yield row_alone(bench, name, _variant(name), who)
     for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
-        yield _alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
+        yield row_alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
 
 
 def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -79,53 +58,53 @@ def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
     who = EXAMPLES[:2] if quick else EXAMPLES
     for seed in range(2 if quick else 3):
         for name in ("CNS", "random"):
-            yield _alone(bench, f"{name}, seed {seed}", _variant(name, **({"seed": seed} if seed else {})), who)
+            yield row_alone(bench, f"{name}, seed {seed}", _variant(name, **({"seed": seed} if seed else {})), who)
 
 
 def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """At which noise levels error is removed, percent: form is decided at the high ones, detail at the low."""
     who = EXAMPLES[:2] if quick else EXAMPLES
-    scenes = [s for c in who for s in _elsewhere(bench, c)]
-    yield _by_level("told in words", [bench.told(scenes)])
+    scenes = [s for c in who for s in elsewhere(bench, c)]
+    yield row_by_level("told in words", [bench.told(scenes)])
     for name in ("CNS", "random", "V* alone"):
         variant = _variant(name)
-        found = [bench.removed([(c, bench.learned(c, variant))], variant.mode, _elsewhere(bench, c)) for c in who]
-        yield _by_level(name, found)
+        found = [bench.removed([(c, bench.learned(c, variant))], variant.mode, elsewhere(bench, c)) for c in who]
+        yield row_by_level(name, found)
 
 
 def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """One concept by itself in each mode of a store."""
     for mode in Mode:
-        yield _alone(bench, str(mode), replace(Variant(), mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
+        yield row_alone(bench, str(mode), replace(Variant(), mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
 
 
 def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Share of the K/V weights that is trained, by score and at random."""
     for budget in (0.02, 0.25) if quick else (0.01, 0.02, 0.058, 0.12, 0.25, 1.0):
         for name in ("CNS", "random"):
-            yield _alone(bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget), _sweep(quick))
+            yield row_alone(bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget), _sweep(quick))
 
 
 def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How long it is trained."""
     for count in (10, 20) if quick else (40, 80, 150, 240, 480):
-        yield _alone(bench, f"{count} steps", _variant(steps=count), _sweep(quick))
+        yield row_alone(bench, f"{count} steps", _variant(steps=count), _sweep(quick))
 
 
 def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Learning rates of values and token, each beside the default of the other."""
     for rate in VALUES_AT[:2] if quick else VALUES_AT:
-        yield _alone(bench, f"values at {rate:g}", _variant(rate_values=rate), _sweep(quick))
+        yield row_alone(bench, f"values at {rate:g}", _variant(rate_values=rate), _sweep(quick))
     for rate in TOKEN_AT[:2] if quick else TOKEN_AT:
-        yield _alone(bench, f"token at {rate:g}", _variant(rate_vectors=rate), _sweep(quick))
+        yield row_alone(bench, f"token at {rate:g}", _variant(rate_vectors=rate), _sweep(quick))
 
 
 def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Token vectors, and the share of the steps that trains them alone, before the score."""
     for vectors in (1, 2) if quick else (1, 2, 4):
-        yield _alone(bench, f"{vectors} vectors", _variant(vectors=vectors), _sweep(quick))
+        yield row_alone(bench, f"{vectors} vectors", _variant(vectors=vectors), _sweep(quick))
     for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
-        yield _alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))
+        yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))
 
 
 def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -133,22 +112,21 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
     few = ("CNS", "random", "V alone")
     every = (*few, "K alone", "general kept", "rows", "V* in the score")
     for name in few if quick else every:
-        yield _alone(bench, name, _variant(name), _sweep(quick))
+        yield row_alone(bench, name, _variant(name), _sweep(quick))
 
 
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode; and told in words."""
     scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
-    shown = _by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
+    shown = by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
     names = sorted({name for pair in shown for name in pair.concepts}, key=EXAMPLES.index)
     for says in NAMED:
-        by_words = {_title(p): bench.told(found, named=p.concepts[NAMED[says]]) for p, found in shown.items()}
-        yield _row(f"in words: {says}", by_words)
+        yield row_of(f"in words: {says}", two_told(bench, shown, says))
     for mode in Mode:
         known = dict(in_order(bench, names, replace(Variant(), mode=mode)))
         for says in NAMED:
-            sheet = _two_shown(bench, known, mode, next(iter(shown)), says)
-            yield _row(f"{mode}: {says} named", _two_named(bench, known, mode, shown, says), sheet)
+            sheet = two_shown(bench, known, mode, next(iter(shown)), says)
+            yield row_of(f"{mode}: {says} named", two_named(bench, known, mode, shown, says), sheet)
 
 
 def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -157,13 +135,11 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     Error removed, %: each by itself; then on scenes that show two, with both named and with either.
     """
     scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
-    shown = _by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
+    shown = by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
     names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
-    by_words = {
-        says: _pooled([bench.told(s, named=p.concepts[NAMED[says]]) for p, s in shown.items()]) for says in NAMED
-    }
-    alone = float(np.mean([bench.told(_elsewhere(bench, n)).mean for n in names]))
-    yield Row(name="told in words", cells={"alone": alone, **{says: found.mean for says, found in by_words.items()}})
+    by_words = {says: pooled(list(two_told(bench, shown, says).values())).mean for says in NAMED}
+    alone = float(np.mean([bench.told(elsewhere(bench, n)).mean for n in names]))
+    yield Row(name="told in words", cells={"alone": alone, **by_words})
     ways = {
         f"values {values:g}, token {token:g}": _variant(rate_values=values, rate_vectors=token)
         for values, token in (RATES[:2] if quick else RATES)
@@ -173,11 +149,9 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     ways |= {str(mode): replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         known = dict(in_order(bench, names, variant))
-        by_itself = [
-            bench.removed(_acting(known, variant.mode, [n]), variant.mode, _elsewhere(bench, n)) for n in names
-        ]
+        by_itself = [bench.removed(acting(known, variant.mode, [n]), variant.mode, elsewhere(bench, n)) for n in names]
         by_name = {
-            says: _pooled(list(_two_named(bench, known, variant.mode, shown, says).values())).mean for says in NAMED
+            says: pooled(list(two_named(bench, known, variant.mode, shown, says).values())).mean for says in NAMED
         }
         yield Row(name=label, cells={"alone": float(np.mean([one.mean for one in by_itself])), **by_name})
 
@@ -231,14 +205,14 @@ def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     Error removed, %: by each right after it was learned; at the end; then on scenes that show two, both named.
     """
     names = SWEEP[:2] if quick else SWEEP
-    shown = _by_pair([s for s in bench.scenes if s.kind == "sweep-pair" and set(s.concepts) <= set(names)])
+    shown = by_pair([s for s in bench.scenes if s.kind == "sweep-pair" and set(s.concepts) <= set(names)])
     for prev, base in PULLS[:2] if quick else PULLS:
         variant = replace(_variant(lambda_prev=prev, lambda_base=base), mode=Mode.MERGED)
         learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
-        both = _two_named(bench, dict(learned), Mode.MERGED, shown, "both")
+        both = two_named(bench, dict(learned), Mode.MERGED, shown, "both")
         columns = {"right after": after, "at the end": end, "both named": both}
-        cells = {column: _pooled(list(found.values())).mean for column, found in columns.items()}
-        yield Row(name=f"{prev:g}, {base:g}", cells=cells, shown=_shown(bench, learned, Mode.MERGED))
+        cells = {column: pooled(list(found.values())).mean for column, found in columns.items()}
+        yield Row(name=f"{prev:g}, {base:g}", cells=cells, shown=shown_of(bench, learned, Mode.MERGED))
 
 
 def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -258,9 +232,9 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
             for concept in names:
                 afters.setdefault(concept, []).append(after[concept])
                 ends.setdefault(concept, []).append(end[concept])
-        yield _row(f"{name}: right after", {c: _pooled(found) for c, found in afters.items()})
-        at_end = _shown(bench, learned, Mode.MERGED)
-        yield _row(f"{name}: at the end", {c: _pooled(found) for c, found in ends.items()}, at_end)
+        yield row_of(f"{name}: right after", {c: pooled(found) for c, found in afters.items()})
+        at_end = shown_of(bench, learned, Mode.MERGED)
+        yield row_of(f"{name}: at the end", {c: pooled(found) for c, found in ends.items()}, at_end)
 
 
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -270,8 +244,8 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
         variant = Variant(mode=Mode.MERGED, spec={**how, "budget": 0.045})  # exclusive fits twenty times
         learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
-        yield _row(f"{policy}: right after", after)
-        yield _row(f"{policy}: at the end", end, _shown(bench, learned, Mode.MERGED))
+        yield row_of(f"{policy}: right after", after)
+        yield row_of(f"{policy}: at the end", end, shown_of(bench, learned, Mode.MERGED))
 
 
 def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -325,104 +299,10 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
 }
 
 
-def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Learned:
-    """Learn one after another; in merged each stands on those before."""
-    learned: Learned = []
-    for name in names:
-        learned.append((name, bench.learned(name, variant, learned)))
-    return learned
-
-
-def one_after_another(
-    bench: Bench, names: Sequence[str], variant: Variant, scenes_of: Callable[[str], list[Scene]]
-) -> tuple[Learned, dict[str, Removed], dict[str, Removed]]:
-    """Learn a sequence in merged; what each removes right after it was learned, and what it removes at the end."""
-    learned = in_order(bench, names, variant)
-    after = {n: bench.removed(learned[: i + 1], Mode.MERGED, scenes_of(n)) for i, n in enumerate(names)}
-    return learned, after, {n: bench.removed(learned, Mode.MERGED, scenes_of(n)) for n in names}
-
-
 def _variant(selection: str = "CNS", **spec: float) -> Variant:
     if selection == "V* alone":
         spec = {**spec, "warmup": 1.0}
     return varied(Variant(selection=selection), **spec)
-
-
-def _alone(bench: Bench, name: str, variant: Variant, who: Sequence[str]) -> Row:
-    """Each concept learned by itself, measured on its held-out scenes."""
-    learned = [(c, bench.learned(c, variant)) for c in who]
-    found = {one[0]: bench.removed([one], variant.mode, _elsewhere(bench, one[0])) for one in learned}
-    return _row(name, found, _shown(bench, learned[:1], variant.mode))
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    kind: str
-    concepts: tuple[str, ...]
-    """In the order of the alphabet, whoever stands left."""
-
-
-def _by_pair(scenes: Sequence[Scene]) -> dict[_Pair, list[Scene]]:
-    found: dict[_Pair, list[Scene]] = {}
-    for scene in scenes:
-        found.setdefault(_Pair(scene.kind, tuple(sorted(scene.concepts))), []).append(scene)
-    return found
-
-
-def _title(pair: _Pair) -> str:
-    return f"{pair.kind} {' '.join(pair.concepts)}"
-
-
-def _two_named(
-    bench: Bench, known: Mapping[str, Delta], mode: Mode, shown: Mapping[_Pair, list[Scene]], says: str
-) -> dict[str, Removed]:
-    """By pair: error removed on its scenes when both are named, or one and the other's class word."""
-    return {
-        _title(pair): bench.removed(_acting(known, mode, pair.concepts), mode, scenes, named=pair.concepts[NAMED[says]])
-        for pair, scenes in shown.items()
-    }
-
-
-def _two_shown(bench: Bench, known: Mapping[str, Delta], mode: Mode, pair: _Pair, says: str) -> Shown:
-    named = pair.concepts[NAMED[says]] or pair.concepts
-    who = [f"<{n}>" if n in named else f"a {bench.class_words[n]}" for n in pair.concepts]
-    texts = (f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
-    return Shown(overlay=bench.overlay(_acting(known, mode, pair.concepts), mode), prompts=tuple(texts))
-
-
-def _acting(known: Mapping[str, Delta], mode: Mode, named: Sequence[str]) -> Learned:
-    """In merged every concept acts; in the other modes those that a prompt names."""
-    return [(n, delta) for n, delta in known.items() if mode is Mode.MERGED or n in named]
-
-
-def _elsewhere(bench: Bench, name: str) -> list[Scene]:
-    scenes = bench.scenes_of(name)
-    assert scenes, name
-    return scenes
-
-
-def _shown(bench: Bench, learned: Learned, mode: Mode) -> Shown:
-    """The first concepts learned in turn, each place once."""
-    prompts = (f"a <{learned[i % len(learned)][0]}> {PLACES[i]}" for i in range(IN_A_ROW))
-    return Shown(overlay=bench.overlay(learned, mode), prompts=tuple(prompts))
-
-
-def _row(name: str, found: dict[str, Removed], shown: Shown | None = None) -> Row:
-    return Row(
-        name=name,
-        shown=shown,
-        cells={c: one.mean for c, one in found.items()},
-        spread=float(np.mean([one.spread for one in found.values()])),
-    )
-
-
-def _by_level(name: str, found: Sequence[Removed]) -> Row:
-    return Row(name=name, cells={f"{t:g}": v for t, v in zip(FIT_TIMES, _pooled(found).by_level, strict=True)})
-
-
-def _pooled(found: Sequence[Removed]) -> Removed:
-    """Of several orders or concepts: their errors together."""
-    return Removed(said=np.sum([one.said for one in found], axis=0), bare=np.sum([one.bare for one in found], axis=0))
 
 
 def _shuffled(names: Sequence[str], seed: int) -> list[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from benchmarks.learning.bench import Bench
-    from benchmarks.learning.questions import Row
+    from benchmarks.learning.rows import Row
 
 
 def sheet(bench: Bench, question: str, rows: Sequence[Row]) -> Image.Image | None:

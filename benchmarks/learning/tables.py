@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.learning.questions import Row
+    from benchmarks.learning.rows import Row
 
 WIDTH = 26
 

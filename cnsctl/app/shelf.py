@@ -60,8 +60,7 @@ def making(path: Path | None, *, base: Path | None, mode: Mode, copy: bool) -> I
     """Make a store and say what it is; reading another base takes seconds."""
     if base is not None:
         yield Phase(name="read the base")
-    made = listing(create(path, base=base, mode=mode, copy=copy))
-    yield Answer(data={key: value for key, value in made.data.items() if key not in ("concepts", "unfinished")})
+    yield Answer(data=_described(create(path, base=base, mode=mode, copy=copy)))
 
 
 def open_or_create(path: Path | None) -> tuple[Store, bool]:
@@ -88,18 +87,20 @@ def describe_base(store: Store) -> dict[str, Any]:
     }
 
 
+def _described(store: Store) -> dict[str, Any]:
+    """The store itself, whatever it holds."""
+    return {
+        "format": FORMAT,
+        "store": str(store.path),
+        "base": describe_base(store),
+        "mode": str(store.mode),
+        "free": store.free(),
+    }
+
+
 def listing(store: Store) -> Answer:
-    return Answer(
-        data={
-            "format": FORMAT,
-            "store": str(store.path),
-            "base": describe_base(store),
-            "mode": str(store.mode),
-            "free": store.free(),
-            "concepts": [summary(c) for c in store.concepts()],
-            "unfinished": store.unfinished(),
-        }
-    )
+    concepts = [summary(c) for c in store.concepts()]
+    return Answer(data={**_described(store), "concepts": concepts, "unfinished": store.unfinished()})
 
 
 def listed(store: Store) -> Iterator[Event]:

@@ -230,9 +230,13 @@ class Store:
 
     def unfinished(self) -> list[str]:
         """Names under which a learning was begun and not committed, in order."""
-        work = self._path / layout.WORK
-        names = sorted(entry.name for entry in work.iterdir() if entry.is_dir()) if work.is_dir() else []
-        return [n for n in names if NAME.fullmatch(n) and {e.name for e in (work / n).iterdir()} - {layout.LOCK}]
+        found = []
+        with suppress(FileNotFoundError):
+            for folder in sorted((self._path / layout.WORK).iterdir()):
+                with suppress(FileNotFoundError, NotADirectoryError):  # another process may end its work meanwhile
+                    if NAME.fullmatch(folder.name) and any(e.name != layout.LOCK for e in folder.iterdir()):
+                        found.append(folder.name)
+        return found
 
     def discard_work(self, name: str) -> None:
         """Remove the unfinished work under a name, unless another process is at it."""

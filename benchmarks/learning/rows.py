@@ -1,0 +1,101 @@
+"""A line of a table: what was learned one after another, what it removes, and what a sheet shows of it.
+
+Owns rows and how they are measured; must not know which questions are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.learning.bench import Bench, Removed, Scene, Variant
+from benchmarks.learning.drawings import PLACES
+from cnsctl.engine.overlay import Overlay
+from cnsctl.engine.verify import FIT_TIMES
+from cnsctl.specs import Delta, Mode
+
+Learned = list[tuple[str, Delta]]
+"""Concepts in learning order."""
+
+IN_A_ROW = 4
+"""Pictures of a row on a sheet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a sheet draws beside a row's figures."""
+
+    overlay: Overlay
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a table."""
+
+    name: str
+    cells: dict[str, float]
+    """Figure by column. Of error removed, percent: per concept or pair, the mean over noise seeds."""
+    spread: float | None = None
+    """Of error removed: mean over the cells of the standard deviation over noise seeds."""
+    shown: Shown | None = None
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.cells.values())))
+
+
+def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Learned:
+    """Learn one after another; in merged each stands on those before."""
+    learned: Learned = []
+    for name in names:
+        learned.append((name, bench.learned(name, variant, learned)))
+    return learned
+
+
+def one_after_another(
+    bench: Bench, names: Sequence[str], variant: Variant, scenes_of: Callable[[str], list[Scene]]
+) -> tuple[Learned, dict[str, Removed], dict[str, Removed]]:
+    """Learn a sequence in merged; what each removes right after it was learned, and what it removes at the end."""
+    learned = in_order(bench, names, variant)
+    after = {n: bench.removed(learned[: i + 1], Mode.MERGED, scenes_of(n)) for i, n in enumerate(names)}
+    return learned, after, {n: bench.removed(learned, Mode.MERGED, scenes_of(n)) for n in names}
+
+
+def row_alone(bench: Bench, name: str, variant: Variant, who: Sequence[str]) -> Row:
+    """Each concept learned by itself, measured on its held-out scenes."""
+    learned = [(c, bench.learned(c, variant)) for c in who]
+    found = {one[0]: bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in learned}
+    return row_of(name, found, shown_of(bench, learned[:1], variant.mode))
+
+
+def elsewhere(bench: Bench, name: str) -> list[Scene]:
+    scenes = bench.scenes_of(name)
+    assert scenes, name
+    return scenes
+
+
+def shown_of(bench: Bench, learned: Learned, mode: Mode) -> Shown:
+    """The first concepts learned in turn, each place once."""
+    prompts = (f"a <{learned[i % len(learned)][0]}> {PLACES[i]}" for i in range(IN_A_ROW))
+    return Shown(overlay=bench.overlay(learned, mode), prompts=tuple(prompts))
+
+
+def row_of(name: str, found: dict[str, Removed], shown: Shown | None = None) -> Row:
+    return Row(
+        name=name,
+        shown=shown,
+        cells={c: one.mean for c, one in found.items()},
+        spread=float(np.mean([one.spread for one in found.values()])),
+    )
+
+
+def row_by_level(name: str, found: Sequence[Removed]) -> Row:
+    return Row(name=name, cells={f"{t:g}": v for t, v in zip(FIT_TIMES, pooled(found).by_level, strict=True)})
+
+
+def pooled(found: Sequence[Removed]) -> Removed:
+    """Of several orders or concepts: their errors together."""
+    return Removed(said=np.sum([one.said for one in found], axis=0), bare=np.sum([one.bare for one in found], axis=0))

@@ -1,0 +1,66 @@
+"""Two concepts in one scene: both named, either named, or told in words.
+
+Owns what is said of a pair; must not know which questions are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.learning.bench import Bench, Removed, Scene
+from benchmarks.learning.drawings import PLACES
+from benchmarks.learning.rows import IN_A_ROW, Learned, Shown
+from cnsctl.specs import Delta, Mode
+
+NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
+"""Of two concepts, those that a prompt names; nothing: all that there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two concepts that scenes of one kind show."""
+
+    kind: str
+    concepts: tuple[str, ...]
+    """In the order of the alphabet, whoever stands left."""
+
+
+def by_pair(scenes: Sequence[Scene]) -> dict[Pair, list[Scene]]:
+    """Scenes by whom they show."""
+    found: dict[Pair, list[Scene]] = {}
+    for scene in scenes:
+        found.setdefault(Pair(scene.kind, tuple(sorted(scene.concepts))), []).append(scene)
+    return found
+
+
+def title(pair: Pair) -> str:
+    return f"{pair.kind} {' '.join(pair.concepts)}"
+
+
+def two_told(bench: Bench, shown: Mapping[Pair, list[Scene]], says: str) -> dict[str, Removed]:
+    """By pair: error removed when both are described in words, or one."""
+    return {title(pair): bench.told(found, named=pair.concepts[NAMED[says]]) for pair, found in shown.items()}
+
+
+def two_named(
+    bench: Bench, known: Mapping[str, Delta], mode: Mode, shown: Mapping[Pair, list[Scene]], says: str
+) -> dict[str, Removed]:
+    """By pair: error removed on its scenes when both are named, or one and the other's class word."""
+    return {
+        title(pair): bench.removed(acting(known, mode, pair.concepts), mode, scenes, named=pair.concepts[NAMED[says]])
+        for pair, scenes in shown.items()
+    }
+
+
+def two_shown(bench: Bench, known: Mapping[str, Delta], mode: Mode, pair: Pair, says: str) -> Shown:
+    """A row of a sheet: the pair side by side in each place."""
+    named = pair.concepts[NAMED[says]] or pair.concepts
+    who = [f"<{n}>" if n in named else f"a {bench.class_words[n]}" for n in pair.concepts]
+    texts = (f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
+    return Shown(overlay=bench.overlay(acting(known, mode, pair.concepts), mode), prompts=tuple(texts))
+
+
+def acting(known: Mapping[str, Delta], mode: Mode, named: Sequence[str]) -> Learned:
+    """In merged every concept acts; in the other modes those that a prompt names."""
+    return [(n, delta) for n, delta in known.items() if mode is Mode.MERGED or n in named]
