@@ -37,7 +37,7 @@ _cnsctl() {
     esac
     case "$verb" in
         init) flags="--store --base --copy --mode --json --quiet --help" ;;
-        add) flags="--class --steps --lr --lr-token --vectors --budget --batch --seed --policy --orthogonal --random-mask --replace --allow-forgetting --store --device --dtype --json --quiet --help" ;;
+        add) flags="--class --holdout --steps --lr --lr-token --vectors --budget --batch --seed --policy --orthogonal --random-mask --replace --allow-forgetting --store --device --dtype --json --quiet --help" ;;
         gen) flags="--count --seed --output --negative --steps --guidance --sampler --size --batch --force --store --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--store --json --quiet --help" ;;
@@ -45,7 +45,7 @@ _cnsctl() {
         mv) flags="--store --json --quiet --help" ;;
         eval) flags="--no-pictures --store --device --dtype --json --quiet --help" ;;
         verify) flags="--store --device --dtype --json --quiet --help" ;;
-        score) flags="--class --steps --lr-token --vectors --budget --batch --seed --policy --random-mask --store --device --dtype --json --quiet --help" ;;
+        score) flags="--class --holdout --steps --lr-token --vectors --budget --batch --seed --policy --random-mask --store --device --dtype --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
         completion) flags=" --help" ;;
     esac

@@ -31,6 +31,8 @@ class AddRequest:
     class_word: str | None = None
     settings: Mapping[str, Any]
     """Fields of `LearnSpec` that the user gave; the base's defaults fill in the rest."""
+    holdout: int = 0
+    """Pictures, the last ones, that are not learned from but measured on."""
     replace: bool = False
     allow_forgetting: bool = False
     compute: Compute = field(default_factory=Compute)
@@ -47,7 +49,7 @@ def admit(store: Store, request: AddRequest) -> str:
             hint=f"use another name, cnsctl add {request.name} --replace, or cnsctl rm {request.name}",
         )
     _check_settings(request.settings)
-    peek_pictures(list(request.sources))
+    check_holdout(request.holdout, len(peek_pictures(list(request.sources))))
     class_word = _class_word(store, request)
     _check_space(store, request)
     return class_word
@@ -68,6 +70,17 @@ def _class_word(store: Store, request: AddRequest) -> str:
             hint=f"say it: cnsctl add {request.name} … --class dog",
         )
     return words
+
+
+def check_holdout(holdout: int, n_pictures: int) -> None:
+    """Refuse to hold out so many that none is left to learn from."""
+    if not 0 <= holdout < n_pictures:
+        raise UsageProblem(
+            f"--holdout {holdout} leaves none of {n_pictures} different pictures to learn from"
+            if holdout > 0
+            else f"--holdout {holdout} is no number of pictures",
+            hint=f"use 0 to {n_pictures - 1}" if n_pictures > 1 else "give more pictures, or hold out none",
+        )
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -32,12 +32,14 @@ def make_job(
     pictures: Sequence[Picture],
     latents_file: Path | None = None,
 ) -> Job:
+    """The job of learning from these pictures, less those that the request holds out."""
     import torch
 
     from cnsctl.engine.learner import Job
     from cnsctl.engine.overlay import EMPTY
 
     base, store = session.base, session.store
+    pictures = pictures[: len(pictures) - request.holdout]
     others = [c for c in store.concepts() if c["name"] != request.name]
     masks = {c["name"]: store.delta(c).indices for c in others}
     merged = store.mode is Mode.MERGED

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
-from cnsctl.app.admit import AddRequest, admit
+from cnsctl.app.admit import AddRequest, admit, check_holdout
 from cnsctl.app.job import make_job
-from cnsctl.app.session import Session, start
+from cnsctl.app.session import Session, judged, start
 from cnsctl.app.shelf import now, summary
 from cnsctl.data.pictures import read_pictures
 from cnsctl.errors import CnsctlError, LearnedNotKept
@@ -48,6 +48,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         yield Phase(name="load the base")
         session = start(store, request.compute, hash_weights=True)
         pictures = read_pictures(list(request.sources), size=session.base.size)
+        check_holdout(request.holdout, len(pictures))
         yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
         yield Phase(name="read the pictures, find general neurons")
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
@@ -94,14 +95,23 @@ def _keep(
     yield Phase(name="check that nothing was forgotten")
     yield from _others_checked(session, overlay, request)
     yield Phase(name="draw and measure it")
-    pixels = np.stack([p.pixels for p in pictures])
-    scores, drawn = measure.fresh(session, overlay, name, pixels, job.latents)
+    pixels = judged(np.stack([p.pixels for p in pictures]), request.holdout)
+    latents = session.base.encode_pictures(pixels) if request.holdout else job.latents
+    scores, drawn = measure.fresh(session, overlay, name, pixels, latents)
     record = measure.probe_record(session, overlay, name)
     with store.transaction(f"add {name}") as tx:
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
         tx.add(
-            measure.concept_fields(session, name, learned, scores, [p.caption for p in pictures], created=now()),
+            measure.concept_fields(
+                session,
+                name,
+                learned,
+                scores,
+                [p.caption for p in pictures],
+                holdout=request.holdout,
+                created=now(),
+            ),
             learned.delta,
             references=[png_bytes(p.pixels) for p in pictures],
             probe=record,

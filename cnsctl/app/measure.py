@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.app.shelf import HOLDOUT, holdout_of
 from cnsctl.data.prompts import parse, render_class
 from cnsctl.data.texts import base_probe_texts, probe_prompts
 from cnsctl.metrics.fit import error_removed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.verify import Proof
     from cnsctl.results import Learned
+    from cnsctl.store import ConceptRecord
 
     Pixels = NDArray[np.uint8]
 
@@ -146,12 +148,18 @@ def clip_scores(
     }
 
 
-def clip_i_real(session: Session, pixels: Pixels) -> float | None:
-    """CLIP-I of a concept's pictures against each other, each pair once: what a perfect likeness scores."""
-    towers = session.clip()
+def clip_i_real(session: Session, record: ConceptRecord) -> float | None:
+    """What a perfect likeness scores: CLIP-I of a concept's held-out pictures against those that it was learned from.
+
+    Where none was held out: of its pictures against each other, each pair once.
+    """
+    towers, pixels = session.clip(), session.references(record)
     if towers is None or len(pixels) < 2:
         return None
-    return likeness_within(towers.pictures(list(pixels)))
+    features = towers.pictures(list(pixels))
+    if n := holdout_of(record):
+        return clip_i(features[-n:], features[:-n])
+    return likeness_within(features)
 
 
 def base_pictures(session: Session, overlay: Overlay) -> list[Pixels]:
@@ -169,6 +177,7 @@ def concept_fields(
     scores: Mapping[str, float | str | None],
     captions: Sequence[str | None],
     *,
+    holdout: int,
     created: str,
 ) -> dict[str, Any]:
     """A concept's record, less what the store computes itself."""
@@ -180,6 +189,6 @@ def concept_fields(
         "share_denoiser": learned.selected.neurons / session.base.denoiser_weights,
         "created": created,
         "captions": list(captions),
-        "recipe": dict(learned.delta.recipe),
+        "recipe": {**learned.delta.recipe, **({HOLDOUT: holdout} if holdout else {})},
         "learned": dict(scores),
     }

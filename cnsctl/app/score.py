@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.admit import AddRequest, admit
+from cnsctl.app.admit import AddRequest, admit, check_holdout
 from cnsctl.app.job import make_job
 from cnsctl.app.session import Session, start
 from cnsctl.app.shelf import describe_base
@@ -32,6 +32,7 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
     yield Phase(name="load the base")
     session = start(store, request.compute)
     pictures = read_pictures(list(request.sources), size=session.base.size)
+    check_holdout(request.holdout, len(pictures))
     job = make_job(session, request, class_word, pictures)
     selected: Selected | None = None
     for event in train.score(session.base, job):

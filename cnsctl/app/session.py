@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnsctl.app.shelf import base_of
+from cnsctl.app.shelf import base_of, holdout_of
 from cnsctl.errors import BaseProblem, CnsctlError, StoreDamaged
 from cnsctl.specs import Mode
 
@@ -66,16 +66,25 @@ class Session:
         return towers(base_of(self.store), name=self.base.name, device=self.device)
 
     def latents(self, record: ConceptRecord) -> torch.Tensor:
-        """The concept's stored pictures, encoded: (n, c, h, w) fp32 on the CPU."""
-        return self.base.encode_pictures(self.references(record))
+        """The pictures that the concept is measured on, encoded: (n, c, h, w) fp32 on the CPU."""
+        return self.base.encode_pictures(self.judged(record))
+
+    def judged(self, record: ConceptRecord) -> NDArray[np.uint8]:
+        """The pictures that the concept is measured on: (n, h, w, 3) uint8."""
+        return judged(self.references(record), holdout_of(record))
 
     def references(self, record: ConceptRecord) -> NDArray[np.uint8]:
-        """The concept's stored pictures: (n, h, w, 3) uint8."""
+        """All of the concept's stored pictures, those held out last: (n, h, w, 3) uint8."""
         import numpy as np
 
         from cnsctl.data.png import png_pixels
 
         return np.stack([png_pixels(self.store.blob(sha)) for sha in record["references"]])
+
+
+def judged(pixels: NDArray[np.uint8], holdout: int) -> NDArray[np.uint8]:
+    """Of a concept's pictures those that it is measured on: those held out, else all."""
+    return pixels[-holdout:] if holdout else pixels
 
 
 def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Session:

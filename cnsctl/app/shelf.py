@@ -118,7 +118,18 @@ _SUMMARY = ("name", "class_word", "tokens", "neurons", "share", "share_denoiser"
 
 def summary(record: ConceptRecord) -> dict[str, Any]:
     """What `ls` says of a concept."""
-    return {key: record[key] for key in _SUMMARY} | {"pictures": len(record["references"])}  # type: ignore[literal-required]
+    found = {key: record[key] for key in _SUMMARY}  # type: ignore[literal-required]
+    return found | {"pictures": len(record["references"]), "held_out": holdout_of(record)}
+
+
+HOLDOUT = "holdout"
+"""In a record's recipe, where there are any: how many of its pictures, the last ones, were not learned from."""
+
+
+def holdout_of(record: ConceptRecord) -> int:
+    """How many of a concept's pictures were not learned from."""
+    value = record["recipe"].get(HOLDOUT, 0)
+    return value if isinstance(value, int) and 0 < value < len(record["references"]) else 0
 
 
 def show(store: Store, name: str) -> Answer:

@@ -77,6 +77,10 @@ Orthogonal = Annotated[
     bool,
     typer.Option("--orthogonal", help="In merged: learn only in directions that earlier concepts do not read."),
 ]
+Holdout = Annotated[
+    int,
+    typer.Option("--holdout", help="Keep the last N pictures out of the learning, to measure on them."),
+]
 RandomMask = Annotated[bool, typer.Option("--random-mask", help="For comparison: random neurons, as many.")]
 
 

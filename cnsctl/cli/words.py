@@ -46,7 +46,7 @@ def names(data: Data) -> Iterable[str]:
 
 def concept(data: Data) -> Iterable[str]:
     c = data["concept"]
-    yield f"<{c['name']}>  {c['class_word']}, {counted(c['tokens'], 'token')}, learned {c['created']} from {counted(c['pictures'], 'picture')}"
+    yield f"<{c['name']}>  {c['class_word']}, {counted(c['tokens'], 'token')}, learned {c['created']} from {counted(c['pictures'] - c['held_out'], 'picture')}"
     yield f"  {c['neurons']:,} neurons: {c['share']:.2%} of the K/V weights, {c['share_denoiser']:.3%} of the denoiser; {size(c['bytes'])}"
     learned = c["learned"]
     yield (
@@ -59,8 +59,9 @@ def concept(data: Data) -> Iterable[str]:
     for other, shared in sorted(c.get("overlaps", {}).items()):
         yield f"  shares {shared:,} neurons with <{other}>"
     yield f"  delta: {c['delta']}"
-    for path in c["references"]:
-        yield f"  picture: {path}"
+    for i, path in enumerate(c["references"]):
+        held_out = i >= c["pictures"] - c["held_out"]
+        yield f"  {'held out' if held_out else 'picture'}: {path}"
 
 
 def concept_name(data: Data) -> Iterable[str]:
@@ -117,10 +118,14 @@ def evaluated(data: Data) -> Iterable[str]:
             number(r["forgetting"]["clip_i"], "+.3f"),
             number(r["clip_t"], ".3f"),
             number(r["clip_t_class"], ".3f"),
+            str(r["held_out"] or NONE),
         )
         for r in data["concepts"]
     ]
-    head = ("name", "err. removed", "forgotten", "CLIP-I", "class word", "real", "forgotten", "CLIP-T", "class word")
+    head = (
+        "name", "err. removed", "forgotten", "CLIP-I", "class word", "real", "forgotten", "CLIP-T", "class word",
+        "held out",
+    )  # fmt: skip
     yield from table(rows, head)
     if data["drift"] is not None:
         d = data["drift"]

@@ -24,6 +24,7 @@ def test_keys_of_ls(stocked):
     assert set(data["free"]) == {"neurons", "share"}
     assert set(data["concepts"][0]) == {
         "name", "class_word", "tokens", "neurons", "share", "share_denoiser", "bytes", "created", "learned", "pictures",
+        "held_out",
     }  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def test_keys_of_the_other_readers(stocked):
     assert data["drift"] is None
     assert set(data["concepts"][0]) == {
         "name", "error_removed", "error_removed_spread", "clip_i", "clip_i_class", "clip_i_real", "clip_t", "clip_t_class",
-        "backbone", "learned", "forgetting",
+        "backbone", "learned", "forgetting", "held_out",
     }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ def add(
         list[Path], typer.Argument(metavar="PICTURES...", readable=False, help="A folder of pictures, or files.")
     ],
     class_word: options.ClassWord = None,
+    holdout: options.Holdout = 0,
     steps: options.LearnSteps = None,
     lr: options.Rate = None,
     lr_token: options.RateVectors = None,
@@ -59,6 +60,7 @@ def add(
         sources=pictures,
         class_word=class_word,
         settings=settings,
+        holdout=holdout,
         replace=replace,
         allow_forgetting=allow_forgetting,
         compute=Compute(device=device, dtype=dtype),

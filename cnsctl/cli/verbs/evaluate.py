@@ -25,7 +25,8 @@ def evaluate(
 ) -> None:
     """Measure how good concepts are, and what was forgotten.
 
-    Each is measured against its pictures, beside the bare class word and beside its values at learning.
+    Each is measured against its pictures, those held out (add --holdout) where there are any, beside the bare class
+    word and beside its values at learning.
 
     Error removed: how much of the denoising error on the pictures naming the concept removes, in percent.
     CLIP-I, CLIP-T: of drawn pictures, where the base brings a CLIP. Drift: of ten prompts without a concept.

@@ -17,6 +17,7 @@ def score(
         list[Path], typer.Argument(metavar="PICTURES...", readable=False, help="A folder of pictures, or files.")
     ],
     class_word: options.ClassWord = None,
+    holdout: options.Holdout = 0,
     steps: options.LearnSteps = None,
     lr_token: options.RateVectors = None,
     vectors: options.Vectors = None,
@@ -52,6 +53,7 @@ def score(
         sources=pictures,
         class_word=class_word,
         settings=settings,
+        holdout=holdout,
         compute=Compute(device=device, dtype=dtype),
     )
     with View(as_json=as_json, quiet=quiet, human=words.scored, bare=lambda data: [data["mask"]]) as view:
