@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from benchmarks.learning.bench import Bench, Variant, said, varied
 from benchmarks.learning.drawings import halves, in_place
 from benchmarks.learning.plots import draw_plots
 from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP
-from benchmarks.learning.rows import Row, Shown, in_order, one_after_another
+from benchmarks.learning.rows import Row, Shown, in_order, one_after_another, shown_of
 from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
 from cnsctl.bases import devices, folders, loading
@@ -167,6 +169,16 @@ def test_a_sheet_has_a_strip_for_every_row_that_shows_something(bench):
     assert two is not None
     assert two.height > 1.5 * one.height
     assert sheet(bench, "x", []) is None
+
+
+def test_a_sheet_of_concepts_shows_what_they_were_learned_from(bench):
+    named = shown_of(bench, [("blue-fox", bench.learned("blue-fox", Variant()))], DEFAULT_MODE)
+    bare = Shown(overlay=EMPTY, prompts=named.prompts[:1])
+    one = sheet(bench, "x", [Row(name="told", cells={}, shown=bare)])
+    two = sheet(bench, "x", [Row(name="CNS", cells={}, shown=replace(named, prompts=named.prompts[:1]))])
+    assert one is not None
+    assert two is not None
+    assert two.height > 1.5 * one.height
 
 
 def test_questions_say_what_they_ask():

@@ -67,8 +67,9 @@ def answer(questions: list[str], options: argparse.Namespace) -> None:
         say(f"\n`python -m benchmarks.learning {question}`: {time.monotonic() - began:.0f} s\n")
         if options.sheets is not None and (page := sheet(bench, question, rows)) is not None:
             options.sheets.mkdir(parents=True, exist_ok=True)
-            page.save(options.sheets / f"{question}.png", optimize=True)
-            say(f"{options.sheets / question}.png\n")
+            path = options.sheets / f"{question}.jpg"
+            page.convert("RGB").save(path, quality=90, optimize=True)
+            say(f"{path}\n")
     if options.plots is not None:
         from benchmarks.learning.plots import draw_plots
 

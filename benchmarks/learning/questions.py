@@ -11,12 +11,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from benchmarks.learning.bench import Bench, Removed, Variant, varied
+from benchmarks.learning.bench import Bench, Removed, Variant, said, varied
 from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
 from benchmarks.learning.rows import (
+    IN_A_ROW,
     Row,
+    Shown,
+    beside_class_word,
     elsewhere,
     in_order,
+    in_words,
     one_after_another,
     pooled,
     row_alone,
@@ -24,7 +28,7 @@ from benchmarks.learning.rows import (
     row_of,
     shown_of,
 )
-from benchmarks.learning.twos import NAMED, acting, by_pair, two_named, two_shown, two_told
+from benchmarks.learning.twos import NAMED, acting, by_pair, two_in_words, two_named, two_shown, two_told
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
 from cnsctl.specs import DEFAULT_MODE, Mode, Policy
@@ -46,7 +50,8 @@ PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e
 def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """What CNS removes beside words that describe it, V* alone, a random mask of equal size, and all K/V weights."""
     who = EXAMPLES[:2] if quick else EXAMPLES
-    yield row_of("told in words", {c: bench.told(elsewhere(bench, c)) for c in who})
+    told = {c: bench.told(elsewhere(bench, c)) for c in who}
+    yield row_of("told in words", told, in_words([bench.described[who[0]]]))
     for name in ("CNS", "random", "V* alone"):
         yield row_alone(bench, name, _variant(name), who)
     for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
@@ -65,11 +70,12 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """At which noise levels error is removed, percent: form is decided at the high ones, detail at the low."""
     who = EXAMPLES[:2] if quick else EXAMPLES
     scenes = [s for c in who for s in elsewhere(bench, c)]
-    yield row_by_level("told in words", [bench.told(scenes)])
+    yield row_by_level("told in words", [bench.told(scenes)], in_words([bench.described[who[0]]]))
     for name in ("CNS", "random", "V* alone"):
         variant = _variant(name)
-        found = [bench.removed([(c, bench.learned(c, variant))], variant.mode, elsewhere(bench, c)) for c in who]
-        yield row_by_level(name, found)
+        learned = [(c, bench.learned(c, variant)) for c in who]
+        found = [bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in learned]
+        yield row_by_level(name, found, shown_of(bench, learned[:1], variant.mode))
 
 
 def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -121,7 +127,7 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
     shown = by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
     names = sorted({name for pair in shown for name in pair.concepts}, key=EXAMPLES.index)
     for says in NAMED:
-        yield row_of(f"in words: {says}", two_told(bench, shown, says))
+        yield row_of(f"in words: {says}", two_told(bench, shown, says), two_in_words(bench, next(iter(shown)), says))
     for mode in Mode:
         known = dict(in_order(bench, names, replace(Variant(), mode=mode)))
         for says in NAMED:
@@ -139,7 +145,8 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
     by_words = {says: pooled(list(two_told(bench, shown, says).values())).mean for says in NAMED}
     alone = float(np.mean([bench.told(elsewhere(bench, n)).mean for n in names]))
-    yield Row(name="told in words", cells={"alone": alone, **by_words})
+    first = next(iter(shown))
+    yield Row(name="told in words", cells={"alone": alone, **by_words}, shown=two_in_words(bench, first, "both"))
     ways = {
         f"values {values:g}, token {token:g}": _variant(rate_values=values, rate_vectors=token)
         for values, token in (RATES[:2] if quick else RATES)
@@ -153,7 +160,8 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
         by_name = {
             says: pooled(list(two_named(bench, known, variant.mode, shown, says).values())).mean for says in NAMED
         }
-        yield Row(name=label, cells={"alone": float(np.mean([one.mean for one in by_itself])), **by_name})
+        cells = {"alone": float(np.mean([one.mean for one in by_itself])), **by_name}
+        yield Row(name=label, cells=cells, shown=two_shown(bench, known, variant.mode, first, "both"))
 
 
 def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -172,7 +180,13 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for mode in Mode:
         ways[str(mode)] = (bench.overlay(in_order(bench, names, replace(Variant(), mode=mode)), mode), {})
     for name, found in halves(bench, ways, shown, seeds=seeds).items():
-        yield Row(name=name, cells={"own": found.own, "other": found.other, "right": found.right})
+        overlay, words = ways.get(name, (EMPTY, {}))
+        prompts = tuple(said(scene, words) for scene in shown[:IN_A_ROW])
+        yield Row(
+            name=name,
+            cells={"own": found.own, "other": found.other, "right": found.right},
+            shown=Shown(overlay=overlay, prompts=prompts) if name in ways else None,
+        )
 
 
 def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -189,13 +203,13 @@ def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
         }
         for name, delta in learned
     }
-    for name, cells in columns.items():
-        yield Row(name=name, cells=cells)
+    for name, delta in learned:
+        yield Row(name=name, cells=columns[name], shown=shown_of(bench, [(name, delta)], DEFAULT_MODE))
     table = np.array([list(cells.values()) for cells in columns.values()])
     ranks = table.argsort(0).argsort(0)
     yield Row(
         name="rank correlation",
-        cells=dict(zip(cells, np.atleast_2d(np.corrcoef(ranks.T))[0].tolist(), strict=True)),
+        cells=dict(zip(columns[learned[0][0]], np.atleast_2d(np.corrcoef(ranks.T))[0].tolist(), strict=True)),
     )
 
 
@@ -275,6 +289,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
                 "place": found.place,
                 "its place": found.place_class,
             },
+            shown=beside_class_word(bench, name, dict(learned)[name]),
         )
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant
 from benchmarks.learning.drawings import PLACES
-from cnsctl.engine.overlay import Overlay
+from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.verify import FIT_TIMES
-from cnsctl.specs import Delta, Mode
+from cnsctl.specs import DEFAULT_MODE, Delta, Mode
 
 Learned = list[tuple[str, Delta]]
 """Concepts in learning order."""
@@ -83,6 +83,19 @@ def shown_of(bench: Bench, learned: Learned, mode: Mode) -> Shown:
     return Shown(overlay=bench.overlay(learned, mode), prompts=tuple(prompts))
 
 
+def beside_class_word(bench: Bench, name: str, delta: Delta) -> Shown:
+    """The class word in two places, then the concept in the same two."""
+    who = (f"a {bench.class_words[name]}", f"a <{name}>")
+    prompts = tuple(f"{what} {place}" for what in who for place in PLACES[: IN_A_ROW // 2])
+    return Shown(overlay=bench.overlay([(name, delta)], DEFAULT_MODE), prompts=prompts)
+
+
+def in_words(described: Sequence[str]) -> Shown:
+    """What the base draws of what it is told: descriptions in turn, each place once."""
+    prompts = (f"{described[i % len(described)]} {PLACES[i]}" for i in range(IN_A_ROW))
+    return Shown(overlay=EMPTY, prompts=tuple(prompts))
+
+
 def row_of(name: str, found: dict[str, Removed], shown: Shown | None = None) -> Row:
     return Row(
         name=name,
@@ -92,8 +105,10 @@ def row_of(name: str, found: dict[str, Removed], shown: Shown | None = None) -> 
     )
 
 
-def row_by_level(name: str, found: Sequence[Removed]) -> Row:
-    return Row(name=name, cells={f"{t:g}": v for t, v in zip(FIT_TIMES, pooled(found).by_level, strict=True)})
+def row_by_level(name: str, found: Sequence[Removed], shown: Shown | None = None) -> Row:
+    return Row(
+        name=name, shown=shown, cells={f"{t:g}": v for t, v in zip(FIT_TIMES, pooled(found).by_level, strict=True)}
+    )
 
 
 def pooled(found: Sequence[Removed]) -> Removed:

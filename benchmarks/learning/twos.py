@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from benchmarks.learning.bench import Bench, Removed, Scene
 from benchmarks.learning.drawings import PLACES
 from benchmarks.learning.rows import IN_A_ROW, Learned, Shown
+from cnsctl.engine.overlay import EMPTY
 from cnsctl.specs import Delta, Mode
 
 NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
@@ -55,10 +56,19 @@ def two_named(
 
 def two_shown(bench: Bench, known: Mapping[str, Delta], mode: Mode, pair: Pair, says: str) -> Shown:
     """A row of a sheet: the pair side by side in each place."""
+    overlay = bench.overlay(acting(known, mode, pair.concepts), mode)
+    return Shown(overlay=overlay, prompts=_side_by_side(bench, pair, says, {n: f"<{n}>" for n in pair.concepts}))
+
+
+def two_in_words(bench: Bench, pair: Pair, says: str) -> Shown:
+    """The same as the base draws it when it is told both in words, or one."""
+    return Shown(overlay=EMPTY, prompts=_side_by_side(bench, pair, says, bench.described))
+
+
+def _side_by_side(bench: Bench, pair: Pair, says: str, words: Mapping[str, str]) -> tuple[str, ...]:
     named = pair.concepts[NAMED[says]] or pair.concepts
-    who = [f"<{n}>" if n in named else f"a {bench.class_words[n]}" for n in pair.concepts]
-    texts = (f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
-    return Shown(overlay=bench.overlay(acting(known, mode, pair.concepts), mode), prompts=tuple(texts))
+    who = [words[n] if n in named else f"a {bench.class_words[n]}" for n in pair.concepts]
+    return tuple(f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
 
 
 def acting(known: Mapping[str, Delta], mode: Mode, named: Sequence[str]) -> Learned:
