@@ -173,7 +173,7 @@ def test_a_sheet_has_a_strip_for_every_row_that_shows_something(bench):
 
 def test_a_sheet_of_concepts_shows_what_they_were_learned_from(bench):
     named = shown_of(bench, [("blue-fox", bench.learned("blue-fox", Variant()))], DEFAULT_MODE)
-    bare = Shown(overlay=EMPTY, prompts=named.prompts[:1])
+    bare = Shown(overlay=EMPTY, prompts=("a fox on a beach",))
     one = sheet(bench, "x", [Row(name="told", cells={}, shown=bare)])
     two = sheet(bench, "x", [Row(name="CNS", cells={}, shown=replace(named, prompts=named.prompts[:1]))])
     assert one is not None
