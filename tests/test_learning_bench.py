@@ -12,14 +12,14 @@ from benchmarks.learning.bench import Bench, Variant, said, varied
 from benchmarks.learning.drawings import halves, in_place
 from benchmarks.learning.plots import draw_plots
 from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP
-from benchmarks.learning.rows import Row, Shown, in_order, one_after_another, shown_of
+from benchmarks.learning.rows import Row, Shown, free_after, in_order, one_after_another, shown_of
 from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
 from cnsctl.bases import devices, folders, loading
 from cnsctl.bases.clip import towers
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.verify import FIT_TIMES
-from cnsctl.specs import DEFAULT_MODE, Mode
+from cnsctl.specs import DEFAULT_MODE, Mode, Policy
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,13 @@ def test_what_was_learned_last_has_forgotten_nothing(bench):
     )
     assert after["cat"].by_noise == end["cat"].by_noise
     assert after["dog"].by_noise != end["dog"].by_noise
+
+
+def test_what_is_free_is_what_nobody_owns(bench):
+    learned = in_order(bench, ["dog", "cat"], varied(Variant(mode=Mode.MERGED), policy=Policy.EXCLUSIVE, budget=0.1))
+    assert free_after(learned) == pytest.approx({"dog": 90, "cat": 80}, abs=0.1)
+    learned = in_order(bench, ["dog", "cat"], varied(Variant(mode=Mode.MERGED), budget=0.1))
+    assert 80.5 < free_after(learned)["cat"] < 90
 
 
 def test_every_individual_has_scenes_that_training_does_not_show(bench):

@@ -19,6 +19,7 @@ from benchmarks.learning.rows import (
     Shown,
     beside_class_word,
     elsewhere,
+    free_after,
     in_order,
     in_words,
     one_after_another,
@@ -254,7 +255,7 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, a stream of twenty individuals, by policy: right after learning and at the end, on their own pictures.
 
-    80 steps each.
+    80 steps each; beside it what share of the K/V weights is free after each.
     """
     names = [one["name"] for one in bench.catalogue][: 3 if quick else 20]
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
@@ -262,6 +263,7 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
         spec = {**how, "budget": 0.045, **({} if quick else {"steps": 80})}  # so that exclusive fits twenty times
         variant = Variant(mode=Mode.MERGED, spec=spec)
         learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
+        yield Row(name=f"{policy}: free, %", cells=free_after(learned), spread=0.0)
         yield row_of(f"{policy}: right after", after)
         yield row_of(f"{policy}: at the end", end, shown_of(bench, learned, Mode.MERGED))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from benchmarks.learning.drawings import PLACES
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.verify import FIT_TIMES
 from cnsctl.specs import DEFAULT_MODE, Delta, Mode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Learned = list[tuple[str, Delta]]
 """Concepts in learning order."""
@@ -62,6 +66,17 @@ def one_after_another(
     learned = in_order(bench, names, variant)
     after = {n: bench.removed(learned[: i + 1], Mode.MERGED, scenes_of(n)) for i, n in enumerate(names)}
     return learned, after, {n: bench.removed(learned, Mode.MERGED, scenes_of(n)) for n in names}
+
+
+def free_after(learned: Learned) -> dict[str, float]:
+    """Share of the K/V weights, percent, that no concept owns after each: the free share of `cnsctl ls`."""
+    owned: dict[str, NDArray[np.int64]] = {}
+    free = {}
+    for name, delta in learned:
+        owned = {s: np.union1d(owned[s], flat) if s in owned else flat for s, flat in delta.indices.items()}
+        total = sum(rows * columns for rows, columns in delta.shapes.values())
+        free[name] = 100 * (1 - sum(map(len, owned.values())) / total)
+    return free
 
 
 def row_alone(bench: Bench, name: str, variant: Variant, who: Sequence[str]) -> Row:
