@@ -52,6 +52,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
         yield Phase(name="read the pictures, find general neurons")
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
+        yield Note(text=_plan(job))
         learned: Learned | None = None
         for event in _learning(job, session, work / STATE_FILE):
             if isinstance(event, Learned):
@@ -62,6 +63,15 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
     store.discard_work(request.name)
     yield Answer(data=_answer(store, request.name, learned))
+
+
+def _plan(job: Job) -> str:
+    """What is about to be done, in the base's defaults and the user's settings."""
+    spec, n = job.spec, len(job.latents)
+    return (
+        f"learning from {n} picture{'' if n == 1 else 's'}: {spec.steps} steps of {spec.batch}, "
+        f"neurons at {spec.rate_values:g}, token at {spec.rate_vectors:g}"
+    )
 
 
 def _learning(job: Job, session: Session, state_file: Path) -> Iterator[Event]:

@@ -35,7 +35,9 @@ def test_what_is_held_out_changes_no_bit_of_what_is_learned(empty, pictures_of_t
 
 
 def test_measured_on_the_pictures_held_out(empty, pictures_of_two):
-    assert cnsctl("add", "dog", pictures_of_two / "dog", "--holdout", 1, *at(empty)).code == 0
+    added = cnsctl("add", "dog", pictures_of_two / "dog", "--holdout", 1, "--steps", 3, *at(empty))
+    assert added.code == 0, added.err
+    assert "learning from 4 pictures: 3 steps" in added.err
     listed = cnsctl("ls", "--json", *at(empty)).json["concepts"][0]
     assert (listed["pictures"], listed["held_out"]) == (5, 1)
     measured = cnsctl("eval", "--json", "--no-pictures", *at(empty)).json["concepts"][0]
