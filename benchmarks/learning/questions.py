@@ -52,7 +52,7 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """What CNS removes beside words that describe it, V* alone, a random mask of equal size, and all K/V weights."""
     who = EXAMPLES[:2] if quick else EXAMPLES
     told = {c: bench.told(elsewhere(bench, c)) for c in who}
-    yield row_of("told in words", told, in_words([bench.described[who[0]]]))
+    yield row_of("told in words", told, in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
         yield row_alone(bench, name, _variant(name), who)
     for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
@@ -71,7 +71,7 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """At which noise levels error is removed, percent: form is decided at the high ones, detail at the low."""
     who = EXAMPLES[:2] if quick else EXAMPLES
     scenes = [s for c in who for s in elsewhere(bench, c)]
-    yield row_by_level("told in words", [bench.told(scenes)], in_words([bench.described[who[0]]]))
+    yield row_by_level("told in words", [bench.told(scenes)], in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
         variant = _variant(name)
         learned = [(c, bench.learned(c, variant)) for c in who]
@@ -109,7 +109,9 @@ def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Token vectors, and the share of the steps that trains them alone, before the score."""
     for vectors in (1, 2) if quick else (1, 2, 4):
-        yield row_alone(bench, f"{vectors} vectors", _variant(vectors=vectors), _sweep(quick))
+        yield row_alone(
+            bench, f"{vectors} vector{'' if vectors == 1 else 's'}", _variant(vectors=vectors), _sweep(quick)
+        )
     for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
         yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))
 

@@ -105,10 +105,9 @@ def beside_class_word(bench: Bench, name: str, delta: Delta) -> Shown:
     return Shown(overlay=bench.overlay([(name, delta)], DEFAULT_MODE), prompts=prompts)
 
 
-def in_words(described: Sequence[str]) -> Shown:
-    """What the base draws of what it is told: descriptions in turn, each place once."""
-    prompts = (f"{described[i % len(described)]} {PLACES[i]}" for i in range(IN_A_ROW))
-    return Shown(overlay=EMPTY, prompts=tuple(prompts))
+def in_words(described: str) -> Shown:
+    """What the base draws of what it is told, each place once."""
+    return Shown(overlay=EMPTY, prompts=tuple(f"{described} {place}" for place in PLACES[:IN_A_ROW]))
 
 
 def row_of(name: str, found: dict[str, Removed], shown: Shown | None = None) -> Row:

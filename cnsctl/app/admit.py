@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.app.session import Compute, refuse_half_for_learning
 from cnsctl.app.shelf import base_of
 from cnsctl.data.names import check_name, words_of
-from cnsctl.data.pictures import peek_pictures
+from cnsctl.data.pictures import peek_pictures, read_pictures
 from cnsctl.errors import DiskProblem, NameTaken, UsageProblem
 from cnsctl.specs import LearnSpec
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from cnsctl.data.pictures import Picture
     from cnsctl.store import Store
 
 
@@ -49,7 +50,7 @@ def admit(store: Store, request: AddRequest) -> str:
             hint=f"use another name, cnsctl add {request.name} --replace, or cnsctl rm {request.name}",
         )
     _check_settings(request.settings)
-    check_holdout(request.holdout, len(peek_pictures(list(request.sources))))
+    _check_holdout(request.holdout, len(peek_pictures(list(request.sources))))
     class_word = _class_word(store, request)
     _check_space(store, request)
     return class_word
@@ -72,7 +73,18 @@ def _class_word(store: Store, request: AddRequest) -> str:
     return words
 
 
-def check_holdout(holdout: int, n_pictures: int) -> None:
+def read(request: AddRequest, *, size: int) -> list[Picture]:
+    """The pictures, each once, those held out last.
+
+    Raises:
+        PictureProblem, UsageProblem: as from `admit`, now that copies of a picture are known.
+    """
+    pictures = read_pictures(list(request.sources), size=size)
+    _check_holdout(request.holdout, len(pictures))
+    return pictures
+
+
+def _check_holdout(holdout: int, n_pictures: int) -> None:
     """Refuse to hold out so many that none is left to learn from."""
     if not 0 <= holdout < n_pictures:
         raise UsageProblem(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
 from cnsctl.app.learn import LOST_POINTS
-from cnsctl.app.session import Compute, Session, start
+from cnsctl.app.session import Compute, Session, judged, start
 from cnsctl.app.shelf import describe_base, holdout_of, known_names, require
 from cnsctl.data.texts import probe_prompts
 from cnsctl.errors import ForgettingFound
@@ -79,9 +79,10 @@ def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, picture
     from cnsctl.engine.overlay import EMPTY
 
     name, learned = record["name"], record["learned"]
-    pixels = session.judged(record)
-    removed, spread = measure.fit_with_spread(session, overlay, name, session.latents(record))
-    row: dict[str, Any] = {"name": name, "held_out": holdout_of(record)}
+    references, n_held_out = session.references(record), holdout_of(record)
+    pixels = judged(references, n_held_out)
+    removed, spread = measure.fit_with_spread(session, overlay, name, session.base.encode_pictures(pixels))
+    row: dict[str, Any] = {"name": name, "held_out": n_held_out}
     row |= {"error_removed": removed, "error_removed_spread": spread}
     row["backbone"] = row["clip_i"] = row["clip_t"] = None
     row["clip_i_class"] = row["clip_t_class"] = row["clip_i_real"] = None
@@ -92,7 +93,7 @@ def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, picture
         plain = measure.probe_pictures(session, EMPTY, [measure.class_prompt(overlay, p) for p in prompts])
         of_class = measure.clip_scores(session, overlay, name, plain, pixels)
         row |= {"clip_i_class": of_class["clip_i"], "clip_t_class": of_class["clip_t"]}
-        row["clip_i_real"] = measure.clip_i_real(session, record)
+        row["clip_i_real"] = measure.clip_i_real(session, references, n_held_out)
     row["learned"] = {k: learned.get(k) for k in ("error_removed", "clip_i", "clip_t")}
     row["forgetting"] = {k: forgetting(_number(learned.get(k)), row[k]) for k in ("error_removed", "clip_i", "clip_t")}
     return row

@@ -9,11 +9,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
-from cnsctl.app.admit import AddRequest, admit, check_holdout
+from cnsctl.app.admit import AddRequest, admit, read
 from cnsctl.app.job import make_job
 from cnsctl.app.session import Session, judged, start
 from cnsctl.app.shelf import now, summary
-from cnsctl.data.pictures import read_pictures
 from cnsctl.errors import CnsctlError, LearnedNotKept
 from cnsctl.results import Answer, Checkpoint, Event, Learned, Note, Phase, Warn
 from cnsctl.specs import FORMAT, Mode
@@ -47,8 +46,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         generation = store.generation()
         yield Phase(name="load the base")
         session = start(store, request.compute, hash_weights=True)
-        pictures = read_pictures(list(request.sources), size=session.base.size)
-        check_holdout(request.holdout, len(pictures))
+        pictures = read(request, size=session.base.size)
         yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
         yield Phase(name="read the pictures, find general neurons")
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)

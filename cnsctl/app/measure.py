@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.shelf import HOLDOUT, holdout_of
+from cnsctl.app.shelf import HOLDOUT
 from cnsctl.data.prompts import parse, render_class
 from cnsctl.data.texts import base_probe_texts, probe_prompts
 from cnsctl.metrics.fit import error_removed
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.verify import Proof
     from cnsctl.results import Learned
-    from cnsctl.store import ConceptRecord
 
     Pixels = NDArray[np.uint8]
 
@@ -148,17 +147,17 @@ def clip_scores(
     }
 
 
-def clip_i_real(session: Session, record: ConceptRecord) -> float | None:
+def clip_i_real(session: Session, pixels: Pixels, n_held_out: int) -> float | None:
     """What a perfect likeness scores: CLIP-I of a concept's held-out pictures against those that it was learned from.
 
     Where none was held out: of its pictures against each other, each pair once.
     """
-    towers, pixels = session.clip(), session.references(record)
+    towers = session.clip()
     if towers is None or len(pixels) < 2:
         return None
     features = towers.pictures(list(pixels))
-    if n := holdout_of(record):
-        return clip_i(features[-n:], features[:-n])
+    if n_held_out:
+        return clip_i(features[-n_held_out:], features[:-n_held_out])
     return likeness_within(features)
 
 

@@ -9,11 +9,10 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.admit import AddRequest, admit, check_holdout
+from cnsctl.app.admit import AddRequest, admit, read
 from cnsctl.app.job import make_job
 from cnsctl.app.session import Session, start
 from cnsctl.app.shelf import describe_base
-from cnsctl.data.pictures import read_pictures
 from cnsctl.results import Answer, Checkpoint, Event, Phase, Selected
 from cnsctl.specs import FORMAT
 
@@ -31,8 +30,7 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
     class_word = admit(store, replace(request, replace=True))
     yield Phase(name="load the base")
     session = start(store, request.compute)
-    pictures = read_pictures(list(request.sources), size=session.base.size)
-    check_holdout(request.holdout, len(pictures))
+    pictures = read(request, size=session.base.size)
     job = make_job(session, request, class_word, pictures)
     selected: Selected | None = None
     for event in train.score(session.base, job):

@@ -67,11 +67,7 @@ class Session:
 
     def latents(self, record: ConceptRecord) -> torch.Tensor:
         """The pictures that the concept is measured on, encoded: (n, c, h, w) fp32 on the CPU."""
-        return self.base.encode_pictures(self.judged(record))
-
-    def judged(self, record: ConceptRecord) -> NDArray[np.uint8]:
-        """The pictures that the concept is measured on: (n, h, w, 3) uint8."""
-        return judged(self.references(record), holdout_of(record))
+        return self.base.encode_pictures(judged(self.references(record), holdout_of(record)))
 
     def references(self, record: ConceptRecord) -> NDArray[np.uint8]:
         """All of the concept's stored pictures, those held out last: (n, h, w, 3) uint8."""
