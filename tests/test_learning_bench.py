@@ -17,6 +17,8 @@ from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
 from cnsctl.bases import devices, folders, loading
 from cnsctl.bases.clip import towers
+from cnsctl.data.prompts import parse
+from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.verify import FIT_TIMES
 from cnsctl.specs import DEFAULT_MODE, Mode, Policy
@@ -58,6 +60,29 @@ def test_what_was_learned_and_measured_is_read_back(bench, pocket, monkeypatch):
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
     read = again.removed([("blue-fox", again.learned("blue-fox", Variant()))], DEFAULT_MODE, scenes)
     assert (read.by_noise, read.by_level) == (found.by_noise, found.by_level)
+
+
+def test_a_picture_is_drawn_once_by_whoever_asks(bench, pocket, monkeypatch):
+    """One more seed costs one more picture; another delta draws its own."""
+    learned = [("blue-fox", bench.learned("blue-fox", Variant()))]
+    overlay, prompt = bench.overlay(learned, DEFAULT_MODE), parse("a <blue-fox> on a beach", {"blue-fox"})
+    requests = [Request(prompt=prompt, seed=seed) for seed in (0, 1)]
+    (first,) = bench.drawn(overlay, requests[:1])
+    asked: list[int] = []
+
+    def counted(base, overlay, requests, spec, *, batch):
+        asked.append(len(requests))
+        return draw(base, overlay, requests, spec, batch=batch)
+
+    monkeypatch.setattr(bench_module, "draw", counted)
+    again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
+    same, other = again.drawn(again.overlay(learned, DEFAULT_MODE), requests)
+    assert (same == first).all()
+    assert (other != first).any()
+    longer = bench.learned("blue-fox", varied(Variant(), steps=6))
+    (not_it,) = again.drawn(again.overlay([("blue-fox", longer)], DEFAULT_MODE), requests[:1])
+    assert (not_it != first).any()
+    assert asked == [1, 1]
 
 
 def test_a_line_that_was_broken_off_is_measured_again(bench, pocket, tmp_path):

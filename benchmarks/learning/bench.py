@@ -1,4 +1,4 @@
-"""Learning and measuring for the benchmarks, each once: what was learned or measured before is read back.
+"""Learning, measuring and drawing for the benchmarks, each once: what was there before is read back.
 
 Owns the folder of results; must not know which questions are asked.
 """
@@ -19,10 +19,12 @@ from PIL import Image
 
 from benchmarks.learning.selections import SELECTIONS
 from cnsctl.bases.folders import POCKET
+from cnsctl.data.png import png_bytes, png_pixels
 from cnsctl.data.prompts import parse
 from cnsctl.data.texts import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
+from cnsctl.engine.generate import draw
 from cnsctl.engine.learner import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import fold
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.bases.protocol import Base
+    from cnsctl.engine.generate import Request
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = ROOT / "benchmarks/heldout"
@@ -100,7 +103,7 @@ class Removed:
 
 
 class Bench:
-    """A base, the pictures, and everything that has been learned or measured so far.
+    """A base, the pictures, and everything that has been learned, measured or drawn so far.
 
     Args:
         base: loaded.
@@ -121,7 +124,8 @@ class Bench:
     ) -> None:
         self.base, self.out, self.folder, self.noises = base, out, folder, noises
         self.defaults = {**base.learn_defaults, **({} if steps is None else {"steps": steps})}
-        (out / "deltas").mkdir(parents=True, exist_ok=True)
+        for folder_of in ("deltas", "pictures"):
+            (out / folder_of).mkdir(parents=True, exist_ok=True)
         self._figures = out / "figures.jsonl"
         self._known = _read(self._figures)
 
@@ -229,8 +233,7 @@ class Bench:
             named: concepts that the prompts name; the others' class words are said. None given: all.
         """
         words = {n: w for n, w in self.class_words.items() if named and n not in named}
-        known_as = [(n, delta_key(d)) for n, d in concepts]
-        return self._removed(self.overlay(concepts, mode), known_as, scenes, [said(s, words) for s in scenes])
+        return self._removed(self.overlay(concepts, mode), scenes, [said(s, words) for s in scenes])
 
     def told(self, scenes: Sequence[Scene], *, named: Sequence[str] = ()) -> Removed:
         """Error removed by words alone: the base is told all that a caption can say, and nothing is learned.
@@ -240,30 +243,36 @@ class Bench:
             named: concepts that are described; the others' class words are said. None given: all.
         """
         words = {n: w for n, w in self.class_words.items() if named and n not in named}
-        return self._removed(EMPTY, [], scenes, [said(s, {**s.described, **words}) for s in scenes])
+        return self._removed(EMPTY, scenes, [said(s, {**s.described, **words}) for s in scenes])
 
-    def _removed(
-        self, overlay: Overlay, known_as: list[tuple[str, str]], scenes: Sequence[Scene], texts: Sequence[str]
-    ) -> Removed:
+    def drawn(self, overlay: Overlay, requests: Sequence[Request], *, batch: int = 4) -> list[NDArray[np.uint8]]:
+        """Pictures (h, w, 3) with the base's defaults; each is drawn once."""
+        paths = [self._drawn_at(overlay, request) for request in requests]
+        missing = [(r, path) for r, path in zip(requests, paths, strict=True) if not path.is_file()]
+        new = draw(self.base, overlay, [r for r, _ in missing], self.base.draw_defaults, batch=batch)
+        for (_, pixels), (_, path) in zip(new, missing, strict=True):
+            write_atomic(path, png_bytes(pixels))
+        return [png_pixels(path.read_bytes()) for path in paths]
+
+    def _drawn_at(self, overlay: Overlay, request: Request) -> Path:
+        how = [request.prompt.text, request.negative.text, request.seed, asdict(self.base.draw_defaults)]
+        return self.out / "pictures" / f"{self._key('picture', *_known_as(overlay), *how)}.png"
+
+    def _removed(self, overlay: Overlay, scenes: Sequence[Scene], texts: Sequence[str]) -> Removed:
         plain = [said(s, self.class_words) for s in scenes]
         with_, without = (
-            np.array([self._errors(*by, scenes, of, noise) for noise in self.noises])
-            for by, of in (((overlay, known_as), texts), ((EMPTY, []), plain))
+            np.array([self._errors(by, scenes, of, noise) for noise in self.noises])
+            for by, of in ((overlay, texts), (EMPTY, plain))
         )
         return Removed(said=with_, bare=without)
 
     def _errors(
-        self,
-        overlay: Overlay,
-        known_as: list[tuple[str, str]],
-        scenes: Sequence[Scene],
-        texts: Sequence[str],
-        noise: int,
+        self, overlay: Overlay, scenes: Sequence[Scene], texts: Sequence[str], noise: int
     ) -> NDArray[np.float64]:
         """Per noise level, summed over scenes; each scene's is measured once."""
         found = []
         for scene, text in zip(scenes, texts, strict=True):
-            key = self._key("errors", known_as, str(overlay.mode), scene.caption, scene.kind, text, noise)
+            key = self._key("errors", *_known_as(overlay), scene.caption, scene.kind, text, noise)
             if key not in self._known:
                 seed = fold(noise, scene.caption, scene.kind)
                 prompt = parse(text, overlay.concepts)
@@ -300,6 +309,11 @@ class Bench:
         """Names a result: of these weights and these parts."""
         whole = [self.base.weights_hash, self.base.fingerprint, str(self.base.dtype), parts]
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def _known_as(overlay: Overlay) -> tuple[list[tuple[str, str]], str]:
+    """What an overlay is in a key."""
+    return [(name, concept.key) for name, concept in overlay.concepts.items()], str(overlay.mode)
 
 
 def training_pixels(name: str) -> NDArray[np.uint8]:

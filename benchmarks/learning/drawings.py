@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.learning.bench import Bench, said, training_pixels
 from cnsctl.bases.clip import towers
 from cnsctl.data.prompts import parse
-from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.generate import Request
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, likeness_within, nearest
 from cnsctl.specs import DEFAULT_MODE, Delta
@@ -140,7 +140,7 @@ def halves(
         requests = [
             Request(prompt=parse(said(scene, words), overlay.concepts), seed=seed) for scene in pairs for seed in seeds
         ]
-        drawn = [clip.pictures(_split(p)) for p in _pictures(bench, overlay, requests)]
+        drawn = [clip.pictures(_split(p)) for p in bench.drawn(overlay, requests)]
         found[name] = _halves([s for s in pairs for _ in seeds], drawn, pairs, real, itself=False)
     return found
 
@@ -181,11 +181,7 @@ def _drawn(
     requests = [
         Request(prompt=parse(f"{subject} {place}", overlay.concepts), seed=seed) for place in places for seed in seeds
     ]
-    return _pictures(bench, overlay, requests)
-
-
-def _pictures(bench: Bench, overlay: Overlay, requests: Sequence[Request]) -> list[NDArray[np.uint8]]:
-    return [picture for _, picture in draw(bench.base, overlay, requests, bench.base.draw_defaults, batch=4)]
+    return bench.drawn(overlay, requests)
 
 
 def _real_text(bench: Bench, clip: ClipTowers, name: str) -> float:

@@ -11,7 +11,7 @@ from benchmarks.learning.bench import training_pixels
 from benchmarks.learning.rows import IN_A_ROW
 from cnsctl.data.prompts import parse
 from cnsctl.data.sheet import SheetGroup, SheetRow, contact_sheet
-from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.generate import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,7 @@ def sheet(bench: Bench, question: str, rows: Sequence[Row]) -> Image.Image | Non
         if row.shown is not None:
             overlay = row.shown.overlay
             requests = [Request(prompt=parse(text, overlay.concepts), seed=0) for text in row.shown.prompts]
-            drawn = [p for _, p in draw(bench.base, overlay, requests, bench.base.draw_defaults, batch=len(requests))]
-            found.append(_strip(row.name, drawn))
+            found.append(_strip(row.name, bench.drawn(overlay, requests)))
     if not found:
         return None
     real = _learned_from(rows)
