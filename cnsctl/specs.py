@@ -75,6 +75,21 @@ class LearnSpec:
     """Control: a random mask of the same size instead of the scored one."""
 
 
+LEARN_LIMITS: Mapping[str, tuple[float, float]] = {
+    "steps": (2, 100_000),
+    "batch": (1, 1024),
+    "vectors": (1, 16),
+    "seed": (0, 2**62),
+    "rate_values": (1e-9, 1),
+    "rate_vectors": (1e-9, 1),
+    "budget": (1e-9, 1),
+    "warmup": (0.0, 1.0),
+    "lambda_prev": (0, 1e6),
+    "lambda_base": (0, 1e6),
+}
+"""Least and largest of what a number of `LearnSpec` may be; whole limits are of whole numbers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawSpec:
     """How pictures are drawn. Sizes and samplers belong to a base: take its `draw_defaults`."""
@@ -87,6 +102,10 @@ class DrawSpec:
     """Name of the sampler: see `bases.samplers`."""
     size: int
     """Height and width in pixels."""
+
+
+DRAW_LIMITS: Mapping[str, tuple[float, float]] = {"steps": (1, 999), "guidance": (0.0, 100.0), "size": (64, 4096)}
+"""The same of `DrawSpec`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

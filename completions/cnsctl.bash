@@ -4,10 +4,11 @@ _cnsctl_names() {
     local store="" i
     for ((i = 1; i < ${#WORDS[@]}; i++)); do
         case "${WORDS[i]}" in
-            --store) store="${WORDS[i+1]}" ;;
+            --store) store="${WORDS[i+1]}"; [[ $store == "=" ]] && store="${WORDS[i+2]}" ;;
             --store=*) store="${WORDS[i]#--store=}" ;;
         esac
     done
+    [[ $store == "~/"* ]] && store="$HOME/${store:2}"
     if [[ -z $store ]]; then
         store="${CNSCTL_STORE:-}"
     fi
@@ -41,7 +42,7 @@ _cnsctl() {
         gen) flags="--count --seed --output --negative --steps --guidance --sampler --size --batch --force --store --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--store --json --quiet --help" ;;
-        rm) flags="--yes --store --json --quiet --help" ;;
+        rm) flags="--unfinished --yes --store --json --quiet --help" ;;
         mv) flags="--store --json --quiet --help" ;;
         eval) flags="--no-pictures --store --device --dtype --json --quiet --help" ;;
         verify) flags="--store --device --dtype --json --quiet --help" ;;

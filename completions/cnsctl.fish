@@ -5,6 +5,10 @@ function __cnsctl_names
     if set -l at (contains -i -- --store $words)
         set store $words[(math $at + 1)]
     end
+    if set -l joined (string match -- '--store=*' $words)
+        set store (string replace -- '--store=' '' $joined[1])
+    end
+    set store (string replace -r -- '^~/' "$HOME/" $store)
     if test -z "$store"; and test (uname) = Darwin; and test -z "$XDG_DATA_HOME"
         set store "$HOME/Library/Application Support/cnsctl"
     end
@@ -68,6 +72,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from show' -l store -r -d 'The sto
 complete -c cnsctl -n '__fish_seen_subcommand_from show' -l json -d 'Answer in JSON, errors included; the README tells the keys'
 complete -c cnsctl -n '__fish_seen_subcommand_from show' -l quiet -d 'Bare names or paths, one a line; no progress'
 complete -c cnsctl -n __fish_use_subcommand -a rm -d 'Take concepts out of the store: all of those named, or none'
+complete -c cnsctl -n '__fish_seen_subcommand_from rm' -l unfinished -d 'Only throw interrupted learnings away; concepts stay'
 complete -c cnsctl -n '__fish_seen_subcommand_from rm' -l yes -d 'Do not ask'
 complete -c cnsctl -n '__fish_seen_subcommand_from rm' -l store -r -d 'The store'
 complete -c cnsctl -n '__fish_seen_subcommand_from rm' -l json -d 'Answer in JSON, errors included; the README tells the keys'

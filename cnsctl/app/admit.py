@@ -13,7 +13,7 @@ from cnsctl.app.shelf import base_of
 from cnsctl.data.names import check_name, words_of
 from cnsctl.data.pictures import peek_pictures, read_pictures
 from cnsctl.errors import DiskProblem, NameTaken, UsageProblem
-from cnsctl.specs import LearnSpec
+from cnsctl.specs import LEARN_LIMITS, LearnSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,8 +98,8 @@ def _check_holdout(holdout: int, n_pictures: int) -> None:
 def _check_settings(settings: Mapping[str, Any]) -> None:
     known = {f.name for f in fields(LearnSpec)}
     assert set(settings) <= known, set(settings) - known
-    limits = {"steps": (2, 100_000), "batch": (1, 1024), "vectors": (1, 16), "seed": (0, 2**62)}
-    for key, (low, high) in limits.items():
+    for key in ("steps", "batch", "vectors", "seed"):
+        low, high = LEARN_LIMITS[key]
         if key in settings and not low <= settings[key] <= high:
             raise UsageProblem(f"--{key} {settings[key]} is out of range", hint=f"use {low} to {high}")
     if "budget" in settings and not 0 < settings["budget"] <= 1:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.app import measure
 from cnsctl.app.learn import LOST_POINTS
 from cnsctl.app.session import Compute, Session, judged, start
-from cnsctl.app.shelf import describe_base, holdout_of, known_names, require
+from cnsctl.app.shelf import describe_base, holdout_of, require
 from cnsctl.data.texts import probe_prompts
-from cnsctl.errors import ForgettingFound
+from cnsctl.errors import ForgettingFound, StoreDamaged
 from cnsctl.metrics.forgetting import drift, forgetting
 from cnsctl.results import Answer, Event, Phase, Step
-from cnsctl.specs import FORMAT
+from cnsctl.specs import FORMAT, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,28 +28,30 @@ def verify(store: Store, names: Sequence[str], compute: Compute) -> Iterator[Eve
     """Prove concepts unchanged, without an image; in merged, measure those that others moved.
 
     Raises:
+        StoreDamaged: after the answer, when one cannot be read.
         ForgettingFound: after the answer, when one is not what it was.
     """
-    records = require(store, names)
+    require(store, names)
     yield Phase(name="load the base")
     session = start(store, compute, hash_weights=True)
-    overlay = session.overlay(known_names(store))
+    records = require(store, names)  # loading takes seconds: another process may have changed the store
+    in_merged = session.overlay(()) if store.mode is Mode.MERGED else None
     yield Phase(name="prove", total=len(records))
-    rows = []
-    for i, outcome in enumerate(measure.proofs(session, overlay, names=[r["name"] for r in records])):
-        forgotten = outcome.lost > LOST_POINTS if outcome.lost is not None else not outcome.proof.unchanged
-        rows.append(
-            {
-                "name": outcome.name,
-                "unchanged": outcome.proof.unchanged,
-                "moved": outcome.proof.moved if isfinite(outcome.proof.moved) else None,
-                "lost": outcome.lost,
-                "forgotten": forgotten,
-                "reasons": list(outcome.proof.reasons),
-            }
-        )
+    rows, damaged = [], []
+    for i, record in enumerate(records):
+        try:
+            overlay = session.overlay([record["name"]]) if in_merged is None else in_merged
+            rows.append(_proved(measure.checked(session, overlay, record)))
+        except StoreDamaged as err:
+            damaged.append(record["name"])
+            rows.append(_unreadable(record["name"], err))
         yield Step(phase="prove", step=i + 1, total=len(records))
     yield Answer(data={**_head(session), "concepts": rows})
+    if damaged:
+        raise StoreDamaged(
+            f"{len(damaged)} of {len(rows)} concepts cannot be read: {', '.join(damaged)}",
+            hint=f"restore the store from a backup, or take them out: cnsctl rm {' '.join(damaged)}",
+        )
     if bad := [str(r["name"]) for r in rows if r["forgotten"]]:
         raise ForgettingFound(
             f"{len(bad)} of {len(rows)} concepts are not what they were: {', '.join(bad)}",
@@ -57,15 +59,33 @@ def verify(store: Store, names: Sequence[str], compute: Compute) -> Iterator[Eve
         )
 
 
+def _proved(outcome: measure.Outcome) -> dict[str, Any]:
+    proof = outcome.proof
+    return {
+        "name": outcome.name,
+        "unchanged": proof.unchanged,
+        "moved": proof.moved if isfinite(proof.moved) else None,
+        "lost": outcome.lost,
+        "forgotten": outcome.lost > LOST_POINTS if outcome.lost is not None else not proof.unchanged,
+        "reasons": list(proof.reasons),
+    }
+
+
+def _unreadable(name: str, err: StoreDamaged) -> dict[str, Any]:
+    nothing = {"name": name, "unchanged": False, "moved": None, "lost": None}
+    return {**nothing, "forgotten": True, "reasons": [err.what]}
+
+
 def evaluate(store: Store, names: Sequence[str], compute: Compute, *, pictures: bool = True) -> Iterator[Event]:
     """Measure concepts and the base's drift, each score beside its value at learning and the bare class word's.
 
     Error removed always; CLIP-I, CLIP-T and drift need pictures.
     """
-    records = require(store, names)
+    require(store, names)
     yield Phase(name="load the base")
     session = start(store, compute)
-    overlay = session.overlay(known_names(store))
+    records = require(store, names)  # loading takes seconds: another process may have changed the store
+    overlay = session.overlay([r["name"] for r in records])
     yield Phase(name="measure", total=len(records) + pictures)
     rows = []
     for i, record in enumerate(records):

@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.data.texts import calibration_texts, caption_prompt, training_texts
+from cnsctl.errors import PictureProblem, UsageProblem
+from cnsctl.results import Note
 from cnsctl.specs import LearnSpec, Mode, Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     import torch
@@ -88,6 +90,32 @@ def _texts_of(name: str, class_word: str, picture: Picture) -> tuple[Prompt, ...
     if picture.caption is None:
         return training_texts(name)
     return (caption_prompt(name, class_word, picture.caption),)
+
+
+def long_captions(
+    session: Session, request: AddRequest, class_word: str, pictures: Sequence[Picture]
+) -> Iterator[Note]:
+    """Say of every caption that is longer than the base reads what of it is lost.
+
+    Raises:
+        PictureProblem: the concept itself does not fit.
+    """
+    from cnsctl.engine.text import Token, splice
+
+    spec = LearnSpec(**{**session.base.learn_defaults, **request.settings})
+    tokens = {request.name: Token(class_word=class_word, n_vectors=spec.vectors)}
+    for picture in pictures:
+        if picture.caption is None:
+            continue
+        try:
+            lost = splice(session.base, caption_prompt(request.name, class_word, picture.caption), tokens).lost
+        except UsageProblem as err:
+            raise PictureProblem(
+                f"the caption of {picture.name} is too long: {err.what}",
+                hint=f"shorten its .txt, or begin it with <{request.name}>",
+            ) from err
+        if lost:
+            yield Note(text=f"{picture.name}: its caption is too long for this base, which does not read: {lost}")
 
 
 def _general(session: Session) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
 from cnsctl.app.admit import AddRequest, admit, read
-from cnsctl.app.job import make_job
+from cnsctl.app.job import long_captions, make_job
 from cnsctl.app.session import Session, judged, start
 from cnsctl.app.shelf import now, summary
 from cnsctl.errors import CnsctlError, LearnedNotKept
@@ -48,6 +48,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         session = start(store, request.compute, hash_weights=True)
         pictures = read(request, size=session.base.size)
         yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
+        yield from long_captions(session, request, class_word, pictures)
         yield Phase(name="read the pictures, find general neurons")
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
         yield Note(text=_plan(job))
@@ -59,7 +60,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
                 yield event
         assert learned is not None
         yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
-    store.discard_work(request.name)
+        store.discard_work(request.name)
     yield Answer(data=_answer(store, request.name, learned))
 
 
@@ -135,7 +136,8 @@ def _others_checked(session: Session, overlay: Any, request: AddRequest) -> Iter
         LearnedNotKept: an earlier concept lost too much; the work is kept.
     """
     lost = []
-    for outcome in measure.proofs(session, overlay, skip=request.name):
+    others = [r for r in session.store.concepts() if r["name"] in overlay.concepts and r["name"] != request.name]
+    for outcome in (measure.checked(session, overlay, record) for record in others):
         if outcome.lost is not None and outcome.lost > LOST_POINTS:
             lost.append(f"<{outcome.name}> lost {outcome.lost:.1f} points of error removed")
         elif not outcome.proof.unchanged and outcome.lost is None:

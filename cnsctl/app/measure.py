@@ -17,7 +17,7 @@ from cnsctl.metrics.similarity import clip_i, clip_t, likeness_within
 from cnsctl.specs import Delta, Mode, Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import torch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.verify import Proof
     from cnsctl.results import Learned
+    from cnsctl.store import ConceptRecord
 
     Pixels = NDArray[np.uint8]
 
@@ -64,22 +65,19 @@ def with_new(session: Session, name: str, delta: Delta) -> Overlay:
     )
 
 
-def proofs(session: Session, overlay: Overlay, *, names: Sequence[str] = (), skip: str = "") -> Iterator[Outcome]:
-    """Prove concepts of the store by their records; milliseconds each, no image."""
+def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcome:
+    """Prove a concept by its record, milliseconds and no image; in merged, measure it where others moved it."""
     from cnsctl.engine.verify import only_company_changed, prove
 
-    for record in session.store.concepts():
-        name = record["name"]
-        if name == skip or (names and name not in names):
-            continue
-        proof = prove(session.base, overlay, name, session.store.blob(record["probe"]))
-        lost = None
-        if session.store.mode is Mode.MERGED and not proof.unchanged and only_company_changed(proof):
-            at_learning = record["learned"].get("error_removed")
-            lost = 0.0
-            if not proof.moved <= 0 and isinstance(at_learning, float):
-                lost = at_learning - fit(session, overlay, name, session.latents(record))
-        yield Outcome(name=name, proof=proof, lost=lost)
+    name = record["name"]
+    proof = prove(session.base, overlay, name, session.store.blob(record["probe"]))
+    lost = None
+    if session.store.mode is Mode.MERGED and not proof.unchanged and only_company_changed(proof):
+        at_learning = record["learned"].get("error_removed")
+        lost = 0.0
+        if not proof.moved <= 0 and isinstance(at_learning, float):
+            lost = at_learning - fit(session, overlay, name, session.latents(record))
+    return Outcome(name=name, proof=proof, lost=lost)
 
 
 def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:

@@ -16,7 +16,7 @@ from cnsctl.app.shelf import known_names
 from cnsctl.data.prompts import missed, parse
 from cnsctl.errors import CnsctlError, DiskProblem, PartlyDone, UsageProblem
 from cnsctl.results import Answer, Drawn, Event, Failed, Phase, Warn
-from cnsctl.specs import FORMAT, DrawSpec, Mode, Prompt
+from cnsctl.specs import DRAW_LIMITS, FORMAT, DrawSpec, Mode, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -136,7 +136,8 @@ class _Artist:
     def _overlay_for(self, prompts: Iterable[Prompt]) -> Overlay:
         wanted = {m.name for p in (*prompts, self.negative) for m in p.mentions}
         if self.overlay is None or not wanted <= set(self.overlay.concepts):
-            self.overlay = self.session.overlay(wanted | set(self.overlay.concepts if self.overlay else ()))
+            known = set(self.overlay.concepts if self.overlay else ()) & set(known_names(self.session.store))
+            self.overlay = self.session.overlay(wanted | known)
         return self.overlay
 
     def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
@@ -181,12 +182,11 @@ def _parsed(store: Store, text: str) -> Prompt:
 def _check_settings(request: DrawRequest) -> None:
     from cnsctl.bases.samplers import check_sampler
 
-    limits: dict[str, tuple[float, float]] = {"steps": (1, 1000), "guidance": (0, 100), "size": (64, 4096)}
     given = {"count": request.count, "batch": request.batch, "seed": request.seed, **request.settings}
-    limits |= {"count": (1, MAX_COUNT), "batch": (1, 4096), "seed": (0, 2**62)}
+    limits = {**DRAW_LIMITS, "count": (1, MAX_COUNT), "batch": (1, 4096), "seed": (0, 2**62)}
     for key, (low, high) in limits.items():
         if key in given and not low <= given[key] <= high:
-            raise UsageProblem(f"--{key} {given[key]} is out of range", hint=f"use {low} to {high}")
+            raise UsageProblem(f"--{key} {given[key]} is out of range", hint=f"use {low:g} to {high:g}")
     if given.get("size", 64) % 64:
         raise UsageProblem(f"--size {given['size']} does not fit", hint="use a multiple of 64, such as 128 or 512")
     if "sampler" in given:

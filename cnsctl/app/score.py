@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.admit import AddRequest, admit, read
-from cnsctl.app.job import make_job
+from cnsctl.app.job import long_captions, make_job
 from cnsctl.app.session import Session, start
 from cnsctl.app.shelf import describe_base
 from cnsctl.results import Answer, Checkpoint, Event, Phase, Selected
@@ -31,6 +31,7 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
     yield Phase(name="load the base")
     session = start(store, request.compute)
     pictures = read(request, size=session.base.size)
+    yield from long_captions(session, request, class_word, pictures)
     job = make_job(session, request, class_word, pictures)
     selected: Selected | None = None
     for event in train.score(session.base, job):
@@ -45,9 +46,9 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
 def _score_answer(session: Session, job: Job, selected: Selected, class_word: str) -> dict[str, Any]:
     import numpy as np
 
-    from cnsctl.engine import neurons
+    from cnsctl.engine import neurons, train
 
-    chance = neurons.random_neurons(session.base, budget=job.spec.budget, seed=job.spec.seed)
+    chance = train.chance_neurons(session.base, job.spec)
     overlaps = {}
     for other, mask in job.others.items():
         owned = neurons.owned_entries(session.base, [mask])

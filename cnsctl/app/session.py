@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnsctl.app.shelf import base_of, holdout_of
-from cnsctl.errors import BaseProblem, CnsctlError, StoreDamaged
+from cnsctl.errors import BaseProblem, CnsctlError
 from cnsctl.specs import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     import numpy as np
     import torch
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.overlay import Overlay
-    from cnsctl.specs import Delta
     from cnsctl.store import ConceptRecord, Store
 
 
@@ -44,20 +44,19 @@ class Session:
     dtype: str
 
     def overlay(self, names: Iterable[str]) -> Overlay:
-        """The deltas that may act: the concepts named, or in merged all of them, in learning order."""
+        """The deltas that may act: the concepts named, or in merged all of them, in learning order.
+
+        Raises:
+            ConceptNotFound: one is not there, or no longer: another process may have taken it out.
+            StoreDamaged: one cannot be read.
+        """
         from cnsctl.engine.concepts import to_concept
         from cnsctl.engine.overlay import Overlay
 
-        wanted = set(names)
+        wanted = {self.store.concept(name)["name"] for name in names}
         records = [r for r in self.store.concepts() if self.store.mode is Mode.MERGED or r["name"] in wanted]
-        concepts = {r["name"]: to_concept(self.base, self._delta(r), key=r["delta"]) for r in records}
+        concepts = {r["name"]: to_concept(self.base, self.store.delta(r), key=r["delta"]) for r in records}
         return Overlay(mode=self.store.mode, concepts=concepts)
-
-    def _delta(self, record: ConceptRecord) -> Delta:
-        try:
-            return self.store.delta(record)
-        except StoreDamaged as err:
-            raise StoreDamaged(f"the concept {record['name']!r} cannot be read: {err.what}", hint=err.hint) from err
 
     def clip(self) -> ClipTowers | None:
         """The CLIP that the base brings, if it brings one."""
@@ -91,11 +90,16 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
         StoreDamaged: a file of the store's own base is not what was recorded.
     """
     folder_path = base_of(store)
-    from cnsctl.bases import devices, folders, hashing, loading
+    if not folder_path.is_dir():
+        raise BaseProblem(
+            f"the base of this store is not at {folder_path} any more",
+            hint="put it back there, or mount its disk; a store made with init --copy holds its base itself",
+        )
+    from cnsctl.bases import devices, folders, loading
 
     device, dtype = devices.choose(compute.device, compute.dtype)
     folder = folders.open_folder(folder_path)
-    hashing.check_folder(folder_path, store.base.files)
+    _check_files(store, folder_path, anew=hash_weights)
     base = loading.load(folder, device=device, dtype=dtype, hash_weights=hash_weights)
     if base.fingerprint != store.base.fingerprint:
         raise BaseProblem(
@@ -103,6 +107,27 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
             hint="put the store's own base back, or make a new store with cnsctl init --store NEW --base FOLDER",
         )
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
+
+
+def _check_files(store: Store, folder: Path, *, anew: bool) -> None:
+    """Compare the store's own base with the hashes recorded of it.
+
+    Hashing gigabytes takes seconds: unless it is asked for anew, files that have not been written to since they were
+    last found right are believed.
+    """
+    import hashlib
+    import json
+
+    from cnsctl.bases import hashing
+
+    if not store.base.files:
+        return
+    recorded = json.dumps([str(folder), dict(store.base.files)], sort_keys=True)
+    key = f"files-{hashlib.sha256(recorded.encode()).hexdigest()[:24]}"
+    found = json.dumps(hashing.stamps(folder, store.base.files)).encode()
+    if anew or store.cached(key) != found:
+        hashing.check_folder(folder, store.base.files)
+        store.cache(key, found)
 
 
 def refuse_half_for_learning(compute: Compute) -> None:

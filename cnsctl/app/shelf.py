@@ -68,7 +68,13 @@ def open_or_create(path: Path | None) -> tuple[Store, bool]:
     try:
         return open_store(path), False
     except NoStore:
-        return create(path), True
+        try:
+            return create(path), True
+        except UsageProblem as err:
+            try:
+                return open_store(path), False  # another process was faster
+            except NoStore:
+                raise err from None
 
 
 def base_of(store: Store) -> Path:
@@ -109,7 +115,8 @@ def listed(store: Store) -> Iterator[Event]:
     yield answer
     for name in answer.data["unfinished"]:
         yield Note(
-            text=f"<{name}> is being learned or was interrupted: the same cnsctl add goes on, cnsctl rm {name} gives it up"
+            text=f"<{name}> is being learned or was interrupted: the same cnsctl add goes on, "
+            f"cnsctl rm --unfinished {name} gives it up"
         )
 
 
@@ -146,8 +153,10 @@ def show(store: Store, name: str) -> Answer:
     return Answer(data={"format": FORMAT, "store": str(store.path), "concept": summary(record) | more})
 
 
-def removable(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]:
+def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> tuple[list[str], list[str]]:
     """Of these names, each once: those of concepts, and those of learnings that were begun and not finished.
+
+    A concept that is being learned anew is both; with `only_unfinished` it is not the first.
 
     Raises:
         ConceptNotFound: one is neither.
@@ -155,13 +164,16 @@ def removable(store: Store, names: Sequence[str]) -> tuple[list[str], list[str]]
     begun, known = set(store.unfinished()), set(known_names(store))
     wanted = list(dict.fromkeys(names))
     for name in wanted:
+        if only_unfinished and name not in begun:
+            told = f"unfinished are: {', '.join(sorted(begun))}" if begun else "nothing is unfinished"
+            raise ConceptNotFound(f"no learning of {name[:80]!r} is unfinished", hint=told)
         if name not in begun:
             store.concept(name)
-    return [n for n in wanted if n in known], [n for n in wanted if n not in known]
+    return [n for n in wanted if n in known and not only_unfinished], [n for n in wanted if n in begun]
 
 
-def remove(store: Store, names: Sequence[str]) -> Answer:
-    """Take concepts out, all of them or none; of a name without a concept, throw the unfinished learning away.
+def remove(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> Answer:
+    """Take concepts out, all of them or none, and throw unfinished learnings of these names away.
 
     In merged, a concept learned later than a removed one may have stood on it: those that share neurons are named.
 
@@ -169,7 +181,7 @@ def remove(store: Store, names: Sequence[str]) -> Answer:
         ConceptNotFound: one is not there.
         StoreLocked: one is being learned.
     """
-    wanted, unfinished = removable(store, names)
+    wanted, unfinished = removable(store, names, only_unfinished=only_unfinished)
     with ExitStack() as held:
         for name in unfinished:
             held.enter_context(store.reserve(name))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.errors import BaseProblem
@@ -42,7 +43,7 @@ class ClipTowers:
                 folder / "feature_extractor", local_files_only=True
             )
             self._projection = load_file(folder / PROJECTION)["text_projection.weight"].float().to(device)
-        except (OSError, ValueError, KeyError) as err:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             raise BaseProblem(
                 f"the CLIP of {folder} cannot be loaded: {err}", hint="restore the base's folder"
             ) from err

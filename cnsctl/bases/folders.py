@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.errors import BaseProblem
-from cnsctl.specs import DrawSpec
+from cnsctl.specs import DRAW_LIMITS, LEARN_LIMITS, DrawSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,16 +72,46 @@ def open_folder(path: Path) -> BaseFolder:
             f"{path} is a {kind}; supported are {', '.join(FAMILIES)}", hint="give a Stable Diffusion 1.x or 2.x folder"
         )
     settings = _read_json(path / SETTINGS_FILE) if (path / SETTINGS_FILE).is_file() else {}
-    try:
-        return BaseFolder(
-            path=path,
-            family=FAMILIES[str(kind)],
-            name=str(settings.get("name", path.resolve().name)),
-            learn={**LEARN, **settings.get("learn", {})},
-            draw={**DRAW, **settings.get("draw", {})},
-        )
-    except TypeError as err:
-        raise BaseProblem(f"{path / SETTINGS_FILE} is not a table of defaults", hint="mend or remove it") from err
+    return BaseFolder(
+        path=path,
+        family=FAMILIES[str(kind)],
+        name=_one_line(str(settings.get("name", path.resolve().name))),
+        learn={**LEARN, **_numbers(path, settings, "learn", LEARN_LIMITS)},
+        draw={**DRAW, **_numbers(path, settings, "draw", DRAW_LIMITS)},
+    )
+
+
+def _numbers(
+    path: Path, settings: Mapping[str, Any], table: str, limits: Mapping[str, tuple[float, float]]
+) -> Mapping[str, Any]:
+    """The defaults that a base brings, each known and within its limits.
+
+    Raises:
+        BaseProblem: one is not.
+    """
+    where, found = path / SETTINGS_FILE, settings.get(table, {})
+    if not isinstance(found, dict):
+        raise BaseProblem(f"{where}: {table} is no table of defaults", hint="mend or remove it")
+    for key, value in found.items():
+        if key == "sampler" and table == "draw" and isinstance(value, str):
+            continue  # named by its own check, when it is used
+        if key not in limits:
+            known = ", ".join([*limits, *(["sampler"] if table == "draw" else [])])
+            raise BaseProblem(f"{where}: {table} has no {str(key)[:40]!r}", hint=f"it has {known}")
+        low, high = limits[key]
+        whole = isinstance(low, int) and isinstance(high, int)
+        kinds = (int,) if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            raise BaseProblem(
+                f"{where}: {table}.{key} is {str(value)[:40]!r}",
+                hint=f"write a {'whole ' if whole else ''}number from {low:g} to {high:g}",
+            )
+    return found
+
+
+def _one_line(text: str) -> str:
+    """A name that a table can show."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:80] or "base"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

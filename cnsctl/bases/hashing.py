@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".onnx", ".h5")
+"""Weights in formats that are never read."""
+
+
 def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object = None) -> str:
     """SHA-256 over tensors by name, rounded to fp16, and over a JSON-able meaning.
 
@@ -42,10 +46,42 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def base_files(folder: Path) -> list[str]:
+    """The files below a base's folder that a copy of it needs, as relative POSIX paths, sorted.
+
+    Hidden files, such as a repository's history, and weights in pickles, which are never read, are left out.
+
+    Raises:
+        BaseProblem: the name of one cannot be recorded.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
+        if not path.is_file() or hidden or path.suffix in PICKLES:
+            continue
+        if not inside.as_posix().isprintable() or "\\" in inside.as_posix():
+            raise BaseProblem(
+                f"the base has a file {str(inside)!r}", hint="rename or remove it: the name is no plain text"
+            )
+        found.append(inside.as_posix())
+    return found
+
+
 def folder_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, by relative POSIX path, sorted."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return {p.relative_to(folder).as_posix(): file_hash(p) for p in files}
+    """SHA-256 of every file of a base, by relative POSIX path, sorted."""
+    return {name: file_hash(folder / name) for name in base_files(folder)}
+
+
+def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
+    """Size and time of the last change (ns) of files, by name: equal ones were not written to. Absent files have none."""
+    found = {}
+    for name in sorted(names):
+        path = folder / name
+        if path.is_file():
+            stat = path.stat()
+            found[name] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    return found
 
 
 def check_folder(folder: Path, hashes: Mapping[str, str]) -> None:

@@ -90,10 +90,6 @@ class Base(Protocol):
 
     def token_text(self, ids: Sequence[int]) -> str: ...
 
-    def knows_word(self, word: str) -> bool:
-        """Whether the word is one whole token."""
-        ...
-
     def frame(self, ids: Sequence[int]) -> list[int]:
         """Put start, end and padding around ids that fit: `text_length` ids."""
         ...

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.bases.folders import POCKET, open_folder
-from cnsctl.bases.hashing import folder_hashes
+from cnsctl.bases.hashing import base_files, folder_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +42,8 @@ def facts(path: Path, *, with_files: bool) -> BaseFacts:
     from cnsctl.bases.loading import load
 
     folder = open_folder(path)
+    if with_files:
+        base_files(path)  # refuse a bad name before minutes of reading
     base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
     return BaseFacts(
         name=folder.name,

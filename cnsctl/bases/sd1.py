@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from cnsctl.bases import samplers
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.protocol import Layer, TextBatch
-from cnsctl.errors import BaseProblem
+from cnsctl.errors import BaseProblem, CnsctlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,9 +94,6 @@ class Sd1Base:
 
     def token_text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids))).strip()
-
-    def knows_word(self, word: str) -> bool:
-        return len(self.token_ids(word)) == 1
 
     def frame(self, ids: Sequence[int]) -> list[int]:
         t = self._tokenizer
@@ -189,6 +187,12 @@ class Sd1Base:
             output_type="latent",
             callback_on_step_end=tick,
         ).images
+        if not bool(torch.isfinite(latents).all()):
+            raise CnsctlError(
+                f"sampler {draw.sampler} at {draw.steps} steps and guidance {draw.guidance:g} gave no numbers, and so no "
+                "picture",
+                hint="use other --steps, another --sampler, or --dtype fp32",
+            )
         decoded = []
         for z in latents:  # decoded one at a time, so that a picture does not depend on its batch
             x = self._vae.decode(z[None].float() / self._vae.config.scaling_factor).sample
@@ -208,7 +212,8 @@ class Sd1Base:
             "sample": [self.token_ids(text) for text in _TOKENIZER_SAMPLES],
             "text_encoder": {key: str(getattr(self._text.config, key)) for key in _TEXT_SETTINGS},
         }
-        text = ((f"text.{n}", p) for n, p in self._text.named_parameters())
+        # transformers 5.0 calls them text_model.embeddings…, later ones embeddings…
+        text = ((f"text.{n.removeprefix('text_model.')}", p) for n, p in self._text.named_parameters())
         return tensors_hash([*self.sites.items(), *text], meaning=meaning)
 
 
@@ -236,6 +241,7 @@ def _load_parts(path: Path) -> dict[str, Any]:
         TypeError,
         ImportError,
         NotImplementedError,
+        SafetensorError,
     ) as err:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise BaseProblem(

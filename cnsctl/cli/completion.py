@@ -65,10 +65,11 @@ _NAMES = r"""
     local store="" i
     for ((i = 1; i < ${#WORDS[@]}; i++)); do
         case "${WORDS[i]}" in
-            --store) store="${WORDS[i+1]}" ;;
+            --store) store="${WORDS[i+1]}"; [[ $store == "=" ]] && store="${WORDS[i+2]}" ;;
             --store=*) store="${WORDS[i]#--store=}" ;;
         esac
     done
+    [[ $store == "~/"* ]] && store="$HOME/${store:2}"
     if [[ -z $store ]]; then
         store="${CNSCTL_STORE:-}"
     fi
@@ -177,6 +178,10 @@ def _fish(verbs: list[Verb]) -> str:
         "    if set -l at (contains -i -- --store $words)",
         "        set store $words[(math $at + 1)]",
         "    end",
+        "    if set -l joined (string match -- '--store=*' $words)",
+        "        set store (string replace -- '--store=' '' $joined[1])",
+        "    end",
+        "    set store (string replace -r -- '^~/' \"$HOME/\" $store)",
         '    if test -z "$store"; and test (uname) = Darwin; and test -z "$XDG_DATA_HOME"',
         '        set store "$HOME/Library/Application Support/cnsctl"',
         "    end",

@@ -6,20 +6,18 @@ Owns the last line of a failure; must not know what failed.
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
-from cnsctl.cli.lines import fitted, json_line
+from cnsctl.cli.lines import drop, fitted, given_up, json_line
 from cnsctl.errors import CnsctlError, DiskProblem
 from cnsctl.specs import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
-    from typing import TextIO
 
 P = ParamSpec("P")
 
@@ -67,6 +65,28 @@ def told(*, as_json: bool, goes_on: bool = False) -> Iterator[None]:
         what = f"{err.filename or 'a file cannot be read or written'}: {err.strerror or err}"
         hint = "check the path and the disk; nothing in the store is lost"
         _fail(what, hint, code=DiskProblem.code, status=DiskProblem.exit_status, as_json=as_json)
+    except Exception as err:
+        if _is_out_of_memory(err):
+            what = f"out of memory: {' '.join(str(err).split())[:200] or 'the system has none left'}"
+            hint = "use a smaller --batch or --size, or --device cpu; nothing in the store is lost"
+            _fail(what, hint, code="out-of-memory", status=CnsctlError.exit_status, as_json=as_json)
+        if not as_json or _is_typers(err):
+            raise
+        what, hint = f"{type(err).__name__}: {err}", "a bug: the same without --json shows where; please report it"
+        _fail(what, hint, code="internal", status=CnsctlError.exit_status, as_json=as_json)
+
+
+def _is_typers(err: Exception) -> bool:
+    """How typer leaves, with a status."""
+    import typer
+
+    return isinstance(err, (typer.Exit, typer.Abort))
+
+
+def _is_out_of_memory(err: Exception) -> bool:
+    """Python's own, or one of torch's, which has several and says it in words on CPUs and MPS."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(err, MemoryError) or (isinstance(err, RuntimeError) and any(w in str(err) for w in words))
 
 
 def catch_interrupts() -> None:
@@ -76,9 +96,9 @@ def catch_interrupts() -> None:
 
 
 def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool) -> NoReturn:
-    with _given_up(sys.stdout):
+    with given_up(sys.stdout):
         sys.stdout.flush()
-    with _given_up(sys.stderr):  # a full or closed stderr takes the message, not the exit status
+    with given_up(sys.stderr):  # a full or closed stderr takes the message, not the exit status
         if as_json:
             facts = {"format": FORMAT, "type": "error", "code": code, "message": what, "hint": hint, "exit": status}
             sys.stderr.write(json_line(facts, sys.stderr) + "\n")
@@ -100,20 +120,5 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def _leave_quietly() -> NoReturn:
     """The reader of a pipe has gone, as `head` does: no message."""
-    _drop(sys.stdout)
+    drop(sys.stdout)
     sys.exit(BROKEN_PIPE)
-
-
-@contextmanager
-def _given_up(stream: TextIO) -> Iterator[None]:
-    """Where a stream takes nothing more, let go of what it holds."""
-    try:
-        yield
-    except OSError:
-        _drop(stream)
-
-
-def _drop(stream: TextIO) -> None:
-    """Python flushes once more as it ends, and would leave with 120 instead of our status."""
-    with suppress(OSError, ValueError):  # a stream that stands for a closed one has no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

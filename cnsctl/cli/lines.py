@@ -6,12 +6,14 @@ Owns how a line fits where it goes; must not know what it says.
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _LEAST = 20
 """Columns that a line is broken at when a terminal says that it has fewer."""
@@ -26,9 +28,10 @@ def ready() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path("/dev/null").open(mode, encoding="utf-8"))  # noqa: SIM115  as long as the process
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="surrogateescape" if _is_utf8(sys.stdout) else "backslashreplace")
+    for stream in (sys.stdin, sys.stdout):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # what is no text on stdin is refused line by line, where it is read
+            reconfigure(errors="surrogateescape" if stream is sys.stdin or _is_utf8(stream) else "backslashreplace")
 
 
 def json_line(data: Mapping[str, Any], stream: TextIO) -> str:
@@ -55,6 +58,21 @@ def fitted(text: str, stream: TextIO) -> str:
     return "\n".join(
         textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     )
+
+
+@contextmanager
+def given_up(stream: TextIO) -> Iterator[None]:
+    """Where a stream takes nothing more, let go of what it holds."""
+    try:
+        yield
+    except OSError:
+        drop(stream)
+
+
+def drop(stream: TextIO) -> None:
+    """Python flushes once more as it ends, and would leave with 120 instead of our status."""
+    with suppress(OSError, ValueError):  # a stream that stands for a closed one has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _is_utf8(stream: TextIO) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
-from cnsctl.cli.lines import fitted, json_line
+from cnsctl.cli.lines import fitted, given_up, json_line
 from cnsctl.cli.progress import Progress
 from cnsctl.errors import DiskProblem
 from cnsctl.results import Answer, Drawn, Event, Failed, Note, Phase, Selected, Step, Warn
@@ -94,8 +94,9 @@ class View:
             out_json({"format": FORMAT, **told})
 
     def _say(self, text: str) -> None:
-        with self._still():
+        with self._still(), given_up(sys.stderr):  # nobody may be there to read it: the work goes on
             sys.stderr.write(fitted(text, sys.stderr) + "\n")
+            sys.stderr.flush()
 
     def _picture(self, event: Drawn) -> None:
         if event.path == "-":
@@ -119,7 +120,9 @@ class View:
         if (protocol := protocol_of(os.environ)) is not None:
             size = shutil.get_terminal_size()
             cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 4)))
-            sys.stderr.write(preview_bytes(event.picture, protocol=protocol, width_cells=cells))
+            with given_up(sys.stderr):
+                sys.stderr.write(preview_bytes(event.picture, protocol=protocol, width_cells=cells))
+                sys.stderr.flush()
 
     def note(self, text: str) -> None:
         """Say something to a person who is there."""

@@ -59,9 +59,12 @@ class Projection:
         self.inverse: dict[str, torch.Tensor] = {}
         self.full_rows = self.used_rows = 0
         """Rows without a free direction, of those that the mask touches."""
+        r = P.shape[1]
+        squares = (P[:, :, None] * P[:, None, :]).reshape(len(P), r * r)  # (d, r²): of every column, once
         for site in mask:
-            gram = self._by_row(site, P[self.columns[site]][:, :, None] * P[self.columns[site]][:, None, :])
-            gram = gram.cpu().double()  # its condition is the directions' squared
+            inside = torch.zeros(shapes[site], dtype=P.dtype, device=P.device)
+            inside.view(-1)[mask[site]] = 1
+            gram = (inside @ squares).view(len(inside), r, r).cpu().double()  # its condition is the directions' squared
             self.inverse[site] = torch.linalg.pinv(gram, rtol=TOLERANCE, hermitian=True).to(P)  # (rows, r, r)
             count = torch.bincount(self.rows[site], minlength=self.n_rows[site]).cpu()
             taken = torch.linalg.matrix_rank(gram, rtol=TOLERANCE, hermitian=True)

@@ -62,15 +62,16 @@ def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
 def masks_to_bytes(masks: Mapping[str, torch.Tensor]) -> bytes:
     """Boolean masks, eight entries to a byte."""
     packed = {s: torch.from_numpy(np.packbits(m.cpu().numpy().reshape(-1))) for s, m in masks.items()}
-    return bytes(safetensors.torch.save(packed))
+    meta = json.dumps({"sha256": _digest(packed)})
+    return bytes(safetensors.torch.save(packed, metadata={"cnsctl": meta}))
 
 
 def masks_from_bytes(data: bytes, *, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor] | None:
-    """The masks, or None when the bytes are not masks of these shapes."""
-    try:
-        packed = safetensors.torch.load(data)
-    except (ValueError, safetensors.SafetensorError):
+    """The masks, or None when the bytes are damaged, or no masks of these shapes."""
+    read = _read(data)
+    if read is None:
         return None
+    packed = read[1]
     sizes = {site: (math.prod(shape) + 7) // 8 for site, shape in shapes.items()}
     if {s: (t.dtype, tuple(t.shape)) for s, t in packed.items()} != {s: (torch.uint8, (n,)) for s, n in sizes.items()}:
         return None

@@ -23,7 +23,7 @@ from cnsctl.engine.seeds import fold
 from cnsctl.engine.state import state_from_bytes, state_to_bytes
 from cnsctl.engine.text import Token, features, splice
 from cnsctl.results import Checkpoint, Event, Learned, Note, Phase, Selected, Step
-from cnsctl.specs import Delta, Mode, Policy
+from cnsctl.specs import Delta, LearnSpec, Mode, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def learn(base: Base, job: Job, *, resume: bytes | None = None, choose: Chooser 
         resume: a `Checkpoint`'s state.
         choose: selects the neurons instead of the score: controls of benchmarks.
     """
-    with _deterministic():
+    with _deterministic(base.device):
         yield from _learn(base, job, resume, scored_neurons if choose is None else choose)
 
 
@@ -67,9 +67,9 @@ def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Itera
     yield from _warm_up(learner, job_hash)
     if learner.values is None:
         mask = choose(base, job, learner.vectors, learner.start)
-        selected = _selected(base, job, mask, _chance(base, job))
+        selected = _selected(base, job, mask, chance_neurons(base, job.spec))
     else:  # selected before the run was interrupted, with the token as it was then
-        selected = _selected(base, job, learner.values.mask, _chance(base, job))
+        selected = _selected(base, job, learner.values.mask, chance_neurons(base, job.spec))
     yield selected
     if learner.values is None:
         learner.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
@@ -84,24 +84,29 @@ def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Itera
 
 def score(base: Base, job: Job) -> Iterator[Event]:
     """Everything `learn` does up to the mask, and no further: the mask is `learn`'s, byte for byte."""
-    with _deterministic():
+    with _deterministic(base.device):
         learner = Learner(base, job)
         yield from _warm_up(learner, hash_of(base, job))
         yield select(base, job, learner.vectors, learner.start)
 
 
 @contextmanager
-def _deterministic() -> Iterator[None]:
-    """Use torch's deterministic algorithms, where it has them, so that the same seed gives the same delta.
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Use torch's deterministic algorithms, so that the same seed gives the same delta.
 
-    CPUs need them too: gradients of gathered rows are otherwise added up by whichever thread comes first.
+    CPUs need them too: gradients of gathered rows are otherwise added up by whichever thread comes first. On CUDA
+    nothing less than refusing the others makes attention's backward deterministic; MPS lacks some, and is warned of.
     """
+    deterministic: Any = torch.utils.deterministic
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    filled = deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(mode=True, warn_only=device.type != "cuda")
+    deterministic.fill_uninitialized_memory = False  # for programs that read what they did not write; it costs 3 %
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn)
+        deterministic.fill_uninitialized_memory = filled
 
 
 def _warm_up(learner: Learner, job_hash: str) -> Iterator[Event]:
@@ -121,7 +126,7 @@ def _steps(learner: Learner, phase: str, *, until: int, since: int, job_hash: st
 
 def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> Selected:
     """Score with the learned token and select the concept's neurons."""
-    return _selected(base, job, scored_neurons(base, job, vectors, weights), _chance(base, job))
+    return _selected(base, job, scored_neurons(base, job, vectors, weights), chance_neurons(base, job.spec))
 
 
 def scored_neurons(
@@ -148,9 +153,9 @@ def scored_neurons(
         )
 
 
-def _chance(base: Base, job: Job) -> neurons.Mask:
-    """A random mask to compare with; another one than the control's."""
-    return neurons.random_neurons(base, budget=job.spec.budget, seed=fold("chance", job.spec.seed))
+def chance_neurons(base: Base, spec: LearnSpec) -> neurons.Mask:
+    """A random mask to compare overlaps with; another one than that of the control, `--random-mask`."""
+    return neurons.random_neurons(base, budget=spec.budget, seed=fold("chance", spec.seed))
 
 
 def _selected(base: Base, job: Job, mask: neurons.Mask, chance: neurons.Mask) -> Selected:

@@ -54,19 +54,6 @@ def row_cosines(images: NDArray[np.floating], texts: NDArray[np.floating]) -> ND
     return cosines
 
 
-def scaled_i(cosines: ArrayLike) -> float:
-    """CLIP-I as the field prints it: 100 times the mean cosine; any shape."""
-    return 100 * float(_finite(cosines, "cosines").mean())
-
-
-def scaled_t(cosines: ArrayLike) -> float:
-    """CLIP-T as the field prints it: 100 · 2.5 · max(cosine, 0), then the mean (CLIPScore, arXiv 2104.08718, sec. 3).
-
-    Give the cosines of the pairs, not their mean: they differ as soon as one is negative.
-    """
-    return 250 * float(np.maximum(_finite(cosines, "cosines"), 0).mean())
-
-
 def nearest(features: NDArray[np.floating], sets: Mapping[str, NDArray[np.floating]]) -> list[str]:
     """Name for each picture the set that it is most like, by the mean cosine with the set's members.
 

@@ -52,7 +52,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         DiskProblem: full, read-only or failing.
     """
     # fsync errors are final: a second fsync of the same pages would lie, so a retry writes a new file
-    temp = path.with_name(f"{TEMP_PREFIX}{path.name[:80]}-{os.getpid()}-{os.urandom(6).hex()}")
+    temp = path.with_name(f"{TEMP_PREFIX}{path.name[:40]}-{os.getpid()}-{os.urandom(6).hex()}")
     try:
         _write_new(temp, data, mode)
         os.replace(temp, path)

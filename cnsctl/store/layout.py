@@ -1,4 +1,4 @@
-"""A new store: made beside its place, then moved there in one step.
+"""A new store: made whole beside its place, or inside an empty folder, then moved there.
 
 Owns which files a store begins with and how a base is copied into it; must not know concepts.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from cnsctl.errors import BaseProblem, UsageProblem
+from cnsctl.errors import BaseProblem, CnsctlError, UsageProblem
 from cnsctl.store import catalogue, reference
 from cnsctl.store.files import TEMP_PREFIX, disk_problem, make_folder, sync_folder, write_atomic
+from cnsctl.store.lock import locked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cnsctl.store.reference import Birth
@@ -25,6 +27,11 @@ CACHE = "cache"
 NAMES = "names"
 WORK = "work"
 LOCK = "lock"
+TRAINING_LOCK = ".lock"
+"""In `work/`, beside folders that are named as concepts are."""
+
+INIT_WAIT_S = 10.0
+"""How long to wait for another process that makes a store in the same empty folder."""
 
 _FICLONE = 0x40049409
 """Linux: share the blocks of another file until one of both changes."""
@@ -43,22 +50,65 @@ def build(path: Path, birth: Birth, base_files: Path | None) -> None:
         BaseProblem: a file of the base is missing.
         DiskProblem: full, read-only or failing.
     """
-    import shutil
-
     path = path.resolve()
     _refuse_taken(path)
+    if path.is_dir():
+        with locked(path / LOCK, what="init", wait_s=INIT_WAIT_S):
+            try:
+                _refuse_taken(path)  # another process may have been faster
+                _build_inside(path, birth, base_files)
+            except CnsctlError:
+                if not (path / reference.FILE).exists():  # leave the folder as it was
+                    (path / LOCK).unlink(missing_ok=True)
+                raise
+        return
     make_folder(path.parent)
-    temp = path.with_name(f"{TEMP_PREFIX}{path.name[:80]}-{os.getpid()}-{os.urandom(6).hex()}")
+    with _filled(path.with_name(_temp_name(path)), birth, base_files) as temp:
+        try:
+            os.rename(temp, path)  # noqa: PTH104  as in `files`
+            sync_folder(path.parent)
+        except OSError as err:
+            if err.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                _refuse_taken(path)
+            raise disk_problem(err, "make the store", path) from err
+
+
+def _build_inside(path: Path, birth: Birth, base_files: Path | None) -> None:
+    """Fill an empty folder, which may be a mount point or lie where nothing else can be made; `store.json` comes last."""
+    import shutil
+
+    moved: list[Path] = []
+    with _filled(path / _temp_name(path), birth, base_files) as temp:
+        try:
+            for entry in sorted(temp.iterdir(), key=lambda e: e.name == reference.FILE):
+                os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
+                moved.append(path / entry.name)
+            sync_folder(path)
+        except OSError as err:
+            for entry in reversed(moved):
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            raise disk_problem(err, "make the store", path) from err
+
+
+@contextmanager
+def _filled(temp: Path, birth: Birth, base_files: Path | None) -> Iterator[Path]:
+    """A new store in a folder that is gone, with what is left in it, at the end of the block."""
+    import shutil
+
     try:
         _fill(temp, birth, base_files)
-        os.rename(temp, path)  # noqa: PTH104  as in `files`; it takes the place of an empty folder, and of nothing else
-        sync_folder(path.parent)
-    except OSError as err:
-        if err.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            _refuse_taken(path)
-        raise disk_problem(err, "make the store", path) from err
+        yield temp
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _temp_name(path: Path) -> str:
+    return f"{TEMP_PREFIX}{path.name[:40]}-{os.getpid()}-{os.urandom(6).hex()}"
+
+
+def _counts_as_empty(path: Path) -> bool:
+    """Of a fresh disk's root and of what a killed `init` left there, nothing counts."""
+    return all(e.name in (LOCK, "lost+found") or e.name.startswith(TEMP_PREFIX) for e in path.iterdir())
 
 
 def _refuse_taken(path: Path) -> None:
@@ -69,7 +119,7 @@ def _refuse_taken(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise UsageProblem(f"{path} is a file, no folder", hint="choose another place: --store FOLDER")
     try:
-        is_empty = not path.exists() or not any(path.iterdir())
+        is_empty = not path.exists() or _counts_as_empty(path)
     except OSError as err:
         raise disk_problem(err, "read the folder", path) from err
     if not is_empty:

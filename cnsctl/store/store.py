@@ -152,11 +152,18 @@ class Store:
         """A concept's delta, verified, and of this store's base.
 
         Raises:
-            StoreDamaged: missing, damaged, or of another base.
+            StoreDamaged: missing, damaged, or of another base; the message names the concept.
         """
         from cnsctl.store.codec import decode_delta
 
-        delta = decode_delta(self.blob(record["delta"]))
+        try:
+            delta = decode_delta(self.blob(record["delta"]))
+        except StoreDamaged as err:
+            raise StoreDamaged(
+                f"the concept {record['name']!r} cannot be read: {err.what}",
+                hint="restore the store from a backup, or learn it again: "
+                f"cnsctl add {record['name']} PICTURES --replace",
+            ) from err
         if delta.fingerprint != self.base.fingerprint or dict(delta.shapes) != dict(self.base.sites):
             raise StoreDamaged(
                 f"the delta of {record['name']!r} was learned on base {delta.fingerprint[:12]}, "
@@ -190,7 +197,7 @@ class Store:
                 held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
             except FileNotFoundError as err:
                 raise NoStore(f"there is no store at {self._path} any more", hint="make one: cnsctl init") from err
-            for folder in (self._path, self._path / layout.BLOBS):
+            for folder in (self._path, self._path / layout.BLOBS, self.cache_folder):
                 remove_unfinished(folder)
             tx = Transaction(self._path, self._birth)
             yield tx
@@ -209,7 +216,7 @@ class Store:
             StoreLocked: another process learns under this name.
         """
         folder = self._work(name)
-        with _locked_in(folder, what=f"add {name}"):
+        with _locked_in(folder, layout.LOCK, what=f"add {name}"):
             self._reserved.add(name)
             remove_unfinished(folder)
             try:
@@ -225,7 +232,7 @@ class Store:
         Raises:
             StoreLocked: another process is learning.
         """
-        with _locked_in(self._path / layout.WORK, what="learn in merged mode"):
+        with _locked_in(self._path / layout.WORK, layout.TRAINING_LOCK, what="learn in merged mode"):
             yield
 
     def unfinished(self) -> list[str]:
@@ -301,13 +308,13 @@ def _named(records: list[ConceptRecord], name: str) -> ConceptRecord:
 
 
 @contextmanager
-def _locked_in(folder: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock of a work folder, which its last holder may remove while we make it."""
+def _locked_in(folder: Path, lock: str, *, what: str) -> Iterator[None]:
+    """Hold the lock in a work folder, which its last holder may remove while we make it."""
     with ExitStack() as held:
         while True:
             make_folder(folder)
             with suppress(FileNotFoundError):
-                held.enter_context(locked(folder / layout.LOCK, what=what))
+                held.enter_context(locked(folder / lock, what=what))
                 break
         yield
 

@@ -18,7 +18,7 @@ from cnsctl.store.layout import BLOBS
 from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -227,7 +227,13 @@ class Transaction:
         state, ids = state_of(self._db), {record["id"] for record in concepts}
         new = {record["id"]: self._indices(record) for record in concepts if record["id"] not in self._before}
         sizes = {site: rows * columns for site, (rows, columns) in self._birth.base.sites.items()}
-        census = take_census(((record["id"], self._indices(record)) for record in concepts), new, sizes)
+        faults: dict[str, str] = {}
+        census = take_census(self._readable(concepts, faults), new, sizes)
+        if faults:  # all of them at once: they must go together
+            raise StoreDamaged(
+                "; ".join(f"the concept {name!r} cannot be read: {what}" for name, what in faults.items()),
+                hint=f"restore the store from a backup, or take out what is damaged: cnsctl rm {' '.join(faults)}",
+            )
         kept = {key: n for key, n in state["overlaps"].items() if set(key.split("|")) <= ids}
         found = {pair(*both): n for both, n in census.overlaps.items() if n > 0}
         self._set_state(
@@ -239,13 +245,17 @@ class Transaction:
     def _indices(self, record: ConceptRecord) -> dict[str, NDArray[np.int64]]:
         from cnsctl.store.codec import read_indices
 
-        try:
-            return read_indices(blobs.get(self._blobs, record["delta"]))
-        except StoreDamaged as err:
-            raise StoreDamaged(
-                f"concept {record['name']!r} cannot be read: {err.what}",
-                hint=f"restore it from a backup, or take it out: cnsctl rm {record['name']}",
-            ) from err
+        return read_indices(blobs.get(self._blobs, record["delta"]))
+
+    def _readable(
+        self, concepts: Sequence[ConceptRecord], faults: dict[str, str]
+    ) -> Iterator[tuple[str, dict[str, NDArray[np.int64]]]]:
+        """Neurons by id; of concepts that cannot be read, the reason by name."""
+        for record in concepts:
+            try:
+                yield record["id"], self._indices(record)
+            except StoreDamaged as err:
+                faults[record["name"]] = err.what
 
 
 def not_found(name: str, known: Sequence[str]) -> ConceptNotFound:

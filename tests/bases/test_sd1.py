@@ -12,7 +12,7 @@ import torch
 from cnsctl.bases import devices, folders, hashing, loading
 from cnsctl.bases.reference import facts, pocket_facts
 from cnsctl.bases.words import unknown_words
-from cnsctl.errors import BaseProblem, StoreDamaged, UsageProblem
+from cnsctl.errors import BaseProblem, CnsctlError, StoreDamaged, UsageProblem
 
 
 def load(folder, dtype=torch.float32):
@@ -53,6 +53,39 @@ def test_fp16_and_fp32_copies_of_one_base_have_one_fingerprint(tmp_path, tiny_fo
     assert load(tmp_path / "half").fingerprint == tiny.fingerprint
 
 
+def test_the_fingerprint_does_not_know_how_a_library_calls_its_parts(tiny, monkeypatch):
+    """transformers 5.0 has `text_model.` before the names of a text encoder's weights, later ones have not."""
+    named = [(f"text_model.{n.removeprefix('text_model.')}", p) for n, p in tiny._text.named_parameters()]
+    monkeypatch.setattr(tiny._text, "named_parameters", lambda: iter(named))
+    assert tiny._fingerprint() == tiny.fingerprint
+
+
+def test_a_copy_takes_what_is_read_and_no_more(tmp_path, tiny_folder):
+    copy = tmp_path / "base"
+    shutil.copytree(tiny_folder, copy)
+    before = hashing.base_files(copy)
+    (copy / ".git").mkdir()
+    for junk in (".git/config", "model.ckpt", "unet/diffusion_pytorch_model.bin"):
+        (copy / junk).write_bytes(b"x")
+    assert hashing.base_files(copy) == before
+    (copy / "unet" / "notes\\1.txt").write_bytes(b"x")
+    with pytest.raises(BaseProblem, match="notes"):
+        facts(copy, with_files=True)
+
+
+def test_no_numbers_are_no_picture(pocket):
+    """This sampler gives none with so few steps on pocket."""
+    from dataclasses import replace
+
+    from cnsctl.data.prompts import parse
+    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.overlay import EMPTY
+
+    spec = replace(pocket.draw_defaults, sampler="euler-a", steps=3)
+    with pytest.raises(CnsctlError, match="euler-a at 3 steps"):
+        list(draw(pocket, EMPTY, [Request(prompt=parse("a dog", ()), seed=0)], spec))
+
+
 def test_other_weights_have_another_fingerprint(tiny, tiny_v):
     assert tiny.fingerprint != tiny_v.fingerprint
 
@@ -83,6 +116,10 @@ def test_pictures_survive_the_embedded_decoder(pocket):
     assert psnr(back, pixels) > 22
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"
+"""What a clone without git-lfs has instead of weights."""
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -92,7 +129,12 @@ def test_pictures_survive_the_embedded_decoder(pocket):
         (lambda f: (f / "model_index.json").write_text('{"_class_name": "FluxPipeline"}'), "is a FluxPipeline"),
         (lambda f: shutil.rmtree(f / "unet"), "cannot be loaded"),
         (lambda f: next((f / "vae").glob("*.safetensors")).write_bytes(b"x" * 99), "cannot be loaded"),
-        (lambda f: (f / "cnsctl.json").write_text('{"learn": 3}'), "not a table"),
+        (lambda f: next((f / "text_encoder").glob("*.safetensors")).write_bytes(LFS_POINTER), "cannot be loaded"),
+        (lambda f: (f / "cnsctl.json").write_text('{"learn": 3}'), "no table"),
+        (lambda f: (f / "cnsctl.json").write_text('{"learn": {"lr": 1e-4}}'), "learn has no 'lr'"),
+        (lambda f: (f / "cnsctl.json").write_text('{"learn": {"steps": "250"}}'), "learn.steps is '250'"),
+        (lambda f: (f / "cnsctl.json").write_text('{"learn": {"budget": 5.8}}'), "learn.budget is '5.8'"),
+        (lambda f: (f / "cnsctl.json").write_text('{"draw": {"steps": 2.5}}'), "draw.steps is '2.5'"),
     ],
 )
 def test_a_folder_that_is_no_base_says_what_is_wrong(tmp_path, tiny_folder, break_it, message):

@@ -90,7 +90,7 @@ def test_the_base_is_gone_or_another(tiny_folder, tiny_v_folder, tmp_path, pictu
     assert cnsctl("init", "--base", base, *store).code == 0
     shutil.rmtree(base)
     gone = cnsctl("gen", "x", *store)
-    assert (gone.code, "no base at" in gone.err) == (1, True)
+    assert (gone.code, f"not at {base} any more" in gone.err) == (1, True)
     shutil.copytree(tiny_v_folder, base)
     other = cnsctl("gen", "x", *store)
     assert (other.code, "this store was made on" in other.err) == (1, True)
@@ -106,8 +106,79 @@ def test_a_damaged_blob_is_found_before_it_is_used(stocked, tmp_path):
     for line in (["gen", "<dog>", "-o", tmp_path / "x.png"], ["verify"]):
         done = cnsctl(*line, *at(stocked))
         assert done.code == 6, done.err
-        assert "'dog'" in done.err
+        assert "cannot be read" in done.err
+        assert ("cnsctl rm dog" if line == ["verify"] else "cnsctl add dog PICTURES --replace") in done.err
     assert cnsctl("gen", "<hat>", "-o", tmp_path / "y.png", *at(stocked)).code == 0
+
+
+def test_all_that_is_damaged_is_named_and_goes_together(stocked):
+    """One that cannot be read hides no other, and stops no command that is not about it."""
+    for name in ("dog", "hat"):
+        delta = Path(cnsctl("show", name, "--json", *at(stocked)).json["concept"]["delta"])
+        kept = delta.read_bytes()
+        delta.chmod(0o644)
+        delta.write_bytes(kept[:-9])
+        if name == "dog":
+            alone = cnsctl("eval", "hat", "--no-pictures", *at(stocked))
+            assert alone.code == 0, alone.err
+    found = cnsctl("verify", "--json", *at(stocked))
+    assert (found.code, [row["forgotten"] for row in found.json["concepts"]]) == (6, [True, True])
+    assert "cnsctl rm dog hat" in json.loads(found.err)["hint"]
+    one = cnsctl("rm", "dog", "-y", *at(stocked))
+    assert (one.code, "cnsctl rm hat" in one.err) == (6, True)
+    assert cnsctl("rm", "hat", "dog", "-y", *at(stocked)).code == 0
+
+
+def test_a_caption_that_does_not_fit_is_named(empty, pictures, monkeypatch):
+    (pictures / "1.txt").write_text("there is nothing " * 40 + "but a dog")
+    late = cnsctl("add", "dog", pictures, "--class", "dog", *at(empty))
+    assert (late.code, "caption of 1.png" in late.err, "<dog>" in late.err) == (1, True, True)
+    (pictures / "1.txt").write_text("a dog and " + "nothing " * 40)
+    cut = cnsctl("add", "dog", pictures, "--class", "dog", *at(empty))
+    assert cut.code == 0, cut.err
+    assert "1.png: its caption is too long for this base, which does not read: " in cut.err
+
+
+@pytest.mark.parametrize(
+    ("err", "code"),
+    [
+        (MemoryError(), "out-of-memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out-of-memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"), "out-of-memory"),
+        (ZeroDivisionError("division by zero"), "internal"),
+    ],
+)
+def test_what_nobody_foresaw_is_json_where_json_was_asked(stocked, tmp_path, monkeypatch, err, code):
+    from cnsctl.app import produce
+
+    def start(*_args, **_kwargs):
+        raise err
+
+    monkeypatch.setattr(produce, "start", start)
+    line = ["gen", "<dog>", "-o", tmp_path / "x.png", *at(stocked)]
+    told = cnsctl(*line, "--json")
+    assert (told.code, json.loads(told.err)["code"]) == (1, code)
+    if code == "out-of-memory":
+        assert "--batch" in cnsctl(*line).err
+    else:
+        with pytest.raises(ZeroDivisionError):  # a traceback is what a bug report needs
+            cnsctl(*line)
+
+
+def test_a_base_inside_the_store_is_hashed_once_and_again_when_it_was_written_to(tiny_folder, tmp_path, monkeypatch):
+    from cnsctl.bases import hashing
+
+    store = tmp_path / "store"
+    cnsctl("init", "--base", tiny_folder, "--copy", *at(store))
+    hashed, checked = [], hashing.check_folder
+    monkeypatch.setattr(hashing, "check_folder", lambda folder, hashes: (hashed.append(1), checked(folder, hashes)))
+    draw = ("gen", "x", "-o", tmp_path / "x.png", "-f", *at(store))
+    for _ in range(2):
+        assert cnsctl(*draw).code == 0
+    assert len(hashed) == 1
+    (file,) = (store / "base/vae").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert cnsctl(*draw).code == 6
 
 
 def test_a_changed_weight_of_a_copied_base_is_damage_and_of_an_outside_one_forgetting(

@@ -40,6 +40,8 @@ def test_bash_completes_verbs_flags_values_and_names(stocked):
     assert bash(["cnsctl", "rm", ""], **here) == {"dog", "hat"}
     assert bash(["cnsctl", "gen", "@d"], **here) == {"@dog"}
     assert bash(["cnsctl", "show", "--store", str(stocked), "h"], CNSCTL_STORE="/nowhere") == {"hat"}
+    assert bash(["cnsctl", "show", "--store", "=", str(stocked), "h"], CNSCTL_STORE="/nowhere") == {"hat"}
+    assert bash(["cnsctl", "show", "--store", "~/store", "h"], HOME=str(stocked.parent)) == {"hat"}
     assert bash(["cnsctl", "rm", ""], CNSCTL_STORE="/nowhere") == set()
     assert "--guidance" in bash(["cnsctl", "gen", "--g"], **here)
     assert bash(["cnsctl", "init", "--mode", "m"], **here) == {"merged"}

@@ -210,12 +210,28 @@ def test_an_interrupted_add_can_be_given_up(stocked):
         held = cnsctl("rm", "dog", "cat", "-y", *at(stocked))
         assert (held.code, cnsctl("ls", "-q", *at(stocked)).out) == (5, "dog\nhat\n")
     listed = cnsctl("ls", *at(stocked))
-    assert "cnsctl rm cat" in listed.err
+    assert "cnsctl rm --unfinished cat" in listed.err
     assert cnsctl("ls", "--json", *at(stocked)).json["unfinished"] == ["cat"]
     assert cnsctl("rm", "dog", "cat", "-y", "-q", *at(stocked)).out == "dog\ncat\n"
     assert not work.exists()
     assert cnsctl("ls", "-q", *at(stocked)).out == "hat\n"
     assert cnsctl("rm", "cat", "-y", *at(stocked)).code == 4
+
+
+def test_learning_anew_can_be_given_up_and_the_concept_stays(stocked):
+    """After `add --replace` was interrupted, its name stands for a concept and for work."""
+    with Store.open(stocked).reserve("dog") as work:
+        (work / "state").write_bytes(b"half")
+    given_up = cnsctl("rm", "--unfinished", "dog", "-y", "--json", *at(stocked)).json
+    assert (given_up["removed"], given_up["discarded"], given_up["left"]) == ([], ["dog"], ["dog", "hat"])
+    assert not work.exists()
+    missing = cnsctl("rm", "--unfinished", "dog", "-y", *at(stocked))
+    assert (missing.code, "no learning of 'dog'" in missing.err) == (4, True)
+    with Store.open(stocked).reserve("dog") as work:
+        (work / "state").write_bytes(b"half")
+    both = cnsctl("rm", "dog", "-y", "--json", *at(stocked)).json
+    assert (both["removed"], both["discarded"], both["left"]) == (["dog"], ["dog"], ["hat"])
+    assert not work.exists()
 
 
 def test_in_merged_a_replaced_concept_is_not_what_the_new_one_stands_on(tiny_folder, tmp_path, pictures_of_two):

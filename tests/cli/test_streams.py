@@ -14,6 +14,7 @@ import pytest
 from commands import at, cnsctl, environment
 
 from cnsctl.cli.lines import fitted, json_line
+from cnsctl.store import Store
 
 PROGRAM = [sys.executable, "-m", "cnsctl"]
 
@@ -118,7 +119,7 @@ def test_nobody_is_asked_where_stdin_is_closed(stocked):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110
-@pytest.mark.parametrize("line", ["ls", "ls --json", "--help", "completion bash"])
+@pytest.mark.parametrize("line", ["ls", "ls --json", "--help", "--version", "completion bash"])
 def test_a_full_stdout_is_told_and_is_no_traceback(stocked, line):
     done = shell(f"CNSCTL_STORE={stocked} cnsctl {line} > /dev/full")
     assert done.returncode == 1
@@ -128,6 +129,30 @@ def test_a_full_stdout_is_told_and_is_no_traceback(stocked, line):
 
 def test_a_full_stderr_takes_the_message_and_not_the_exit_status(stocked):
     assert shell(f"cnsctl show cat --store {stocked} 2> /dev/full").returncode == 4
+    with Store.open(stocked).reserve("owl") as work:
+        (work / "state").write_bytes(b"half")
+    listed = shell(f"cnsctl ls --store {stocked} 2> /dev/full")  # it has a note to tell
+    assert (listed.returncode, [line.split("\t")[0] for line in listed.stdout.splitlines()]) == (0, ["dog", "hat"])
+
+
+def test_the_version_is_told_to_whoever_listens():
+    assert shell("cnsctl --version").stdout.startswith("cnsctl ")
+    assert shell("cnsctl --version >&-").returncode == 0
+    gone = shell("cnsctl --version | true; exit ${PIPESTATUS[0]}")
+    assert gone.returncode in (0, 141)
+    assert "Traceback" not in gone.stderr
+
+
+def test_a_line_that_is_no_text_fails_alone(stocked, tmp_path):
+    done = subprocess.run(
+        [*PROGRAM, "gen", "-", "--json", "-o", str(tmp_path), *at(stocked)],
+        input=b"a cat\n\xff caf\xe9\n<dog>\n",
+        capture_output=True,
+        env=environment(PYTHONIOENCODING="utf-8:strict"),
+    )
+    assert done.returncode == 3, done.stderr
+    kinds = [json.loads(line)["type"] for line in done.stdout.splitlines()]
+    assert [kind for kind in kinds if kind != "phase"] == ["picture", "failed", "picture", "result"]
 
 
 @pytest.mark.parametrize(

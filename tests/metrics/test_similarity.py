@@ -10,8 +10,6 @@ from cnsctl.metrics.similarity import (
     likeness_within,
     nearest,
     row_cosines,
-    scaled_i,
-    scaled_t,
 )
 
 rng = np.random.default_rng(0)
@@ -49,14 +47,6 @@ def test_scores_do_not_depend_on_the_length_of_features():
 def test_half_precision_features_are_compared_in_full_precision():
     big = np.full((1, 768), 60_000, dtype=np.float16)
     assert clip_i(big, big) == pytest.approx(1)
-
-
-def test_the_field_s_numbers_are_scaled_and_clip_t_is_never_negative():
-    assert scaled_i(0.8) == pytest.approx(80)
-    assert scaled_i([0.8, -0.2]) == pytest.approx(30)
-    assert scaled_t(0.3) == pytest.approx(75)
-    assert scaled_t(-0.3) == 0
-    assert scaled_t([0.3, -0.3]) == pytest.approx(37.5)
 
 
 def test_a_picture_belongs_to_the_set_that_it_is_most_like():
@@ -98,7 +88,3 @@ def test_rows_without_a_partner_are_refused():
         row_cosines(A, B)
     with pytest.raises(ValueError, match="no set"):
         nearest(A, {})
-    for scaled in (scaled_i, scaled_t):
-        for bad in ([], [np.nan]):
-            with pytest.raises(ValueError):
-                scaled(bad)

@@ -115,6 +115,46 @@ def test_of_two_who_make_a_store_at_once_one_is_refused(tmp_path, monkeypatch):
     assert names_in(tmp_path) == ["s"]
 
 
+def test_an_empty_disk_becomes_a_store(tmp_path, monkeypatch):
+    """A mount point cannot be replaced, and beside it nothing can be made; a fresh disk has a folder of its own."""
+    disk = tmp_path / "disk"
+    (disk / "lost+found").mkdir(parents=True)
+    (disk / ".tmp-disk-1-aa").mkdir()  # as a killed init leaves it
+    rename, mkdir = os.rename, os.mkdir
+
+    def refuse(path) -> None:
+        if Path(path) == disk or Path(path).parent == tmp_path:
+            raise OSError(16, "busy")
+
+    monkeypatch.setattr(os, "rename", lambda a, b: (refuse(b), rename(a, b)))
+    monkeypatch.setattr(os, "mkdir", lambda p, *rest: (refuse(p), mkdir(p, *rest)))
+    new_store(disk)
+    assert assert_sound(disk) == []
+    assert (disk / "lost+found").is_dir()
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_an_empty_folder_that_cannot_become_a_store_stays_empty(tmp_path, monkeypatch, nth):
+    """Whichever rename fails."""
+    (tmp_path / "s").mkdir()
+    rename, left = os.rename, iter(range(nth - 1))
+
+    def failing(source, target):
+        if next(left, None) is None:
+            raise OSError(28, "full")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        try:
+            new_store(tmp_path / "s")
+        except DiskProblem:
+            assert names_in(tmp_path / "s") == []
+        else:
+            assert nth > 4, "a store has as many entries, each renamed into place"
+    Store.open(tmp_path / "s") if names_in(tmp_path / "s") else new_store(tmp_path / "s")
+
+
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "rename", "mkdir"])
 def test_a_store_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, call):
     original = getattr(os, call)

@@ -46,6 +46,14 @@ def test_unfinished_are_names_under_which_something_is_kept(store):
         assert store.unfinished() == ["dog"]
 
 
+def test_every_name_can_be_learned_in_merged(store):
+    """`lock` is one, and so is the name of any other file of the store."""
+    with store.training():
+        for name in ("lock", "work", "state", "names"):
+            with store.reserve(name) as work:
+                assert work.is_dir()
+
+
 def test_what_a_killed_writer_left_in_the_work_is_swept(store):
     with store.reserve("dog") as work:
         (work / ".tmp-state-1-aa").write_bytes(b"half of a half")

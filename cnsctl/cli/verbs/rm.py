@@ -13,6 +13,9 @@ from cnsctl.cli.render import View
 
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Concepts, or names of unfinished learnings.")],
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Only throw interrupted learnings away; concepts stay.")
+    ] = False,
     yes: options.Yes = False,
     store: options.Store = None,
     as_json: options.Json = False,
@@ -20,30 +23,32 @@ def rm(
 ) -> None:
     """Take concepts out of the store: all of those named, or none.
 
-    Of a name whose learning was interrupted, what was kept for going on is thrown away.
+    Of a name whose learning was interrupted, what was kept for going on is thrown away too.
 
     In prompt and token mode no other picture changes by a bit. In merged, later concepts that stood on it are named.
+    Its files, copies of the pictures among them, stay in the store's blobs folder, named by nothing.
 
     Example:  cnsctl rm dog hat -y
     """
     from cnsctl.app import shelf
 
     opened = shelf.open_store(store)
-    shelf.removable(opened, names)
+    shelf.removable(opened, names, only_unfinished=unfinished)
     if not yes:
-        _ask(names)
+        _ask(names, unfinished=unfinished)
     with View(as_json=as_json, quiet=quiet, human=words.removed, bare=words.gone) as view:
-        view.show([shelf.remove(opened, names)])
+        view.show([shelf.remove(opened, names, only_unfinished=unfinished)])
 
 
-def _ask(names: list[str]) -> None:
+def _ask(names: list[str], *, unfinished: bool) -> None:
     from cnsctl.errors import UsageProblem
 
+    option, what = ("--unfinished ", "give up learning") if unfinished else ("", "remove")
     if not sys.stdin.isatty():
         raise UsageProblem(
-            "rm asks before it removes, and nobody is there to ask", hint=f"cnsctl rm {' '.join(names)} -y"
+            "rm asks before it removes, and nobody is there to ask", hint=f"cnsctl rm {option}{' '.join(names)} -y"
         )
-    sys.stderr.write(f"remove {', '.join(f'<{n}>' for n in names)}? [y/N] ")
+    sys.stderr.write(f"{what} {', '.join(f'<{n}>' for n in names)}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         sys.stderr.write("nothing was removed\n")
