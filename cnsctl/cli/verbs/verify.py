@@ -23,7 +23,8 @@ def verify(
     """Prove, without drawing, that nothing was forgotten.
 
     Each concept must give the keys and values that it gave when it was learned; milliseconds each. The exit status is 7
-    when one does not. In merged, where learning moves others, those that moved are measured.
+    when one does not. In merged, where learning moves others, those that moved are measured, and one that lost more than
+    5 points of error removed counts as forgotten.
 
     Example:  cnsctl verify && echo "nothing forgotten"
     """
