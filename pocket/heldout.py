@@ -43,7 +43,7 @@ class HeldOut:
 
     file: str
     caption: str
-    """With a placeholder for each concept: `<dog> wearing <hat> on a road`."""
+    """With a placeholder for each concept: `a <dog> wearing a <hat> on a road`."""
     concepts: dict[str, str]
     """Class word by concept, in the caption's order."""
     described: dict[str, str]
@@ -75,14 +75,14 @@ def _scenes() -> Iterator[tuple[HeldOut, Scene]]:
     who = individuals()
     for name, subject in who.items():
         for place in PLACES:
-            yield _told("alone", f"<{name}> {place}", {name: subject}), _drawn(Layout.ALONE, place, subject)
+            yield _told("alone", f"a <{name}> {place}", {name: subject}), _drawn(Layout.ALONE, place, subject)
     for number, (left, right) in enumerate(permutations(who, 2)):
         place = PLACES[number % len(PLACES)]
         yield _side_by_side("pair", left, right, who, place)
     for name in WEARERS:
         for place in PLACES[::2]:
             worn = {name: who[name], "hat": who["hat"]}
-            yield _told("hat", f"<{name}> wearing <hat> {place}", worn), _drawn(Layout.HAT, place, *worn.values())
+            yield _told("hat", f"a <{name}> wearing a <hat> {place}", worn), _drawn(Layout.HAT, place, *worn.values())
     others = {c.name: Subject(said=Said(word=c.word), look=look) for c, look in DRAWN if c.name in SWEEP}
     elsewhere = {
         c.name: [place for place in EVERY_PLACE if place not in places_of(number)]
@@ -91,7 +91,7 @@ def _scenes() -> Iterator[tuple[HeldOut, Scene]]:
     }
     for name, subject in others.items():
         for place in elsewhere[name][: len(PLACES)]:
-            yield _told("sweep", f"<{name}> {place}", {name: subject}), _drawn(Layout.ALONE, place, subject)
+            yield _told("sweep", f"a <{name}> {place}", {name: subject}), _drawn(Layout.ALONE, place, subject)
     for number, (left, right) in enumerate(permutations(others, 2)):
         shared = [place for place in elsewhere[left] if place in elsewhere[right]]
         yield _side_by_side("sweep-pair", left, right, others, shared[number % len(shared)])
@@ -99,7 +99,7 @@ def _scenes() -> Iterator[tuple[HeldOut, Scene]]:
 
 def _side_by_side(kind: str, left: str, right: str, who: dict[str, Subject], place: str) -> tuple[HeldOut, Scene]:
     pair = {left: who[left], right: who[right]}
-    text = f"<{left}> on the left and <{right}> on the right {place}"
+    text = f"a <{left}> on the left and a <{right}> on the right {place}"
     return _told(kind, text, pair), _drawn(Layout.PAIR, place, *pair.values())
 
 

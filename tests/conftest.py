@@ -8,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # tests run beside each other, in as many processes as cores; more threads would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# what is exact is tested where every machine agrees; no GPU is asked for what the rules of CPUs are
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 sys.path.insert(0, str(Path(__file__).parent))
+settings.register_profile("ours", deadline=None)  # a busy machine is no failure
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +108,22 @@ def stocked(_stocked: Path, tmp_path: Path) -> Path:
     import shutil
 
     return Path(shutil.copytree(_stocked, tmp_path / "store"))
+
+
+@pytest.fixture
+def package(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package whose embedded base is a tiny one."""
+    import shutil
+
+    from tiny import write_facts
+
+    from cnsctl.bases import folders, reference
+
+    embedded = Path(shutil.copytree(tiny_folder, tmp_path / "package" / "pocket"))
+    monkeypatch.setattr(folders, "POCKET", embedded)
+    monkeypatch.setattr(reference, "POCKET_FACTS", embedded.with_name("facts.json"))
+    write_facts(embedded)
+    return embedded
 
 
 @pytest.fixture

@@ -15,19 +15,13 @@ from benchmarks.learning.questions import EXAMPLES, QUESTIONS, SWEEP
 from benchmarks.learning.rows import Row, Shown, free_after, in_order, one_after_another, shown_of
 from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
-from cnsctl.bases import devices, folders, loading
+from cnsctl.bases import folders
 from cnsctl.bases.clip import towers
 from cnsctl.data.prompts import parse
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.verify import FIT_TIMES
 from cnsctl.specs import DEFAULT_MODE, Mode, Policy
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    device, dtype = devices.choose("cpu", "auto")
-    return loading.load(folders.open_folder(folders.POCKET), device=device, dtype=dtype, hash_weights=True)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +49,8 @@ def test_what_was_learned_and_measured_is_read_back(bench, pocket, monkeypatch):
     learned = [("blue-fox", bench.learned("blue-fox", Variant()))]
     scenes = bench.scenes_of("blue-fox")[:1]
     found = bench.removed(learned, DEFAULT_MODE, scenes)
-    for name in ("train", "fit_errors"):
-        monkeypatch.setattr(bench_module, name, None)
+    monkeypatch.setattr(bench_module.train, "learn", None)
+    monkeypatch.setattr(bench_module, "fit_errors", None)
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
     read = again.removed([("blue-fox", again.learned("blue-fox", Variant()))], DEFAULT_MODE, scenes)
     assert (read.by_noise, read.by_level) == (found.by_noise, found.by_level)
@@ -96,15 +90,19 @@ def test_a_line_that_was_broken_off_is_measured_again(bench, pocket, tmp_path):
 
 def test_other_settings_are_another_result_and_other_defaults_are_not(bench, pocket):
     """A run with the defaults of yesterday, said aloud, is what yesterday's was."""
-    here = bench._path("dog", Variant(), [])
+
+    def path(bench, name, variant):
+        return bench._path(bench._job(name, variant, []), variant)
+
+    here = path(bench, "dog", Variant())
     longer = Bench(pocket, bench.out, steps=5, noises=(3,))
-    assert longer._path("dog", Variant(), []) != here
-    assert longer._path("dog", varied(Variant(), steps=4), []) == here
-    assert bench._path("dog", varied(Variant(), rate_values=1e-4), []) != here
-    assert bench._path("cat", Variant(), []) != here
-    assert bench._path("dog", varied(Variant(), lambda_base=1.0), []) == here  # it acts in merged alone
+    assert path(longer, "dog", Variant()) != here
+    assert path(longer, "dog", varied(Variant(), steps=4)) == here
+    assert path(bench, "dog", varied(Variant(), rate_values=1e-4)) != here
+    assert path(bench, "cat", Variant()) != here
+    assert path(bench, "dog", varied(Variant(), lambda_base=1.0)) == here  # it acts in merged alone
     merged = Variant(mode=Mode.MERGED)
-    assert bench._path("dog", varied(merged, lambda_base=1.0), []) != bench._path("dog", merged, [])
+    assert path(bench, "dog", varied(merged, lambda_base=1.0)) != path(bench, "dog", merged)
 
 
 def test_merged_stands_on_what_came_before(bench):
@@ -172,7 +170,7 @@ def test_real_scenes_are_in_their_place_by_clip(bench, pocket):
     """The measure of obedience can tell, also with an individual's class word alone."""
     clip = towers(folders.POCKET, name=pocket.name, device=pocket.device)
     scenes = [s for name in EXAMPLES for s in bench.scenes_of(name)]
-    texts = clip.texts([said(s, bench.class_words) for s in scenes[:6]])  # the six places of the first
+    texts = clip.texts([said(s, bench.bare) for s in scenes[:6]])  # the six places of the first
     seen, places = clip.pictures(list(bench.pixels_of(scenes))), np.tile(np.arange(6), len(EXAMPLES))
     assert in_place(seen, texts, places) > 0.8
     assert in_place(seen, texts, np.roll(places, 1)) < 0.2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from cnsctl.bases import reference
 from cnsctl.bases.folders import POCKET
 
 EXAMPLES = POCKET.parents[1] / "examples"
@@ -59,3 +61,9 @@ def make_base(
     }
     (path / "cnsctl.json").write_text(json.dumps(settings), encoding="utf-8")
     return path
+
+
+def write_facts(embedded: Path) -> None:
+    """Note the facts of a package's embedded base beside it, as the package does."""
+    known = asdict(reference.facts(embedded, with_files=True))
+    embedded.with_name("facts.json").write_text(json.dumps(known))

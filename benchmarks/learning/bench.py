@@ -72,6 +72,11 @@ class Scene:
     latent: torch.Tensor
     """(1, c, h, w)."""
 
+    @property
+    def key(self) -> list[str]:
+        """What it is, in a key."""
+        return [self.caption, hashlib.sha256(self.latent.numpy().tobytes()).hexdigest()]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Removed:
@@ -99,7 +104,7 @@ class Removed:
     @property
     def spread(self) -> float:
         """Standard deviation over noise seeds."""
-        return float(np.std(self.by_noise))
+        return float(np.std(self.by_noise, ddof=1)) if len(self.by_noise) > 1 else 0.0
 
 
 class Bench:
@@ -128,6 +133,7 @@ class Bench:
             (out / folder_of).mkdir(parents=True, exist_ok=True)
         self._figures = out / "figures.jsonl"
         self._known = _read(self._figures)
+        self._latents: dict[str, torch.Tensor] = {}
 
     @cached_property
     def general(self) -> dict[str, torch.Tensor]:
@@ -166,8 +172,13 @@ class Bench:
         return words | {name: word for one in self.listed for name, word in one["concepts"].items()}
 
     @cached_property
+    def bare(self) -> dict[str, str]:
+        """By concept: the class word with its article, as the base reads it in captions."""
+        return {name: f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for name, word in self.class_words.items()}
+
+    @cached_property
     def described(self) -> dict[str, str]:
-        """By concept: all that words can say of it."""
+        """By concept: all that words can say of it, `a blue and orange fox`."""
         return {name: words for one in self.listed for name, words in one["described"].items()}
 
     def scenes_of(self, name: str) -> list[Scene]:
@@ -190,7 +201,9 @@ class Bench:
         ]
 
     def training_latents(self, name: str) -> torch.Tensor:
-        return self.base.encode_pictures(training_pixels(name))
+        if name not in self._latents:
+            self._latents[name] = self.base.encode_pictures(training_pixels(name))
+        return self._latents[name]
 
     def learned(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]] = ()) -> Delta:
         """Learn a concept, or read what was learned before.
@@ -200,23 +213,18 @@ class Bench:
             variant: how.
             before: in merged: the concepts that it stands on, in order.
         """
-        stands_on = list(before) if variant.mode is Mode.MERGED else []
-        path = self._path(name, variant, stands_on)
+        job = self._job(name, variant, list(before) if variant.mode is Mode.MERGED else [])
+        path = self._path(job, variant)
         if not path.is_file():
-            write_atomic(path, encode_delta(self._learn(name, variant, stands_on)))
+            *_, last = train.learn(self.base, job, choose=SELECTIONS[variant.selection])
+            assert isinstance(last, Learned)
+            write_atomic(path, encode_delta(last.delta))
         return decode_delta(path.read_bytes())
 
-    def _path(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Path:
-        """Where a learning is kept: named by what it is made of, so that other defaults spoil no result."""
-        spec = self._spec(variant)
-        if variant.mode is not Mode.MERGED:  # where these do nothing
-            spec = replace(spec, lambda_prev=0.0, lambda_base=0.0)
-        how = [variant.selection, variant.mode, asdict(spec)]
-        key = self._key("delta", name, how, [delta_key(d) for _, d in before])
-        return self.out / "deltas" / f"{name}-{key}.safetensors"
-
-    def _spec(self, variant: Variant) -> LearnSpec:
-        return LearnSpec(**{**self.defaults, **variant.spec})
+    def _path(self, job: Job, variant: Variant) -> Path:
+        """Where a learning is kept: named by what it is made of, pictures, texts and versions among it."""
+        key = self._key("delta", job.name, variant.selection, train.hash_of(self.base, job))
+        return self.out / "deltas" / f"{job.name}-{key}.safetensors"
 
     def overlay(self, concepts: Sequence[tuple[str, Delta]], mode: Mode) -> Overlay:
         return Overlay(mode=mode, concepts={n: to_concept(self.base, d, key=delta_key(d)) for n, d in concepts})
@@ -232,7 +240,7 @@ class Bench:
             scenes: what is measured on.
             named: concepts that the prompts name; the others' class words are said. None given: all.
         """
-        words = {n: w for n, w in self.class_words.items() if named and n not in named}
+        words = {n: w for n, w in self.bare.items() if named and n not in named}
         return self._removed(self.overlay(concepts, mode), scenes, [said(s, words) for s in scenes])
 
     def told(self, scenes: Sequence[Scene], *, named: Sequence[str] = ()) -> Removed:
@@ -242,7 +250,7 @@ class Bench:
             scenes: what is measured on.
             named: concepts that are described; the others' class words are said. None given: all.
         """
-        words = {n: w for n, w in self.class_words.items() if named and n not in named}
+        words = {n: w for n, w in self.bare.items() if named and n not in named}
         return self._removed(EMPTY, scenes, [said(s, {**s.described, **words}) for s in scenes])
 
     def drawn(self, overlay: Overlay, requests: Sequence[Request], *, batch: int = 4) -> list[NDArray[np.uint8]]:
@@ -259,7 +267,7 @@ class Bench:
         return self.out / "pictures" / f"{self._key('picture', *_known_as(overlay), *how)}.png"
 
     def _removed(self, overlay: Overlay, scenes: Sequence[Scene], texts: Sequence[str]) -> Removed:
-        plain = [said(s, self.class_words) for s in scenes]
+        plain = [said(s, self.bare) for s in scenes]
         with_, without = (
             np.array([self._errors(by, scenes, of, noise) for noise in self.noises])
             for by, of in ((overlay, texts), (EMPTY, plain))
@@ -272,7 +280,7 @@ class Bench:
         """Per noise level, summed over scenes; each scene's is measured once."""
         found = []
         for scene, text in zip(scenes, texts, strict=True):
-            key = self._key("errors", *_known_as(overlay), scene.caption, scene.kind, text, noise)
+            key = self._key("errors", *_known_as(overlay), scene.key, text, noise)
             if key not in self._known:
                 seed = fold(noise, scene.caption, scene.kind)
                 prompt = parse(text, overlay.concepts)
@@ -287,23 +295,24 @@ class Bench:
         with self._figures.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps([key, value]))
 
-    def _learn(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Delta:
+    def _job(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Job:
+        """What is to be learned; `before` are concepts that it stands on."""
+        spec = LearnSpec(**{**self.defaults, **variant.spec})
+        if variant.mode is not Mode.MERGED:  # where these do nothing
+            spec = replace(spec, lambda_prev=0.0, lambda_base=0.0)
         latents = self.training_latents(name)
         masks = {n: {s: torch.from_numpy(np.asarray(i, np.int64)) for s, i in d.indices.items()} for n, d in before}
-        job = Job(
+        return Job(
             name=name,
             class_word=self.class_words[name],
             latents=latents,
             texts=[training_texts(name)] * len(latents),
-            spec=self._spec(variant),
+            spec=spec,
             mode=variant.mode,
             prior=self.overlay(before, variant.mode) if before else EMPTY,
             general=self.general,
             others={n: {s: i.to(self.base.device) for s, i in m.items()} for n, m in masks.items()},
         )
-        *_, last = train.learn(self.base, job, choose=SELECTIONS[variant.selection])
-        assert isinstance(last, Learned)
-        return last.delta
 
     def _key(self, *parts: Any) -> str:
         """Names a result: of these weights and these parts."""
@@ -337,10 +346,10 @@ def _read(figures: Path) -> dict[str, list[float]]:
 
 
 def said(scene: Scene, words: Mapping[str, str]) -> str:
-    """Its caption with words instead of the concepts that have some."""
+    """Its caption with words, article and all, instead of the concepts that have some."""
     text = scene.caption
     for name, word in words.items():
-        text = text.replace(f"<{name}>", word)
+        text = text.replace(f"a <{name}>", word)
     return text
 
 

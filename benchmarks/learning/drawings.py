@@ -87,14 +87,13 @@ def likenesses(
     assert clip is not None, bench.folder
     overlay = bench.overlay(learned, DEFAULT_MODE)
     own = {name: clip.pictures(list(training_pixels(name))) for name, _ in learned}
-    word = {name: bench.class_words[name] for name, _ in learned}
     drawn = {n: clip.pictures(_drawn(bench, overlay, f"a <{n}>", places, seeds)) for n in own}
-    plain = {n: clip.pictures(_drawn(bench, EMPTY, f"a {word[n]}", places, seeds)) for n in own}
+    plain = {n: clip.pictures(_drawn(bench, EMPTY, bench.bare[n], places, seeds)) for n in own}
     told = {
         n: clip.pictures(_drawn(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
     }
     sets = {**own, **{f"{n}, class word": f for n, f in plain.items()}}
-    prompts = {n: clip.texts([f"a {word[n]} {place}" for place in places]) for n in own}
+    prompts = {n: clip.texts([f"{bench.bare[n]} {place}" for place in places]) for n in own}
     real = {n: _real_text(bench, clip, n) for n in own}
     return {n: _likeness(n, drawn[n], told.get(n), sets=sets, prompts=prompts[n], clip_t_real=real[n]) for n in own}
 
@@ -189,7 +188,7 @@ def _real_text(bench: Bench, clip: ClipTowers, name: str) -> float:
     scenes = bench.scenes_of(name)
     if not scenes:
         return math.nan
-    texts = clip.texts([said(scene, bench.class_words) for scene in scenes])
+    texts = clip.texts([said(scene, bench.bare) for scene in scenes])
     return clip_t(clip.pictures(list(bench.pixels_of(scenes))), texts)
 
 

@@ -22,6 +22,7 @@ from benchmarks.learning.rows import (
     free_after,
     in_order,
     in_words,
+    mean_of,
     one_after_another,
     pooled,
     row_alone,
@@ -146,8 +147,8 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
     shown = by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
     names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
-    by_words = {says: pooled(list(two_told(bench, shown, says).values())).mean for says in NAMED}
-    alone = float(np.mean([bench.told(elsewhere(bench, n)).mean for n in names]))
+    by_words = {says: mean_of(two_told(bench, shown, says).values()) for says in NAMED}
+    alone = mean_of(bench.told(elsewhere(bench, n)) for n in names)
     first = next(iter(shown))
     yield Row(name="told in words", cells={"alone": alone, **by_words}, shown=two_in_words(bench, first, "both"))
     ways = {
@@ -160,10 +161,8 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for label, variant in ways.items():
         known = dict(in_order(bench, names, variant))
         by_itself = [bench.removed(acting(known, variant.mode, [n]), variant.mode, elsewhere(bench, n)) for n in names]
-        by_name = {
-            says: pooled(list(two_named(bench, known, variant.mode, shown, says).values())).mean for says in NAMED
-        }
-        cells = {"alone": float(np.mean([one.mean for one in by_itself])), **by_name}
+        by_name = {says: mean_of(two_named(bench, known, variant.mode, shown, says).values()) for says in NAMED}
+        cells = {"alone": mean_of(by_itself), **by_name}
         yield Row(name=label, cells=cells, shown=two_shown(bench, known, variant.mode, first, "both"))
 
 
@@ -177,7 +176,7 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
     names = sorted({name for s in shown for name in s.concepts}, key=EXAMPLES.index)
     seeds = SEEDS[:1] if quick else SEEDS[:2]
     ways: dict[str, tuple[Overlay, Mapping[str, str]]] = {
-        "class words": (EMPTY, bench.class_words),
+        "class words": (EMPTY, bench.bare),
         "told in words": (EMPTY, bench.described),
     }
     for mode in Mode:
@@ -228,7 +227,7 @@ def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
         learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
         both = two_named(bench, dict(learned), Mode.MERGED, shown, "both")
         columns = {"right after": after, "at the end": end, "both named": both}
-        cells = {column: pooled(list(found.values())).mean for column, found in columns.items()}
+        cells = {column: mean_of(found.values()) for column, found in columns.items()}
         yield Row(name=f"{prev:g}, {base:g}", cells=cells, shown=shown_of(bench, learned, Mode.MERGED))
 
 

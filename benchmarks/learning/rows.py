@@ -5,7 +5,7 @@ Owns rows and how they are measured; must not know which questions are asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,7 @@ def shown_of(bench: Bench, learned: Learned, mode: Mode) -> Shown:
 
 def beside_class_word(bench: Bench, name: str, delta: Delta) -> Shown:
     """The class word in two places, then the concept in the same two."""
-    who = (f"a {bench.class_words[name]}", f"a <{name}>")
+    who = (bench.bare[name], f"a <{name}>")
     prompts = tuple(f"{what} {place}" for what in who for place in PLACES[: IN_A_ROW // 2])
     return Shown(overlay=bench.overlay([(name, delta)], DEFAULT_MODE), prompts=prompts)
 
@@ -125,6 +125,11 @@ def row_by_level(name: str, found: Sequence[Removed], shown: Shown | None = None
     )
 
 
+def mean_of(found: Iterable[Removed]) -> float:
+    """Mean over concepts or pairs, each counting as much."""
+    return float(np.mean([one.mean for one in found]))
+
+
 def pooled(found: Sequence[Removed]) -> Removed:
-    """Of several orders or concepts: their errors together."""
+    """Of several orders, or where levels are asked for, of several concepts: their errors together."""
     return Removed(said=np.sum([one.said for one in found], axis=0), bare=np.sum([one.bare for one in found], axis=0))

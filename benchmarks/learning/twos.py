@@ -57,7 +57,7 @@ def two_named(
 def two_shown(bench: Bench, known: Mapping[str, Delta], mode: Mode, pair: Pair, says: str) -> Shown:
     """A row of a sheet: the pair side by side in each place."""
     overlay = bench.overlay(acting(known, mode, pair.concepts), mode)
-    return Shown(overlay=overlay, prompts=_side_by_side(bench, pair, says, {n: f"<{n}>" for n in pair.concepts}))
+    return Shown(overlay=overlay, prompts=_side_by_side(bench, pair, says, {n: f"a <{n}>" for n in pair.concepts}))
 
 
 def two_in_words(bench: Bench, pair: Pair, says: str) -> Shown:
@@ -67,7 +67,7 @@ def two_in_words(bench: Bench, pair: Pair, says: str) -> Shown:
 
 def _side_by_side(bench: Bench, pair: Pair, says: str, words: Mapping[str, str]) -> tuple[str, ...]:
     named = pair.concepts[NAMED[says]] or pair.concepts
-    who = [words[n] if n in named else f"a {bench.class_words[n]}" for n in pair.concepts]
+    who = [words[n] if n in named else bench.bare[n] for n in pair.concepts]
     return tuple(f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
 
 

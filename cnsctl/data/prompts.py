@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MAX_SCALE = 4.0
 """A larger number is taken for a slip of the finger."""
 
+_ARTICLE = re.compile(r"\b([Aa]) $")
 _MARK = re.compile("[<@]")
 _ANGLES = re.compile(r"<(?P<name>[^\W_][^\s<>:]*)(?::(?P<scale>[^<>]*))?>")
 _AT = re.compile(r"""(?<![^\s(\[{"'“‘«,;/])@(?P<name>[a-z0-9][a-z0-9_-]{0,62})(?!\w)""")
@@ -97,9 +98,15 @@ def bad_character(text: str) -> str | None:
 def render_class(prompt: Prompt, class_words: Mapping[str, str]) -> str:
     """Put its class word where each concept is named: what the text means to a model that never saw the concept.
 
-    It is the text that pictures are compared with (CLIP-T), and the prompt that a concept is compared with.
+    It is the text that pictures are compared with (CLIP-T), and the prompt that a concept is compared with. An article
+    before it becomes `an` where the class word wants it.
     """
-    return "".join(class_words[p.name] if isinstance(p, Mention) else p for p in prompt.pieces)
+    text = ""
+    for piece in prompt.pieces:
+        word = class_words[piece.name] if isinstance(piece, Mention) else piece
+        wants_an = isinstance(piece, Mention) and word[:1].lower() in set("aeiou")
+        text = (_ARTICLE.sub(r"\1n ", text) if wants_an else text) + word
+    return text
 
 
 def render_names(prompt: Prompt) -> str:

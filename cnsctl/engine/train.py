@@ -135,7 +135,8 @@ def scored_neurons(
     """The concept's neurons by score with the learned token; a random mask where the job asks for one."""
     spec = job.spec
     if spec.random_mask:
-        return neurons.random_neurons(base, budget=spec.budget, seed=spec.seed)
+        # each concept has a mask of its own: with one for all, the concepts of a store would own the same neurons
+        return neurons.random_neurons(base, budget=spec.budget, seed=fold("random", job.name, spec.seed))
     token = Token(class_word=job.class_word, n_vectors=spec.vectors)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pocket.judge.answers import Share
     from pocket.world.scenes import Scene
 
+RENDERS = 8
+"""Scenes rendered of each prompt: they cost little, and a ratio's lower half should not be chance."""
+
 ON_SHEET = 48
 """Pictures on a contact sheet, spread over all groups."""
 
@@ -119,9 +122,10 @@ def _mark_rows(asked: tuple[Prompt, ...], pictures: list[Image.Image], eyes: Eye
     """One row per slot and group: of drawn pictures, beside rendered scenes of the same captions."""
     texts = all_texts(asked)
     read = dict(zip(texts, eyes.read(texts), strict=True))
-    truth = [rendered(prompt.telling, seed + i).image for i, prompt in enumerate(asked)]
     drawn = marks(asked, eyes.see(pictures), read)
-    real = marks(asked, eyes.see(truth), read)
+    again = [(prompt, seed + i + k * 7919) for i, prompt in enumerate(asked) for k in range(RENDERS)]
+    truth = [rendered(prompt.telling, one).image for prompt, one in again]
+    real = marks([prompt for prompt, _ in again], eyes.see(truth), read)
     return [_share_row(name, share, real[name]) for name, share in drawn.items()]
 
 

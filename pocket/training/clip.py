@@ -15,7 +15,7 @@ from pocket.training import models
 from pocket.training.events import Event
 from pocket.training.learner import Learner
 from pocket.training.render import captions, scenes
-from pocket.training.twists import twisted
+from pocket.training.twists import near_miss
 from pocket.training.vae import to_pixels
 from pocket.weights import load_tokenizer, token_ids
 from pocket.world.draws import Draws
@@ -63,10 +63,10 @@ def train_clip(
     batch = recipe.batch_gpu if on.is_gpu else recipe.batch
     n_seen = _first_unseen(len(pictures))
     while course.goes_on(learner.steps):
-        rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm)
+        rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm, before=learner.before)
         rows = np.sort(rng.integers(0, n_seen, batch))
         draws = Draws(int(rng.integers(2**40)))
-        misses = [twisted(texts[row], draws) for row in rows for _ in range(MISSES)]
+        misses = [near_miss(texts[row], draws) for row in rows for _ in range(MISSES)]
         offered = torch.cat([ids[rows], token_ids(tokenizer, misses)])
         with on.amp():
             seen, read = embed(model, pictures[rows], offered, on)

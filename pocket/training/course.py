@@ -36,10 +36,17 @@ class Course:
     def goes_on(self, steps: int) -> bool:
         return self.share(steps) < 1
 
-    def rate(self, steps: int, *, peak: float, warm: int) -> float:
-        """Learning rate of the next step of this run."""
+    def rate(self, steps: int, *, peak: float, warm: int, before: int = 0) -> float:
+        """Learning rate of the next step of this run.
+
+        Args:
+            steps: of this run.
+            peak: after warming up.
+            warm: steps of warming up, once in all runs: a run that goes on has its optimizer's memory.
+            before: steps of earlier runs.
+        """
         share = self.share(steps)
-        warming = min(1.0, (steps + 1) / warm)
+        warming = min(1.0, (before + steps + 1) / warm)
         if share <= self.decay_from:
             return peak * warming
         left = (1 - share) / (1 - self.decay_from)

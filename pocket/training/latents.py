@@ -51,9 +51,18 @@ def encode_latents(work: Work, on: Machine) -> Iterator[Event]:
 
 
 def latents(work: Work) -> tuple[torch.Tensor, float]:
-    """Latents (n, 8, 16, 16) in half precision, and the factor that gives them unit variance."""
-    if not work.has("z.json") or read_json(work.path("z.json"))["done"] < read_json(work.path("z.json"))["n_scenes"]:
+    """Latents (n, 8, 16, 16) in half precision, and the factor that gives them unit variance.
+
+    Raises:
+        PocketError: they are not complete, of other scenes, or by another encoder.
+    """
+    record = read_json(work.path("z.json")) if work.has("z.json") else {"done": -1, "n_scenes": 0}
+    if record["done"] < record["n_scenes"]:
         raise PocketError(f"the latents in {work.folder} are not complete", hint="run the stages render and latents")
+    if not _fits(record, {"scenes": scenes_id(work), "vae": _digest(models.vae_to_use(work))}):
+        raise PocketError(
+            f"the latents in {work.folder} are of other scenes, or by another encoder", hint="run the stage latents"
+        )
     return torch.from_numpy(np.load(work.path("z.npy"))), latents_scale(work)
 
 

@@ -45,6 +45,11 @@ class Learner:
         self.notes: dict[str, Any] = {}
         self._saved = time.monotonic()
 
+    @property
+    def before(self) -> int:
+        """Steps of earlier runs."""
+        return self.step - self.steps
+
     def resume(self) -> bool:
         """Take up the state on disk, if there is one."""
         if not self.path.is_file():

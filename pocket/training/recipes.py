@@ -20,7 +20,7 @@ class Recipe:
     peak: float
     """Learning rate after warming up."""
     warm: int
-    """Steps of warming up, at every start."""
+    """Steps of warming up, from new or lent weights."""
     betas: tuple[float, float]
     weight_decay: float
     log_every: int

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pocket.judge.prompts import captions_held_out
 from pocket.world.captions import Relation
-from pocket.world.colours import NAMES
+from pocket.world.colours import NAMES, held_out
 from pocket.world.looks import ACCESSORIES, PATTERNS
 from pocket.world.places import EVERYWHERE
-from pocket.world.things import WORDS
+from pocket.world.things import HATS, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,10 +26,25 @@ Twist = Callable[[str, str, "Draws"], str]
 """Of head and place of a caption and chance: another caption."""
 
 
+def near_miss(text: str, draws: Draws) -> str:
+    """A `twisted` caption that may be shown: none that the judge asks for, none with a pair of colours held out.
+
+    Shown as wrong answers alone, they would be wrong for ever.
+    """
+    while True:
+        miss = twisted(text, draws)
+        if miss not in captions_held_out() and not _says_held_out(miss):
+            return miss
+
+
+def _says_held_out(text: str) -> bool:
+    return any(held_out(*pair.groups()) for pair in _COLOURS.finditer(text))
+
+
 def twisted(text: str, draws: Draws) -> str:
     """A caption that differs from this one in one slot, each slot that it has being equally likely.
 
-    A caption that says nothing that could be exchanged (`a sunset`) comes back as it is.
+    A caption that says nothing that could be exchanged (`a sunset`) comes back as it is. What is worn stays a hat.
     """
     found = _PLACE.search(text)
     head, place = (text[: found.start()], found.group()) if found else (text, "")
@@ -50,7 +66,8 @@ def _exchange(words: Sequence[str]) -> tuple[Callable[[str], bool], Twist]:
         places = list(pattern.finditer(head))
         present = {found.group() for found in places}
         gone = draws.one_of(places)
-        other = draws.one_of([word for word in words if word not in present])
+        kind = HATS if gone.group() in HATS and _WEARING.search(head[: gone.start()]) else words
+        other = draws.one_of([word for word in kind if word not in present])
         return _articles(head[: gone.start()] + other + head[gone.end() :]) + place
 
     return lambda head: pattern.search(head) is not None, twist
@@ -88,6 +105,8 @@ _SIDES = re.compile(r"((?:a picture of )?)(an? .+) on the left and (an? .+) on t
 _SECOND = re.compile(r"( on the left and an? .+| (?:wearing|and|next to) an? .+)$")
 _GLASSES = re.compile(rf"with an? ((?:{_either(NAMES)}) glasses)")
 _WORN = re.compile(rf"with ((?:{_either(NAMES)}) (?:scarf|bow tie))")
+_WEARING = re.compile(r" wearing an? [a-z ]*$")
+_COLOURS = re.compile(rf"\b({_either(NAMES)}) and ({_either(NAMES)})\b")
 _ARTICLE = re.compile(r"\ban? (?=(\w))")
 
 _TWISTS: tuple[tuple[Callable[[str], bool], Twist], ...] = (

@@ -5,6 +5,7 @@ Owns its loss, its noise and its stage; must not know pixels.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from pocket.training.learner import Learner
 from pocket.training.recipes import SCHEDULE, UNET_GOES_ON
 from pocket.training.render import captions, coverage
 from pocket.training.samples import draw_samples
-from pocket.training.work import read_notes
+from pocket.training.work import read_json, read_notes, write_json
 from pocket.weights import load_tokenizer, token_ids
 from pocket.world.places import EVERYWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -102,7 +103,7 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
     sampled = time.monotonic()
     yield _began(learner, data, on)
     while course.goes_on(learner.steps):
-        rate = course.rate(learner.steps, peak=learner.notes["peak"], warm=recipe.warm)
+        rate = course.rate(learner.steps, peak=learner.notes["peak"], warm=recipe.warm, before=learner.before)
         these = noised(data, alphas, batch, generator)
         t = these.t
         with on.amp():
@@ -112,7 +113,7 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
         weighted = (squares * subject_weight(these.coverage, recipe.subject)).mean((1, 2))
         learner.learn((loss_weight(alphas)[t] * weighted).mean(), batch, rate)
         if learner.step % AVERAGE_EVERY == 0:
-            learner.follow(min(0.9985, learner.step / (learner.step + 50)) ** AVERAGE_EVERY)
+            learner.follow(average_decay(learner.step) ** AVERAGE_EVERY)
         bands = _smoothed(bands, errors.detach(), t) if learner.steps % 10 == 0 or recipe.log_every < 10 else bands
         if learner.steps % recipe.log_every == 0:
             yield _told(learner, errors.detach(), bands, batch, course)
@@ -151,6 +152,11 @@ def noise_steps(batch: int, generator: torch.Generator) -> torch.Tensor:
     u = (torch.arange(batch, device=device) + torch.rand(batch, device=device, generator=generator)) / batch
     low, high = u / LOW_SHARE * LOW_END, LOW_END + (u - LOW_SHARE) / (1 - LOW_SHARE) * (1000 - LOW_END)
     return torch.where(u < LOW_SHARE, low, high).long().clamp(0, 999)
+
+
+def average_decay(step: int) -> float:
+    """Of the weights' average, per step: it remembers a tenth of all steps, at most 2,000."""
+    return min(0.9995, step / (step + 10))
 
 
 def loss_weight(alphas: torch.Tensor) -> torch.Tensor:
@@ -198,6 +204,8 @@ def _learner(work: Work, on: Machine, recipe: Recipe, *, small: bool) -> Learner
     model = on.place(start.model) if on.is_gpu else start.model
     if not on.is_gpu:
         model.set_attn_processor(AttnProcessor())  # sdpa's backward is slow on CPUs
+        if not on.bf16:
+            model.to(memory_format=torch.channels_last)
     path = work.path(models.UNET_STATE)
     learner = Learner(model.train(), recipe, path=path, config=start.config, averaged=True)
     lent = not learner.resume() and start.trained
@@ -225,18 +233,31 @@ def _dataset(work: Work, on: Machine) -> Dataset:
 
 @torch.no_grad()
 def _features(work: Work, on: Machine, texts: list[str], batch: int = 1024) -> torch.Tensor:
+    """Of every text (n, 32, d), half precision; kept on disk, since minutes of CPU go into them."""
     encoder = models.text_encoder_of(models.clip_to_use(work)).to(on.device)
-    tokenizer = load_tokenizer(work.tokenizer())
-    parts = []
-    for i in range(0, len(texts), batch):
-        ids = token_ids(tokenizer, texts[i : i + batch]).to(on.device)
-        parts.append(encoder(ids).last_hidden_state.half())
-    return torch.cat(parts)
+    ids = token_ids(load_tokenizer(work.tokenizer()), texts)
+    key = _digest(ids, encoder.state_dict())
+    if not work.has("features.json") or read_json(work.path("features.json")) != key:
+        work.path("features.json").unlink(missing_ok=True)
+        shape = (*ids.shape, encoder.config.hidden_size)
+        kept = np.lib.format.open_memmap(work.path("features.npy"), "w+", np.float16, shape)
+        for i in range(0, len(ids), batch):
+            kept[i : i + batch] = encoder(ids[i : i + batch].to(on.device)).last_hidden_state.half().cpu().numpy()
+        kept.flush()
+        write_json(work.path("features.json"), key)
+    return torch.from_numpy(np.load(work.path("features.npy"))).to(on.device)
+
+
+def _digest(ids: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> str:
+    sha = hashlib.sha256(ids.numpy().tobytes())
+    for _, value in sorted(weights.items()):
+        sha.update(value.detach().cpu().float().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _laid_out(x: torch.Tensor, on: Machine) -> torch.Tensor:
-    """Channels last is faster on GPUs and slower on CPUs."""
-    return x.contiguous(memory_format=torch.channels_last) if on.is_gpu else x
+    """Channels last is faster on GPUs and in fp32 on CPUs, and slower in their bf16."""
+    return x.contiguous(memory_format=torch.channels_last) if on.is_gpu or not on.bf16 else x
 
 
 def _averaged(learner: Learner) -> Any:

@@ -58,7 +58,7 @@ def train_vae(
     batch = recipe.batch_gpu if on.is_gpu else recipe.batch
     error = float("nan")
     while course.goes_on(learner.steps):
-        rate = course.rate(learner.steps, peak=peak, warm=recipe.warm)
+        rate = course.rate(learner.steps, peak=peak, warm=recipe.warm, before=learner.before)
         x = _batch(pictures, batch, rng, on, cropped=course.share(learner.steps) < CROPPED)
         loss, square = _loss(model, x, on)
         learner.learn(loss, batch, rate)

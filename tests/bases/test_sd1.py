@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from cnsctl.bases import devices, folders, hashing, loading
 from cnsctl.bases.reference import facts, pocket_facts
@@ -99,6 +100,8 @@ def test_v_and_epsilon_targets_follow_their_definitions(tiny, tiny_v):
         assert torch.allclose(noisy, alpha.sqrt() * z + (1 - alpha).sqrt() * noise)
         v = alpha.sqrt() * noise - (1 - alpha).sqrt() * z
         assert torch.allclose(target, noise if base.prediction == "epsilon" else v)
+        scheduler = DDPMScheduler.from_config(base._scheduler.config)  # its schedule is the base's own
+        assert torch.allclose(noisy, scheduler.add_noise(z, noise, t), atol=1e-5)
 
 
 def test_pictures_survive_the_embedded_decoder(pocket):

@@ -43,6 +43,7 @@ def test_measured_on_the_pictures_held_out(empty, pictures_of_two):
     measured = cnsctl("eval", "--json", "--no-pictures", *at(empty)).json["concepts"][0]
     assert measured["held_out"] == 1
     assert measured["forgetting"]["error_removed"] == 0
+    assert measured["error_removed_spread"] > 0
     assert measured["error_removed"] == listed["learned"]["error_removed"]
     shown = cnsctl("show", "dog", *at(empty)).out
     assert "from 4 pictures" in shown

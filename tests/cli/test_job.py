@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -143,12 +146,19 @@ def test_a_picture_says_how_it_was_made(stocked, tmp_path):
     assert told["base"]["fingerprint"] == cnsctl("ls", "--json", *at(stocked)).json["base"]["fingerprint"]
 
 
-def test_captions_beside_the_pictures_are_what_is_trained_with(empty, pictures, tmp_path):
+def test_captions_beside_the_pictures_are_what_is_trained_with(empty, pictures, monkeypatch):
+    from cnsctl.app import learn
+
+    jobs, honest = [], learn.make_job
+    monkeypatch.setattr(learn, "make_job", lambda *args: jobs.append(honest(*args)) or jobs[-1])
     (pictures / "0.txt").write_text("a <dog> in the snow")
     (pictures / "1.txt").write_text("the dog at night")
     assert cnsctl("add", "dog", pictures, *at(empty)).code == 0
     assert cnsctl("show", "dog", "--json", *at(empty)).json["concept"]["captions"] == [
         "a <dog> in the snow", "the dog at night", None,
+    ]  # fmt: skip
+    assert [[p.text for p in prompts] for prompts in jobs[0].texts] == [
+        ["a <dog> in the snow"], ["the <dog> at night"], ["<dog>", "a <dog>", "a picture of a <dog>"],
     ]  # fmt: skip
 
 
@@ -204,6 +214,59 @@ def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
     assert not list((empty / "work").iterdir())
 
 
+def test_an_interrupted_learning_of_other_pictures_starts_anew(empty, stocked, pictures_of_two, monkeypatch):
+    """What was learned of them must not pass for these."""
+    from cnsctl.engine import learner, train
+
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+    honest, calls = learner.Learner.step, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return honest(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner.Learner, "step", interrupted)
+        assert cnsctl("add", "dog", pictures_of_two / "hat", *at(empty)).code == 130
+    done = cnsctl("add", "dog", pictures_of_two / "dog", "--class", "dog", *at(empty))
+    assert (done.code, "starts anew" in done.err) == (0, True), done.err
+    assert Store.open(empty).concept("dog")["delta"] == Store.open(stocked).concept("dog")["delta"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_killed_add_goes_on_to_the_same_bytes(empty, stocked, pictures_of_two, number, code):
+    """For real: another process, in the middle of its training."""
+    line = ["add", "dog", pictures_of_two / "dog", "--class", "dog", "--steps", 120, "--json"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "cnsctl", *map(str, [*line, *at(empty)])], stdout=subprocess.PIPE, text=True
+    )
+    assert started.stdout is not None
+    for told in started.stdout:
+        step = json.loads(told)
+        if step.get("phase") == "train the neurons" and step.get("step", 0) >= 10:
+            break
+    started.send_signal(number)
+    started.communicate(timeout=60)
+    assert started.returncode == code
+    assert cnsctl("ls", "-q", *at(empty)).out == ""
+    resumed = cnsctl(*line, *at(empty))
+    assert resumed.code == 0, resumed.err
+    assert any("it goes on after step" in one.get("text", "") for one in resumed.lines)
+    assert cnsctl(*line, "--replace", *at(stocked)).code == 0
+    assert Store.open(empty).concept("dog")["delta"] == Store.open(stocked).concept("dog")["delta"]
+
+
+def test_what_was_learned_in_bf16_is_proven_in_fp32(empty, pictures_of_two, tmp_path):
+    """What is stored is what is proven, whatever it was computed in."""
+    assert cnsctl("add", "dog", pictures_of_two / "dog", "--dtype", "bf16", *at(empty)).code == 0
+    assert cnsctl("show", "dog", "--json", *at(empty)).json["concept"]["recipe"]["dtype"] == "bfloat16"
+    (row,) = cnsctl("verify", "--dtype", "fp32", "--json", *at(empty)).json["concepts"]
+    assert (row["unchanged"], row["moved"]) == (True, 0)
+    assert cnsctl("gen", "<dog>", "--dtype", "bf16", "-o", tmp_path / "x.png", *at(empty)).code == 0
+
+
 def test_an_interrupted_add_can_be_given_up(stocked):
     with Store.open(stocked).reserve("cat") as work:
         (work / "state").write_bytes(b"half")
@@ -232,23 +295,3 @@ def test_learning_anew_can_be_given_up_and_the_concept_stays(stocked):
     both = cnsctl("rm", "dog", "-y", "--json", *at(stocked)).json
     assert (both["removed"], both["discarded"], both["left"]) == (["dog"], ["dog"], ["hat"])
     assert not work.exists()
-
-
-def test_in_merged_a_replaced_concept_is_not_what_the_new_one_stands_on(tiny_folder, tmp_path, pictures_of_two):
-    """Replacing gives what learning it after the others gives."""
-    shas = []
-    for first in ("dog", None):
-        store = tmp_path / str(first)
-        cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-        for name in (first, "hat"):
-            if name is not None:
-                done = cnsctl("add", name, pictures_of_two / name, "--allow-forgetting", *at(store))
-                assert done.code == 0, done.err
-        if first is not None:  # dog's trace is in hat, so learn hat anew without it
-            assert cnsctl("rm", "hat", "-y", *at(store)).code == 0
-            assert cnsctl("add", "dog", pictures_of_two / "dog", "--replace", *at(store)).code == 0
-        else:
-            assert cnsctl("rm", "hat", "-y", *at(store)).code == 0
-            assert cnsctl("add", "dog", pictures_of_two / "dog", *at(store)).code == 0
-        shas.append(cnsctl("show", "dog", "--json", *at(store)).json["concept"]["delta"].rsplit("/", 1)[1])
-    assert shas[0] == shas[1]

@@ -97,15 +97,6 @@ def test_answers_of_mv_rm_and_an_error(stocked):
     assert set(error) == told(section("Errors")) | {"format"}
 
 
-def test_in_merged_rm_names_who_shared_neurons(tiny_folder, tmp_path, pictures_of_two):
-    store = at(tmp_path / "merged")
-    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *store)
-    for name in ("dog", "hat"):
-        cnsctl("add", name, pictures_of_two / name, "--allow-forgetting", "--steps", 2, *store)
-    removed = cnsctl("rm", "dog", "-y", "--json", *store).json
-    assert set(removed["touched"]["dog"]) == {"hat"}
-
-
 def test_init_says_what_the_store_stands_on(tiny_folder, tmp_path):
     made = cnsctl("init", "--base", tiny_folder, "--json", *at(tmp_path / "new")).json
     listed = cnsctl("ls", "--json", *at(tmp_path / "new")).json

@@ -204,6 +204,8 @@ def test_every_scale_survives_being_written(scale):
 def test_the_class_word_stands_where_a_concept_was_named():
     prompt = parse("a <dog> with @top-hat, and <dog>", KNOWN)
     assert render_class(prompt, {"dog": "dog", "top-hat": "top hat"}) == "a dog with top hat, and dog"
+    assert render_class(prompt, {"dog": "owl", "top-hat": "umbrella"}) == "an owl with umbrella, and owl"
+    assert render_class(parse("A <dog>, papa <dog>", KNOWN), {"dog": "owl"}) == "An owl, papa owl"
     assert render_names(prompt) == "a <dog> with <top-hat>, and <dog>"
 
 

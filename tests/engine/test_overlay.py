@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from learning import named, overlay, picture, prompt, synthetic
+from learning import job, learned, named, overlay, picture, prompt, synthetic
 
 from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, site_weight, text_keys_values, used_keys_values
-from cnsctl.engine.text import features
 from cnsctl.specs import Mode
 
 PLAIN = prompt("a cat in the snow")
@@ -53,6 +52,20 @@ def test_in_prompt_mode_all_tokens_read_the_sum_of_the_named_deltas(base):
         assert torch.allclose(kv[site].double(), expected, atol=1e-4)
 
 
+def test_in_token_mode_two_concepts_never_read_each_others_deltas(base):
+    """Each acts on its own tokens, at its own scale, as often as it is named; the rest reads the base."""
+    both = overlay(Mode.TOKEN, a=synthetic(base, 1), b=synthetic(base, 2))
+    text = both.splice(base, prompt(named("a"), " and ", named("b", 0.5), " and ", named("a")))
+    X, kv = text_keys_values(base, both, text)
+    rest = [i for i in range(base.text_length) if i not in {*text.spans["a"], *text.spans["b"]}]
+    for site, W in base.sites.items():
+        for name, scale in (("a", 1.0), ("b", 0.5)):
+            at, own = list(text.spans[name]), [(both.concepts[name], scale)]
+            assert torch.allclose(kv[site][0, at], F.linear(X[0, at], site_weight(W, site, own)), atol=1e-5)
+            assert not torch.allclose(kv[site][0, at], F.linear(X[0, at], W), atol=1e-3)
+        assert torch.allclose(kv[site][0, rest], F.linear(X, W)[0, rest], atol=1e-5)
+
+
 def test_one_concept_reads_exactly_its_stored_values(base):
     a = synthetic(base, 1)
     for site, W in base.sites.items():
@@ -83,13 +96,6 @@ def test_in_merged_all_deltas_act_on_every_prompt_and_the_topmost_owner_wins(bas
     assert not np.array_equal(picture(base, stack, PLAIN), picture(base, EMPTY, PLAIN))
 
 
-def test_in_merged_removing_the_last_concept_restores_the_picture_before_it(base):
-    a, b = synthetic(base, 1), synthetic(base, 2)
-    before = picture(base, overlay(Mode.MERGED, a=a), PLAIN)
-    assert not np.array_equal(before, picture(base, overlay(Mode.MERGED, a=a, b=b), PLAIN))
-    assert np.array_equal(before, picture(base, overlay(Mode.MERGED, a=a), PLAIN))
-
-
 def test_scale_zero_is_the_base_with_the_token_and_one_is_the_concept(base):
     a = synthetic(base, 1)
     with_a = overlay(Mode.PROMPT, a=a)
@@ -101,12 +107,14 @@ def test_scale_zero_is_the_base_with_the_token_and_one_is_the_concept(base):
 
 
 def test_drawing_and_training_change_no_byte_of_the_base(base):
-    state = {n: p.clone() for n, p in [*base._unet.named_parameters(), *base._text.named_parameters()]}
+    parts = (base._unet, base._text, base._vae)
+    state = [{n: p.clone() for n, p in part.named_parameters()} for part in parts]
     sites = {s: W.clone() for s, W in base.sites.items()}
     picture(base, overlay(Mode.MERGED, **crowd(base, 3)), PLAIN)
     picture(base, overlay(Mode.TOKEN, rex=synthetic(base, 1)), REX)
-    now = dict([*base._unet.named_parameters(), *base._text.named_parameters()])
-    assert all(torch.equal(state[n], now[n]) for n in state)
+    learned(base, job(base))
+    for part, before in zip(parts, state, strict=True):
+        assert all(torch.equal(before[n], p) for n, p in part.named_parameters())
     assert all(torch.equal(sites[s], W) for s, W in base.sites.items())
 
 
@@ -153,5 +161,3 @@ def test_a_negative_prompt_reads_only_the_deltas_it_names_itself(base):
     plain = drawn(overlay(Mode.PROMPT, rex=a), PLAIN)
     assert np.array_equal(plain, drawn(overlay(Mode.PROMPT, rex=a, b=b), PLAIN))
     assert not np.array_equal(plain, drawn(overlay(Mode.PROMPT, rex=a, b=b), prompt(named("b"), " in the snow")))
-    X, _ = features(base, [EMPTY.splice(base, PLAIN)], {}), None
-    assert X.shape[0] == 1

@@ -103,7 +103,9 @@ def test_a_processor_path_that_leaks_another_concept_fails(tiny, store, recorded
         return (*honest(self, a_prompt), (self.concepts["cat"], 0.1))
 
     monkeypatch.setattr(overlays.Overlay, "acting", leaking)
-    assert not prove(tiny, store, "rex", recorded).unchanged
+    leaked = prove(tiny, store, "rex", recorded)
+    assert not leaked.unchanged
+    assert leaked.moved > 0
 
 
 def test_a_processor_that_reads_something_else_fails(tiny, store, recorded, monkeypatch):

@@ -13,6 +13,11 @@ def test_the_rate_warms_up_and_then_stays():
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
 
 
+def test_a_run_that_goes_on_is_warm():
+    course = Course(budget_s=1e9)
+    assert [course.rate(step, peak=1.0, warm=4, before=2) for step in range(3)] == pytest.approx([0.75, 1, 1])
+
+
 @pytest.mark.parametrize(("decay_from", "expected"), [(0.0, [1, 0.755, 0.51, 0.265]), (0.5, [1, 1, 1, 0.51])])
 def test_the_rate_falls_linearly_to_a_fiftieth(decay_from, expected):
     course = Course(budget_s=1, max_steps=4, decay_from=decay_from)

@@ -28,9 +28,17 @@ from pocket.training.learner import follow_
 from pocket.training.plan import ALL, TrainSpec, trained
 from pocket.training.render import captions, coverage, render, scenes, scenes_id, training_scene
 from pocket.training.tokenizer import words
-from pocket.training.unet import alphas_cumprod, loss_weight, noise_steps, samples_seen, subject_weight, without_place
+from pocket.training.unet import (
+    alphas_cumprod,
+    average_decay,
+    loss_weight,
+    noise_steps,
+    samples_seen,
+    subject_weight,
+    without_place,
+)
 from pocket.training.vae import vae_loss
-from pocket.training.work import Work, read_notes, read_state, replace_folder, write_json, write_state
+from pocket.training.work import Work, read_json, read_notes, read_state, replace_folder, write_json, write_state
 from pocket.weights import load_tokenizer
 from pocket.world.scenes import covered
 
@@ -325,6 +333,38 @@ def test_a_near_miss_costs_as_much_as_it_is_near():
     assert clip_loss(vectors, vectors, own, scale) < loss(near, none) < loss(same, none)
     own_words_far_off = loss(-same, torch.tensor([[True], [False], [False]]))
     assert own_words_far_off > loss(-same, none)
+
+
+def test_latents_of_other_scenes_or_another_encoder_are_not_learned_from(work):
+    """Captions of new scenes would be learned with the pictures of old ones, and nothing would look wrong."""
+    drawn = read_json(work / "drawn.json")
+    write_json(work / "drawn.json", {**drawn, "offset": drawn["offset"] + 1})
+    with pytest.raises(PocketError, match="of other scenes"):
+        run(work, "unet", tiny_steps=1)
+    write_json(work / "drawn.json", drawn)
+    run(work, "vae", tiny_steps=2)
+    with pytest.raises(PocketError, match="another encoder"):
+        run(work, "unet", tiny_steps=1)
+
+
+def test_texts_are_encoded_once_and_anew_for_another_text_tower(work):
+    run(work, "unet", tiny_steps=1)
+    kept = (work / "features.npy").stat()
+    run(work, "unet", tiny_steps=1)
+    assert (work / "features.npy").stat() == kept
+    run(work, "clip", "unet", tiny_steps=1)
+    assert (work / "features.npy").stat() != kept
+
+
+def test_the_average_remembers_a_tenth_of_the_steps():
+    """From weights that are 1 in the first nine tenths and 0 after, little is left."""
+    for steps in (200, 2000):
+        average = 0.0
+        for step in range(steps):
+            average += (1 - average_decay(step)) * (float(step < 0.7 * steps) - average)
+        assert 0 < average < 0.1
+    assert average_decay(0) == 0
+    assert average_decay(10**6) == 0.9995
 
 
 def test_the_average_moves_by_its_share():

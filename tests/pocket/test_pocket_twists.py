@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from pocket.training.twists import twisted
+from pocket.judge.prompts import captions_held_out
+from pocket.training.twists import near_miss, twisted
 from pocket.world.captions import Layout
+from pocket.world.colours import NAMES, held_out
 from pocket.world.draws import Draws
 from pocket.world.scenes import scene
 from pocket.world.things import WORDS
@@ -32,11 +34,24 @@ def test_every_slot_is_twisted():
     assert "a red dog with a blue scarf and an orange crown on a beach" in misses
     assert "a red dog with blue glasses wearing an orange crown on a beach" in misses
     assert "a red dog with a blue scarf wearing an orange crown at night" in misses
-    assert "a red dog with a blue scarf wearing an orange owl on a beach" in misses
+    assert "a red dog with a blue scarf wearing an orange top hat on a beach" in misses
     assert "a green dog with a blue scarf wearing an orange crown on a beach" in misses
     assert "a red elephant with a blue scarf wearing an orange crown on a beach" in misses
     changed = [sum(a not in miss.split() for a in text.split()) for miss in misses]
     assert max(changed) <= 4
+
+
+def test_a_near_miss_never_shows_what_is_held_out():
+    """As a wrong answer alone it would teach that it is wrong."""
+    for i, text in enumerate(captions(300)):
+        for k in range(3):
+            miss = near_miss(text, Draws(1000 * k + i))
+            assert miss not in captions_held_out()
+            assert not any(f"{a} and {b} " in miss for a in NAMES for b in NAMES if a != b and held_out(a, b))
+    shown = {near_miss("a cactus in a city", Draws(seed)) for seed in range(300)}
+    asked = {twisted("a cactus in a city", Draws(seed)) for seed in range(300)} & captions_held_out()
+    assert asked, "the caption has a miss that the judge asks for"
+    assert not shown & asked
 
 
 def test_sides_change_places_with_all_that_is_said():
