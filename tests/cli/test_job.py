@@ -181,13 +181,11 @@ def test_a_copied_base_makes_the_store_stand_alone(tiny_folder, tmp_path, pictur
     assert cnsctl("add", "dog", pictures_of_two / "dog", *store).code == 0
 
 
-def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
-    empty, tiny_folder, tmp_path, pictures_of_two, monkeypatch
-):
+@pytest.fixture
+def steps(monkeypatch) -> list[int]:
+    """Ctrl-C in the eighth training step of this test; every second one is kept. Gives a list with an item per step."""
     from cnsctl.engine import learner, train
 
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
-    args = ("add", "dog", pictures_of_two / "dog", "--steps", 12)
     honest, calls = learner.Learner.step, []
 
     def interrupted(self):
@@ -196,8 +194,16 @@ def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return honest(self)
 
-    before = catalogue(empty)
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
     monkeypatch.setattr(learner.Learner, "step", interrupted)
+    return calls
+
+
+def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
+    empty, tiny_folder, tmp_path, pictures_of_two, steps
+):
+    args = ("add", "dog", pictures_of_two / "dog", "--steps", 12)
+    before = catalogue(empty)
     stopped = cnsctl(*args, *at(empty))
     assert stopped.code == 130
     assert "interrupted" in stopped.err
@@ -205,7 +211,7 @@ def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
     assert cnsctl("ls", "-q", *at(empty)).out == ""
     resumed = cnsctl(*args, *at(empty))
     assert resumed.code == 0
-    assert len(calls) == 8 + 12 - 6  # six steps were kept
+    assert len(steps) == 8 + 12 - 6  # six steps were kept
     other = tmp_path / "other"
     cnsctl("init", "--base", tiny_folder, *at(other))
     assert cnsctl(*args, *at(other)).code == 0
@@ -214,22 +220,10 @@ def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
     assert not list((empty / "work").iterdir())
 
 
-def test_an_interrupted_learning_of_other_pictures_starts_anew(empty, stocked, pictures_of_two, monkeypatch):
+@pytest.mark.usefixtures("steps")
+def test_an_interrupted_learning_of_other_pictures_starts_anew(empty, stocked, pictures_of_two):
     """What was learned of them must not pass for these."""
-    from cnsctl.engine import learner, train
-
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
-    honest, calls = learner.Learner.step, []
-
-    def interrupted(self):
-        calls.append(1)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return honest(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(learner.Learner, "step", interrupted)
-        assert cnsctl("add", "dog", pictures_of_two / "hat", *at(empty)).code == 130
+    assert cnsctl("add", "dog", pictures_of_two / "hat", *at(empty)).code == 130
     done = cnsctl("add", "dog", pictures_of_two / "dog", "--class", "dog", *at(empty))
     assert (done.code, "starts anew" in done.err) == (0, True), done.err
     assert Store.open(empty).concept("dog")["delta"] == Store.open(stocked).concept("dog")["delta"]
