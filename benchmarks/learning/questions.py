@@ -37,8 +37,6 @@ from cnsctl.specs import DEFAULT_MODE, Mode, Policy
 
 EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
-VALUES_AT, TOKEN_AT = (1e-3, 3e-3, 5e-3, 1e-2, 3e-2), (1e-3, 5e-3, 2e-2, 5e-2)
-"""Learning rates of values and token that are tried."""
 RATES = (
     *((values, 5e-3) for values in (1e-3, 3e-3, 1e-2, 3e-2)),
     *((3e-3, token) for token in (1e-3, 2e-2, 5e-2)),
@@ -97,14 +95,6 @@ def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How long it is trained."""
     for count in (10, 20) if quick else (40, 80, 150, 240, 480):
         yield row_alone(bench, f"{count} steps", _variant(steps=count), _sweep(quick))
-
-
-def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Learning rates of values and token, each beside the default of the other."""
-    for rate in VALUES_AT[:2] if quick else VALUES_AT:
-        yield row_alone(bench, f"values at {rate:g}", _variant(rate_values=rate), _sweep(quick))
-    for rate in TOKEN_AT[:2] if quick else TOKEN_AT:
-        yield row_alone(bench, f"token at {rate:g}", _variant(rate_vectors=rate), _sweep(quick))
 
 
 def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -307,7 +297,6 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "modes": modes,
     "budgets": budgets,
     "steps": steps,
-    "rates": rates,
     "tokens": tokens,
     "selections": selections,
     "pairs": pairs,
