@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cnsctl.app.admit import AddRequest
     from cnsctl.app.session import Session
+    from cnsctl.bases.protocol import Base
     from cnsctl.data.pictures import Picture
     from cnsctl.engine.learner import Job
     from cnsctl.engine.overlay import Overlay
@@ -92,27 +93,24 @@ def _texts_of(name: str, class_word: str, picture: Picture) -> tuple[Prompt, ...
     return (caption_prompt(name, class_word, picture.caption),)
 
 
-def long_captions(
-    session: Session, request: AddRequest, class_word: str, pictures: Sequence[Picture]
-) -> Iterator[Note]:
-    """Say of every caption that is longer than the base reads what of it is lost.
+def long_captions(base: Base, job: Job, pictures: Sequence[Picture]) -> Iterator[Note]:
+    """Say of every caption that is learned from and longer than the base reads what of it is lost.
 
     Raises:
         PictureProblem: the concept itself does not fit.
     """
     from cnsctl.engine.text import Token, splice
 
-    spec = LearnSpec(**{**session.base.learn_defaults, **request.settings})
-    tokens = {request.name: Token(class_word=class_word, n_vectors=spec.vectors)}
-    for picture in pictures:
+    tokens = {job.name: Token(class_word=job.class_word, n_vectors=job.spec.vectors)}
+    for picture, prompts in zip(pictures, job.texts, strict=False):  # those held out come last, and have no texts
         if picture.caption is None:
             continue
         try:
-            lost = splice(session.base, caption_prompt(request.name, class_word, picture.caption), tokens).lost
+            lost = "".join(splice(base, prompt, tokens).lost for prompt in prompts)
         except UsageProblem as err:
             raise PictureProblem(
                 f"the caption of {picture.name} is too long: {err.what}",
-                hint=f"shorten its .txt, or begin it with <{request.name}>",
+                hint=f"shorten its .txt, or begin it with <{job.name}>",
             ) from err
         if lost:
             yield Note(text=f"{picture.name}: its caption is too long for this base, which does not read: {lost}")

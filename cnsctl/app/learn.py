@@ -48,9 +48,9 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         session = start(store, request.compute, hash_weights=True)
         pictures = read(request, size=session.base.size)
         yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
-        yield from long_captions(session, request, class_word, pictures)
         yield Phase(name="read the pictures, find general neurons")
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
+        yield from long_captions(session.base, job, pictures)
         yield Note(text=_plan(job))
         learned: Learned | None = None
         for event in _learning(job, session, work / STATE_FILE):

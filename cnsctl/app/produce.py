@@ -186,7 +186,7 @@ def _check_settings(request: DrawRequest) -> None:
     limits = {**DRAW_LIMITS, "count": (1, MAX_COUNT), "batch": (1, 4096), "seed": (0, 2**62)}
     for key, (low, high) in limits.items():
         if key in given and not low <= given[key] <= high:
-            raise UsageProblem(f"--{key} {given[key]} is out of range", hint=f"use {low:g} to {high:g}")
+            raise UsageProblem(f"--{key} {given[key]} is out of range", hint=f"use {low} to {high}")
     if given.get("size", 64) % 64:
         raise UsageProblem(f"--size {given['size']} does not fit", hint="use a multiple of 64, such as 128 or 512")
     if "sampler" in given:

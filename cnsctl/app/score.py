@@ -31,8 +31,8 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
     yield Phase(name="load the base")
     session = start(store, request.compute)
     pictures = read(request, size=session.base.size)
-    yield from long_captions(session, request, class_word, pictures)
     job = make_job(session, request, class_word, pictures)
+    yield from long_captions(session.base, job, pictures)
     selected: Selected | None = None
     for event in train.score(session.base, job):
         if isinstance(event, Selected):

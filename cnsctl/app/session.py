@@ -5,6 +5,8 @@ Owns the step from records to concepts on a device; must not know terminals.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,9 +117,6 @@ def _check_files(store: Store, folder: Path, *, anew: bool) -> None:
     Hashing gigabytes takes seconds: unless it is asked for anew, files that have not been written to since they were
     last found right are believed.
     """
-    import hashlib
-    import json
-
     from cnsctl.bases import hashing
 
     if not store.base.files:

@@ -5,7 +5,6 @@ Owns `z.npy` and `z.json`; must not know the denoiser.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +96,5 @@ def _encode(work: Work, on: Machine, vae: Any, pictures: NDArray[np.uint8], reco
 
 def _digest(vae: Any) -> str:
     """Of the encoder alone: a better decoder leaves latents as they are."""
-    sha = hashlib.sha256()
-    for key, value in sorted(vae.state_dict().items()):
-        if key.startswith(("encoder.", "quant_conv.")):
-            sha.update(value.detach().cpu().float().numpy().tobytes())
-    return sha.hexdigest()
+    encoder = ("encoder.", "quant_conv.")
+    return models.digest({key: value for key, value in vae.state_dict().items() if key.startswith(encoder)})

@@ -5,6 +5,7 @@ Owns that order and the stock classes; must not know losses or schedules.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pocket.training.work import read_notes
 from pocket.weights import clip_of, load_tokenizer, new_clip
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pocket.training.work import Work
@@ -161,3 +163,11 @@ def _from(model_class: Any, folder: Path) -> Any:
 def _plain(config: Any) -> dict[str, Any]:
     """A diffusers configuration without what says where it came from."""
     return {key: value for key, value in dict(config).items() if not key.startswith("_")}
+
+
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of tensors in the order of their names: whether what was made with them is still theirs."""
+    sha = hashlib.sha256()
+    for _, value in sorted(tensors.items()):
+        sha.update(value.detach().cpu().float().numpy().tobytes())
+    return sha.hexdigest()

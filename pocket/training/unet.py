@@ -5,7 +5,6 @@ Owns its loss, its noise and its stage; must not know pixels.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pocket.weights import load_tokenizer, token_ids
 from pocket.world.places import EVERYWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -236,7 +235,7 @@ def _features(work: Work, on: Machine, texts: list[str], batch: int = 1024) -> t
     """Of every text (n, 32, d), half precision; kept on disk, since minutes of CPU go into them."""
     encoder = models.text_encoder_of(models.clip_to_use(work)).to(on.device)
     ids = token_ids(load_tokenizer(work.tokenizer()), texts)
-    key = _digest(ids, encoder.state_dict())
+    key = models.digest({"ids": ids, **encoder.state_dict()})
     if not work.has("features.json") or read_json(work.path("features.json")) != key:
         work.path("features.json").unlink(missing_ok=True)
         shape = (*ids.shape, encoder.config.hidden_size)
@@ -246,13 +245,6 @@ def _features(work: Work, on: Machine, texts: list[str], batch: int = 1024) -> t
         kept.flush()
         write_json(work.path("features.json"), key)
     return torch.from_numpy(np.load(work.path("features.npy"))).to(on.device)
-
-
-def _digest(ids: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> str:
-    sha = hashlib.sha256(ids.numpy().tobytes())
-    for _, value in sorted(weights.items()):
-        sha.update(value.detach().cpu().float().numpy().tobytes())
-    return sha.hexdigest()
 
 
 def _laid_out(x: torch.Tensor, on: Machine) -> torch.Tensor:

@@ -26,7 +26,7 @@ def rm(
     Of a name whose learning was interrupted, what was kept for going on is thrown away too.
 
     In prompt and token mode no other picture changes by a bit. In merged, later concepts that stood on it are named.
-    Its files, copies of the pictures among them, stay in the store's blobs folder, named by nothing.
+    The files of what is removed, copies of its pictures among them, stay in the store's folder blobs.
 
     Example:  cnsctl rm dog hat -y
     """
