@@ -116,7 +116,12 @@ def select_neurons(
 
 def site_budget(budget: float, rows: int, columns: int) -> int:
     """Neurons of a site at a budget: round(budget · rows · columns), at least one."""
-    return max(1, round(budget * rows * columns))
+    return max(1, round(_exactly(budget) * rows * columns))
+
+
+def _exactly(budget: float) -> Fraction:
+    """As it was written: 0.29 · 100 is 28.999… in floats, and 0.1 · 3 · 15 more than 4.5."""
+    return Fraction(str(budget))
 
 
 def _row_order(scores: torch.Tensor, tier: torch.Tensor) -> torch.Tensor:
@@ -129,8 +134,7 @@ def _row_counts(
 ) -> torch.Tensor:
     """How many neurons each row gives: an equal share, then the remainder by relative S of the row's next neuron."""
     rows, columns = scores.shape
-    # as a fraction: 0.29 · 100 is 28.999… in floats
-    share = int(Fraction(str(budget)) * columns)
+    share = int(_exactly(budget) * columns)
     counts = usable.clamp(max=min(share, total // rows))
     relative = scores / scores.sum(1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
     while (short := total - int(counts.sum())) > 0:

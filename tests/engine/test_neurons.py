@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,9 +36,17 @@ def test_the_budget_is_met_exactly_with_sorted_unique_indices(site):
     scores, general, owned, budget = site
     for policy in (Policy.OVERLAP, Policy.PREFER_FREE):
         mask = neurons.select_neurons(scores, budget=budget, general=general, owned=owned, policy=policy)
-        assert len(mask) == max(1, round(budget * scores.numel()))
+        assert len(mask) == max(1, round(Fraction(str(budget)) * scores.numel()))
         assert bool((mask[1:] > mask[:-1]).all())
         assert int(mask[0]) >= 0 and int(mask[-1]) < scores.numel()
+
+
+@pytest.mark.parametrize(
+    ("budget", "rows", "columns", "n"), [(0.1, 3, 15, 4), (0.1, 15, 3, 4), (0.29, 10, 10, 29), (0.058, 96, 256, 1425)]
+)
+def test_a_budget_means_what_is_written(budget, rows, columns, n):
+    """In floats 0.1 · 3 · 15 is more than 4.5, and 0.29 · 100 less than 29."""
+    assert neurons.site_budget(budget, rows, columns) == n
 
 
 @settings(max_examples=100, deadline=None)
