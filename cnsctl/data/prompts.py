@@ -109,11 +109,6 @@ def render_class(prompt: Prompt, class_words: Mapping[str, str]) -> str:
     return text
 
 
-def render_names(prompt: Prompt) -> str:
-    """Write a prompt in its one canonical form, with angles: parsing it gives the same pieces again."""
-    return "".join(_written(p) if isinstance(p, Mention) else p for p in prompt.pieces)
-
-
 def slug(text: str) -> str:
     """Make a file-name stem of a prompt: at most 60 of a-z, 0-9 and '-', never empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
@@ -175,7 +170,3 @@ def _unknown(name: str, known: Collection[str]) -> ConceptNotFound:
     nearest = [f"<{n}>" for n in get_close_matches(name[:63].lower(), sorted(known), n=3)]
     meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     return ConceptNotFound(f"there is no concept named {name!r}", hint=f"{meant}`cnsctl ls` lists those there are")
-
-
-def _written(mention: Mention) -> str:
-    return f"<{mention.name}>" if mention.scale == 1.0 else f"<{mention.name}:{mention.scale!r}>"
