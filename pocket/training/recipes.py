@@ -53,7 +53,7 @@ UNET = Recipe(
     save_s=300,
 )
 
-UNET_GOES_ON = 1e-4
+UNET_GOES_ON = 3e-4
 """Peak of a denoiser that starts from trained weights without its optimizer: the full rate would undo much of them."""
 
 PLAN_SHARES = {"vae": 0.15, "clip": 0.10, "unet": 0.75}
