@@ -19,14 +19,13 @@ CAT = Mention(name="cat")
 
 def written(prompt):
     """A prompt in one canonical form, with angles."""
-    return "".join(
-        piece
-        if isinstance(piece, str)
-        else f"<{piece.name}>"
-        if piece.scale == 1
-        else f"<{piece.name}:{piece.scale!r}>"
-        for piece in prompt.pieces
-    )
+
+    def one(piece):
+        if isinstance(piece, str):
+            return piece
+        return f"<{piece.name}>" if piece.scale == 1 else f"<{piece.name}:{piece.scale!r}>"
+
+    return "".join(map(one, prompt.pieces))
 
 
 @pytest.mark.parametrize(

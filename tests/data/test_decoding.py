@@ -1,0 +1,198 @@
+"""Rules of decoding one picture file, with files broken for real."""
+
+import contextlib
+import struct
+import tempfile
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from picture_files import NOISE, SMOOTH, one, refused, saved
+from PIL import Image, ImageFile
+
+from cnsctl.data.decoding import decoded, opened
+from cnsctl.errors import PictureProblem
+
+
+def png(width, height, *, bits=1, colour=0, rows=b""):
+    """A PNG by hand, with whatever its header claims."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# broken files
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"), [("jpg", {}), ("jpg", {"progressive": True}), ("png", {}), ("webp", {})]
+)
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_a_file_cut_short_is_refused(tmp_path, ending, options, share):
+    path = saved(tmp_path / f"a.{ending}", Image.fromarray(NOISE), **options)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    refused(tmp_path, "broken or cut short")
+
+
+def test_an_empty_file_is_told_as_empty(tmp_path):
+    (tmp_path / "a.png").touch()
+    refused(tmp_path, "is empty")
+
+
+def encoded(form):
+    file = BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(NOISE[:24, :20]).save(file, form, exif=exif)
+    return file.getvalue()
+
+
+ENCODED = [encoded(form) for form in ("PNG", "JPEG", "WEBP")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(ENCODED),
+    st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=8),
+    st.integers(0, 4000),
+)
+def test_whatever_the_bytes_only_one_kind_of_failure_comes_out(content, changes, cut):
+    damaged = bytearray(content[: cut if cut % 3 == 0 else None])
+    for at, value in changes:
+        if damaged:
+            damaged[at % len(damaged)] = value
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(damaged)
+        file.flush()
+        with contextlib.suppress(PictureProblem):
+            decoded(Path(file.name))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(9500, 9500, rows=b"\0" * (9500 * 1189)),
+        png(12_000, 6_000, bits=8, rows=b"\0" * 100),
+        png(16_385, 16),
+        png(100_000, 100_000),
+        png(2**31 - 1, 2**31 - 1),
+    ],
+    ids=["zeros", "72 megapixels", "long side", "bomb", "largest"],
+)
+def test_a_giant_is_refused_before_its_pixels_are_decoded(tmp_path, monkeypatch, content):
+    (tmp_path / "a.png").write_bytes(content)
+    assert len(content) < 20_000
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    refused(tmp_path, "too large")
+
+
+def test_a_giant_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(300 << 20)
+    refused(tmp_path, "has 300 MB, more than 256")
+
+
+def test_pictures_with_a_side_below_sixteen_are_refused(tmp_path):
+    saved(tmp_path / "a.png", Image.new("RGB", (400, 15)))
+    refused(tmp_path, "400x15: too small")
+    saved(tmp_path / "a.png", Image.new("RGB", (16, 16)))
+    assert one(tmp_path).note == "upscaled from 16x16"
+
+
+def test_the_library_s_leniency_stays_off():
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+# pixels
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
+def test_every_exif_orientation_is_turned_upright(tmp_path, orientation, ending):
+    upright = Image.fromarray(SMOOTH)
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = upright if orientation == 1 else upright.transpose(undo[orientation])
+    options = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}, "png": {}}[ending]
+    saved(tmp_path / f"a.{ending}", stored, exif=exif, **options)
+    assert np.abs(one(tmp_path).pixels.astype(int) - SMOOTH).max() <= (4 if ending == "jpg" else 0)
+
+
+def test_transparency_becomes_white(tmp_path):
+    clear = np.dstack([SMOOTH, np.zeros((64, 64), np.uint8)])
+    clear[:, 32:, 3] = 255
+    expected = SMOOTH.copy()
+    expected[:, :32] = 255
+    saved(tmp_path / "rgba.png", Image.fromarray(clear))
+    saved(tmp_path / "rgba.webp", Image.fromarray(clear), lossless=True, exact=True)
+    for name in ("rgba.png", "rgba.webp"):
+        assert np.array_equal(one(tmp_path / name).pixels, expected)
+    half = Image.new("LA", (64, 64), (0, 128))
+    assert (one(saved(tmp_path / "la.png", half)).pixels == 127).all()
+    keyed = Image.new("RGB", (64, 64), (1, 2, 3))
+    assert (one(saved(tmp_path / "trns.png", keyed, transparency=(1, 2, 3))).pixels == 255).all()
+
+
+def test_palettes_are_read_as_their_colours_also_with_a_transparent_one(tmp_path):
+    image = Image.new("P", (64, 64), 1)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    assert (one(saved(tmp_path / "a.png", image)).pixels == [40, 50, 60]).all()
+    image.paste(0, (0, 0, 32, 64))
+    pixels = one(saved(tmp_path / "b.png", image, transparency=0)).pixels
+    assert (pixels[:, :32] == 255).all()
+    assert (pixels[:, 32:] == [40, 50, 60]).all()
+
+
+def test_sixteen_bit_grey_keeps_its_tones(tmp_path):
+    levels = np.tile(np.arange(64, dtype=np.uint16) * 1024, (64, 1))
+    pixels = one(saved(tmp_path / "a.png", Image.fromarray(levels))).pixels
+    assert np.array_equal(pixels, np.repeat((levels >> 8)[..., None], 3, axis=2))
+
+
+def test_sixteen_bit_colour_keeps_its_tones(tmp_path):
+    row = b"\0" + b"".join(struct.pack(">HHH", n << 10, 65535, 257) for n in range(64))
+    (tmp_path / "a.png").write_bytes(png(64, 64, bits=16, colour=2, rows=row * 64))
+    assert one(tmp_path).pixels[0].tolist() == [[n << 2, 255, 1] for n in range(64)]
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_and_black_and_white_become_three_equal_channels(tmp_path, mode):
+    pixels = one(saved(tmp_path / "a.png", Image.new(mode, (64, 64), 255))).pixels
+    assert pixels.shape == (64, 64, 3)
+    assert (pixels == 255).all()
+
+
+def test_cmyk_jpeg_has_its_colours_and_not_their_negative(tmp_path):
+    saved(tmp_path / "a.jpg", Image.new("CMYK", (64, 64), (255, 0, 0, 0)), quality=100)
+    assert np.abs(one(tmp_path).pixels.astype(int) - [0, 255, 255]).max() <= 3
+
+
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_of_an_animation_the_first_frame_is_taken_and_noted(tmp_path, ending):
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue", "green")]
+    saved(tmp_path / f"a.{ending}", frames[0], save_all=True, append_images=frames[1:], lossless=True)
+    picture = one(tmp_path)
+    assert picture.note == "first of 3 frames"
+    assert (picture.pixels == [255, 0, 0]).all()
+
+
+def test_a_failure_of_the_caller_inside_an_open_picture_is_not_dressed_as_damage():
+    with pytest.raises(AttributeError), opened(ENCODED[0], "a"):
+        raise AttributeError

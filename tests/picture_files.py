@@ -1,0 +1,33 @@
+"""Pictures on disk, for the tests that read them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnsctl.data.pictures import peek_pictures, read_pictures
+from cnsctl.errors import PictureProblem
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+SMOOTH = np.stack([*np.meshgrid(np.arange(0, 256, 4), np.arange(0, 256, 4)), np.full((64, 64), 90)], 2).astype(np.uint8)
+
+
+def saved(path, image=None, **options):
+    image = Image.fromarray(SMOOTH) if image is None else image
+    image.save(path, **options)
+    return path
+
+
+def one(source, size=64):
+    (picture,) = read_pictures(source, size=size)
+    return picture
+
+
+def refused(source, match):
+    """Both the cheap check and the reading refuse, in the same words."""
+    with pytest.raises(PictureProblem, match=match) as read:
+        read_pictures(source, size=64)
+    with pytest.raises(PictureProblem) as peeked:
+        peek_pictures(source)
+    assert str(peeked.value) == str(read.value)
+    assert read.value.hint
+    return read.value
