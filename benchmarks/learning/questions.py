@@ -110,7 +110,7 @@ def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Which neurons: the score's and what might do as well."""
     few = ("CNS", "random", "V alone")
-    every = (*few, "K alone", "general kept", "rows", "V* in the score")
+    every = (*few, "K alone", "general kept", "rows", "scored at V* + class", "scored at V*")
     for name in few if quick else every:
         yield row_alone(bench, name, _variant(name), _sweep(quick))
 

@@ -6,14 +6,14 @@ score's choice unless its name says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from cnsctl.engine import neurons
-from cnsctl.engine.text import Token, features, splice
+from cnsctl.engine.text import SplicedText, Token, features, splice
 from cnsctl.engine.train import scored_neurons
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def with_general(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Ma
 
 def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Whole rows, those whose scores sum highest."""
-    norms = _norms(base, job, vectors, own_tokens=False)
+    norms = _norms(base, job, vectors, lambda text: range(1, text.n_real + 1))
     mask = {}
     for site, W in weights.items():
         n = max(1, round(job.spec.budget * W.shape[0]))
@@ -72,8 +72,14 @@ def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
 
 
 def own_tokens(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
-    """Scored at the concept's own positions alone, not at every real token."""
-    norms = _norms(base, job, vectors, own_tokens=True)
+    """Scored at V* and the class word, not at every real token."""
+    norms = _norms(base, job, vectors, lambda text: text.spans[job.name])
+    return neurons.concept_neurons(base, weights, norms, budget=job.spec.budget, general=job.general)
+
+
+def vectors_alone(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """Scored at V* alone."""
+    norms = _norms(base, job, vectors, lambda text: text.places)
     return neurons.concept_neurons(base, weights, norms, budget=job.spec.budget, general=job.general)
 
 
@@ -86,7 +92,8 @@ SELECTIONS: dict[str, Callable[[Base, Job, Tensors, Tensors], Mask]] = {
     "V alone": values,
     "general kept": with_general,
     "rows": rows,
-    "V* in the score": own_tokens,
+    "scored at V* + class": own_tokens,
+    "scored at V*": vectors_alone,
 }
 
 
@@ -96,14 +103,12 @@ def _only(kind: str, base: Base, job: Job, vectors: Tensors, weights: Tensors) -
     return {site: flat if site.endswith(kind) else flat[:0] for site, flat in mask.items()}
 
 
-def _norms(base: Base, job: Job, vectors: Tensors, *, own_tokens: bool) -> torch.Tensor:
-    """‖X[:, j]‖₂ of the training texts, at all real tokens or at the concept's own."""
+def _norms(base: Base, job: Job, vectors: Tensors, where: Callable[[SplicedText], Sequence[int]]) -> torch.Tensor:
+    """‖X[:, j]‖₂ of the training texts, at the positions that are asked for."""
     token = Token(class_word=job.class_word, n_vectors=job.spec.vectors)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
     with torch.no_grad():
         X = features(base, texts, {job.name: vectors})
-        if not own_tokens:
-            return neurons.token_norms(X, texts)
-        own = torch.cat([x[list(t.spans[job.name])] for x, t in zip(X, texts, strict=True)])
-        return own.float().square().sum(0).sqrt()
+        read = torch.cat([x[list(where(t))] for x, t in zip(X, texts, strict=True)])
+        return read.float().square().sum(0).sqrt()
