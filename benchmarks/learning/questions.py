@@ -38,11 +38,14 @@ from cnsctl.specs import DEFAULT_MODE, Mode, Policy
 EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 RATES = (
-    *((values, 5e-3) for values in (1e-3, 3e-3, 1e-2, 3e-2)),
+    *((values, 5e-3) for values in (1e-3, 3e-3, 5e-3, 1e-2, 3e-2)),
     *((3e-3, token) for token in (1e-3, 2e-2, 5e-2)),
+    (1e-2, 1e-2),
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
+BEST_OF_ALL = 2e-3
+"""The values' rate at which all K/V weights remove most (`controls`)."""
 PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-4), (5e-2, 5e-4), (5e-2, 2e-3))
 """λ_prev and λ_base that are tried together."""
 
@@ -61,9 +64,11 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How far the chance of one learning reaches: the same with other seeds, and so with other random masks."""
     who = EXAMPLES[:2] if quick else EXAMPLES
+    ways = {"CNS": Variant(), "random": _variant("random"), "all K/V": _variant("all K/V", rate_values=BEST_OF_ALL)}
     for seed in range(2 if quick else 3):
-        for name in ("CNS", "random"):
-            yield row_alone(bench, f"{name}, seed {seed}", _variant(name, **({"seed": seed} if seed else {})), who)
+        for name, way in ways.items():
+            variant = varied(way, seed=seed) if seed else way
+            yield row_alone(bench, f"{name}, seed {seed}", variant, who)
 
 
 def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
