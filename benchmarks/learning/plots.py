@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from benchmarks.learning.rows import Row
 
-COLOURS = {"CNS": "#4c3fbf", "random": "#c4762b", "CNS, λ = 0": "#2f9e8f", "all K/V": "#8a8a8a"}
+COLOURS = {"CNS": "#4c3fbf", "random": "#c4762b", "CNS, no pull": "#2f9e8f", "all K/V": "#8a8a8a"}
 
 
 def draw_plots(rows: Mapping[str, Sequence[Row]], out: Path) -> Iterator[Path]:

@@ -230,7 +230,7 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, all five in a row: what each removes right after it was learned, and at the end."""
     ways = {
         "CNS": Variant(mode=Mode.MERGED),
-        "CNS, λ = 0": Variant(mode=Mode.MERGED, spec={"lambda_prev": 0.0, "lambda_base": 0.0}),
+        "CNS, no pull": Variant(mode=Mode.MERGED, spec={"lambda_prev": 0.0, "lambda_base": 0.0}),
         "random": Variant(mode=Mode.MERGED, selection="random"),
         "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", spec={"rate_values": 1e-3}),
     }
