@@ -47,7 +47,7 @@ RATES = (
 BEST_OF_ALL = 2e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
 FASTER = 1e-2
-"""A rate of values at which one concept alone is learned better than at the default, and two together worse."""
+"""A rate of values at which one concept alone is learned better than at the default."""
 PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-4), (5e-2, 5e-4), (5e-2, 2e-3))
 """λ_prev and λ_base that are tried together."""
 
