@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from benchmarks.learning.bench import Bench, Removed, Variant, said, varied
+from benchmarks.learning.bench import Bench, Removed, Scene, Variant, said, varied
 from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
 from benchmarks.learning.rows import (
     IN_A_ROW,
@@ -30,7 +30,7 @@ from benchmarks.learning.rows import (
     row_of,
     shown_of,
 )
-from benchmarks.learning.twos import NAMED, acting, by_pair, two_in_words, two_named, two_shown, two_told
+from benchmarks.learning.twos import NAMED, Pair, acting, by_pair, two_in_words, two_named, two_shown, two_told
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
 from cnsctl.specs import DEFAULT_MODE, Mode, Policy
@@ -46,8 +46,8 @@ RATES = (
 """Both together, for alone and two in one prompt."""
 BEST_OF_ALL = 2e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
-FASTER = 1e-2
-"""A rate of values at which one concept alone is learned better than at the default."""
+FOR_TWO = tuple((values, token) for values in (5e-3, 1e-2) for token in (5e-3, 2e-2))
+"""Of RATES, those that three seeds tell apart."""
 PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-4), (5e-2, 5e-4), (5e-2, 2e-3))
 """λ_prev and λ_base that are tried together."""
 
@@ -59,6 +59,8 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     yield row_of("told in words", told, in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
         yield row_alone(bench, name, _variant(name), who)
+    for rate in () if quick else (2e-2,):
+        yield row_alone(bench, f"V* alone at {rate:g}", _variant("V* alone", rate_vectors=rate), who)
     for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
         yield row_alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
 
@@ -66,14 +68,14 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How far the chance of one learning reaches: the same with other seeds, and so with other random masks.
 
-    Beside the default: values that learn faster, and all K/V weights at their best rate.
+    Beside the default: all K/V weights at their best rate, with the default's rate of the token and with a faster one.
     """
     who = EXAMPLES[:2] if quick else EXAMPLES
     ways = {
         "CNS": Variant(),
-        f"CNS at {FASTER:g}": _variant(rate_values=FASTER),
         "random": _variant("random"),
         f"all K/V at {BEST_OF_ALL:g}": _variant("all K/V", rate_values=BEST_OF_ALL),
+        f"all K/V at {BEST_OF_ALL:g}, token 0.02": _variant("all K/V", rate_values=BEST_OF_ALL, rate_vectors=2e-2),
     }
     for seed in range(2 if quick else 3):
         for name, way in ways.items():
@@ -102,7 +104,7 @@ def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Share of the K/V weights that is trained, by score and at random."""
     for budget in (0.02, 0.25) if quick else (0.01, 0.02, 0.058, 0.12, 0.25, 1.0):
-        for name in ("CNS", "random"):
+        for name in ("CNS", "random")[: 1 if budget == 1 else 2]:
             yield row_alone(bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget), _sweep(quick))
 
 
@@ -164,11 +166,22 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
         ways |= {f"all K/V at {rate:g}": _variant("all K/V", rate_values=rate) for rate in (1e-3, 2e-3)}
     ways |= {str(mode): replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
-        known = dict(in_order(bench, names, variant))
-        by_itself = [bench.removed(acting(known, variant.mode, [n]), variant.mode, elsewhere(bench, n)) for n in names]
-        by_name = {says: mean_of(two_named(bench, known, variant.mode, shown, says).values()) for says in NAMED}
-        cells = {"alone": mean_of(by_itself), **by_name}
-        yield Row(name=label, cells=cells, shown=two_shown(bench, known, variant.mode, first, "both"))
+        yield _alone_and_two(bench, label, variant, names, shown)
+
+
+def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """The four best rates of `pairs` again, with other seeds: how far they lie apart and how far chance reaches.
+
+    Error removed, %: as in `pairs`; each row is one seed of the learning.
+    """
+    scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
+    shown = by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
+    names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
+    for values, token in FOR_TWO[:2] if quick else FOR_TWO:
+        for seed in range(1 if quick else 3):
+            variant = _variant(rate_values=values, rate_vectors=token)
+            variant = varied(variant, seed=seed) if seed else variant
+            yield _alone_and_two(bench, f"values {values:g}, token {token:g}, seed {seed}", variant, names, shown)
 
 
 def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -315,6 +328,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "tokens": tokens,
     "selections": selections,
     "pairs": pairs,
+    "rates": rates,
     "together": together,
     "bleeding": bleeding,
     "pulls": pulls,
@@ -323,6 +337,16 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "pictures": pictures,
     "agreement": agreement,
 }
+
+
+def _alone_and_two(
+    bench: Bench, label: str, variant: Variant, names: Sequence[str], shown: Mapping[Pair, list[Scene]]
+) -> Row:
+    known = dict(in_order(bench, names, variant))
+    by_itself = [bench.removed(acting(known, variant.mode, [n]), variant.mode, elsewhere(bench, n)) for n in names]
+    by_name = {says: mean_of(two_named(bench, known, variant.mode, shown, says).values()) for says in NAMED}
+    sheet = two_shown(bench, known, variant.mode, next(iter(shown)), "both")
+    return Row(name=label, cells={"alone": mean_of(by_itself), **by_name}, shown=sheet)
 
 
 def _variant(selection: str = "CNS", **spec: float) -> Variant:

@@ -43,10 +43,15 @@ class Overlay:
         return self._merged[site]
 
     def acting(self, prompt: Prompt) -> tuple[tuple[Concept, float], ...]:
-        """The deltas that act on a text, in the order in which they do, with their scales."""
+        """The deltas that act on a text, in the order in which they do, with their scales.
+
+        In prompt mode every named delta acts on every token, so that n of them (of a scale that is not 0) share: each
+        at 1/n of its scale.
+        """
         if self.mode is Mode.MERGED:
             return tuple((c, 1.0) for c in self.concepts.values())
-        return tuple((self.concepts[m.name], m.scale) for m in prompt.mentions)
+        sharing = sum(m.scale != 0 for m in prompt.mentions) if self.mode is Mode.PROMPT else 1
+        return tuple((self.concepts[m.name], m.scale / max(1, sharing)) for m in prompt.mentions)
 
     def tokens(self) -> dict[str, Token]:
         """What stands for each concept in a prompt."""

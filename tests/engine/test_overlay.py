@@ -39,17 +39,24 @@ def test_other_concepts_in_the_store_leave_a_concepts_picture_bit_identical(base
     assert not np.array_equal(alone, picture(base, EMPTY, prompt("a dog in the snow")))
 
 
-def test_in_prompt_mode_all_tokens_read_the_sum_of_the_named_deltas(base):
+def test_in_prompt_mode_all_tokens_read_the_mean_of_the_named_deltas(base):
     a, b = synthetic(base, 1), synthetic(base, 2)
     both = overlay(Mode.PROMPT, a=a, b=b)
     text = both.splice(base, prompt(named("a"), " and ", named("b", 0.5)))
     X, kv = text_keys_values(base, both, text)
     for site, W in base.sites.items():
         dense = W.clone().double().view(-1)
-        dense[a.indices[site]] += a.values[site].double() - W.view(-1)[a.indices[site]].double()
-        dense[b.indices[site]] += 0.5 * (b.values[site].double() - W.view(-1)[b.indices[site]].double())
+        dense[a.indices[site]] += 0.5 * (a.values[site].double() - W.view(-1)[a.indices[site]].double())
+        dense[b.indices[site]] += 0.25 * (b.values[site].double() - W.view(-1)[b.indices[site]].double())
         expected = X.double() @ dense.view(W.shape).T
         assert torch.allclose(kv[site].double(), expected, atol=1e-4)
+
+
+def test_in_prompt_mode_a_concept_at_scale_zero_takes_no_share(base):
+    a, b = synthetic(base, 1), synthetic(base, 2)
+    both = overlay(Mode.PROMPT, a=a, b=b)
+    assert both.acting(prompt(named("a"), " and ", named("b", 0.0))) == ((a, 1.0), (b, 0.0))
+    assert both.acting(prompt(named("a", 0.0))) == ((a, 0.0),)
 
 
 def test_in_token_mode_two_concepts_never_read_each_others_deltas(base):
