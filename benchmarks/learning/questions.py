@@ -44,6 +44,8 @@ RATES = (
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
+SHORT = {"budget": 0.045, "rate_values": 5e-3, "rate_vectors": 2e-2}
+"""How the twenty of a stream learn: a budget of which `exclusive` has room for twenty, and rates of their own."""
 BEST_OF_ALL = 2e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
 FOR_TWO = tuple((values, token) for values in (5e-3, 1e-2) for token in (5e-3, 2e-2))
@@ -255,7 +257,7 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
         "CNS": Variant(mode=Mode.MERGED),
         "CNS, no pull": Variant(mode=Mode.MERGED, spec={"lambda_prev": 0.0, "lambda_base": 0.0}),
         "random": Variant(mode=Mode.MERGED, selection="random"),
-        "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", spec={"rate_values": 1e-3}),
+        "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", spec={"rate_values": BEST_OF_ALL}),
     }
     orders = [_shuffled(EXAMPLES[:3] if quick else EXAMPLES, seed) for seed in range(1 if quick else 3)]
     for name, variant in ways.items():
@@ -274,12 +276,12 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, a stream of twenty individuals, by policy: right after learning and at the end, on their own pictures.
 
-    80 steps each; beside it what share of the K/V weights is free after each.
+    80 steps each, values at 5e-3 and the token at 2e-2; beside it what share of the K/V weights is free after each.
     """
     names = [one["name"] for one in bench.catalogue][: 3 if quick else 20]
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
-        spec = {**how, "budget": 0.045, **({} if quick else {"steps": 80})}  # so that exclusive fits twenty times
+        spec = {**how, **SHORT, **({} if quick else {"steps": 80})}
         variant = Variant(mode=Mode.MERGED, spec=spec)
         learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
         yield Row(name=f"{policy}: free, %", cells=free_after(learned), spread=0.0)
