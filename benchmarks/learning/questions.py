@@ -44,14 +44,14 @@ RATES = (
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
-SHORT = {"budget": 0.045, "rate_values": 5e-3, "rate_vectors": 2e-2}
-"""How the twenty of a stream learn: a budget of which `exclusive` has room for twenty, and rates of their own."""
+SWEPT_AT = {"rate_values": 5e-3, "rate_vectors": 2e-2}
+"""The rates of everything that is varied on the sweep beside rates."""
 BEST_OF_ALL = 1e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
 ALL_FASTER = {"rate_values": 2e-3, "rate_vectors": 2e-2}
 """All K/V weights with a faster token: the most that was found for them."""
-FOR_TWO = tuple((values, token) for values in (5e-3, 1e-2) for token in (5e-3, 2e-2))
-"""Of RATES, those that three seeds tell apart."""
+FOR_TWO = (*((values, token) for token in (5e-3, 2e-2) for values in (5e-3, 1e-2)), (7e-3, 5e-3))
+"""Those that three seeds tell apart."""
 PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-4), (5e-2, 5e-4), (5e-2, 2e-3))
 """λ_prev and λ_base that are tried together."""
 
@@ -109,23 +109,28 @@ def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Share of the K/V weights that is trained, by score and at random."""
     for budget in (0.02, 0.25) if quick else (0.01, 0.02, 0.058, 0.12, 0.25, 1.0):
         for name in ("CNS", "random")[: 1 if budget == 1 else 2]:
-            yield row_alone(bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget), _sweep(quick))
+            yield row_alone(
+                bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget, **SWEPT_AT), _sweep(quick)
+            )
 
 
 def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How long it is trained."""
     for count in (10, 20) if quick else (40, 80, 150, 240, 480):
-        yield row_alone(bench, f"{count} steps", _variant(steps=count), _sweep(quick))
+        yield row_alone(bench, f"{count} steps", _variant(steps=count, **SWEPT_AT), _sweep(quick))
 
 
 def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Token vectors, and the share of the steps that trains them alone, before the score."""
     for vectors in (1, 2) if quick else (1, 2, 4):
         yield row_alone(
-            bench, f"{vectors} vector{'' if vectors == 1 else 's'}", _variant(vectors=vectors), _sweep(quick)
+            bench,
+            f"{vectors} vector{'' if vectors == 1 else 's'}",
+            _variant(vectors=vectors, **SWEPT_AT),
+            _sweep(quick),
         )
     for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
-        yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))
+        yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share, **SWEPT_AT), _sweep(quick))
 
 
 def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -133,7 +138,7 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
     few = ("CNS", "random", "V alone")
     every = (*few, "K alone", "general kept", "rows", "scored at V* + class", "scored at V*")
     for name in few if quick else every:
-        yield row_alone(bench, name, _variant(name), _sweep(quick))
+        yield row_alone(bench, name, _variant(name, **SWEPT_AT), _sweep(quick))
 
 
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -174,7 +179,7 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """The four best rates of `pairs` again, with other seeds: how far they lie apart and how far chance reaches.
+    """The best rates of `pairs` and one between them, with three seeds: how far they lie apart, how far chance reaches.
 
     Error removed, %: as in `pairs`; each row is one seed of the learning.
     """
@@ -216,7 +221,7 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Error removed on the training pictures beside CLIP-I of drawn ones; last, rank correlation with error removed."""
     names = [one["name"] for one in bench.catalogue if one["level"] in ("colours", "attributes")][: 3 if quick else 10]
-    learned = [(name, bench.learned(name, Variant())) for name in names]
+    learned = [(name, bench.learned(name, _variant(**SWEPT_AT))) for name in names]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES[:4], SEEDS[:2])
     found = likenesses(bench, learned, places=places, seeds=seeds)
     columns: dict[str, dict[str, float]] = {
@@ -245,7 +250,7 @@ def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     names = SWEEP[:2] if quick else SWEEP
     shown = by_pair([s for s in bench.scenes if s.kind == "sweep-pair" and set(s.concepts) <= set(names)])
     for prev, base in PULLS[:2] if quick else PULLS:
-        variant = replace(_variant(lambda_prev=prev, lambda_base=base), mode=Mode.MERGED)
+        variant = replace(_variant(lambda_prev=prev, lambda_base=base, **SWEPT_AT), mode=Mode.MERGED)
         learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
         both = two_named(bench, dict(learned), Mode.MERGED, shown, "both")
         columns = {"right after": after, "at the end": end, "both named": both}
@@ -283,7 +288,8 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     names = [one["name"] for one in bench.catalogue][: 3 if quick else 20]
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
-        spec = {**how, **SHORT, **({} if quick else {"steps": 80})}
+        budget = 0.045  # so that exclusive fits twenty times
+        spec = {**how, **SWEPT_AT, "budget": budget, **({} if quick else {"steps": 80})}
         variant = Variant(mode=Mode.MERGED, spec=spec)
         learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
         yield Row(name=f"{policy}: free, %", cells=free_after(learned), spread=0.0)
