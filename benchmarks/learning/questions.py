@@ -172,8 +172,10 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
         for values, token in (RATES[:2] if quick else RATES)
     }
     if not quick:
-        ways |= {f"all K/V at {rate:g}": _variant("all K/V", rate_values=rate) for rate in (1e-3, 2e-3)}
-    ways |= {str(mode): replace(Variant(), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
+        ways |= {
+            f"all K/V at {rate:g}": _variant("all K/V", **{**SWEPT_AT, "rate_values": rate}) for rate in (1e-3, 2e-3)
+        }
+    ways |= {str(mode): replace(_variant(**SWEPT_AT), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         yield _alone_and_two(bench, label, variant, names, shown)
 
@@ -359,7 +361,7 @@ def _alone_and_two(
     return Row(name=label, cells={"alone": mean_of(by_itself), **by_name}, shown=sheet)
 
 
-def _variant(selection: str = "CNS", **spec: float) -> Variant:
+def _variant(selection: str = "CNS", /, **spec: float) -> Variant:
     if selection == "V* alone":
         spec = {**spec, "warmup": 1.0}
     return varied(Variant(selection=selection), **spec)
