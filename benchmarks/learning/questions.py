@@ -44,8 +44,8 @@ RATES = (
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
-SWEPT_AT = {"rate_values": 5e-3, "rate_vectors": 2e-2}
-"""The rates of everything that is varied on the sweep beside rates."""
+EARLIER = {"rate_values": 5e-3, "rate_vectors": 2e-2}
+"""The rates of what was asked before rates were set last: sweeps of all else, and what they decide nothing about."""
 BEST_OF_ALL = 1e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
 ALL_FASTER = {"rate_values": 2e-3, "rate_vectors": 2e-2}
@@ -93,7 +93,7 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
     scenes = [s for c in who for s in elsewhere(bench, c)]
     yield row_by_level("told in words", [bench.told(scenes)], in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
-        variant = _variant(name)
+        variant = _variant(name, **EARLIER)
         learned = [(c, bench.learned(c, variant)) for c in who]
         found = [bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in learned]
         yield row_by_level(name, found, shown_of(bench, learned[:1], variant.mode))
@@ -102,7 +102,7 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """One concept by itself in each mode of a store."""
     for mode in Mode:
-        yield row_alone(bench, str(mode), replace(Variant(), mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
+        yield row_alone(bench, str(mode), replace(_variant(**EARLIER), mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
 
 
 def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -110,14 +110,14 @@ def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for budget in (0.02, 0.25) if quick else (0.01, 0.02, 0.058, 0.12, 0.25, 1.0):
         for name in ("CNS", "random")[: 1 if budget == 1 else 2]:
             yield row_alone(
-                bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget, **SWEPT_AT), _sweep(quick)
+                bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget, **EARLIER), _sweep(quick)
             )
 
 
 def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How long it is trained."""
     for count in (10, 20) if quick else (40, 80, 150, 240, 480):
-        yield row_alone(bench, f"{count} steps", _variant(steps=count, **SWEPT_AT), _sweep(quick))
+        yield row_alone(bench, f"{count} steps", _variant(steps=count, **EARLIER), _sweep(quick))
 
 
 def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -126,11 +126,11 @@ def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
         yield row_alone(
             bench,
             f"{vectors} vector{'' if vectors == 1 else 's'}",
-            _variant(vectors=vectors, **SWEPT_AT),
+            _variant(vectors=vectors, **EARLIER),
             _sweep(quick),
         )
     for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
-        yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share, **SWEPT_AT), _sweep(quick))
+        yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share, **EARLIER), _sweep(quick))
 
 
 def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -138,7 +138,7 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
     few = ("CNS", "random", "V alone")
     every = (*few, "K alone", "general kept", "rows", "scored at V* + class", "scored at V*")
     for name in few if quick else every:
-        yield row_alone(bench, name, _variant(name, **SWEPT_AT), _sweep(quick))
+        yield row_alone(bench, name, _variant(name, **EARLIER), _sweep(quick))
 
 
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -173,9 +173,9 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     }
     if not quick:
         ways |= {
-            f"all K/V at {rate:g}": _variant("all K/V", **{**SWEPT_AT, "rate_values": rate}) for rate in (1e-3, 2e-3)
+            f"all K/V at {rate:g}": _variant("all K/V", **{**EARLIER, "rate_values": rate}) for rate in (1e-3, 2e-3)
         }
-    ways |= {str(mode): replace(_variant(**SWEPT_AT), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
+    ways |= {str(mode): replace(_variant(**EARLIER), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         yield _alone_and_two(bench, label, variant, names, shown)
 
@@ -209,7 +209,8 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
         "told in words": (EMPTY, bench.described),
     }
     for mode in Mode:
-        ways[str(mode)] = (bench.overlay(in_order(bench, names, replace(Variant(), mode=mode)), mode), {})
+        learned = in_order(bench, names, replace(_variant(**EARLIER), mode=mode))
+        ways[str(mode)] = (bench.overlay(learned, mode), {})
     for name, found in halves(bench, ways, shown, seeds=seeds).items():
         overlay, words = ways.get(name, (EMPTY, {}))
         prompts = tuple(said(scene, words) for scene in shown[:IN_A_ROW])
@@ -223,7 +224,7 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Error removed on the training pictures beside CLIP-I of drawn ones; last, rank correlation with error removed."""
     names = [one["name"] for one in bench.catalogue if one["level"] in ("colours", "attributes")][: 3 if quick else 10]
-    learned = [(name, bench.learned(name, _variant(**SWEPT_AT))) for name in names]
+    learned = [(name, bench.learned(name, _variant(**EARLIER))) for name in names]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES[:4], SEEDS[:2])
     found = likenesses(bench, learned, places=places, seeds=seeds)
     columns: dict[str, dict[str, float]] = {
@@ -252,7 +253,7 @@ def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     names = SWEEP[:2] if quick else SWEEP
     shown = by_pair([s for s in bench.scenes if s.kind == "sweep-pair" and set(s.concepts) <= set(names)])
     for prev, base in PULLS[:2] if quick else PULLS:
-        variant = replace(_variant(lambda_prev=prev, lambda_base=base, **SWEPT_AT), mode=Mode.MERGED)
+        variant = replace(_variant(lambda_prev=prev, lambda_base=base, **EARLIER), mode=Mode.MERGED)
         learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
         both = two_named(bench, dict(learned), Mode.MERGED, shown, "both")
         columns = {"right after": after, "at the end": end, "both named": both}
@@ -291,7 +292,7 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
         budget = 0.045  # so that exclusive fits twenty times
-        spec = {**how, **SWEPT_AT, "budget": budget, **({} if quick else {"steps": 80})}
+        spec = {**how, **EARLIER, "budget": budget, **({} if quick else {"steps": 80})}
         variant = Variant(mode=Mode.MERGED, spec=spec)
         learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
         yield Row(name=f"{policy}: free, %", cells=free_after(learned), spread=0.0)
@@ -307,7 +308,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
     class word, "place" is how often the place that was asked for is the nearest of all.
     """
     who = EXAMPLES[:1] if quick else EXAMPLES
-    learned = [(name, bench.learned(name, Variant())) for name in who]
+    learned = [(name, bench.learned(name, _variant(**EARLIER))) for name in who]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES, SEEDS)
     for name, found in likenesses(bench, learned, places=places, seeds=seeds).items():
         yield Row(
