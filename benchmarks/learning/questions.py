@@ -45,7 +45,7 @@ RATES = (
 )
 """Both together, for alone and two in one prompt."""
 EARLIER = {"rate_values": 5e-3, "rate_vectors": 2e-2}
-"""The rates of what was asked before rates were set last: sweeps of all else, and what they decide nothing about."""
+"""The default rates of before: of sweeps of all else, which came first, and of tables not taken again since."""
 BEST_OF_ALL = 1e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
 ALL_FASTER = {"rate_values": 2e-3, "rate_vectors": 2e-2}
@@ -63,8 +63,8 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     yield row_of("told in words", told, in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
         yield row_alone(bench, name, _variant(name), who)
-    for rate in () if quick else (2e-2,):
-        yield row_alone(bench, f"V* alone at {rate:g}", _variant("V* alone", rate_vectors=rate), who)
+    if not quick:
+        yield row_alone(bench, "V* alone at 0.02", _variant("V* alone", rate_vectors=2e-2), who)
     for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
         yield row_alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
 
@@ -160,9 +160,7 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
     Error removed, %: each by itself; then on scenes that show two, with both named and with either.
     """
-    scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
-    shown = by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
-    names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
+    names, shown = _sweep_pairs(bench, quick)
     by_words = {says: mean_of(two_told(bench, shown, says).values()) for says in NAMED}
     alone = mean_of(bench.told(elsewhere(bench, n)) for n in names)
     first = next(iter(shown))
@@ -185,9 +183,7 @@ def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
     Error removed, %: as in `pairs`; each row is one seed of the learning.
     """
-    scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
-    shown = by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
-    names = [name for name in SWEEP if any(name in pair.concepts for pair in shown)]
+    names, shown = _sweep_pairs(bench, quick)
     for values, token in FOR_TWO[:2] if quick else FOR_TWO:
         for seed in range(1 if quick else 3):
             variant = _variant(rate_values=values, rate_vectors=token)
@@ -350,6 +346,12 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "pictures": pictures,
     "agreement": agreement,
 }
+
+
+def _sweep_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, list[Scene]]]:
+    scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
+    shown = by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
+    return [name for name in SWEEP if any(name in pair.concepts for pair in shown)], shown
 
 
 def _alone_and_two(
