@@ -38,14 +38,12 @@ from cnsctl.specs import DEFAULT_MODE, Mode, Policy
 EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 RATES = (
-    *((values, 5e-3) for values in (1e-3, 3e-3, 5e-3, 1e-2, 3e-2)),
+    *((values, 5e-3) for values in (1e-3, 3e-3, 5e-3, 7e-3, 1e-2, 3e-2)),
     *((3e-3, token) for token in (1e-3, 2e-2, 5e-2)),
     (1e-2, 1e-2),
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
 """Both together, for alone and two in one prompt."""
-EARLIER = {"rate_values": 5e-3, "rate_vectors": 2e-2}
-"""The default rates of before: of sweeps of all else, which came first, and of tables not taken again since."""
 BEST_OF_ALL = 1e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
 ALL_FASTER = {"rate_values": 2e-3, "rate_vectors": 2e-2}
@@ -93,7 +91,7 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
     scenes = [s for c in who for s in elsewhere(bench, c)]
     yield row_by_level("told in words", [bench.told(scenes)], in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
-        variant = _variant(name, **EARLIER)
+        variant = _variant(name)
         learned = [(c, bench.learned(c, variant)) for c in who]
         found = [bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in learned]
         yield row_by_level(name, found, shown_of(bench, learned[:1], variant.mode))
@@ -102,22 +100,20 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """One concept by itself in each mode of a store."""
     for mode in Mode:
-        yield row_alone(bench, str(mode), replace(_variant(**EARLIER), mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
+        yield row_alone(bench, str(mode), Variant(mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
 
 
 def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Share of the K/V weights that is trained, by score and at random."""
     for budget in (0.02, 0.25) if quick else (0.01, 0.02, 0.058, 0.12, 0.25, 1.0):
         for name in ("CNS", "random")[: 1 if budget == 1 else 2]:
-            yield row_alone(
-                bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget, **EARLIER), _sweep(quick)
-            )
+            yield row_alone(bench, f"{name} {100 * budget:g} %", _variant(name, budget=budget), _sweep(quick))
 
 
 def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """How long it is trained."""
     for count in (10, 20) if quick else (40, 80, 150, 240, 480):
-        yield row_alone(bench, f"{count} steps", _variant(steps=count, **EARLIER), _sweep(quick))
+        yield row_alone(bench, f"{count} steps", _variant(steps=count), _sweep(quick))
 
 
 def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -126,11 +122,11 @@ def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
         yield row_alone(
             bench,
             f"{vectors} vector{'' if vectors == 1 else 's'}",
-            _variant(vectors=vectors, **EARLIER),
+            _variant(vectors=vectors),
             _sweep(quick),
         )
     for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
-        yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share, **EARLIER), _sweep(quick))
+        yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))
 
 
 def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -138,7 +134,7 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
     few = ("CNS", "random", "V alone")
     every = (*few, "K alone", "general kept", "rows", "scored at V* + class", "scored at V*")
     for name in few if quick else every:
-        yield row_alone(bench, name, _variant(name, **EARLIER), _sweep(quick))
+        yield row_alone(bench, name, _variant(name), _sweep(quick))
 
 
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -149,7 +145,7 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for says in NAMED:
         yield row_of(f"in words: {says}", two_told(bench, shown, says), two_in_words(bench, next(iter(shown)), says))
     for mode in Mode:
-        known = dict(in_order(bench, names, replace(Variant(), mode=mode)))
+        known = dict(in_order(bench, names, Variant(mode=mode)))
         for says in NAMED:
             sheet = two_shown(bench, known, mode, next(iter(shown)), says)
             yield row_of(f"{mode}: {says} named", two_named(bench, known, mode, shown, says), sheet)
@@ -170,10 +166,8 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
         for values, token in (RATES[:2] if quick else RATES)
     }
     if not quick:
-        ways |= {
-            f"all K/V at {rate:g}": _variant("all K/V", **{**EARLIER, "rate_values": rate}) for rate in (1e-3, 2e-3)
-        }
-    ways |= {str(mode): replace(_variant(**EARLIER), mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
+        ways |= {f"all K/V at {rate:g}": _variant("all K/V", rate_values=rate) for rate in (BEST_OF_ALL, 2e-3)}
+    ways |= {str(mode): Variant(mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         yield _alone_and_two(bench, label, variant, names, shown)
 
@@ -205,7 +199,7 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
         "told in words": (EMPTY, bench.described),
     }
     for mode in Mode:
-        learned = in_order(bench, names, replace(_variant(**EARLIER), mode=mode))
+        learned = in_order(bench, names, Variant(mode=mode))
         ways[str(mode)] = (bench.overlay(learned, mode), {})
     for name, found in halves(bench, ways, shown, seeds=seeds).items():
         overlay, words = ways.get(name, (EMPTY, {}))
@@ -220,7 +214,7 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Error removed on the training pictures beside CLIP-I of drawn ones; last, rank correlation with error removed."""
     names = [one["name"] for one in bench.catalogue if one["level"] in ("colours", "attributes")][: 3 if quick else 10]
-    learned = [(name, bench.learned(name, _variant(**EARLIER))) for name in names]
+    learned = [(name, bench.learned(name, Variant())) for name in names]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES[:4], SEEDS[:2])
     found = likenesses(bench, learned, places=places, seeds=seeds)
     columns: dict[str, dict[str, float]] = {
@@ -249,7 +243,7 @@ def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     names = SWEEP[:2] if quick else SWEEP
     shown = by_pair([s for s in bench.scenes if s.kind == "sweep-pair" and set(s.concepts) <= set(names)])
     for prev, base in PULLS[:2] if quick else PULLS:
-        variant = replace(_variant(lambda_prev=prev, lambda_base=base, **EARLIER), mode=Mode.MERGED)
+        variant = replace(_variant(lambda_prev=prev, lambda_base=base), mode=Mode.MERGED)
         learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
         both = two_named(bench, dict(learned), Mode.MERGED, shown, "both")
         columns = {"right after": after, "at the end": end, "both named": both}
@@ -282,13 +276,13 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, a stream of twenty individuals, by policy: right after learning and at the end, on their own pictures.
 
-    80 steps each, values at 5e-3 and the token at 2e-2; beside it what share of the K/V weights is free after each.
+    80 steps each; beside it what share of the K/V weights is free after each.
     """
     names = [one["name"] for one in bench.catalogue][: 3 if quick else 20]
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
         budget = 0.045  # so that exclusive fits twenty times
-        spec = {**how, **EARLIER, "budget": budget, **({} if quick else {"steps": 80})}
+        spec = {**how, "budget": budget, **({} if quick else {"steps": 80})}
         variant = Variant(mode=Mode.MERGED, spec=spec)
         learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
         yield Row(name=f"{policy}: free, %", cells=free_after(learned), spread=0.0)
@@ -304,7 +298,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
     class word, "place" is how often the place that was asked for is the nearest of all.
     """
     who = EXAMPLES[:1] if quick else EXAMPLES
-    learned = [(name, bench.learned(name, _variant(**EARLIER))) for name in who]
+    learned = [(name, bench.learned(name, Variant())) for name in who]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES, SEEDS)
     for name, found in likenesses(bench, learned, places=places, seeds=seeds).items():
         yield Row(
