@@ -1,11 +1,14 @@
-"""What learning and checking cost, as ratios measured in one run: `python benchmarks/costs.py`.
+"""What learning and checking cost, as ratios measured in one run: `python -m benchmarks.costs`.
 
+    general         the general neurons of the base, once per store
     training step   CNS (values and token)  against  the same loop training the token alone
+    picture         drawn with the base's defaults
+    memory          the most that the GPU held until then
     proof           20 concepts, K/V only
     delta           bytes per neuron on disk
     light commands  ls, --help: whole processes
 
-Interleaved, medians; the machine and precision are printed, and figures of two machines do not compare.
+`--random-sd1` measures on random weights in the shapes of Stable Diffusion 1.5. Interleaved, medians; the machine and precision are printed, and figures of two machines do not compare.
 """
 
 from __future__ import annotations
@@ -24,15 +27,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.shapes import write_sd1
 from cnsctl.bases import devices, folders, loading
 from cnsctl.bases.protocol import Base
 from cnsctl.data.texts import calibration_texts, probe_prompts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
+from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.learner import Job, Learner
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.verify import prove, record
-from cnsctl.specs import Delta, LearnSpec, Mode
+from cnsctl.specs import Delta, LearnSpec, Mode, Prompt
 from cnsctl.store.codec import encode_delta
 
 
@@ -40,13 +45,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--random-sd1", action="store_true")
     options = parser.parse_args()
     device, dtype = devices.choose("auto", options.dtype)
     native = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     say("machine", f"{platform.machine()}, {os.cpu_count()} cores, native bf16 {native}, torch {torch.__version__}")
-    say("computing", f"{device}, {devices.dtype_name(dtype)}, {torch.get_num_threads()} threads")
-    base = loading.load(folders.open_folder(folders.POCKET), device=device, dtype=dtype, hash_weights=True)
+    card = f" ({torch.cuda.get_device_name()})" if device.type == "cuda" else ""
+    say("computing", f"{device}{card}, {devices.dtype_name(dtype)}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as kept:
+        path = write_sd1(Path(kept) / "sd1", device) if options.random_sd1 else folders.POCKET
+        base = loading.load(folders.open_folder(path), device=device, dtype=dtype, hash_weights=True)
     steps(base, options.rounds)
+    picture(base)
+    memory(device)
     proof(base)
     bytes_on_disk(base)
     light_commands()
@@ -57,8 +68,11 @@ def say(what: str, figure: str) -> None:
 
 
 def job(base: Base) -> Job:
+    began = time.perf_counter()
     general = neurons.general_neurons(base, calibration_texts())
-    latents = torch.randn((5, 8, 16, 16), generator=torch.Generator().manual_seed(0))
+    say("general", f"{time.perf_counter() - began:.1f} s")
+    pixels = np.random.default_rng(0).integers(0, 255, (5, base.size, base.size, 3), np.uint8)
+    latents = base.encode_pictures(pixels)
     defaults: dict[str, Any] = dict(base.learn_defaults)
     spec = LearnSpec(**defaults)
     return Job(
@@ -69,7 +83,8 @@ def job(base: Base) -> Job:
 
 def steps(base: Base, rounds: int) -> None:
     """The price of values: a step of CNS against one that trains the token alone."""
-    token_only, both = (Learner(base, job(base)) for _ in range(2))
+    asked = job(base)
+    token_only, both = (Learner(base, asked) for _ in range(2))
     selected = train.select(base, both.job, both.vectors, both.start)
     both.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
     times: dict[str, list[float]] = {"token": [], "cns": []}
@@ -81,6 +96,19 @@ def steps(base: Base, rounds: int) -> None:
                 times[name].append(time.perf_counter() - began)
     token, cns = (statistics.median(times[n]) for n in ("token", "cns"))
     say("training step", f"CNS {cns:.3f} s, token alone {token:.3f} s: {cns / token:.3f} ×")
+
+
+def picture(base: Base) -> None:
+    prompt = Prompt(text="a dog on a beach", pieces=("a dog on a beach",))
+    for seed in range(2):  # the second counts
+        began = time.perf_counter()
+        list(draw(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.draw_defaults))
+    say("picture", f"{time.perf_counter() - began:.2f} s, {base.size} × {base.size}, {base.draw_defaults.steps} steps")
+
+
+def memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        say("memory", f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
 
 
 def concepts(base: Base, n: int) -> dict[str, Delta]:

@@ -46,6 +46,7 @@ def fast_numbers(threads: int | None = None) -> Iterator[None]:
     """Fast matrix products, no denormal numbers, so many CPU threads; all as before at the end."""
     before = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    tried, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -55,6 +56,7 @@ def fast_numbers(threads: int | None = None) -> Iterator[None]:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before[0])
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before[1:]
+        torch.backends.cudnn.benchmark = tried
 
 
 def cpu_has_bf16() -> bool:

@@ -12,11 +12,19 @@ from hypothesis import settings
 
 # tests run beside each other, in as many processes as cores; more threads would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# what is exact is tested where every machine agrees; no GPU is asked for what the rules of CPUs are
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
 sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("ours", deadline=None)  # a busy machine is no failure
 settings.load_profile("ours")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-tour", action="store_true", help="run the README's tour with all steps")
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where shared bases compute (cpu)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--device") == "cpu":  # what is exact is tested where every machine agrees
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")
@@ -38,29 +46,30 @@ def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
 
 
-def _load(folder: Path):
+def _load(folder: Path, pytestconfig: pytest.Config):
     import torch
 
-    from cnsctl.bases import folders, loading
+    from cnsctl.bases import devices, folders, loading
 
-    return loading.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=torch.float32, hash_weights=True)
-
-
-@pytest.fixture(scope="session")
-def tiny(tiny_folder: Path):
-    return _load(tiny_folder)
+    device, _ = devices.choose(pytestconfig.getoption("--device"), "fp32")
+    return loading.load(folders.open_folder(folder), device=device, dtype=torch.float32, hash_weights=True)
 
 
 @pytest.fixture(scope="session")
-def tiny_v(tiny_v_folder: Path):
-    return _load(tiny_v_folder)
+def tiny(tiny_folder: Path, pytestconfig: pytest.Config):
+    return _load(tiny_folder, pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def pocket():
+def tiny_v(tiny_v_folder: Path, pytestconfig: pytest.Config):
+    return _load(tiny_v_folder, pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def pocket(pytestconfig: pytest.Config):
     from cnsctl.bases.folders import POCKET
 
-    return _load(POCKET)
+    return _load(POCKET, pytestconfig)
 
 
 @pytest.fixture
@@ -133,7 +142,3 @@ def empty(tiny_folder: Path, tmp_path: Path) -> Path:
 
     assert cnsctl("init", "--base", tiny_folder, *at(tmp_path / "empty")).code == 0
     return tmp_path / "empty"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full-tour", action="store_true", help="run the README's tour with all steps")

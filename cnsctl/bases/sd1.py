@@ -176,7 +176,12 @@ class Sd1Base:
                 on_step(step + 1, pipe.num_timesteps)  # some samplers take more steps than they are asked for
             return kept
 
+        # the library's own would be drawn in the base's dtype, where some machines draw other numbers than in fp32
+        side = draw.size // self._pixels_per_latent
+        shape = (1, self._unet.config.in_channels, side, side)
+        noise = torch.cat([torch.randn(shape, generator=g) for g in generators])  # (b, c, h, w)
         latents = pipe(
+            latents=noise.to(self.device, self.dtype),
             prompt_embeds=text.to(self.dtype),
             negative_prompt_embeds=None if negative is None else negative.to(self.dtype),
             num_inference_steps=draw.steps,

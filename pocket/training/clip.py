@@ -62,21 +62,22 @@ def train_clip(
     rng = np.random.default_rng([seed, learner.step])
     batch = recipe.batch_gpu if on.is_gpu else recipe.batch
     n_seen = _first_unseen(len(pictures))
-    while course.goes_on(learner.steps):
-        rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm, before=learner.before)
-        rows = np.sort(rng.integers(0, n_seen, batch))
-        draws = Draws(int(rng.integers(2**40)))
-        misses = [near_miss(texts[row], draws) for row in rows for _ in range(MISSES)]
-        offered = torch.cat([ids[rows], token_ids(tokenizer, misses)])
-        with on.amp():
-            seen, read = embed(model, pictures[rows], offered, on)
-        same = same_words(ids[rows], offered).to(on.device)
-        loss = clip_loss(seen, read, same, model.logit_scale.exp().clamp(max=100))
-        learner.learn(loss, batch, rate)
-        if learner.steps % recipe.log_every == 0:
-            yield _told(learner, loss, batch, course)
-        if learner.save_due():
-            learner.save(course)
+    with learner.kept(course):
+        while course.goes_on(learner.steps):
+            rate = course.rate(learner.steps, peak=recipe.peak, warm=recipe.warm, before=learner.before)
+            rows = np.sort(rng.integers(0, n_seen, batch))
+            draws = Draws(int(rng.integers(2**40)))
+            misses = [near_miss(texts[row], draws) for row in rows for _ in range(MISSES)]
+            offered = torch.cat([ids[rows], token_ids(tokenizer, misses)])
+            with on.amp():
+                seen, read = embed(model, pictures[rows], offered, on)
+            same = same_words(ids[rows], offered).to(on.device)
+            loss = clip_loss(seen, read, same, model.logit_scale.exp().clamp(max=100))
+            learner.learn(loss, batch, rate)
+            if learner.steps % recipe.log_every == 0:
+                yield _told(learner, loss, batch, course)
+            if learner.save_due():
+                learner.save(course)
     learner.save(course)
     found = recall(model.eval(), pictures, ids, on)
     yield Event(stage="clip", text="of 256 unseen", step=learner.step, numbers={"recall_at_1": found})

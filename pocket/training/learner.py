@@ -6,6 +6,7 @@ Owns a step's mechanics and the state file; must not know losses or data.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from pocket.training.work import read_state, write_state
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pocket.training.course import Course
@@ -38,8 +40,14 @@ class Learner:
         self.path = path
         self.config = config
         self.average: Weights | None = average_of(model) if averaged else None
+        on_cuda = next(model.parameters()).is_cuda  # there the rate is a tensor, so that a recorded step reads it
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), recipe.peak, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
+            model.parameters(),
+            torch.tensor(recipe.peak, device="cuda") if on_cuda else recipe.peak,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+            capturable=on_cuda,
         )
         self.step = self.seen = self.steps = 0
         self.notes: dict[str, Any] = {}
@@ -77,12 +85,25 @@ class Learner:
 
     def learn(self, loss: torch.Tensor, samples: int, rate: float) -> None:
         """One step along the gradient of a loss."""
+        self.set_rate(rate)
+        self.descend(loss)
+        self.count(samples)
+
+    def set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def descend(self, loss: torch.Tensor) -> None:
+        """What a step computes, and nothing else: it can be recorded."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
+
+    def count(self, samples: int) -> None:
         self.step, self.steps, self.seen = self.step + 1, self.steps + 1, self.seen + samples
 
     def follow(self, decay: float) -> None:
@@ -100,6 +121,15 @@ class Learner:
         self.notes |= notes
         write_state(self.path, tensors, self.notes)
         self._saved = time.monotonic()
+
+    @contextmanager
+    def kept(self, course: Course) -> Iterator[None]:
+        """Write the state if what is inside is broken off, by Ctrl-C, SIGTERM or a caller who wants no more."""
+        try:
+            yield
+        except (KeyboardInterrupt, GeneratorExit):
+            self.save(course)
+            raise
 
     def save_due(self) -> bool:
         return time.monotonic() - self._saved > self.recipe.save_s
@@ -122,11 +152,11 @@ def average_of(model: Any) -> Weights:
 @torch.no_grad()
 def follow_(average: Weights, model: Any, decay: float) -> None:
     """Average ← decay · average + (1 − decay) · weights, in fp32."""
-    for key, value in model.state_dict().items():
-        if value.is_floating_point():
-            average[key].lerp_(value.float(), 1 - decay)
-        else:
-            average[key].copy_(value)
+    state: Weights = model.state_dict()
+    floating = [key for key, value in state.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[key] for key in floating], [state[key].float() for key in floating], 1 - decay)
+    for key in state.keys() - set(floating):
+        average[key].copy_(state[key])
 
 
 def _under(tensors: Weights, prefix: str) -> Weights:

@@ -15,9 +15,10 @@ import torch
 
 from pocket.training import models
 from pocket.training.events import Event
+from pocket.training.graphs import Replayed
 from pocket.training.latents import latents
 from pocket.training.learner import Learner
-from pocket.training.recipes import SCHEDULE, UNET_GOES_ON
+from pocket.training.recipes import SCHEDULE, UNET_GOES_ON, UNET_GOES_ON_GPU
 from pocket.training.render import captions, coverage
 from pocket.training.samples import draw_samples
 from pocket.training.work import read_json, read_notes, write_json
@@ -25,7 +26,7 @@ from pocket.weights import load_tokenizer, token_ids
 from pocket.world.places import EVERYWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -95,34 +96,63 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
     learner = _learner(work, on, recipe, small=small)
     data = _dataset(work, on)
     alphas = alphas_cumprod().to(on.device)
-    run = torch.compile(learner.model) if on.bf16 and recipe.max_steps is None else learner.model
+    take = _stepper(learner, alphas, on, recipe)
     generator = torch.Generator(on.device).manual_seed(seed + learner.step)
     batch = recipe.batch_gpu if on.is_gpu else recipe.batch
     bands = np.full(BANDS, np.nan)
     sampled = time.monotonic()
     yield _began(learner, data, on)
-    while course.goes_on(learner.steps):
-        rate = course.rate(learner.steps, peak=learner.notes["peak"], warm=recipe.warm, before=learner.before)
-        these = noised(data, alphas, batch, generator)
-        t = these.t
-        with on.amp():
-            y = run(_laid_out(these.x, on), t, these.context).sample
-        squares = (y.float() - these.v).square().mean(1)  # (b, 16, 16)
-        errors = squares.mean((1, 2))  # (b,)
-        weighted = (squares * subject_weight(these.coverage, recipe.subject)).mean((1, 2))
-        learner.learn((loss_weight(alphas)[t] * weighted).mean(), batch, rate)
-        if learner.step % AVERAGE_EVERY == 0:
-            learner.follow(average_decay(learner.step) ** AVERAGE_EVERY)
-        bands = _smoothed(bands, errors.detach(), t) if learner.steps % 10 == 0 or recipe.log_every < 10 else bands
-        if learner.steps % recipe.log_every == 0:
-            yield _told(learner, errors.detach(), bands, batch, course)
-        if learner.save_due():
-            learner.save(course)
-        if time.monotonic() - sampled > recipe.sample_s:
-            draw_samples(work, models.pipeline_of(work, data.scale, _averaged(learner)).to(on.device), learner.step)
-            sampled = time.monotonic()
+    with learner.kept(course):
+        while course.goes_on(learner.steps):
+            rate = course.rate(learner.steps, peak=learner.notes["peak"], warm=recipe.warm, before=learner.before)
+            these = noised(data, alphas, batch, generator)
+            errors = take(these, rate)  # (b,)
+            if learner.step % AVERAGE_EVERY == 0:
+                learner.follow(average_decay(learner.step) ** AVERAGE_EVERY)
+            bands = _smoothed(bands, errors, these.t) if learner.steps % 10 == 0 or recipe.log_every < 10 else bands
+            if learner.steps % recipe.log_every == 0:
+                yield _told(learner, errors, bands, batch, course)
+            if learner.save_due():
+                learner.save(course)
+            if time.monotonic() - sampled > recipe.sample_s:
+                draw_samples(work, models.pipeline_of(work, data.scale, _averaged(learner)).to(on.device), learner.step)
+                sampled = time.monotonic()
     learner.save(course)
     yield Event(stage="unet", text="stopped", step=learner.step, numbers={"samples_seen": float(learner.seen)})
+
+
+def _stepper(
+    learner: Learner, alphas: torch.Tensor, on: Machine, recipe: Recipe
+) -> Callable[[Batch, float], torch.Tensor]:
+    """How a step is taken: compiled on CPUs, recorded on CUDA, where compiling takes minutes and gains little more."""
+    quick = on.bf16 and recipe.max_steps is None and not on.is_gpu
+    run = torch.compile(learner.model) if quick else learner.model
+    weights = loss_weight(alphas)
+    replayed: list[Replayed] = []
+
+    def losses(
+        x: torch.Tensor, v: torch.Tensor, t: torch.Tensor, context: torch.Tensor, covered: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        with on.amp():
+            y = run(x, t, context).sample
+        squares = (y.float() - v).square().mean(1)  # (b, 16, 16)
+        weighted = (squares * subject_weight(covered, recipe.subject)).mean((1, 2))
+        return (weights[t] * weighted).mean(), squares.mean((1, 2)).detach()
+
+    def take(these: Batch, rate: float) -> torch.Tensor:
+        inputs = (_laid_out(these.x, on), these.v, these.t, these.context, these.coverage)
+        if these.x.is_cuda:
+            if not replayed:
+                replayed.append(Replayed(losses, learner, inputs))
+            learner.set_rate(rate)
+            errors = replayed[0](*inputs)
+            learner.count(len(these.x))
+        else:
+            loss, errors = losses(*inputs)
+            learner.learn(loss, len(these.x), rate)
+        return errors
+
+    return take
 
 
 def noised(data: Dataset, alphas: torch.Tensor, batch: int, generator: torch.Generator) -> Batch:
@@ -208,7 +238,8 @@ def _learner(work: Work, on: Machine, recipe: Recipe, *, small: bool) -> Learner
     path = work.path(models.UNET_STATE)
     learner = Learner(model.train(), recipe, path=path, config=start.config, averaged=True)
     lent = not learner.resume() and start.trained
-    learner.notes.setdefault("peak", min(recipe.peak, UNET_GOES_ON) if lent else recipe.peak)
+    goes_on = UNET_GOES_ON_GPU if on.is_gpu else min(recipe.peak, UNET_GOES_ON)
+    learner.notes.setdefault("peak", goes_on if lent else recipe.peak)
     return learner
 
 

@@ -57,17 +57,18 @@ def train_vae(
     torch.manual_seed(seed + learner.step)
     batch = recipe.batch_gpu if on.is_gpu else recipe.batch
     error = float("nan")
-    while course.goes_on(learner.steps):
-        rate = course.rate(learner.steps, peak=peak, warm=recipe.warm, before=learner.before)
-        x = _batch(pictures, batch, rng, on, cropped=course.share(learner.steps) < CROPPED)
-        loss, square = _loss(model, x, on)
-        learner.learn(loss, batch, rate)
-        learner.follow(min(0.998, learner.step / (learner.step + 20)))
-        error = float(square) if error != error else 0.97 * error + 0.03 * float(square)  # noqa: PLR0124 — nan at first
-        if learner.steps % recipe.log_every == 0:
-            yield _told(learner, loss, error, batch, course)
-        if learner.save_due():
-            learner.save(course)
+    with learner.kept(course):
+        while course.goes_on(learner.steps):
+            rate = course.rate(learner.steps, peak=peak, warm=recipe.warm, before=learner.before)
+            x = _batch(pictures, batch, rng, on, cropped=course.share(learner.steps) < CROPPED)
+            loss, square = _loss(model, x, on)
+            learner.learn(loss, batch, rate)
+            learner.follow(min(0.998, learner.step / (learner.step + 20)))
+            error = float(square) if error != error else 0.97 * error + 0.03 * float(square)  # noqa: PLR0124 — nan at first
+            if learner.steps % recipe.log_every == 0:
+                yield _told(learner, loss, error, batch, course)
+            if learner.save_due():
+                learner.save(course)
     unseen = _finish(work, learner, course, pictures, on, decoder_only=decoder_only)
     yield Event(stage="vae", text="unseen", step=learner.step, numbers={"psnr": unseen})
 

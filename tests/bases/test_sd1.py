@@ -114,8 +114,8 @@ def test_pictures_survive_the_embedded_decoder(pocket):
     latents = pocket.encode_pictures(pixels[None])
     assert latents.shape == (1, 8, 16, 16)
     with torch.no_grad():
-        x = pocket._vae.decode(latents / pocket._vae.config.scaling_factor).sample[0]
-    back = ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().numpy().astype(np.uint8)
+        x = pocket._vae.decode(latents.to(pocket.device) / pocket._vae.config.scaling_factor).sample[0]
+    back = ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().cpu().numpy().astype(np.uint8)
     assert psnr(back, pixels) > 22
 
 

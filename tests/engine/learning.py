@@ -31,9 +31,10 @@ def synthetic(base, seed: int, *, budget: float = 0.1, word: str = "dog", size: 
     """A concept with random neurons, values and vectors."""
     rng = torch.Generator().manual_seed(seed)
     mask = neurons.random_neurons(base, budget=budget, seed=seed)
-    noise = {s: torch.randn(len(m), generator=rng) for s, m in mask.items()}
+    noise = {s: torch.randn(len(m), generator=rng).to(m.device) for s, m in mask.items()}
     values = {s: (base.sites[s].view(-1)[m] + size * 0.1 * noise[s]).half().float() for s, m in mask.items()}
     vectors = {e: (0.1 * torch.randn((1, w), generator=rng)).half().float() for e, w in base.vector_widths.items()}
+    vectors = {e: v.to(base.device) for e, v in vectors.items()}
     return Concept(class_word=word, vectors=vectors, indices=mask, values=values, key=f"synthetic-{seed}")
 
 
@@ -61,7 +62,7 @@ def job(
         spec=LearnSpec(**settings),
         mode=mode,
         prior=prior,
-        general={s: torch.zeros(W.shape, dtype=torch.bool) for s, W in base.sites.items()},
+        general={s: torch.zeros_like(W, dtype=torch.bool) for s, W in base.sites.items()},
         others=others or {},
     )
 

@@ -129,7 +129,7 @@ def test_general_neurons_are_those_on_top_for_most_prompts(tiny):
     found = neurons.general_neurons(tiny, texts)
     site, W = next(iter(tiny.sites.items()))
     top = round(neurons.GENERAL_TOP * W.shape[1])
-    counts = torch.zeros(W.shape)
+    counts = torch.zeros_like(W)
     for text in texts:
         spliced = splice(tiny, prompt(text), {})
         from cnsctl.engine.text import features

@@ -129,7 +129,7 @@ def test_attention_refuses_to_run_without_bound_keys_or_on_another_batch(base):
     X, kv = text_keys_values(base, EMPTY, EMPTY.splice(base, PLAIN))
     with bound(base, kv):
         pass
-    noisy = torch.zeros((1, 4, 16, 16))
+    noisy = torch.zeros((1, 4, 16, 16), device=base.device)
     with pytest.raises(RuntimeError, match="without bound K and V"):
         base.denoise(noisy, torch.tensor([1]))
     with bound(base, kv), pytest.raises(RuntimeError, match="K of 1 texts for a batch of 2"):
@@ -150,7 +150,7 @@ def test_what_the_processors_read_is_what_was_computed(base):
     _, kv = text_keys_values(base, a, a.splice(base, prompt(named("a"))))
     used = used_keys_values(base, kv)
     assert set(used) == set(base.sites)
-    assert all(torch.equal(used[s], kv[s]) for s in kv)
+    assert all(torch.equal(used[s], kv[s].cpu()) for s in kv)
 
 
 def test_a_negative_prompt_reads_only_the_deltas_it_names_itself(base):

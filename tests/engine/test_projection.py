@@ -81,7 +81,7 @@ def test_directions_are_those_of_the_earlier_concepts_own_tokens(base):
     prior = overlay(Mode.MERGED, old=synthetic(base, 9), older=synthetic(base, 10, word="cat"))
     P = directions(base, prior)
     assert P.shape == (next(iter(base.sites.values())).shape[1], 2 * RANK)
-    assert torch.allclose(P.norm(dim=0), torch.ones(2 * RANK), atol=1e-4)
+    assert torch.allclose(P.norm(dim=0).cpu(), torch.ones(2 * RANK), atol=1e-4)
     assert directions(base, overlay(Mode.MERGED)).shape[1] == 0
 
 
@@ -119,7 +119,7 @@ def test_learning_orthogonally_hardly_moves_what_an_earlier_concept_reads(base):
     assert moved(base, with_, prior) < 0.35 * moved(base, without, prior)
     site = next(iter(base.sites))
     start = site_weight(base.sites[site], site, [(prior.concepts["old"], 1.0)], merged=True)
-    values = start.view(-1)[torch.from_numpy(with_.indices[site])].numpy()
+    values = start.cpu().view(-1)[torch.from_numpy(with_.indices[site])].numpy()
     assert np.abs(with_.values[site].astype(np.float32) - values).max() > 1e-3  # it learned
 
 

@@ -44,7 +44,7 @@ def test_vectors_stand_at_their_places_and_the_table_is_untouched(tiny):
     hook = tiny._text.embeddings.position_embedding.register_forward_hook(lambda *_: None)
     hook.remove()
     table = tiny._text.get_input_embeddings()
-    vectors = {"rex": {"text_encoder": torch.randn(2, tiny.vector_widths["text_encoder"])}}
+    vectors = {"rex": {"text_encoder": torch.randn(2, tiny.vector_widths["text_encoder"], device=tiny.device)}}
     watch = tiny._text.encoder.register_forward_pre_hook(
         lambda _m, _a, kw: seen.append(kw["inputs_embeds"].clone()), with_kwargs=True
     )
@@ -58,7 +58,7 @@ def test_vectors_stand_at_their_places_and_the_table_is_untouched(tiny):
 
 
 def test_the_gradient_reaches_the_vectors(tiny):
-    vectors = torch.zeros((2, tiny.vector_widths["text_encoder"]), requires_grad=True)
+    vectors = torch.zeros((2, tiny.vector_widths["text_encoder"]), device=tiny.device, requires_grad=True)
     X = features(tiny, [splice(tiny, prompt(named("rex")), DOG)], {"rex": {"text_encoder": vectors}})
     X.square().sum().backward()
     assert vectors.grad is not None

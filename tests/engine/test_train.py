@@ -142,8 +142,8 @@ def test_in_merged_learning_starts_from_the_overlay_so_far(base):
     prior = overlay(Mode.MERGED, old=old)
     done = learned(base, job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, rate_values=1e-7))
     site = next(iter(base.sites))
-    shared = np.isin(done.delta.indices[site], old.indices[site].numpy())
-    expected = old.values[site].numpy()[np.isin(old.indices[site].numpy(), done.delta.indices[site])]
+    shared = np.isin(done.delta.indices[site], old.indices[site].cpu().numpy())
+    expected = old.values[site].cpu().numpy()[np.isin(old.indices[site].cpu().numpy(), done.delta.indices[site])]
     assert shared.any()
     assert np.allclose(done.delta.values[site][shared], expected, atol=2e-3)
 
@@ -157,8 +157,8 @@ def test_the_pull_of_merged_holds_owned_neurons_near_their_values(base):
         delta = learned(base, a_job).delta
         total = 0.0
         for site, flat in delta.indices.items():
-            both = np.isin(flat, old.indices[site].numpy())
-            was = old.values[site].numpy()[np.isin(old.indices[site].numpy(), flat)]
+            both = np.isin(flat, old.indices[site].cpu().numpy())
+            was = old.values[site].cpu().numpy()[np.isin(old.indices[site].cpu().numpy(), flat)]
             total += float(np.abs(delta.values[site][both] - was).sum())
         return total
 

@@ -73,7 +73,7 @@ def test_one_altered_site_weight_of_the_base_fails(tiny, store, recorded):
     assert prove(tiny, store, "rex", recorded).unchanged
 
 
-def test_one_altered_weight_elsewhere_in_the_base_fails(tiny_folder, tmp_path, store, recorded):
+def test_one_altered_weight_elsewhere_in_the_base_fails(tiny, tiny_folder, tmp_path, store, recorded):
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -88,9 +88,7 @@ def test_one_altered_weight_elsewhere_in_the_base_fails(tiny_folder, tmp_path, s
         name = key or next(n for n in tensors if n.endswith("layers.0.mlp.fc1.weight"))
         tensors[name].view(-1)[0] += 1
         save_file(tensors, file, metadata={"format": "pt"})
-        base = loading.load(
-            folders.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32, hash_weights=True
-        )
+        base = loading.load(folders.open_folder(copy), device=tiny.device, dtype=torch.float32, hash_weights=True)
         proof = prove(base, store, "rex", recorded)
         assert not proof.unchanged, part
         assert any(r.startswith("the base's") for r in proof.reasons), part
@@ -173,7 +171,7 @@ def test_a_value_that_is_no_number_is_a_change_wherever_it_stands(tiny, store, r
         ("text_encoder/config.json", "hidden_act", "gelu"),
     ],
 )
-def test_a_changed_setting_of_the_base_fails(tiny_folder, tmp_path, store, recorded, file, key, value):
+def test_a_changed_setting_of_the_base_fails(tiny, tiny_folder, tmp_path, store, recorded, file, key, value):
     import shutil
 
     from cnsctl.bases import folders, loading
@@ -183,5 +181,5 @@ def test_a_changed_setting_of_the_base_fails(tiny_folder, tmp_path, store, recor
     assert settings.get(key) != value
     (copy / file).write_text(json.dumps({**settings, key: value}))
     folder = folders.open_folder(copy)
-    base = loading.load(folder, device=torch.device("cpu"), dtype=torch.float32, hash_weights=True)
+    base = loading.load(folder, device=tiny.device, dtype=torch.float32, hash_weights=True)
     assert any(r.startswith("the base's") for r in prove(base, store, "rex", recorded).reasons)

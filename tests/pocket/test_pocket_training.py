@@ -6,10 +6,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,25 +112,39 @@ def test_every_event_is_in_the_log_with_its_speed(work):
     assert all(line["samples_per_s"] > 0 for line in lines if "loss" in line)
 
 
+def endless(work: Path, *, save_s: float) -> subprocess.Popen[bytes]:
+    """A process that trains the denoiser until it is told to stop, and saves its state so often."""
+    script = (
+        "import runpy\nfrom dataclasses import replace\nfrom pocket.training import recipes\n"
+        "tiny = recipes.tiny\n"
+        f"recipes.tiny = lambda recipe, steps: replace(tiny(recipe, steps=10**9), save_s={save_s})\n"
+        "runpy.run_module('pocket', run_name='__main__', alter_sys=True)\n"
+    )
+    command = ["train", "unet", "--work", str(work), "--tiny", "--threads", "1"]
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def step_on_disk(work: Path) -> int:
+    state = work / models.UNET_STATE
+    return int(read_notes(state)["step"]) if state.is_file() else 0
+
+
+def wait_for(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None and not done():
+        time.sleep(0.02)
+    assert process.poll() is None
+
+
 def test_a_killed_stage_goes_on_from_its_last_state(work):
     """SIGKILL in the middle of training: the state on disk is whole, and the next run continues its counts."""
-    command = [sys.executable, "-m", "pocket", "train", "unet", "--work", str(work), "--tiny", "--threads", "1"]
-    script = (
-        "import sys\nfrom dataclasses import replace\nfrom pocket.training import recipes\n"
-        "tiny = recipes.tiny\n"
-        "recipes.tiny = lambda recipe, steps: replace(tiny(recipe, steps=10**9), save_s=0.0)\n"
-        "from pocket.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
-    )
     state = work / models.UNET_STATE
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *command[3:]], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = endless(work, save_s=0.0)
     try:
-        while process.poll() is None and not (state.is_file() and read_notes(state)["step"] >= 3):
-            time.sleep(0.02)
-        assert process.poll() is None
+        wait_for(lambda: step_on_disk(work) >= 3, process)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
     tensors, notes = read_state(state)
     assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
@@ -138,6 +152,19 @@ def test_a_killed_stage_goes_on_from_its_last_state(work):
     after = read_notes(state)
     assert after["step"] == notes["step"] + 2
     assert after["seen"] == notes["seen"] + 2 * 8
+
+
+def test_a_training_that_is_told_to_end_writes_what_it_has_learned(work):
+    """SIGTERM, long before a state is due."""
+    before, told = step_on_disk(work), len(losses(work, "unet"))
+    process = endless(work, save_s=1e9)
+    try:
+        wait_for(lambda: len(losses(work, "unet")) >= told + 3, process)
+        process.terminate()
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert step_on_disk(work) >= before + 3
 
 
 def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):

@@ -1,0 +1,118 @@
+"""Rules of CUDA, beside the CPU: `pytest --device cuda`; skipped where there is none.
+
+With that option the shared bases compute on CUDA too, so that `tests/engine` states its rules there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from commands import at, cnsctl
+from learning import concept_of, job, learned, named, overlay, picture, prompt, same_delta
+
+from cnsctl.bases import devices, folders, loading
+from cnsctl.data.texts import probe_prompts
+from cnsctl.engine.overlay import EMPTY
+from cnsctl.engine.verify import fit_error
+from cnsctl.metrics.forgetting import psnr
+from cnsctl.specs import Mode
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA, or no --device cuda")
+
+
+def loaded(folder, device: str, dtype: str):
+    place, number = devices.choose(device, dtype)
+    return loading.load(folders.open_folder(folder), device=place, dtype=number, hash_weights=True)
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tiny_folder):
+    return loaded(tiny_folder, "cpu", "fp32")
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def on_cuda(request, tiny_folder):
+    return loaded(tiny_folder, "cuda", request.param)
+
+
+def test_auto_is_cuda_in_the_widest_type_that_is_fast_there():
+    device, dtype = devices.choose()
+    assert device.type == "cuda"
+    assert dtype is (torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float32)
+
+
+def test_a_base_has_the_same_fingerprint_and_weights_hash_everywhere(on_cuda, on_cpu):
+    assert (on_cuda.fingerprint, on_cuda.weights_hash) == (on_cpu.fingerprint, on_cpu.weights_hash)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_same_job_gives_the_same_delta(on_cuda, mode):
+    assert same_delta(learned(on_cuda, job(on_cuda, mode=mode)).delta, learned(on_cuda, job(on_cuda, mode=mode)).delta)
+
+
+def test_the_neurons_are_those_of_the_cpu_but_for_ties_of_rounding(on_cuda, on_cpu):
+    there, here = (learned(base, job(base)).delta.indices for base in (on_cuda, on_cpu))
+    alike = sum(np.isin(there[s], here[s]).sum() for s in here) / sum(len(i) for i in here.values())
+    assert alike > (0.95 if on_cuda.dtype is torch.float32 else 0.8)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_cuda_learns_serves_the_cpu(on_cuda, on_cpu, mode):
+    a_job = job(on_cuda, mode=mode, steps=60, batch=3)
+    delta = learned(on_cuda, a_job).delta
+    rex, dog = probe_prompts("rex")[0], prompt("a dog")
+    errors = [fit_error(b, overlay(mode, rex=concept_of(b, delta)), rex, a_job.latents) for b in (on_cuda, on_cpu)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.01)
+    assert errors[1] < 0.99 * fit_error(on_cpu, EMPTY, dog, a_job.latents)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_pictures_resemble_the_cpus(tiny_folder, on_cpu, dtype):
+    there = loaded(tiny_folder, "cuda", dtype)
+    delta = learned(on_cpu, job(on_cpu)).delta
+    a, b = (
+        picture(base, overlay(Mode.PROMPT, rex=concept_of(base, delta)), prompt("a ", named("rex")))
+        for base in (there, on_cpu)
+    )
+    assert psnr(a, b) > (40 if dtype == "fp32" else 25)
+
+
+def test_pictures_of_one_seed_are_the_same_bytes(on_cuda):
+    a, b = (picture(on_cuda, EMPTY, prompt("a dog")) for _ in range(2))
+    assert np.array_equal(a, b)
+
+
+def test_one_store_serves_both(empty, pictures, tmp_path):
+    """Learned on CUDA, drawn and proved on the CPU, and the other way round."""
+    for name, there in (("rex", "cuda"), ("tom", "cpu")):
+        done = cnsctl("add", name, pictures, "--class", "dog", "--device", there, "--json", *at(empty))
+        assert done.code == 0, done.err
+    for there in ("cpu", "cuda"):
+        assert cnsctl("verify", "--device", there, *at(empty)).code == 0
+        out = tmp_path / f"{there}.png"
+        drawn = cnsctl("gen", "<rex> and <tom>", "-o", out, "--device", there, *at(empty))
+        assert drawn.code == 0, drawn.err
+        assert out.stat().st_size > 0
+
+
+def test_a_full_card_is_one_clear_error_and_the_concept_can_be_learned_after_it(empty, pictures):
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1])
+    try:
+        full = cnsctl("add", "rex", pictures, "--class", "dog", "--device", "cuda", *at(empty))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert full.code == 1
+    assert "memory" in full.err
+    assert "Traceback" not in full.err
+    assert cnsctl("ls", "--json", *at(empty)).json["concepts"] == []
+    assert cnsctl("add", "rex", pictures, "--class", "dog", "--device", "cuda", *at(empty)).code == 0
+
+
+def test_another_seed_gives_another_delta(on_cuda):
+    a_job = job(on_cuda)
+    other = replace(a_job, spec=replace(a_job.spec, seed=1))
+    assert not same_delta(learned(on_cuda, a_job).delta, learned(on_cuda, other).delta)
