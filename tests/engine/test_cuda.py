@@ -20,7 +20,8 @@ from cnsctl.engine.verify import fit_error
 from cnsctl.metrics.forgetting import psnr
 from cnsctl.specs import Mode
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA, or no --device cuda")
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA, or no --device cuda", allow_module_level=True)
 
 
 def loaded(folder, device: str, dtype: str):

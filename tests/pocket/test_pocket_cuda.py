@@ -9,7 +9,8 @@ from pocket.training import recipes
 from pocket.training.graphs import WARM_UP, Replayed
 from pocket.training.learner import Learner
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA, or no --device cuda")
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA, or no --device cuda", allow_module_level=True)
 
 
 def learner(tmp_path) -> Learner:
