@@ -139,9 +139,7 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode; and told in words."""
-    scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
-    shown = by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
-    names = sorted({name for pair in shown for name in pair.concepts}, key=EXAMPLES.index)
+    names, shown = _example_pairs(bench, quick)
     for says in NAMED:
         yield row_of(f"in words: {says}", two_told(bench, shown, says), two_in_words(bench, next(iter(shown)), says))
     for mode in Mode:
@@ -149,6 +147,21 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
         for says in NAMED:
             sheet = two_shown(bench, known, mode, next(iter(shown)), says)
             yield row_of(f"{mode}: {says} named", two_named(bench, known, mode, shown, says), sheet)
+
+
+def holds(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Of the pairs of `together`, how many lose more error with both named than with either, by seed of the learning.
+
+    Error removed, %: with both named, and with the better one alone.
+    """
+    names, shown = _example_pairs(bench, quick)
+    yield _pairs_that_hold("in words", {says: two_told(bench, shown, says) for says in NAMED})
+    for mode in Mode:
+        for seed in range(1 if quick or mode is Mode.MERGED else 3):
+            variant = varied(Variant(mode=mode), seed=seed) if seed else Variant(mode=mode)
+            known = dict(in_order(bench, names, variant))
+            by_name = {says: two_named(bench, known, mode, shown, says) for says in NAMED}
+            yield _pairs_that_hold(str(mode) if mode is Mode.MERGED else f"{mode}, seed {seed}", by_name)
 
 
 def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -333,6 +346,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "pairs": pairs,
     "rates": rates,
     "together": together,
+    "holds": holds,
     "bleeding": bleeding,
     "pulls": pulls,
     "sequences": sequences,
@@ -340,6 +354,20 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "pictures": pictures,
     "agreement": agreement,
 }
+
+
+def _example_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, list[Scene]]]:
+    scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
+    shown = by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
+    return sorted({name for pair in shown for name in pair.concepts}, key=EXAMPLES.index), shown
+
+
+def _pairs_that_hold(label: str, by_name: Mapping[str, Mapping[str, Removed]]) -> Row:
+    """From the errors removed by pair, for each of `NAMED`."""
+    both, *one = ([found.mean for found in each.values()] for each in by_name.values())
+    better = np.max(one, axis=0)
+    count = float(np.sum(np.array(both) > better))
+    return Row(name=label, cells={"both": float(np.mean(both)), "one": float(better.mean()), "pairs": count})
 
 
 def _sweep_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, list[Scene]]]:
