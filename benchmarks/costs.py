@@ -92,6 +92,8 @@ def steps(base: Base, rounds: int) -> None:
         for name, learner in (("token", token_only), ("cns", both)):
             began = time.perf_counter()
             learner.step()
+            if base.device.type == "cuda":
+                torch.cuda.synchronize()  # or this step's end would count for the next
             if turn >= 2:
                 times[name].append(time.perf_counter() - began)
     token, cns = (statistics.median(times[n]) for n in ("token", "cns"))

@@ -13,7 +13,7 @@ from cnsctl.bases.folders import POCKET
 
 
 def write_sd1(path: Path, device: torch.device) -> Path:
-    """A folder of 2 GB in fp16: every shape as in SD 1.5 but the vocabulary, which is pocket's."""
+    """A folder of 2 GB in fp16: every shape as in SD 1.5; the tokenizer is pocket's, which knows fewer words."""
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 

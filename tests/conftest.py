@@ -47,12 +47,10 @@ def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _load(folder: Path, pytestconfig: pytest.Config):
-    import torch
-
     from cnsctl.bases import devices, folders, loading
 
-    device, _ = devices.choose(pytestconfig.getoption("--device"), "fp32")
-    return loading.load(folders.open_folder(folder), device=device, dtype=torch.float32, hash_weights=True)
+    device, dtype = devices.choose(pytestconfig.getoption("--device"), "fp32")
+    return loading.load(folders.open_folder(folder), device=device, dtype=dtype, hash_weights=True)
 
 
 @pytest.fixture(scope="session")

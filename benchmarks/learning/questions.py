@@ -120,10 +120,7 @@ def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Token vectors, and the share of the steps that trains them alone, before the score."""
     for vectors in (1, 2) if quick else (1, 2, 4):
         yield row_alone(
-            bench,
-            f"{vectors} vector{'' if vectors == 1 else 's'}",
-            _variant(vectors=vectors),
-            _sweep(quick),
+            bench, f"{vectors} vector{'' if vectors == 1 else 's'}", _variant(vectors=vectors), _sweep(quick)
         )
     for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
         yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))

@@ -169,7 +169,8 @@ def _machine(spec: TrainSpec) -> Machine:
 
 def _recipe(recipe: Recipe, spec: TrainSpec) -> Recipe:
     recipe = recipes.tiny(recipe, steps=spec.tiny_steps) if spec.tiny else recipe
-    return replace(recipe, peak=recipe.peak * spec.rate_scale)
+    on_gpu = None if recipe.peak_gpu is None else recipe.peak_gpu * spec.rate_scale
+    return replace(recipe, peak=recipe.peak * spec.rate_scale, peak_gpu=on_gpu)
 
 
 def _n_scenes(spec: TrainSpec) -> int:

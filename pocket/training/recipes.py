@@ -18,7 +18,7 @@ class Recipe:
     batch_gpu: int
     """Samples per step on a GPU."""
     peak: float
-    """Learning rate after warming up."""
+    """Learning rate after warming up, with a CPU's batches."""
     warm: int
     """Steps of warming up, from new or lent weights."""
     betas: tuple[float, float]
@@ -27,6 +27,8 @@ class Recipe:
     """Steps between two lines of the log."""
     subject: float = 0.0
     """How much more the denoiser's error counts where subjects stand: 3 makes four times as much."""
+    peak_gpu: float | None = None
+    """The same with a GPU's larger batches; none: no other."""
     save_s: float = 120
     """Seconds between two saved states: what a kill can cost."""
     sample_s: float = 900
@@ -45,6 +47,7 @@ UNET = Recipe(
     batch=32,
     batch_gpu=256,
     peak=5e-4,
+    peak_gpu=8e-4,
     warm=200,
     betas=(0.9, 0.99),
     weight_decay=0.01,
@@ -52,11 +55,9 @@ UNET = Recipe(
     subject=3.0,
 )
 
-UNET_GOES_ON, UNET_GOES_ON_GPU = 3e-4, 8e-4
-"""Peak of a denoiser that starts from trained weights without its optimizer: the full rate would undo much of them.
-
-A GPU's batches are eight times as large, and what they undo is made good in seconds.
-"""
+UNET_GOES_ON = 3e-4
+"""Peak, on a CPU, of a denoiser that starts from trained weights without its optimizer: the full rate would undo much
+of them. What a GPU undoes it makes good in seconds."""
 
 PLAN_SHARES = {"vae": 0.15, "clip": 0.10, "unet": 0.75}
 """How the minutes of a whole plan are divided; the last training stage gets what the others leave."""
@@ -100,7 +101,17 @@ SCHEDULE: dict[str, Any] = {
 
 def tiny(recipe: Recipe, *, steps: int = 40) -> Recipe:
     """The same recipe for tiny models and a few steps, each of them logged."""
-    return replace(recipe, batch=8, batch_gpu=8, warm=5, peak=2e-3, log_every=1, sample_s=float("inf"), max_steps=steps)
+    return replace(
+        recipe,
+        batch=8,
+        batch_gpu=8,
+        warm=5,
+        peak=2e-3,
+        peak_gpu=None,
+        log_every=1,
+        sample_s=float("inf"),
+        max_steps=steps,
+    )
 
 
 def vae_shape(*, small: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pocket.training.events import Event
 from pocket.training.graphs import Replayed
 from pocket.training.latents import latents
 from pocket.training.learner import Learner
-from pocket.training.recipes import SCHEDULE, UNET_GOES_ON, UNET_GOES_ON_GPU
+from pocket.training.recipes import SCHEDULE, UNET_GOES_ON
 from pocket.training.render import captions, coverage
 from pocket.training.samples import draw_samples
 from pocket.training.work import read_json, read_notes, write_json
@@ -238,8 +238,8 @@ def _learner(work: Work, on: Machine, recipe: Recipe, *, small: bool) -> Learner
     path = work.path(models.UNET_STATE)
     learner = Learner(model.train(), recipe, path=path, config=start.config, averaged=True)
     lent = not learner.resume() and start.trained
-    goes_on = UNET_GOES_ON_GPU if on.is_gpu else min(recipe.peak, UNET_GOES_ON)
-    learner.notes.setdefault("peak", goes_on if lent else recipe.peak)
+    full = recipe.peak if recipe.peak_gpu is None or not on.is_gpu else recipe.peak_gpu
+    learner.notes.setdefault("peak", min(full, UNET_GOES_ON) if lent and not on.is_gpu else full)
     return learner
 
 

@@ -54,7 +54,7 @@ def test_the_same_job_gives_the_same_delta(on_cuda, mode):
     assert same_delta(learned(on_cuda, job(on_cuda, mode=mode)).delta, learned(on_cuda, job(on_cuda, mode=mode)).delta)
 
 
-def test_the_neurons_are_those_of_the_cpu_but_for_ties_of_rounding(on_cuda, on_cpu):
+def test_most_neurons_are_those_of_the_cpu(on_cuda, on_cpu):
     there, here = (learned(base, job(base)).delta.indices for base in (on_cuda, on_cpu))
     alike = sum(np.isin(there[s], here[s]).sum() for s in here) / sum(len(i) for i in here.values())
     assert alike > (0.95 if on_cuda.dtype is torch.float32 else 0.8)

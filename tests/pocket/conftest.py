@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,3 +25,9 @@ def trained_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=10)
     list(trained(spec))
     return folder
+
+
+@pytest.fixture
+def work(trained_work: Path, tmp_path: Path) -> Path:
+    """A copy of the prepared folder, for a test of its own."""
+    return Path(shutil.copytree(trained_work, tmp_path / "run"))

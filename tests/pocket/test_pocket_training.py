@@ -1,16 +1,9 @@
-"""Every stage learns, logs and survives being killed."""
+"""Every stage learns and logs; what is there is not made again."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional
+from workshop import losses, run
 
 from pocket.errors import PocketError
 from pocket.judge.report import Judgement, judged
@@ -25,8 +19,8 @@ from pocket.judge.table import Report
 from pocket.training import models, recipes
 from pocket.training.clip import clip_loss
 from pocket.training.learner import follow_
-from pocket.training.plan import ALL, TrainSpec, trained
-from pocket.training.render import captions, coverage, render, scenes, scenes_id, training_scene
+from pocket.training.plan import ALL
+from pocket.training.render import captions, coverage, render, scenes_id, training_scene
 from pocket.training.tokenizer import words
 from pocket.training.unet import (
     alphas_cumprod,
@@ -38,7 +32,7 @@ from pocket.training.unet import (
     without_place,
 )
 from pocket.training.vae import vae_loss
-from pocket.training.work import Work, read_json, read_notes, read_state, replace_folder, write_json, write_state
+from pocket.training.work import Work, read_json, read_state, write_json
 from pocket.weights import load_tokenizer
 from pocket.world.scenes import covered
 
@@ -48,22 +42,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.*"),
 ]
-
-
-@pytest.fixture
-def work(trained_work, tmp_path) -> Path:
-    """A copy of the prepared folder, for a test of its own."""
-    return Path(shutil.copytree(trained_work, tmp_path / "run"))
-
-
-def run(folder: Path, *stages: str, **settings) -> list:
-    spec = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=15)
-    return list(trained(replace(spec, **settings)))
-
-
-def losses(folder: Path, stage: str) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if line["stage"] == stage and "loss" in line]
 
 
 def falls(values: list[float], still: list[float]) -> bool:
@@ -110,108 +88,6 @@ def test_every_event_is_in_the_log_with_its_speed(work):
     lines = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()][-len(events) :]
     assert [line["text"] for line in lines] == [event.text for event in events]
     assert all(line["samples_per_s"] > 0 for line in lines if "loss" in line)
-
-
-def endless(work: Path, *, save_s: float) -> subprocess.Popen[bytes]:
-    """A process that trains the denoiser until it is told to stop, and saves its state so often."""
-    script = (
-        "import runpy\nfrom dataclasses import replace\nfrom pocket.training import recipes\n"
-        "tiny = recipes.tiny\n"
-        f"recipes.tiny = lambda recipe, steps: replace(tiny(recipe, steps=10**9), save_s={save_s})\n"
-        "runpy.run_module('pocket', run_name='__main__', alter_sys=True)\n"
-    )
-    command = ["train", "unet", "--work", str(work), "--tiny", "--threads", "1"]
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
-def step_on_disk(work: Path) -> int:
-    state = work / models.UNET_STATE
-    return int(read_notes(state)["step"]) if state.is_file() else 0
-
-
-def wait_for(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None and not done():
-        time.sleep(0.02)
-    assert process.poll() is None
-
-
-def test_a_killed_stage_goes_on_from_its_last_state(work):
-    """SIGKILL in the middle of training: the state on disk is whole, and the next run continues its counts."""
-    state = work / models.UNET_STATE
-    process = endless(work, save_s=0.0)
-    try:
-        wait_for(lambda: step_on_disk(work) >= 3, process)
-    finally:
-        process.kill()
-        process.wait()
-    tensors, notes = read_state(state)
-    assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
-    run(work, "unet", tiny_steps=2)
-    after = read_notes(state)
-    assert after["step"] == notes["step"] + 2
-    assert after["seen"] == notes["seen"] + 2 * 8
-
-
-def test_a_training_that_is_told_to_end_writes_what_it_has_learned(work):
-    """SIGTERM, long before a state is due."""
-    before, told = step_on_disk(work), len(losses(work, "unet"))
-    process = endless(work, save_s=1e9)
-    try:
-        wait_for(lambda: len(losses(work, "unet")) >= told + 3, process)
-        process.terminate()
-        assert process.wait(60) == 130
-    finally:
-        process.kill()
-    assert step_on_disk(work) >= before + 3
-
-
-def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "state.safetensors"
-    write_state(path, {"a": torch.zeros(3)}, {"step": 1})
-
-    def full(_descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_state(path, {"a": torch.ones(3)}, {"step": 2})
-    tensors, notes = read_state(path)
-    assert (tensors["a"].tolist(), notes) == ([0, 0, 0], {"step": 1})
-
-
-def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    folder = tmp_path / "weights"
-    replace_folder(folder, lambda new: (new.mkdir(), (new / "a").write_text("old")))
-
-    def broken(new):
-        new.mkdir()
-        (new / "a").write_text("half")
-        raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError):
-        replace_folder(folder, broken)
-    assert (folder / "a").read_text() == "old"
-
-
-def test_an_unfinished_set_of_scenes_is_finished_without_drawing_the_rest_again(tmp_path):
-    work = Work(folder=tmp_path)
-    stopped = render(work, n_scenes=200, seen=0, seed=1)
-    next(stopped)
-    stopped.close()
-    assert not work.has("t.json")
-    first = np.array(scenes(work)[:64])
-    parts = sorted(path.stat().st_mtime_ns for path in work.path("t.parts").iterdir())
-    assert len(parts) == 1
-    events = list(render(work, n_scenes=200, seen=0, seed=2))
-    assert len(events) == 3
-    assert np.array_equal(scenes(work)[:64], first)
-    whole = Work(folder=tmp_path / "whole")
-    whole.folder.mkdir()
-    list(render(whole, n_scenes=200, seen=0, seed=1))
-    assert captions(work) == captions(whole)
-    assert np.array_equal(scenes(work), scenes(whole))
 
 
 def test_scenes_are_kept_for_four_rounds_and_then_drawn_anew(tmp_path):
