@@ -43,6 +43,15 @@ class Policy(StrEnum):
     EXCLUSIVE = "exclusive"
 
 
+class Select(StrEnum):
+    """How concept neurons follow from the scores (docs/method.md)."""
+
+    EXACT = "exact"
+    """The highest scores that are not general, until the budget is met exactly (ours)."""
+    INTERSECT = "intersect"
+    """The highest scores, less the general neurons: the paper's mask. The budget is an upper limit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnSpec:
     """How one concept is learned. Rates belong to a base: take its `learn_defaults`, then replace fields."""
@@ -61,6 +70,8 @@ class LearnSpec:
     """Share of the K/V weights that the concept may change, 0 < budget ≤ 1."""
     policy: Policy = Policy.OVERLAP
     """In merged: what to do about neurons that other concepts own."""
+    select: Select = Select.EXACT
+    """How concept neurons follow from the scores."""
     seed: int = 0
     """Decides every random draw of the learning."""
     warmup: float = 0.2

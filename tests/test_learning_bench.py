@@ -29,11 +29,16 @@ def bench(pocket, tmp_path_factory) -> Bench:
     return Bench(pocket, tmp_path_factory.mktemp("bench"), steps=4, noises=(1, 2))
 
 
-@pytest.mark.parametrize("selection", sorted(set(SELECTIONS) - {"V* alone", "all K/V"}))
+@pytest.mark.parametrize("selection", sorted(set(SELECTIONS) - {"V* alone", "all K/V", "intersect"}))
 def test_every_selection_is_as_large_as_the_score_s(bench, selection):
     """Within rounding, site by site: what differs in a table is which neurons, not how many."""
     n = bench.learned("blue-fox", Variant(selection=selection)).n_neurons
     assert n == pytest.approx(bench.learned("blue-fox", Variant()).n_neurons, rel=0.02)
+
+
+def test_the_strict_mask_stays_below_the_budget(bench):
+    n = bench.learned("blue-fox", Variant(selection="intersect")).n_neurons
+    assert 0 < n < bench.learned("blue-fox", Variant()).n_neurons
 
 
 def test_a_selection_without_neurons_changes_no_weight(bench):

@@ -15,6 +15,7 @@ import torch
 from cnsctl.engine import neurons
 from cnsctl.engine.text import SplicedText, Token, features, splice
 from cnsctl.engine.train import scored_neurons
+from cnsctl.specs import Select
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
@@ -60,6 +61,11 @@ def with_general(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Ma
     return scored_neurons(base, replace(job, general=none), vectors, weights)
 
 
+def intersect(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+    """The paper's mask: base neurons that are not general, fewer than the budget (`cnsctl add --select intersect`)."""
+    return scored_neurons(base, replace(job, spec=replace(job.spec, select=Select.INTERSECT)), vectors, weights)
+
+
 def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Whole rows, those whose scores sum highest."""
     norms = _norms(base, job, vectors, lambda text: range(1, text.n_real + 1))
@@ -91,6 +97,7 @@ SELECTIONS: dict[str, Callable[[Base, Job, Tensors, Tensors], Mask]] = {
     "K alone": keys,
     "V alone": values,
     "general kept": with_general,
+    "intersect": intersect,
     "rows": rows,
     "scored at V* + class": own_tokens,
     "scored at V*": vectors_alone,

@@ -110,10 +110,15 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _check_space(store: Store, request: AddRequest) -> None:
-    """The delta, the work's state (values and two moments) and the pictures, with room to spare."""
+    """The delta, the training state (values and two moments) and the images, with room to spare."""
+    from cnsctl.bases.folders import default_budget, open_folder
     from cnsctl.store import free_bytes
 
-    budget = float(request.settings.get("budget", 0.058))
+    defaults = {
+        "budget": default_budget(kv_weights=store.base.n_weights, denoiser_weights=store.base.denoiser_weights),
+        **open_folder(base_of(store)).learn,
+    }
+    budget = float(request.settings.get("budget", defaults["budget"]))
     needed = int(budget * store.base.n_weights * (3.2 + 24)) + 8_000_000
     free = free_bytes(store.path)
     if free < needed:

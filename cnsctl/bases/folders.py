@@ -30,11 +30,13 @@ LEARN: Mapping[str, float | int] = {
     "batch": 4,
     "rate_values": 4e-5,
     "rate_vectors": 5e-4,
-    "budget": 0.058,
     "lambda_prev": 0.05,
     "lambda_base": 0.002,
 }
 """For bases that bring no settings: Custom Diffusion's 1e-5 × batch size and 250 steps. Untuned here."""
+
+DENOISER_SHARE = 0.0013
+"""Share of the denoiser's weights that one concept may change, where a base brings no budget: the paper's."""
 
 DRAW: Mapping[str, float | int | str] = {"steps": 30, "guidance": 7.5, "sampler": "base"}
 """For bases that bring no settings: what Stable Diffusion's own examples use."""
@@ -53,6 +55,11 @@ class BaseFolder:
     def draw_spec(self, size: int) -> DrawSpec:
         d = self.draw
         return DrawSpec(steps=int(d["steps"]), guidance=float(d["guidance"]), sampler=str(d["sampler"]), size=size)
+
+
+def default_budget(*, kv_weights: int, denoiser_weights: int) -> float:
+    """Share of the K/V weights that is `DENOISER_SHARE` of the denoiser: 0.058 on SD 1.5, 0.044 on SD 2.x."""
+    return min(1.0, round(DENOISER_SHARE * denoiser_weights / kv_weights, 4))
 
 
 def open_folder(path: Path) -> BaseFolder:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from cnsctl.bases import samplers
+from cnsctl.bases.folders import default_budget
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.protocol import Layer, TextBatch
@@ -75,7 +76,9 @@ class Sd1Base:
 
     @property
     def learn_defaults(self) -> Mapping[str, float | int]:
-        return self.folder.learn
+        kv_weights = sum(W.numel() for W in self.sites.values())
+        budget = default_budget(kv_weights=kv_weights, denoiser_weights=self.denoiser_weights)
+        return {"budget": budget, **self.folder.learn}
 
     @property
     def draw_defaults(self) -> DrawSpec:

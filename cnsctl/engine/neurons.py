@@ -17,7 +17,7 @@ import torch
 from cnsctl.engine.seeds import stream
 from cnsctl.engine.text import SplicedText, features, splice
 from cnsctl.errors import CapacityProblem
-from cnsctl.specs import Policy, Prompt
+from cnsctl.specs import Policy, Prompt, Select
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
@@ -114,6 +114,15 @@ def select_neurons(
     return flat[taken].sort().values
 
 
+def strict_neurons(scores: torch.Tensor, *, budget: float, general: torch.Tensor) -> torch.Tensor:
+    """Base neurons that are not general, as sorted flat indices: the paper's mask, of any size up to the budget.
+
+    Base neurons are the site's highest S, as `select_neurons` takes them with nothing set aside.
+    """
+    flat = select_neurons(scores, budget=budget, general=torch.zeros_like(general))
+    return flat[~general.view(-1)[flat]]
+
+
 def site_budget(budget: float, rows: int, columns: int) -> int:
     """Neurons of a site at a budget: round(budget · rows · columns), at least one."""
     return max(1, round(_exactly(budget) * rows * columns))
@@ -170,8 +179,23 @@ def concept_neurons(
     general: Mapping[str, torch.Tensor],
     owned: Mapping[str, torch.Tensor] | None = None,
     policy: Policy = Policy.OVERLAP,
+    select: Select = Select.EXACT,
 ) -> dict[str, torch.Tensor]:
-    """Select on every site. `weights` are those the concept trains on: W₀, or in merged the overlay so far."""
+    """Select on every site. `weights` are those the concept trains on: W₀, or in merged the overlay so far.
+
+    Raises:
+        CapacityProblem: too few free neurons (`exclusive`), or every base neuron is general (`intersect`).
+    """
+    if select is Select.INTERSECT:
+        strict = {
+            site: strict_neurons(importance(weights[site], norms), budget=budget, general=general[site])
+            for site in base.sites
+        }
+        if not any(len(flat) for flat in strict.values()):
+            raise CapacityProblem(
+                "every base neuron is a general neuron", hint="use a larger --budget, or --select exact"
+            )
+        return strict
     return {
         site: select_neurons(
             importance(weights[site], norms),

@@ -8,14 +8,16 @@ Owns the three modes; must not know training, pictures or files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
+from cnsctl.engine.seeds import stream
 from cnsctl.engine.text import SplicedText, Token, features, splice
 from cnsctl.specs import Mode, Prompt
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 KeysValues = Mapping[str, torch.Tensor]
 """Per site: K or V of a batch of texts, (b, t, rows) fp32."""
+
+PROBED_QUERIES = 16
+"""Seeded inputs on which each attention layer is compared with its formula."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,8 +130,6 @@ class BoundAttention:
         self.k: torch.Tensor | None = None
         self.v: torch.Tensor | None = None
         self.cast: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.used: tuple[torch.Tensor, torch.Tensor] | None = None
-        """What the last call read, before any cast: the proof's evidence."""
 
     def __call__(
         self, attn: CrossAttention, hidden_states: torch.Tensor, *_args: object, **_kwargs: object
@@ -135,7 +138,6 @@ class BoundAttention:
             raise RuntimeError("cross-attention without bound K and V: draw through engine.overlay.bound")
         if len(self.k) != len(hidden_states):
             raise RuntimeError(f"K of {len(self.k)} texts for a batch of {len(hidden_states)}")
-        self.used = (self.k, self.v)
         query = attn.to_q(hidden_states)  # (b, n, rows)
         if self.cast is None or self.cast[0].dtype is not query.dtype:
             self.cast = (self.k.to(query.dtype), self.v.to(query.dtype))  # once per call, not once per step
@@ -173,7 +175,7 @@ def bound(base: Base, keys_values: KeysValues) -> Iterator[None]:
         yield
     finally:
         for processor in processors:
-            processor.k = processor.v = processor.used = processor.cast = None
+            processor.k = processor.v = processor.cast = None
 
 
 def stacked(rows: Sequence[KeysValues]) -> dict[str, torch.Tensor]:
@@ -182,16 +184,38 @@ def stacked(rows: Sequence[KeysValues]) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def used_keys_values(base: Base, keys_values: KeysValues) -> dict[str, torch.Tensor]:
-    """What the processors read when they run on one query each, before any cast, on the CPU."""
-    used: dict[str, torch.Tensor] = {}
+def misreading(base: Base, keys_values: KeysValues) -> float:
+    """How far the attention as it is installed is from softmax(q·Kᵀ/√d)·V with these K and V, relative; 0 is exact.
+
+    Each layer is called as the denoiser calls it, on seeded inputs, and its output is compared with the formula written
+    out in fp32. An attention that reads other keys or values, or none, gives another output.
+
+    Args:
+        base: its layers are called, with its own dtype.
+        keys_values: of one text, (1, t, rows) per site.
+
+    Returns:
+        The largest difference over the layers, divided by the norm of what the attention adds; infinite when an output
+        is NaN or Inf.
+    """
+    worst = 0.0
     with bound(base, keys_values):
         for layer in base.layers:
-            width = next(layer.attention.to_q.parameters()).shape[1]
-            query = torch.zeros((len(keys_values[layer.k]), 1, width), device=base.device, dtype=base.dtype)
-            processor = layer.attention.processor
-            assert isinstance(processor, BoundAttention)
-            processor(layer.attention, query)
-            assert processor.used is not None
-            used[layer.k], used[layer.v] = (x.cpu() for x in processor.used)
-    return used
+            attn: Any = layer.attention
+            width = next(attn.to_q.parameters()).shape[1]
+            inputs = torch.randn((1, PROBED_QUERIES, width), generator=stream("attention", layer.k))
+            inputs = inputs.to(base.device, base.dtype)
+            wanted = _written_out(attn, inputs, keys_values[layer.k], keys_values[layer.v])
+            nothing = _written_out(attn, inputs, keys_values[layer.k], torch.zeros_like(keys_values[layer.v]))
+            gap = (attn(inputs) - wanted).double().norm() / (wanted - nothing).double().norm().clamp(min=1e-30)
+            worst = max(worst, float(gap)) if bool(torch.isfinite(gap)) else math.inf
+    return worst
+
+
+def _written_out(attn: CrossAttention, inputs: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The attention's output by its formula, softmax(q·Kᵀ/√d)·V in fp32, with the layer's own query and output."""
+    q, k, v = (_heads(x.float(), attn.heads) for x in (attn.to_q(inputs), k, v))
+    out = ((q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v).transpose(1, 2).flatten(2).to(inputs.dtype)
+    for module in attn.to_out:
+        out = module(out)
+    return (out + inputs if attn.residual_connection else out) / attn.rescale_output_factor

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,6 +152,7 @@ def scored_neurons(
             general=job.general,
             owned=owned,
             policy=spec.policy if job.mode is Mode.MERGED else Policy.OVERLAP,
+            select=spec.select,
         )
 
 
@@ -202,7 +204,7 @@ def _delta(learner: Learner) -> Delta:
     base, job = learner.base, learner.job
     if learner.values is None:
         raise RuntimeError("no values were trained")
-    spec = {k: (str(v) if isinstance(v, Policy) else v) for k, v in asdict(job.spec).items()}
+    spec = {k: (str(v) if isinstance(v, StrEnum) else v) for k, v in asdict(job.spec).items()}
     values = {s: v.cpu().numpy().astype(np.float16) for s, v in learner.values.by_site().items()}
     return Delta(
         shapes={s: (int(W.shape[0]), int(W.shape[1])) for s, W in base.sites.items()},

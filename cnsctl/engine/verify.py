@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values, used_keys_values
+from cnsctl.engine.overlay import KeysValues, Overlay, bound, misreading, stacked, text_keys_values
 from cnsctl.engine.seeds import stream
 from cnsctl.errors import FormatTooNew, StoreDamaged
 from cnsctl.specs import FORMAT, Mention, Prompt
@@ -29,6 +29,9 @@ PROJECTIONS = 16
 
 TOLERANCE = 1e-4
 """Relative difference of projections below which K and V count as unchanged on another machine."""
+
+MISREADING = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
+"""Relative difference between the installed attention and its formula that rounding explains, by the base's dtype."""
 
 FIT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Noise levels of the fit, as shares of the base's timesteps."""
@@ -51,13 +54,13 @@ def record(base: Base, overlay: Overlay, name: str, prompts: Sequence[Prompt]) -
 
     It holds no name, so renaming does not touch it. The base must have been loaded with `hash_weights`.
     """
-    probes = [_probe(base, overlay, name, p) for p in prompts]
+    probes = [_probe(base, overlay, name, p)[0] for p in prompts]
     data = {"format": FORMAT, "kind": "probe", "base": _base_hashes(base), "mode": str(overlay.mode), "probes": probes}
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
 
 
 def prove(base: Base, overlay: Overlay, name: str, recorded: bytes) -> Proof:
-    """Compute the probes again, through the attention processors that draw, and compare with the record.
+    """Compute the probes again and compare them with the record, and the installed attention with its formula.
 
     Raises:
         StoreDamaged: the record is not one. FormatTooNew: a newer cnsctl wrote it.
@@ -68,9 +71,11 @@ def prove(base: Base, overlay: Overlay, name: str, recorded: bytes) -> Proof:
     for old in data["probes"]:
         pieces = tuple(Mention(name=name) if p is None else str(p) for p in old["pieces"])
         text = "".join(f"<{name}>" if isinstance(p, Mention) else p for p in pieces)
-        new = _probe(base, overlay, name, Prompt(text=text, pieces=pieces))
+        new, keys_values = _probe(base, overlay, name, Prompt(text=text, pieces=pieces))
         reasons += [words for key, words in _REASONS.items() if new[key] != old.get(key)]
         moved = max(moved, _distance(new["projections"], old["projections"]))
+        if misreading(base, keys_values) > MISREADING[base.dtype]:
+            reasons.append("the installed attention reads other keys or values")
     if moved > TOLERANCE:
         reasons.append("K or V moved")
     return Proof(unchanged=not reasons, moved=moved, reasons=tuple(dict.fromkeys(reasons)))
@@ -94,20 +99,21 @@ def _base_hashes(base: Base) -> dict[str, str]:
     return {"text encoder, tokenizer or K/V": base.fingerprint, "denoiser, decoder or scheduler": base.weights_hash}
 
 
-def _probe(base: Base, overlay: Overlay, name: str, prompt: Prompt) -> dict[str, Any]:
+def _probe(base: Base, overlay: Overlay, name: str, prompt: Prompt) -> tuple[dict[str, Any], KeysValues]:
+    """What a record contains for one prompt, and the prompt's K and V."""
     text = overlay.splice(base, prompt)
     _, kv = text_keys_values(base, overlay, text)
-    used = used_keys_values(base, kv)
     rows = [
         overlay.concepts[n].vectors[e][i].cpu().numpy().tobytes() for n, i in text.vectors for e in base.vector_widths
     ]
-    return {
+    found = {
         "pieces": [None if isinstance(p, Mention) and p.name == name else p for p in prompt.pieces],
         "ids": hashlib.sha256(json.dumps([text.ids, text.places]).encode()).hexdigest(),
         "vectors": hashlib.sha256(b"".join(rows)).hexdigest(),
         "deltas": [[c.key, scale] for c, scale in overlay.acting(prompt)],
-        "projections": {site: _project(site, x) for site, x in sorted(used.items())},
+        "projections": {site: _project(site, x.cpu()) for site, x in sorted(kv.items())},
     }
+    return found, kv
 
 
 def _project(site: str, x: torch.Tensor) -> list[float]:

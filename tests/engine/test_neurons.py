@@ -41,6 +41,16 @@ def test_the_budget_is_met_exactly_with_sorted_unique_indices(site):
         assert int(mask[0]) >= 0 and int(mask[-1]) < scores.numel()
 
 
+@settings(max_examples=100, deadline=None)
+@given(sites())
+def test_the_strict_mask_is_the_base_neurons_that_are_not_general(site):
+    scores, general, _, budget = site
+    base_neurons = neurons.select_neurons(scores, budget=budget, general=torch.zeros_like(general))
+    mask = neurons.strict_neurons(scores, budget=budget, general=general)
+    assert set(mask.tolist()) == {i for i in base_neurons.tolist() if not bool(general.view(-1)[i])}
+    assert bool((mask[1:] > mask[:-1]).all())
+
+
 @pytest.mark.parametrize(
     ("budget", "rows", "columns", "n"), [(0.1, 3, 15, 4), (0.1, 15, 3, 4), (0.29, 10, 10, 29), (0.058, 96, 256, 1425)]
 )

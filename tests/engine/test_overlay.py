@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from learning import job, learned, named, overlay, picture, prompt, synthetic
 
-from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, site_weight, text_keys_values, used_keys_values
+from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, misreading, site_weight, text_keys_values
 from cnsctl.specs import Mode
 
 PLAIN = prompt("a cat in the snow")
@@ -145,12 +145,13 @@ def test_a_foreign_processor_is_replaced_before_drawing(base):
     assert all(isinstance(layer.attention.processor, BoundAttention) for layer in base.layers)
 
 
-def test_what_the_processors_read_is_what_was_computed(base):
+def test_the_attention_follows_its_formula_on_the_keys_and_values_given(base):
     a = overlay(Mode.PROMPT, a=synthetic(base, 1))
     _, kv = text_keys_values(base, a, a.splice(base, prompt(named("a"))))
-    used = used_keys_values(base, kv)
-    assert set(used) == set(base.sites)
-    assert all(torch.equal(used[s], kv[s].cpu()) for s in kv)
+    assert misreading(base, kv) < 1e-5
+    nan = {site: x.clone() for site, x in kv.items()}
+    nan[base.layers[-1].v][0, 0, 0] = torch.nan
+    assert misreading(base, nan) == float("inf")
 
 
 def test_a_negative_prompt_reads_only_the_deltas_it_names_itself(base):

@@ -106,17 +106,66 @@ def test_a_processor_path_that_leaks_another_concept_fails(tiny, store, recorded
     assert leaked.moved > 0
 
 
-def test_a_processor_that_reads_something_else_fails(tiny, store, recorded, monkeypatch):
+def reads_nothing(self):
+    self.k, self.v = torch.zeros_like(self.k), torch.zeros_like(self.v)
+
+
+def reads_a_little_more(self):
+    self.k = self.k * 1.01
+
+
+def reads_the_wrong_token(self):
+    self.k, self.v = self.k.roll(1, 1), self.v.roll(1, 1) + self.v
+
+
+def reads_one_other_number(self):
+    self.v = self.v.clone()
+    self.v[0, 3, 2] += 0.5
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [reads_nothing, reads_a_little_more, reads_the_wrong_token, reads_one_other_number],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize("also_when_recorded", [False, True])
+def test_an_attention_that_reads_something_else_fails(tiny, store, monkeypatch, broken, also_when_recorded):
     honest = overlays.BoundAttention.__call__
 
     def wrong(self, attn, hidden_states, *args, **kwargs):
-        self.k = self.k * 1.01
+        broken(self)
+        return honest(self, attn, hidden_states, *args, **kwargs)
+
+    if not also_when_recorded:
+        recorded = record(tiny, store, "rex", PROMPTS)
+    monkeypatch.setattr(overlays.BoundAttention, "__call__", wrong)
+    if also_when_recorded:
+        recorded = record(tiny, store, "rex", PROMPTS)
+    proof = prove(tiny, store, "rex", recorded)
+    assert proof.reasons == ("the installed attention reads other keys or values",)
+
+
+def test_an_attention_that_ignores_the_bound_keys_fails(tiny, store, recorded, monkeypatch):
+    monkeypatch.setattr(overlays.BoundAttention, "__call__", lambda _self, _attn, hidden, *_a, **_k: hidden)
+    assert not prove(tiny, store, "rex", recorded).unchanged
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_passes_and_does_not_hide_other_keys(tiny_folder, tiny, dtype, monkeypatch):
+    from cnsctl.bases import folders, loading
+
+    half = loading.load(folders.open_folder(tiny_folder), device=tiny.device, dtype=dtype, hash_weights=True)
+    rex = overlay(Mode.PROMPT, rex=synthetic(half, 1))
+    recorded = record(half, rex, "rex", PROMPTS)
+    assert prove(half, rex, "rex", recorded).unchanged
+    honest = overlays.BoundAttention.__call__
+
+    def wrong(self, attn, hidden_states, *args, **kwargs):
+        reads_the_wrong_token(self)
         return honest(self, attn, hidden_states, *args, **kwargs)
 
     monkeypatch.setattr(overlays.BoundAttention, "__call__", wrong)
-    proof = prove(tiny, store, "rex", recorded)
-    assert not proof.unchanged
-    assert proof.moved == pytest.approx(0.01, rel=1e-2)
+    assert not prove(half, rex, "rex", recorded).unchanged
 
 
 def test_in_merged_company_is_told_from_damage(tiny):
