@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
+    from cnsctl.engine.concepts import Concept
     from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.recent import Recent
     from cnsctl.store import ConceptRecord, Store
 
 
@@ -45,8 +47,10 @@ class Session:
     device: torch.device
     dtype: str
 
-    def overlay(self, names: Iterable[str]) -> Overlay:
+    def overlay(self, names: Iterable[str], *, decoded: Recent[Concept] | None = None) -> Overlay:
         """The deltas that may act: the concepts named, or in merged all of them, in learning order.
+
+        `decoded` holds concepts by the SHA-256 of their deltas: those in it are not read again.
 
         Raises:
             ConceptNotFound: one is not there, or no longer: another process may have taken it out.
@@ -54,11 +58,17 @@ class Session:
         """
         from cnsctl.engine.concepts import to_concept
         from cnsctl.engine.overlay import Overlay
+        from cnsctl.engine.recent import Recent
 
         wanted = {self.store.concept(name)["name"] for name in names}
         records = [r for r in self.store.concepts() if self.store.mode is Mode.MERGED or r["name"] in wanted]
-        concepts = {r["name"]: to_concept(self.base, self.store.delta(r), key=r["delta"]) for r in records}
-        return Overlay(mode=self.store.mode, concepts=concepts)
+        kept: Recent[Concept] = Recent(1) if decoded is None else decoded
+
+        def concept(record: ConceptRecord) -> Concept:
+            key = record["delta"]
+            return kept.get(key, lambda: to_concept(self.base, self.store.delta(record), key=key))
+
+        return Overlay(mode=self.store.mode, concepts={r["name"]: concept(r) for r in records})
 
     def clip(self) -> ClipTowers | None:
         """The CLIP that the base brings, if it brings one."""

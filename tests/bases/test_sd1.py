@@ -231,17 +231,18 @@ def test_bases_that_are_driven_otherwise_are_refused(tmp_path, tiny_folder, file
         load(copy)
 
 
-def test_the_scheduler_of_stable_diffusion_1_ticks_to_its_own_end_and_agrees_with_stock(tmp_path, tiny_folder):
+def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp_path, tiny_folder):
     from dataclasses import replace
 
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, Texts, drawing
     from cnsctl.engine.overlay import EMPTY
+    from cnsctl.results import Denoised
     from cnsctl.specs import Prompt
 
     copy = shutil.copytree(tiny_folder, tmp_path / "base")
     edit(copy, "scheduler/scheduler_config.json", _class_name="PNDMScheduler", skip_prk_steps=True)
     edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
-    base, ticks = load(copy), []
+    base = load(copy)
     asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
-    list(draw(base, EMPTY, [asked], replace(base.draw_defaults, steps=4), on_step=lambda *t: ticks.append(t)))
-    assert ticks == [(i + 1, 5) for i in range(5)]
+    *steps, _image = drawing(Texts(base), EMPTY, [asked], replace(base.draw_defaults, steps=4))
+    assert steps == [Denoised(step=i + 1, total=5) for i in range(5)]

@@ -1,0 +1,45 @@
+"""Lines of a stream as they arrive: all that are there, without waiting for more.
+
+Owns the wait for input; must not know what a line says.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import select
+from typing import TextIO
+
+_PIECE_BYTES = 1 << 16
+
+
+class Arrivals:
+    """Reads from the file behind a text stream that nobody has read from. A thread could not be ended by Ctrl-C."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._fd = stream.fileno()
+        decoder = codecs.getincrementaldecoder(stream.encoding)(stream.errors or "strict")
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)  # as the stream itself reads line ends
+        self._lines: list[str] = []
+        self._begun = ""
+        self._ended = False
+
+    def next(self, at_most: int) -> list[str]:
+        """Wait for a line; return it with those that have arrived too. Lines have no line end. Empty at the end."""
+        while len(self._lines) < at_most and not self._ended and (not self._lines or self._is_ready()):
+            self._read()
+        found, self._lines = self._lines[:at_most], self._lines[at_most:]
+        return found
+
+    def _is_ready(self) -> bool:
+        return bool(select.select([self._fd], [], [], 0)[0])
+
+    def _read(self) -> None:
+        select.select([self._fd], [], [])  # also where the file is in non-blocking mode
+        piece = os.read(self._fd, _PIECE_BYTES)
+        self._ended = not piece
+        *whole, self._begun = (self._begun + self._decoder.decode(piece, final=self._ended)).split("\n")
+        self._lines += whole
+        if self._ended and self._begun:
+            self._lines.append(self._begun)
