@@ -95,11 +95,11 @@ def _counted(number: int, noun: str) -> str:
 
 def _all(artist: _Artist, planned: Sequence[Planned], seeds: Sequence[int]) -> Iterator[Event]:
     """The command line's prompts, where any failure ends the command; then the stream's, where it is its line's own."""
-    overlay = artist.overlay(place.prompt for place in planned)
-    for done in artist.draw(overlay, planned):
-        if isinstance(done, CnsctlError):
-            raise done
-        yield done
+    if planned:
+        for done in artist.draw(artist.overlay(place.prompt for place in planned), planned):
+            if isinstance(done, CnsctlError):
+                raise done
+            yield done
     for texts in artist.request.stream or ():
         if lines := [_Line(text=text) for text in (t.rstrip("\r\n") for t in texts) if text.strip()]:
             yield from _together(artist, lines, seeds)
@@ -136,7 +136,7 @@ def _together(artist: _Artist, lines: Sequence[_Line], seeds: Sequence[int]) -> 
                 overlay.splice(artist.session.base, line.prompt)  # refuses a concept that does not fit into the text
                 line.planned = artist.outputs.plan(line.prompt, seeds)
     planned = [place for line in lines for place in line.planned]
-    events = artist.draw(overlay, planned) if overlay is not None else iter(())
+    events = artist.draw(overlay, planned) if overlay is not None and planned else iter(())
     for line in lines:
         left = len(line.planned)
         while left:
@@ -171,7 +171,7 @@ class _Artist:
         self.session, self.request, self.negative, self.outputs = session, request, negative, outputs
         self.spec: DrawSpec = replace(session.base.draw_defaults, **request.settings)
         self.texts = Texts(session.base, batch=request.batch)
-        self.decoded: Recent[Concept] = Recent(max(MAX_DECODED, 2 * request.batch))
+        self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch)
         self.merged: Overlay | None = None
 
     def overlay(self, prompts: Iterable[Prompt]) -> Overlay:
@@ -181,7 +181,7 @@ class _Artist:
             return self.session.overlay(names, decoded=self.decoded)
         now = [(r["name"], r["delta"]) for r in self.session.store.concepts()]
         if self.merged is None or now != [(n, c.key) for n, c in self.merged.concepts.items()]:
-            self.merged = self.session.overlay(names)
+            self.merged = self.session.overlay(names, decoded=self.decoded)
         return self.merged
 
     def draw(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event | CnsctlError]:
@@ -189,8 +189,6 @@ class _Artist:
         from cnsctl.data.png import png_bytes
         from cnsctl.engine import generate as engine
 
-        if not planned:
-            return
         yield from self._warnings(overlay, planned)
         yield Phase(name="draw", total=len(planned))
         requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]

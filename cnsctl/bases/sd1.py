@@ -37,7 +37,15 @@ class Sd1Base:
 
     family = "sd1"
 
-    def __init__(self, folder: BaseFolder, *, device: torch.device, dtype: torch.dtype, hash_weights: bool) -> None:
+    def __init__(
+        self,
+        folder: BaseFolder,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        hash_weights: bool,
+        fingerprint: str | None,
+    ) -> None:
         parts = _load_parts(folder.path)
         self.name = folder.name
         self.folder = folder
@@ -56,7 +64,7 @@ class Sd1Base:
         }
         self.text_length = int(self._text.config.max_position_embeddings)
         self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = self._fingerprint() if fingerprint is None else fingerprint
         self.weights_hash = _weights_hash(folder.path, unet, vae) if hash_weights else None
         # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
         layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
@@ -251,7 +259,8 @@ def _from_files(path: Path) -> dict[str, Any]:
 
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "text_encoder": (CLIPTextModel, {"dtype": torch.float32}),
-        "unet": (UNet2DConditionModel, {"torch_dtype": torch.float32}),
+        # cast once, after hashing and after W₀ was taken: to what computes, and not to fp32 on the way
+        "unet": (UNet2DConditionModel, {"torch_dtype": _stored_dtype(path / "unet")}),
         "vae": (AutoencoderKL, {"torch_dtype": torch.float32}),
     }
     parts: dict[str, Any] = {"tokenizer": CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)}
@@ -275,6 +284,17 @@ def _only_half(folder: Path) -> bool:
     """Whether a part's weights are there as an fp16 variant alone."""
     names = [p.name for p in folder.glob("*.safetensors")]
     return bool(names) and all(".fp16" in name for name in names)
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """What a part's weights are stored in: half precision where all of them are, else fp32."""
+    from safetensors import safe_open
+
+    kinds = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  it is no mapping
+    return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(kinds), torch.float32)
 
 
 def _refuse_strangers(path: Path, parts: Mapping[str, Any]) -> None:
