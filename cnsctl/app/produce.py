@@ -101,8 +101,7 @@ def _all(artist: _Artist, planned: Sequence[Planned], seeds: Sequence[int]) -> I
                 raise done
             yield done
     for texts in artist.request.stream or ():
-        if lines := [_Line(text=text) for text in (t.rstrip("\r\n") for t in texts) if text.strip()]:
-            yield from _together(artist, lines, seeds)
+        yield from _together(artist, [_Line(text=text) for text in texts], seeds)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -26,7 +26,11 @@ class Arrivals:
         self._ended = False
 
     def next(self, at_most: int) -> list[str]:
-        """Wait for a line; return it with those that have arrived too. Lines have no line end. Empty at the end."""
+        """Wait for a line; return it with those that have arrived too: without line ends, and no blank ones.
+
+        Returns:
+            At most so many; none at the end of the stream.
+        """
         while len(self._lines) < at_most and not self._ended and (not self._lines or self._is_ready()):
             self._read()
         found, self._lines = self._lines[:at_most], self._lines[at_most:]
@@ -39,7 +43,7 @@ class Arrivals:
         select.select([self._fd], [], [])  # also where the file is in non-blocking mode
         piece = os.read(self._fd, _PIECE_BYTES)
         self._ended = not piece
-        *whole, self._begun = (self._begun + self._decoder.decode(piece, final=self._ended)).split("\n")
-        self._lines += whole
-        if self._ended and self._begun:
-            self._lines.append(self._begun)
+        *lines, self._begun = (self._begun + self._decoder.decode(piece, final=self._ended)).split("\n")
+        if self._ended:
+            lines.append(self._begun)
+        self._lines += [line for line in lines if line.strip()]

@@ -48,9 +48,17 @@ def test_a_line_begins_to_count_at_its_end(pipe):
 
 def test_line_ends_of_other_systems_and_bytes_that_are_no_text_are_read_as_the_stream_reads_them(pipe):
     lines, writer = pipe
-    os.write(writer, b"a\r\n\n\xff\n")
+    os.write(writer, b"a\r\nb\rc\n\xff\n")
     os.close(writer)
-    assert lines.next(9) == ["a", "", "\udcff"]
+    assert lines.next(9) == ["a", "b", "c", "\udcff"]
+
+
+def test_blank_lines_count_for_nothing(pipe):
+    lines, writer = pipe
+    os.write(writer, b"\n  \na\n\t\nb\n\n")
+    assert lines.next(2) == ["a", "b"]
+    os.close(writer)
+    assert lines.next(2) == []
 
 
 def test_a_stream_in_non_blocking_mode_is_waited_for(pipe):
