@@ -62,7 +62,7 @@ def gen(
         typer.Option("--size", help="Pixels per side, a multiple of 64. Default: the base's.", show_default=False),
     ] = None,
     batch: Annotated[
-        int, typer.Option("--batch", help="Images at a time, of all prompts that are there. 1 makes each independent.")
+        int, typer.Option("--batch", help="Images at a time. 1 makes each independent of the others.")
     ] = 1,
     force: options.Force = False,
     store: options.Store = None,
@@ -74,8 +74,9 @@ def gen(
     """Draw pictures of prompts that may name learned concepts.
 
     <dog> names a concept, <dog:0.8> scales it, @dog at the start of a word is the same without shell quoting.
-    Prints the path of each picture as soon as it is on disk. -o FILE.png with several pictures gives FILE-SEED.png;
-    a folder gets PROMPT-SEED.png.
+    Prints the path of each image as soon as it is on disk. -o FILE.png with several images gives FILE-SEED.png;
+    a folder gets PROMPT-SEED.png. With --batch N, up to N images are generated together; lines of stdin that have
+    arrived share a batch.
 
     Example:  cnsctl gen "<dog> wearing <hat> in the snow" -n 4 --seed 7 -o out/
     """
