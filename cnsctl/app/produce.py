@@ -179,7 +179,8 @@ class _Artist:
         if self.session.store.mode is not Mode.MERGED:
             return self.session.overlay(names, decoded=self.decoded)
         now = [(r["name"], r["delta"]) for r in self.session.store.concepts()]
-        if self.merged is None or now != [(n, c.key) for n, c in self.merged.concepts.items()]:
+        have = {} if self.merged is None else self.merged.concepts
+        if self.merged is None or not names <= have.keys() or now != [(n, c.key) for n, c in have.items()]:
             self.merged = self.session.overlay(names, decoded=self.decoded)
         return self.merged
 

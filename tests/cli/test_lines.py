@@ -75,16 +75,16 @@ def test_lines_that_are_there_share_batches_of_at_most_the_size_asked_for(stocke
 
 def test_a_slow_producer_is_served_at_once(stocked, tmp_path):
     line = [sys.executable, "-m", "cnsctl", "gen", "-", "--batch", "4", "--steps", "1", "--seed", "1"]
-    started = subprocess.Popen(
+    with subprocess.Popen(
         [*line, "-o", tmp_path / "o", *at(stocked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert started.stdin is not None
-    assert started.stdout is not None
-    for prompt in ("a", "b"):
-        started.stdin.write(f"{prompt}\n")
-        assert Path(started.stdout.readline().strip()).name == f"{prompt}-1.png"
-    started.stdin.close()
-    assert started.wait(timeout=60) == 0
+    ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        for prompt in ("a", "b"):
+            started.stdin.write(f"{prompt}\n")
+            assert Path(started.stdout.readline().strip()).name == f"{prompt}-1.png"
+        started.stdin.close()
+        assert started.wait(timeout=60) == 0
 
 
 def test_a_line_that_fails_in_a_batch_is_told_in_its_turn_and_the_others_are_generated(stocked, tmp_path, batches):
