@@ -94,7 +94,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _all(artist: _Artist, planned: Sequence[Planned], seeds: Sequence[int]) -> Iterator[Event]:
-    """The command line's prompts, where any failure ends the command; then the stream's, where it is its line's own."""
+    """The prompts of the command line, where a failure ends the command; then the stream, where it ends its line alone."""
     if planned:
         for done in artist.draw(artist.overlay(place.prompt for place in planned), planned):
             if isinstance(done, CnsctlError):
@@ -124,7 +124,7 @@ class _Line:
 
 
 def _together(artist: _Artist, lines: Sequence[_Line], seeds: Sequence[int]) -> Iterator[Event]:
-    """Generate the images of several lines in shared batches; tell of each line in turn."""
+    """Generate the images of several lines in shared batches; yield the events of each line in turn."""
     for line in lines:
         with line.failing_alone():
             line.prompt = _parsed(artist.session.store, line.text)
@@ -154,7 +154,7 @@ def _overlay_of(artist: _Artist, lines: Sequence[_Line]) -> Overlay | None:
     while good := [(line, line.prompt) for line in lines if line.prompt is not None and line.error is None]:
         with suppress(CnsctlError):
             return artist.overlay(prompt for _, prompt in good)
-        for line, prompt in good:  # whose concept is it?
+        for line, prompt in good:  # which line names the concept that failed?
             with line.failing_alone():
                 artist.overlay([prompt])
     return None

@@ -123,7 +123,7 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
             f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
             hint="put the store's own base back, or make a new store with cnsctl init --store NEW --base FOLDER",
         )
-    if not is_known and seen == _seen(store, folder_path):  # nobody wrote to it while it was read
+    if not is_known and seen == _seen(store, folder_path):  # no file was written to while it was read
         store.cache(key, seen)
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
 

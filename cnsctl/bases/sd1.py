@@ -174,7 +174,7 @@ class Sd1Base:
         given = signature(scheduler.step).parameters
         options = {k: v for k, v in {"eta": 0.0, "generator": list(generators)}.items() if k in given}
         scheduler.set_timesteps(draw.steps, device=self.device)
-        # the library's own noise would be drawn in the base's dtype, where some machines draw other numbers than in fp32
+        # the library would sample the noise in the base's dtype, where some machines give other numbers than in fp32
         side = draw.size // self._pixels_per_latent
         shape = (1, self._unet.config.in_channels, side, side)
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])  # (b, c, h, w)
@@ -293,7 +293,7 @@ def _stored_dtype(folder: Path) -> torch.dtype:
     kinds = set()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as opened:
-            kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  it is no mapping
+            kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  it is not a mapping
     return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(kinds), torch.float32)
 
 

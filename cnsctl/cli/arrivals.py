@@ -1,6 +1,6 @@
 """Lines of a stream as they arrive: all that are there, without waiting for more.
 
-Owns the wait for input; must not know what a line says.
+Owns the wait for input; must not know what the lines mean.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PIECE_BYTES = 1 << 16
 
 
 class Arrivals:
-    """Reads from the file behind a text stream that nobody has read from. A thread could not be ended by Ctrl-C."""
+    """Reads the file descriptor of a text stream that has not been read yet. Ctrl-C could not end a thread that waits."""
 
     def __init__(self, stream: TextIO) -> None:
         self._fd = stream.fileno()

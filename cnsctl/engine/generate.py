@@ -114,7 +114,7 @@ def drawing(
 
 
 def not_finite(spec: DrawSpec) -> CnsctlError:
-    """What is wrong with an image of which there are no pixels."""
+    """The error of an image without pixels."""
     return CnsctlError(
         f"sampler {spec.sampler} at {spec.steps} steps and guidance {spec.guidance:g} gave no numbers, and so no picture",
         hint="use other --steps, another --sampler, or --dtype fp32",
