@@ -6,6 +6,8 @@
     memory          the most that the GPU held until then
     proof           20 concepts, K/V only
     delta           bytes per neuron on disk
+    start           from the start of the process to the first denoising step, `cnsctl gen` against stock diffusers on the
+                    same folder (goal: at most 1.15 ×); in brackets CPU time, which other programs disturb less
     light commands  ls, --help: whole processes
 
 `--random-sd1` measures on random weights in the shapes of Stable Diffusion 1.5. Interleaved, medians; the machine and precision are printed, and figures of two machines do not compare.
@@ -55,6 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as kept:
         path = write_sd1(Path(kept) / "sd1", device) if options.random_sd1 else folders.POCKET
         base = loading.load(folders.open_folder(path), device=device, dtype=dtype, hash_weights=True)
+        start(path, Path(kept) / "store", device.type, devices.dtype_name(dtype))
     steps(base, options.rounds)
     picture(base)
     memory(device)
@@ -141,6 +144,63 @@ def bytes_on_disk(base: Base) -> None:
     (delta,) = concepts(base, 1).values()
     data = encode_delta(delta)
     say("delta", f"{len(data):,} bytes for {delta.n_neurons:,} neurons: {len(data) / delta.n_neurons:.2f} per neuron")
+
+
+TO_THE_FIRST_STEP = """
+import os
+import sys
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+def leave(module, _args):
+    if type(module).__name__ == "UNet2DConditionModel":
+        os._exit(0)
+register_module_forward_pre_hook(leave)
+"""
+"""Ends the process, whoever wrote the rest of it, where the denoiser is called for the first time."""
+
+STOCK = """
+import warnings
+from diffusers import StableDiffusionPipeline
+warnings.simplefilter("ignore")
+folder, device, dtype = sys.argv[1:]
+dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+pipe = StableDiffusionPipeline.from_pretrained(
+    folder, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False, local_files_only=True
+).to(device)
+pipe("a dog on a beach", generator=torch.Generator().manual_seed(0))
+sys.exit("no denoising step")
+"""
+"""What a user of diffusers writes."""
+
+OURS = """
+from cnsctl.cli.main import run
+run()
+"""
+
+
+def start(folder: Path, store: Path, device: str, dtype: str, rounds: int = 5) -> None:
+    """Whole processes, interleaved; the base was hashed and the disk's cache filled before."""
+    call("init", "--store", str(store), "--base", str(folder))
+    line = ["gen", "a dog on a beach", "--store", str(store), "-o", str(store / "x.png"), "--device", device]
+    programs = {
+        "stock": [TO_THE_FIRST_STEP + STOCK, str(folder), device, dtype],
+        "ours": [TO_THE_FIRST_STEP + OURS, *line, "--dtype", dtype],
+    }
+    walls: dict[str, list[float]] = {name: [] for name in programs}
+    cpus: dict[str, list[float]] = {name: [] for name in programs}
+    for turn in range(rounds + 1):
+        for name, (code, *args) in programs.items():
+            began, used = time.perf_counter(), os.times()
+            subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True)
+            ended = os.times()
+            if turn > 0:
+                walls[name].append(time.perf_counter() - began)
+                cpus[name].append(sum(ended[2:4]) - sum(used[2:4]))
+    (stock, ours), (stock_cpu, ours_cpu) = ([statistics.median(t[n]) for n in programs] for t in (walls, cpus))
+    say(
+        "start",
+        f"cnsctl {ours:.2f} s, stock diffusers {stock:.2f} s: {ours / stock:.2f} × (CPU {ours_cpu / stock_cpu:.2f} ×)",
+    )
 
 
 def light_commands() -> None:

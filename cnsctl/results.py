@@ -85,6 +85,15 @@ class Learned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Denoised:
+    """A denoising step of the images that are being generated is done; an image of a large base takes minutes on a CPU."""
+
+    step: int
+    total: int
+    """Some samplers take more steps than they are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
     """A picture is on disk (or on stdout)."""
 
@@ -114,4 +123,4 @@ class Answer:
     data: Mapping[str, Any]
 
 
-Event = Phase | Step | Note | Warn | Checkpoint | Selected | Learned | Drawn | Failed | Answer
+Event = Phase | Step | Note | Warn | Checkpoint | Selected | Learned | Denoised | Drawn | Failed | Answer

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,10 @@ def cnsctl(*args: object, stdin: str = "") -> Result:
     out, err = io.BytesIO(), io.StringIO()
     kept = sys.stdin, sys.stdout, sys.stderr
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    sys.stdin, sys.stdout, sys.stderr = io.StringIO(stdin), io.TextIOWrapper(out, "utf-8", write_through=True), err
+    given = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115  closed below
+    given.write(stdin)
+    given.seek(0)
+    sys.stdin, sys.stdout, sys.stderr = given, io.TextIOWrapper(out, "utf-8", write_through=True), err
     code: Any = 0
     try:
         main([str(a) for a in args])
@@ -47,6 +51,7 @@ def cnsctl(*args: object, stdin: str = "") -> Result:
         sys.stdout.flush()
         raw = out.getvalue()
         sys.stdin, sys.stdout, sys.stderr = kept
+        given.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return Result(code or 0, raw.decode(errors="replace"), err.getvalue(), raw)

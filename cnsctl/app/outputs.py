@@ -1,8 +1,8 @@
-"""Where pictures go: predictable names, nothing written over unasked.
+"""Where images go: predictable names, and no file is overwritten without --force.
 
 `-o FILE.png` with one picture is that file, with several `FILE-SEED.png` (from the second prompt on `FILE-2-SEED.png`,
-`FILE-3-SEED.png` …). `-o FOLDER`, or no -o, gives `FOLDER/PROMPT-SEED.png`. A name that the same call has used already
-gets `-2`, `-3` …
+`FILE-3-SEED.png` …). `-o FOLDER`, or no -o, gives `FOLDER/PROMPT-SEED.png`. A name that the same call has used already,
+or that another process took while the image was generated, gets `-2`, `-3` …
 
 Owns names; must not know models.
 """
@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.data.prompts import slug
 from cnsctl.errors import DiskProblem, UsageProblem
+from cnsctl.store import write_atomic, write_once
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cnsctl.specs import Prompt
 
@@ -56,7 +58,7 @@ class Outputs:
             self.folder, self.file = (output.parent, output) if is_file else (output, None)
         if not self.to_stdout:
             _check_folder(self.folder)
-        self.taken: set[Path] = set()
+        self.taken: set[str] = set()
         self.n_prompts = 0
 
     def plan(self, prompt: Prompt, seeds: Sequence[int]) -> tuple[Planned, ...]:
@@ -68,17 +70,42 @@ class Outputs:
         self.n_prompts += 1
         return tuple(Planned(prompt=prompt, seed=seed, path=self._place(prompt, seed)) for seed in seeds)
 
+    def keep(self, place: Planned, png: bytes) -> Path:
+        """Write one image, whole or not at all, and return where it is.
+
+        Without --force a file that another process has written meanwhile stays: the image gets the next free name,
+        unless it is the one file that was asked for.
+
+        Raises:
+            UsageProblem: that file is there already.
+            DiskProblem: the image cannot be written.
+        """
+        if self.to_stdout:
+            return STDOUT
+        path = place.path
+        while True:
+            try:
+                keep(path, png, write=write_atomic if self.force else write_once)
+            except FileExistsError as err:
+                if path == self.file:
+                    raise _exists(path) from err
+                path = self._free(place)
+            else:
+                return path
+
     def _place(self, prompt: Prompt, seed: int) -> Path:
         if self.to_stdout:
             return STDOUT
-        wanted, again = self._name(prompt, seed), 1
-        path = wanted
-        while path in self.taken:
-            again += 1
-            path = wanted.with_name(f"{wanted.stem}-{again}.png")
+        path = next(p for p in _numbered(self._name(prompt, seed)) if p.name not in self.taken)
         if path.exists() and not self.force:
-            raise UsageProblem(f"{path} exists already", hint="use --force to write over it, or another -o or --seed")
-        self.taken.add(path)
+            raise _exists(path)
+        self.taken.add(path.name)
+        return path
+
+    def _free(self, place: Planned) -> Path:
+        names = _numbered(place.path)
+        path = next(p for p in names if p.name not in self.taken and not p.exists())
+        self.taken.add(path.name)
         return path
 
     def _name(self, prompt: Prompt, seed: int) -> Path:
@@ -90,18 +117,26 @@ class Outputs:
         return self.file.with_name(f"{self.file.stem}{middle}-{seed}.png")
 
 
-def keep(path: Path, png: bytes) -> None:
-    """Write one picture, whole or not at all; makes its folder."""
-    from cnsctl.store import write_atomic
-
+def keep(path: Path, png: bytes, *, write: Callable[[Path, bytes], None] = write_atomic) -> None:
+    """Write one image, whole or not at all; makes its folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DiskProblem(f"{path.parent} cannot be made: {err.strerror}", hint="use another -o") from err
     try:
-        write_atomic(path, png)
+        write(path, png)
     except DiskProblem as err:  # its own hint speaks of stores
         raise DiskProblem(err.what, hint="make room there, or use another -o") from err
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}-{number}.png")
+
+
+def _exists(path: Path) -> UsageProblem:
+    return UsageProblem(f"{path} exists already", hint="use --force to write over it, or another -o or --seed")
 
 
 def _check_folder(folder: Path) -> None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
+    from cnsctl.engine.concepts import Concept
     from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.recent import Recent
     from cnsctl.store import ConceptRecord, Store
 
 
@@ -45,8 +47,10 @@ class Session:
     device: torch.device
     dtype: str
 
-    def overlay(self, names: Iterable[str]) -> Overlay:
+    def overlay(self, names: Iterable[str], *, decoded: Recent[Concept] | None = None) -> Overlay:
         """The deltas that may act: the concepts named, or in merged all of them, in learning order.
+
+        `decoded` holds concepts by the SHA-256 of their deltas: those in it are not read again.
 
         Raises:
             ConceptNotFound: one is not there, or no longer: another process may have taken it out.
@@ -54,11 +58,17 @@ class Session:
         """
         from cnsctl.engine.concepts import to_concept
         from cnsctl.engine.overlay import Overlay
+        from cnsctl.engine.recent import Recent
 
         wanted = {self.store.concept(name)["name"] for name in names}
         records = [r for r in self.store.concepts() if self.store.mode is Mode.MERGED or r["name"] in wanted]
-        concepts = {r["name"]: to_concept(self.base, self.store.delta(r), key=r["delta"]) for r in records}
-        return Overlay(mode=self.store.mode, concepts=concepts)
+        kept: Recent[Concept] = Recent(1) if decoded is None else decoded
+
+        def concept(record: ConceptRecord) -> Concept:
+            key = record["delta"]
+            return kept.get(key, lambda: to_concept(self.base, self.store.delta(record), key=key))
+
+        return Overlay(mode=self.store.mode, concepts={r["name"]: concept(r) for r in records})
 
     def clip(self) -> ClipTowers | None:
         """The CLIP that the base brings, if it brings one."""
@@ -97,36 +107,42 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
             f"the base of this store is not at {folder_path} any more",
             hint="put it back there, or mount its disk; a store made with init --copy holds its base itself",
         )
-    from cnsctl.bases import devices, folders, loading
+    from cnsctl.bases import devices, folders, hashing, loading
 
     device, dtype = devices.choose(compute.device, compute.dtype)
     folder = folders.open_folder(folder_path)
-    _check_files(store, folder_path, anew=hash_weights)
-    base = loading.load(folder, device=device, dtype=dtype, hash_weights=hash_weights)
+    seen = _seen(store, folder_path)
+    key = f"base-{hashlib.sha256(str(folder_path.resolve()).encode()).hexdigest()[:24]}"
+    is_known = not hash_weights and store.cached(key) == seen
+    if not is_known:
+        hashing.check_folder(folder_path, store.base.files)
+    known = store.base.fingerprint if is_known else None
+    base = loading.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known)
     if base.fingerprint != store.base.fingerprint:
         raise BaseProblem(
             f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
             hint="put the store's own base back, or make a new store with cnsctl init --store NEW --base FOLDER",
         )
+    if not is_known and seen == _seen(store, folder_path):  # no file was written to while it was read
+        store.cache(key, seen)
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
 
 
-def _check_files(store: Store, folder: Path, *, anew: bool) -> None:
-    """Compare the store's own base with the hashes recorded of it.
+def _seen(store: Store, folder: Path) -> bytes:
+    """What a base's hashes depend on, without its bytes: hashing gigabytes takes seconds.
 
-    Hashing gigabytes takes seconds: unless it is asked for anew, files that have not been written to since they were
-    last found right are believed.
+    Files with the same stamps as when they were last found right are not hashed again, except by `verify` and `add`.
     """
-    from cnsctl.bases import hashing
+    from cnsctl.bases import hashing, libraries
 
-    if not store.base.files:
-        return
-    recorded = json.dumps([str(folder), dict(store.base.files)], sort_keys=True)
-    key = f"files-{hashlib.sha256(recorded.encode()).hexdigest()[:24]}"
-    found = json.dumps(hashing.stamps(folder, store.base.files)).encode()
-    if anew or store.cached(key) != found:
-        hashing.check_folder(folder, store.base.files)
-        store.cache(key, found)
+    names = {*store.base.files, *hashing.loaded_files(folder)}
+    facts = {
+        "fingerprint": store.base.fingerprint,
+        "files": dict(store.base.files),
+        "stamps": hashing.stamps(folder, names),
+        "versions": libraries.versions(),
+    }
+    return json.dumps(facts, sort_keys=True).encode()
 
 
 def refuse_half_for_learning(compute: Compute) -> None:

@@ -22,6 +22,10 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".onnx", ".h5")
 """Weights in formats that are never read."""
 
 
+LOADED = ("text_encoder", "tokenizer", "unet", "vae", "scheduler")
+"""The folders inside a base's folder that are loaded."""
+
+
 def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object = None) -> str:
     """SHA-256 over tensors by name, rounded to fp16, and over a JSON-able meaning.
 
@@ -73,14 +77,23 @@ def folder_hashes(folder: Path) -> dict[str, str]:
     return {name: file_hash(folder / name) for name in base_files(folder)}
 
 
-def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
-    """Size and time of the last change (ns) of files, by name: equal ones were not written to. Absent files have none."""
-    found = {}
+def loaded_files(folder: Path) -> list[str]:
+    """The files of a base's folder that loading it may read, as relative POSIX paths, sorted."""
+    found = [path for part in LOADED for path in (folder / part).rglob("*") if path.is_file()]
+    return sorted(path.relative_to(folder).as_posix() for path in [folder / "model_index.json", *found])
+
+
+def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[str | int]]:
+    """Where files really are, their size, times of the last change (ns) and inode, by name: equal ones were not written to.
+
+    The time of the last change of the inode cannot be set back, as that of the content can. Absent files have no stamp.
+    """
+    found: dict[str, list[str | int]] = {}
     for name in sorted(names):
-        path = folder / name
+        path = (folder / name).resolve()
         if path.is_file():
             stat = path.stat()
-            found[name] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+            found[name] = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     return found
 
 

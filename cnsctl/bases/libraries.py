@@ -20,3 +20,10 @@ def quiet_libraries() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide what is read from a base's files."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("diffusers", "safetensors", "tokenizers", "transformers")}

@@ -19,6 +19,22 @@ ADAPTERS = {"sd1": Sd1Base}
 """Family → what loads it."""
 
 
-def load(folder: BaseFolder, *, device: torch.device, dtype: torch.dtype, hash_weights: bool = False) -> Base:
-    """Load a base. `hash_weights` also hashes everything that the fingerprint leaves out (for the proof)."""
-    return ADAPTERS[folder.family](folder, device=device, dtype=dtype, hash_weights=hash_weights)
+def load(
+    folder: BaseFolder,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    hash_weights: bool = False,
+    fingerprint: str | None = None,
+) -> Base:
+    """Load a base.
+
+    Args:
+        folder: where it is.
+        device: where it computes.
+        dtype: what its denoiser computes in.
+        hash_weights: also hash everything that the fingerprint leaves out (for the proof).
+        fingerprint: what it is known to be; None to compute it from the weights.
+    """
+    load_family = ADAPTERS[folder.family]
+    return load_family(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=fingerprint)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -53,6 +53,17 @@ class TextBatch:
     """(b, t) bool: where vectors stand."""
     vectors: Mapping[str, torch.Tensor]
     """Per text encoder: (places.sum(), width) fp32, in row-major order of `places`; may require a gradient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """A batch of images after a denoising step."""
+
+    step: int
+    """From 1."""
+    total: int
+    latents: torch.Tensor
+    """(b, c, h/8, w/8) in the base's dtype."""
 
 
 class Base(Protocol):
@@ -119,13 +130,16 @@ class Base(Protocol):
         """Run the denoiser with the K and V now bound to its layers; (b, c, h, w) fp32."""
         ...
 
-    def sample(
-        self,
-        text: torch.Tensor,
-        negative: torch.Tensor | None,
-        draw: DrawSpec,
-        generators: Sequence[torch.Generator],
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Run the stock pipeline with the K and V now bound: (b, h, w, 3) uint8."""
+    def sample(self, text: torch.Tensor, draw: DrawSpec, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
+        """Denoise one image per generator with the K and V now bound, step by step as the stock pipeline does.
+
+        Args:
+            text: X, (b, t, d); with guidance (2b, t, d), that of the negative prompts first.
+            draw: how.
+            generators: on the CPU; each decides the noise of its image alone.
+        """
+        ...
+
+    def decode_latents(self, latents: torch.Tensor) -> NDArray[np.uint8]:
+        """Latents (c, h/8, w/8) of one image → (h, w, 3) uint8."""
         ...

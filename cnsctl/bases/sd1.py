@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from cnsctl.bases import samplers
 from cnsctl.bases.folders import default_budget
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.libraries import quiet_libraries
-from cnsctl.bases.protocol import Layer, TextBatch
-from cnsctl.errors import BaseProblem, CnsctlError
+from cnsctl.bases.protocol import Layer, Sample, TextBatch
+from cnsctl.errors import BaseProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,7 +38,15 @@ class Sd1Base:
 
     family = "sd1"
 
-    def __init__(self, folder: BaseFolder, *, device: torch.device, dtype: torch.dtype, hash_weights: bool) -> None:
+    def __init__(
+        self,
+        folder: BaseFolder,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        hash_weights: bool,
+        fingerprint: str | None,
+    ) -> None:
         parts = _load_parts(folder.path)
         self.name = folder.name
         self.folder = folder
@@ -56,7 +65,7 @@ class Sd1Base:
         }
         self.text_length = int(self._text.config.max_position_embeddings)
         self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = self._fingerprint() if fingerprint is None else fingerprint
         self.weights_hash = _weights_hash(folder.path, unet, vae) if hash_weights else None
         # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
         layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
@@ -70,8 +79,7 @@ class Sd1Base:
             raise BaseProblem(
                 f"{folder.path} predicts {self.prediction!r}", hint="use a base that predicts epsilon or v"
             )
-        self._pipeline = _pipeline(vae=self._vae, unet=self._unet, scheduler=scheduler)
-        self._pixels_per_latent = int(self._pipeline.vae_scale_factor)
+        self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size = int(folder.draw.get("size", unet.config.sample_size * self._pixels_per_latent))
 
     @property
@@ -163,50 +171,35 @@ class Sd1Base:
         return answer.float()
 
     @torch.no_grad()
-    def sample(
-        self,
-        text: torch.Tensor,
-        negative: torch.Tensor | None,
-        draw: DrawSpec,
-        generators: Sequence[torch.Generator],
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.uint8]:
-        pipe = self._pipeline
-        pipe.scheduler = samplers.make(draw.sampler, self._scheduler)
-
-        def tick(pipe: Any, step: int, _time: object, kept: dict[str, Any]) -> dict[str, Any]:
-            if on_step is not None:
-                on_step(step + 1, pipe.num_timesteps)  # some samplers take more steps than they are asked for
-            return kept
-
-        # the library's own would be drawn in the base's dtype, where some machines draw other numbers than in fp32
+    def sample(self, text: torch.Tensor, draw: DrawSpec, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
+        """The loop of diffusers' StableDiffusionPipeline, to the bit: a test compares the two for every sampler."""
+        scheduler = samplers.make(draw.sampler, self._scheduler)
+        given = signature(scheduler.step).parameters
+        options = {k: v for k, v in {"eta": 0.0, "generator": list(generators)}.items() if k in given}
+        scheduler.set_timesteps(draw.steps, device=self.device)
+        # the library would sample the noise in the base's dtype, where some machines give other numbers than in fp32
         side = draw.size // self._pixels_per_latent
         shape = (1, self._unet.config.in_channels, side, side)
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])  # (b, c, h, w)
-        latents = pipe(
-            latents=noise.to(self.device, self.dtype),
-            prompt_embeds=text.to(self.dtype),
-            negative_prompt_embeds=None if negative is None else negative.to(self.dtype),
-            num_inference_steps=draw.steps,
-            guidance_scale=draw.guidance,
-            height=draw.size,
-            width=draw.size,
-            generator=list(generators),
-            output_type="latent",
-            callback_on_step_end=tick,
-        ).images
-        if not bool(torch.isfinite(latents).all()):
-            raise CnsctlError(
-                f"sampler {draw.sampler} at {draw.steps} steps and guidance {draw.guidance:g} gave no numbers, and so no "
-                "picture",
-                hint="use other --steps, another --sampler, or --dtype fp32",
-            )
-        decoded = []
-        for z in latents:  # decoded one at a time, so that a picture does not depend on its batch
-            x = self._vae.decode(z[None].float() / self._vae.config.scaling_factor).sample
-            decoded.append(pipe.image_processor.postprocess(x, output_type="np"))
-        # the rounding of diffusers' numpy_to_pil
-        return (np.concatenate(decoded) * 255).round().astype(np.uint8)
+        latents = noise.to(self.device, self.dtype) * scheduler.init_noise_sigma
+        text = text.to(self.dtype)
+        guided = len(text) == 2 * len(latents)
+        for step, time in enumerate(scheduler.timesteps, start=1):
+            noisy = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, time)
+            predicted = self._unet(noisy, time, encoder_hidden_states=text, return_dict=False)[0]
+            if guided:
+                without, with_text = predicted.chunk(2)
+                predicted = without + draw.guidance * (with_text - without)
+            latents = scheduler.step(predicted, time, latents, **options, return_dict=False)[0]
+            yield Sample(step=step, total=len(scheduler.timesteps), latents=latents)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: torch.Tensor) -> NDArray[np.uint8]:
+        # one at a time, so that an image does not depend on its batch
+        x = self._vae.decode(latents[None].float() / self._vae.config.scaling_factor).sample[0]
+        pixels = (x * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().float().numpy()  # as diffusers' VaeImageProcessor
+        rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)  # as its numpy_to_pil
+        return rounded
 
     # ------------------------------------------------------------ fingerprint
 
@@ -269,7 +262,8 @@ def _from_files(path: Path) -> dict[str, Any]:
 
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "text_encoder": (CLIPTextModel, {"dtype": torch.float32}),
-        "unet": (UNet2DConditionModel, {"torch_dtype": torch.float32}),
+        # cast once, after hashing and after W₀ was taken: to what computes, and not to fp32 on the way
+        "unet": (UNet2DConditionModel, {"torch_dtype": _stored_dtype(path / "unet")}),
         "vae": (AutoencoderKL, {"torch_dtype": torch.float32}),
     }
     parts: dict[str, Any] = {"tokenizer": CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)}
@@ -293,6 +287,17 @@ def _only_half(folder: Path) -> bool:
     """Whether a part's weights are there as an fp16 variant alone."""
     names = [p.name for p in folder.glob("*.safetensors")]
     return bool(names) and all(".fp16" in name for name in names)
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """What a part's weights are stored in: half precision where all of them are, else fp32."""
+    from safetensors import safe_open
+
+    kinds = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  it is not a mapping
+    return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(kinds), torch.float32)
 
 
 def _refuse_strangers(path: Path, parts: Mapping[str, Any]) -> None:
@@ -345,20 +350,3 @@ def _alphas_cumprod(scheduler: Any) -> torch.Tensor:
     settings = {k: scheduler.config[k] for k in keys if scheduler.config.get(k) is not None}
     alphas: torch.Tensor = DDPMScheduler(**settings).alphas_cumprod
     return alphas.float()
-
-
-def _pipeline(*, vae: Any, unet: Any, scheduler: Any) -> Any:
-    from diffusers import StableDiffusionPipeline
-
-    pipe = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=None,
-        tokenizer=None,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe

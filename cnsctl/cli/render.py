@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cnsctl.cli.lines import fitted, given_up, json_line
 from cnsctl.cli.progress import Progress
 from cnsctl.errors import DiskProblem
-from cnsctl.results import Answer, Drawn, Event, Failed, Note, Phase, Selected, Step, Warn
+from cnsctl.results import Answer, Denoised, Drawn, Event, Failed, Note, Phase, Selected, Step, Warn
 from cnsctl.specs import FORMAT
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class View:
         for event in events:
             self._show(event)
 
-    def _show(self, event: Event) -> None:  # noqa: C901  one case per kind of event
+    def _show(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per kind of event
         if self.as_json:
             self._show_json(event)
             return
@@ -66,6 +66,9 @@ class View:
             case Phase() | Step():
                 if self.progress is not None:
                     self.progress.update(event)
+            case Denoised(step=step, total=total):
+                if self.progress is not None:
+                    self.progress.detail(f"step {step}/{total}")
             case Note(text=text) if not self.quiet:
                 self._say(text)
             case Warn(text=text):
@@ -139,11 +142,6 @@ class View:
         """Let lines be written above the progress line."""
         with nullcontext() if self.progress is None else self.progress.paused():
             yield
-
-    def tick(self, done: int, total: int) -> None:
-        """A denoising step is done."""
-        if self.progress is not None:
-            self.progress.detail(f"step {done}/{total}")
 
 
 def out(line: str) -> None:

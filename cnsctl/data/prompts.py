@@ -20,6 +20,7 @@ The rules, and there are no others:
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from typing import TYPE_CHECKING
@@ -110,9 +111,33 @@ def render_class(prompt: Prompt, class_words: Mapping[str, str]) -> str:
 
 
 def slug(text: str) -> str:
-    """Make a file-name stem of a prompt: at most 60 of a-z, 0-9 and '-', never empty."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub("[^a-z0-9]+", "-", plain).strip("-")[:60].rstrip("-") or "picture"
+    """Make a file-name stem of a prompt: its letters and digits, of any script, in lower case, words joined by '-'.
+
+    Punctuation and spaces are dropped. Where more is lost (emoji, what does not fit into 60 characters and 200 bytes),
+    a hash of the text follows, so that other texts get other names. Never empty; in Unicode's NFC.
+    """
+    words, lost, inside = [""], False, False
+    for char in unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()):
+        kind = unicodedata.category(char)
+        # a mark belongs to the letter before it; variation selectors are invisible
+        inside = char.isalnum() or (inside and kind in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f")
+        if inside:
+            words[-1] += char
+            continue
+        lost = lost or not (char.isascii() or kind[0] in "PZ" or kind == "Cf")
+        if words[-1]:
+            words.append("")
+    stem = "-".join(words).rstrip("-")
+    if lost or stem != _cut(stem):
+        mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return f"{_cut(stem, len(mark) + 1) or 'image'}-{mark}"
+    return stem or "image"
+
+
+def _cut(stem: str, room: int = 0) -> str:
+    """At most 60 characters and 200 bytes, less `room`: a seed and `.png` must fit too."""
+    whole = stem[: 60 - room].encode()[: 200 - room]
+    return whole.decode(errors="ignore").rstrip("-")
 
 
 def _mentions(text: str, known: Collection[str]) -> Iterator[tuple[int, int, Mention]]:

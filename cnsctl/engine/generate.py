@@ -1,6 +1,6 @@
-"""Drawing: prompts with seeds in, pictures out, a batch at a time.
+"""Generating: prompts with seeds in, images out, a batch at a time.
 
-Owns batching and the reuse of K and V between pictures of one prompt; must not know files or terminals.
+Owns batching and the reuse of K and V between images of one prompt; must not know files or terminals.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
-from cnsctl.specs import DrawSpec, Prompt
+from cnsctl.engine.recent import Recent
+from cnsctl.errors import CnsctlError
+from cnsctl.results import Denoised
+from cnsctl.specs import DrawSpec, Mode, Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -28,56 +31,91 @@ NO_TEXT = Prompt(text="", pieces=("",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One picture: its noise comes from its own CPU generator, seeded with `seed`."""
+    """One image: its noise comes from its own CPU generator, seeded with `seed`."""
 
     prompt: Prompt
     seed: int
     negative: Prompt = NO_TEXT
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Image:
+    """A request that is done."""
+
+    request: Request
+    pixels: NDArray[np.uint8] | None
+    """(h, w, 3); None where the latents are not finite."""
+
+
+class Texts:
+    """X, K and V of the last few texts: computed once per text, however many images are generated of it.
+
+    A text is known by the bytes of the deltas that act on it: one that was replaced meanwhile is computed again.
+    """
+
+    def __init__(self, base: Base, *, batch: int = 1) -> None:
+        self.base = base
+        self.recent: Recent[tuple[torch.Tensor, dict[str, torch.Tensor]]] = Recent(max(8, 2 * batch))
+
+    def read(self, overlay: Overlay, prompt: Prompt) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        named = [m.name for m in prompt.mentions]
+        acting = tuple(
+            (n, overlay.concepts[n].key) for n in (overlay.concepts if overlay.mode is Mode.MERGED else named)
+        )
+        return self.recent.get(
+            (overlay.mode, prompt, acting),
+            lambda: text_keys_values(self.base, overlay, overlay.splice(self.base, prompt)),
+        )
+
+
 def draw(
-    base: Base,
-    overlay: Overlay,
-    requests: Iterable[Request],
-    spec: DrawSpec,
-    *,
-    batch: int = 1,
-    on_step: Callable[[int, int], None] | None = None,
+    base: Base, overlay: Overlay, requests: Iterable[Request], spec: DrawSpec, *, batch: int = 1
 ) -> Iterator[tuple[Request, NDArray[np.uint8]]]:
-    """Draw requests in order, `batch` at a time; each picture as soon as it is done, (h, w, 3) uint8.
+    """Generate requests in order, `batch` at a time; each image as soon as it is done, (h, w, 3) uint8.
+
+    Raises:
+        CnsctlError: the latents of one are not finite.
+    """
+    for event in drawing(Texts(base, batch=batch), overlay, requests, spec, batch=batch):
+        if isinstance(event, Image):
+            if event.pixels is None:
+                raise not_finite(spec)
+            yield event.request, event.pixels
+
+
+def drawing(
+    texts: Texts, overlay: Overlay, requests: Iterable[Request], spec: DrawSpec, *, batch: int = 1
+) -> Iterator[Denoised | Image]:
+    """Generate requests in order, `batch` at a time: a `Denoised` per step of a batch, then its images.
 
     Rows of one batch may use different concepts. Prompt and negative prompt each read the concepts they name themselves.
     """
-    texts = _Texts(base, overlay, keep=max(8, 2 * batch))
-    guided = spec.guidance > 1
+    base, guided = texts.base, spec.guidance > 1
     pending = iter(requests)
     while group := list(islice(pending, batch)):
-        positive = [texts.read(r.prompt) for r in group]
-        negative = [texts.read(r.negative) for r in group] if guided else []
-        generators = [torch.Generator().manual_seed(r.seed) for r in group]
-        with bound(base, stacked([kv for _, kv in negative + positive])):  # the pipeline puts the negative half first
-            pictures = base.sample(
-                torch.cat([X for X, _ in positive]),
-                torch.cat([X for X, _ in negative]) if guided else None,
-                spec,
-                generators,
-                on_step,
-            )
-        yield from zip(group, pictures, strict=True)
+        positive = [texts.read(overlay, r.prompt) for r in group]
+        negative = [texts.read(overlay, r.negative) for r in group] if guided else []
+        # the negative half first, as the stock pipeline has it; cast once per image, not once per step
+        keys_values = {s: x.to(base.dtype) for s, x in stacked([kv for _, kv in negative + positive]).items()}
+        samples = base.sample(
+            torch.cat([X for X, _ in negative + positive]),
+            spec,
+            [torch.Generator().manual_seed(r.seed) for r in group],
+        )
+        while True:
+            with bound(base, keys_values):  # for this step alone: between two steps the base may serve another caller
+                sample = next(samples, None)
+            if sample is None:
+                break
+            latents = sample.latents
+            yield Denoised(step=sample.step, total=sample.total)
+        for request, z in zip(group, latents, strict=True):
+            yield Image(request=request, pixels=base.decode_latents(z) if bool(torch.isfinite(z).all()) else None)
 
 
-class _Texts:
-    """K and V of the last few texts: computed once per prompt, however many pictures are drawn of it."""
-
-    def __init__(self, base: Base, overlay: Overlay, *, keep: int) -> None:
-        self.base, self.overlay, self.keep = base, overlay, keep
-        self.known: dict[Prompt, tuple[torch.Tensor, dict[str, torch.Tensor]]] = {}
-
-    def read(self, prompt: Prompt) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        found = self.known.pop(prompt, None)
-        if found is None:
-            found = text_keys_values(self.base, self.overlay, self.overlay.splice(self.base, prompt))
-        self.known[prompt] = found
-        while len(self.known) > self.keep:
-            del self.known[next(iter(self.known))]
-        return found
+def not_finite(spec: DrawSpec) -> CnsctlError:
+    """The error of an image without pixels."""
+    return CnsctlError(
+        f"sampler {spec.sampler} at {spec.steps} steps and guidance {spec.guidance:g} gave no numbers, and so no picture",
+        hint="use other --steps, another --sampler, or --dtype fp32",
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnsctl.store.files import free_bytes, write_atomic
+from cnsctl.store.files import free_bytes, write_atomic, write_once
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.reference import BaseReference
 from cnsctl.store.store import Store, default_path
@@ -34,4 +34,5 @@ __all__ = [
     "delta_key",
     "free_bytes",
     "write_atomic",
+    "write_once",
 ]

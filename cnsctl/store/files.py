@@ -24,6 +24,9 @@ TEMP_PREFIX = ".tmp-"
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems answer that cannot fsync a folder: they order renames themselves, or not at all."""
 
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems answer that have no hard links, such as FAT."""
+
 _WORDS = {
     errno.ENOSPC: ("the disk is full", "make room and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "make room and run the same command again"),
@@ -52,7 +55,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         DiskProblem: full, read-only or failing.
     """
     # fsync errors are final: a second fsync of the same pages would lie, so a retry writes a new file
-    temp = path.with_name(f"{TEMP_PREFIX}{path.name[:40]}-{os.getpid()}-{os.urandom(6).hex()}")
+    temp = _temp(path)
     try:
         _write_new(temp, data, mode)
         os.replace(temp, path)
@@ -61,6 +64,27 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise disk_problem(err, "write", path) from err
     finally:
         with suppress(OSError):  # after a success there is nothing under this name
+            os.unlink(temp)
+
+
+def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file under a name that is free: of two writers of one name, one gets it and the other an error.
+
+    Raises:
+        FileExistsError: the name is taken; what has it is unchanged.
+        DiskProblem: full, read-only or failing.
+    """
+    temp = _temp(path)
+    try:
+        _write_new(temp, data, mode)
+        _name_once(temp, path, mode)
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as err:
+        raise disk_problem(err, "write", path) from err
+    finally:
+        with suppress(OSError):
             os.unlink(temp)
 
 
@@ -151,6 +175,26 @@ def disk_problem(err: OSError, doing: str, path: Path) -> DiskProblem:
     default = (os.strerror(err.errno) if err.errno is not None else str(err), "check the disk and the path")
     words, hint = _WORDS.get(err.errno if err.errno is not None else 0, default)
     return DiskProblem(f"cannot {doing} {path}: {words}", hint=hint)
+
+
+def _temp(path: Path) -> Path:
+    return path.with_name(f"{TEMP_PREFIX}{path.name[:40]}-{os.getpid()}-{os.urandom(6).hex()}")
+
+
+def _name_once(temp: Path, path: Path, mode: int) -> None:
+    """Give a whole file its name, which must be free."""
+    try:
+        os.link(temp, path)
+    except OSError as err:
+        if err.errno not in _NO_LINKS:
+            raise
+        # an empty file reserves the name: here alone a reader may see one for a moment
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        try:
+            os.replace(temp, path)
+        except OSError:
+            os.unlink(path)
+            raise
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

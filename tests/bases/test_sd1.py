@@ -231,17 +231,18 @@ def test_bases_that_are_driven_otherwise_are_refused(tmp_path, tiny_folder, file
         load(copy)
 
 
-def test_the_scheduler_of_stable_diffusion_1_ticks_to_its_own_end_and_agrees_with_stock(tmp_path, tiny_folder):
+def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp_path, tiny_folder):
     from dataclasses import replace
 
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, Texts, drawing
     from cnsctl.engine.overlay import EMPTY
+    from cnsctl.results import Denoised
     from cnsctl.specs import Prompt
 
     copy = shutil.copytree(tiny_folder, tmp_path / "base")
     edit(copy, "scheduler/scheduler_config.json", _class_name="PNDMScheduler", skip_prk_steps=True)
     edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
-    base, ticks = load(copy), []
+    base = load(copy)
     asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
     list(draw(base, EMPTY, [asked], replace(base.draw_defaults, steps=4), on_step=lambda *t: ticks.append(t)))
     assert ticks == [(i + 1, 5) for i in range(5)]
@@ -267,3 +268,65 @@ def test_a_folder_without_settings_has_the_budget_of_its_own_sizes(tiny_folder, 
     base = loading.load(folders.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32)
     kv_weights = sum(W.numel() for W in base.sites.values())
     assert base.learn_defaults["budget"] == pytest.approx(0.0013 * base.denoiser_weights / kv_weights, abs=1e-4)
+
+    *steps, _image = drawing(Texts(base), EMPTY, [asked], replace(base.draw_defaults, steps=4))
+    assert steps == [Denoised(step=i + 1, total=5) for i in range(5)]
+
+
+def halved(folder, copy):
+    """A copy of a base whose weights are all stored in fp16."""
+    from diffusers import StableDiffusionPipeline
+
+    options = {"safety_checker": None, "requires_safety_checker": False, "torch_dtype": torch.float16}
+    StableDiffusionPipeline.from_pretrained(folder, **options).save_pretrained(copy)
+    return copy
+
+
+@pytest.mark.parametrize("stored", ["fp32", "fp16"])
+def test_what_is_hashed_and_taken_from_a_base_does_not_depend_on_what_computes(tmp_path, tiny_folder, stored):
+    """W₀ is the file's values, also where the denoiser computes in bf16; its other weights are those, rounded."""
+    folder = tiny_folder if stored == "fp32" else halved(tiny_folder, tmp_path / "half")
+    full, short = (
+        loading.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=dtype, hash_weights=True)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert (full.fingerprint, full.weights_hash) == (short.fingerprint, short.weights_hash)
+    assert all(W.dtype is torch.float32 and torch.equal(W, short.sites[site]) for site, W in full.sites.items())
+    weights = dict(full._unet.named_parameters())
+    assert all(torch.equal(p, weights[n].bfloat16()) for n, p in short._unet.named_parameters())
+    assert {p.dtype for p in short._text.parameters()} == {p.dtype for p in short._vae.parameters()} == {torch.float32}
+
+
+def test_a_denoiser_is_read_in_the_precision_it_is_stored_in(tmp_path, tiny_folder):
+    from safetensors.torch import load_file, save_file
+
+    from cnsctl.bases.sd1 import _stored_dtype
+
+    half = halved(tiny_folder, tmp_path / "half")
+    assert _stored_dtype(tiny_folder / "unet") is torch.float32
+    assert _stored_dtype(half / "unet") is torch.float16
+    (file,) = (half / "unet").glob("*.safetensors")
+    tensors = load_file(file)
+    tensors["conv_in.weight"] = tensors["conv_in.weight"].float()  # the only one: none may be rounded
+    save_file(tensors, file, metadata={"format": "pt"})
+    assert _stored_dtype(half / "unet") is torch.float32
+
+
+def test_a_stamp_changes_with_every_write_to_a_file_and_with_the_file_that_a_link_leads_to(tmp_path, tiny_folder):
+    import os
+    import time
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "base")
+    names = hashing.loaded_files(folder)
+    assert {name.split("/")[0] for name in names} == {*hashing.LOADED, "model_index.json"}
+    (file,) = (folder / "unet").glob("*.safetensors")
+    before, times = hashing.stamps(folder, names), file.stat()
+    data = file.read_bytes()
+    time.sleep(0.05)  # longer than a tick of the file system's clock
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nobody had been there
+    changed = hashing.stamps(folder, names)
+    assert [name for name in names if changed[name] != before[name]] == [file.relative_to(folder).as_posix()]
+    file.rename(tmp_path / "moved")
+    file.symlink_to(tmp_path / "moved")
+    assert hashing.stamps(folder, names) != changed

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -224,22 +225,53 @@ def test_the_class_word_stands_where_a_concept_was_named():
     ("text", "stem"),
     [
         ("a <dog> on a Beach!", "a-dog-on-a-beach"),
-        ("  Café & crème  ", "cafe-creme"),
+        ("  Caf\u00e9 & cr\u00e8me  ", "caf\u00e9-cr\u00e8me"),
+        ("cafe\u0301", "caf\u00e9"),
         ("../../etc/passwd", "etc-passwd"),
-        ("犬", "picture"),
-        ("", "picture"),
-        ("---", "picture"),
-        ("x" * 100, "x" * 60),
-        ("x" * 59 + " y", "x" * 59),
+        ("\u732b", "\u732b"),  # a cat
+        ("\u72ac\u3001\u6d77\u8fba\u3067\u3002", "\u72ac-\u6d77\u8fba\u3067"),  # a dog, on the beach
+        ("\u041a\u043e\u0442 <dog>", "\u043a\u043e\u0442-dog"),
+        ("\u0915\u093f\u0924\u093e\u092c", "\u0915\u093f\u0924\u093e\u092c"),  # with vowel signs
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc-\u062e\u0648\u0627\u0647\u0645"),
+        ("", "image"),
+        ("---", "image"),
+        ("x" * 60, "x" * 60),
     ],
 )
-def test_a_slug_is_a_short_plain_file_name(text, stem):
+def test_a_slug_is_the_letters_of_a_prompt_in_any_script(text, stem):
     assert slug(text) == stem
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("\u732b", "\u72ac", "\ud55c\uad6d\uc5b4", "\u05db\u05dc\u05d1", "\u0643\u0644\u0628"),
+        ("\U0001f431", "\U0001f436", "\U0001f436\U0001f3fd", "a \U0001f431", "a \U0001f436", "a", "1", "1\ufe0f\u20e3"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\U0001f469\U0001f467"),
+        ("x" * 60 + "a", "x" * 60 + "b", "x" * 60, "x" * 61),
+        ("\u732b" * 90 + "a", "\u732b" * 90 + "b", "\U00020000" * 60 + "a", "\U00020000" * 60 + "b"),
+        ("word " * 12 + "one", "word " * 12 + "two", "word " * 5000 + "one", "word " * 5000 + "two"),
+    ],
+)
+def test_other_prompts_get_other_file_names(texts):
+    assert len({slug(text) for text in texts}) == len(texts)
+
+
+def test_what_a_hash_is_added_to_stays_readable():
+    assert re.fullmatch("a-cat-[0-9a-f]{8}", slug("a cat \U0001f431"))
+    assert re.fullmatch("image-[0-9a-f]{8}", slug("\U0001f431"))
+    assert re.fullmatch("x{51}-[0-9a-f]{8}", slug("x" * 100))
 
 
 @given(st.text())
 def test_a_slug_is_never_empty_long_or_strange(text):
-    assert re.fullmatch("[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?", slug(text))
+    found = slug(text)
+    assert 1 <= len(found) <= 60
+    assert len(found.encode()) <= 200
+    assert unicodedata.is_normalized("NFC", found)
+    assert all(c == "-" or c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") for c in found)
+    assert not found.startswith("-")
+    assert not found.endswith("-")
 
 
 def test_prompts_and_names_load_neither_numpy_nor_pillow():

@@ -10,8 +10,9 @@ import pytest
 import torch
 from learning import named, overlay, picture, prompt, synthetic
 
-from cnsctl.engine.generate import NO_TEXT, Request, draw
-from cnsctl.engine.overlay import EMPTY
+from cnsctl.bases import samplers
+from cnsctl.engine.generate import NO_TEXT, Request, Texts, draw, drawing
+from cnsctl.engine.overlay import EMPTY, bound, stacked, text_keys_values
 from cnsctl.metrics.forgetting import psnr
 from cnsctl.specs import Mode
 
@@ -51,6 +52,67 @@ def test_pictures_agree_with_the_stock_pipeline_to_50_db(request, name, guidance
     if guidance > 1:  # and the text matters that much
         other = replace(asked, prompt=prompt("a castle at night"))
         assert psnr(next(draw(base, EMPTY, [other], spec))[1], theirs) < 50
+
+
+OURS = ("dpm++", "dpm++sde", "euler", "euler-a", "ddim", "ddpm", "heun", "unipc", "base")
+
+
+def stock_latents(base, text: torch.Tensor, spec, generators) -> torch.Tensor:
+    """The stock pipeline's own loop, with the base's denoiser and the K and V that are bound to it."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline(
+        vae=base._vae, text_encoder=None, tokenizer=None, unet=base._unet, safety_checker=None, feature_extractor=None,
+        scheduler=samplers.make(spec.sampler, base._scheduler), requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    guided = spec.guidance > 1
+    side = spec.size // pipe.vae_scale_factor
+    shape = (1, base._unet.config.in_channels, side, side)
+    noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
+    drawn = pipe(
+        prompt_embeds=text[-len(generators) :], negative_prompt_embeds=text[: len(generators)] if guided else None,
+        latents=noise.to(base.device), num_inference_steps=spec.steps, guidance_scale=spec.guidance, height=spec.size,
+        width=spec.size, generator=list(generators), output_type="latent",
+    )  # fmt: skip
+    return drawn.images
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("sampler", OURS)
+@pytest.mark.parametrize("name", ["tiny", "tiny_v"])
+def test_every_step_is_the_stock_pipelines_to_the_bit(request, name, sampler, guidance):
+    base = request.getfixturevalue(name)
+    spec = replace(base.draw_defaults, steps=5, guidance=guidance, sampler=sampler)
+    texts = [text_keys_values(base, EMPTY, EMPTY.splice(base, prompt(t))) for t in ("", "a dog", "the moon", "a hat")]
+    texts = texts[:2] * (guidance > 1) + texts[2:]  # two images
+    X = torch.cat([x for x, _ in texts])
+    seeded = [[torch.Generator().manual_seed(seed) for seed in (3, 4)] for _ in range(2)]
+    with bound(base, stacked([kv for _, kv in texts])):
+        theirs = stock_latents(base, X, spec, seeded[0])
+        *_, last = base.sample(X, spec, seeded[1])
+    assert torch.equal(last.latents, theirs)
+    assert last.step == last.total
+
+
+def test_pixels_are_the_stock_pipelines_to_the_bit(tiny):
+    from diffusers.image_processor import VaeImageProcessor
+
+    z = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0)).to(tiny.device)
+    with torch.no_grad():
+        decoded = tiny._vae.decode(z / tiny._vae.config.scaling_factor).sample
+    processor = VaeImageProcessor()
+    (theirs,) = processor.numpy_to_pil(processor.postprocess(decoded, output_type="np"))
+    assert np.array_equal(tiny.decode_latents(z[0]), np.asarray(theirs))
+
+
+def test_two_streams_of_images_may_take_turns_on_one_base(tiny):
+    """Between two steps the base is free."""
+    spec = replace(tiny.draw_defaults, steps=2)
+    a, b = ([Request(prompt=prompt(t), seed=1)] for t in ("a dog", "the moon"))
+    turns = zip(drawing(Texts(tiny), EMPTY, a, spec), drawing(Texts(tiny), EMPTY, b, spec), strict=True)
+    for own, image in zip((a, b), list(turns)[-1], strict=True):
+        assert np.array_equal(image.pixels, next(draw(tiny, EMPTY, own, spec))[1])
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_another(tiny):

@@ -3,12 +3,13 @@
 import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from store_samples import names_in
 
 from cnsctl.errors import DiskProblem, StoreDamaged
-from cnsctl.store.files import free_bytes, make_folder, read_bounded, remove_unfinished, write_atomic
+from cnsctl.store.files import free_bytes, make_folder, read_bounded, remove_unfinished, write_atomic, write_once
 
 
 def test_a_written_file_holds_the_data_and_nothing_else_is_left(tmp_path):
@@ -160,3 +161,60 @@ def test_only_unfinished_files_are_swept(tmp_path):
 
 def test_free_bytes_are_those_of_the_disk_where_a_path_will_be(tmp_path):
     assert free_bytes(tmp_path / "not" / "yet") > 0
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path):
+    write_once(tmp_path / "f", b"first")
+    with pytest.raises(FileExistsError):
+        write_once(tmp_path / "f", b"second")
+    assert (tmp_path / "f").read_bytes() == b"first"
+    assert names_in(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_many_writers_of_one_name_one_gets_it(tmp_path, monkeypatch, links):
+    if not links:  # as FAT answers
+
+        def link(*_args):
+            raise OSError(errno.EPERM, "x")
+
+        monkeypatch.setattr(os, "link", link)
+
+    def write(number):
+        try:
+            write_once(tmp_path / "f", bytes([number]) * 100_000)
+        except FileExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        (won,) = [number for number in pool.map(write, range(32)) if number is not None]
+    assert (tmp_path / "f").read_bytes() == bytes([won]) * 100_000
+    assert names_in(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "link"])
+def test_a_failing_call_leaves_a_name_free(tmp_path, monkeypatch, call):
+    def fail(*_args, **_kwargs):
+        raise OSError(errno.EIO, "x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(DiskProblem):
+            write_once(tmp_path / "f", b"x")
+    assert names_in(tmp_path) == []
+
+
+def test_where_there_are_no_links_a_failing_replace_leaves_the_name_free(tmp_path, monkeypatch):
+    def fail(code):
+        def call(*_args):
+            raise OSError(code, "x")
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", fail(errno.ENOTSUP))
+        patch.setattr(os, "replace", fail(errno.EIO))
+        with pytest.raises(DiskProblem):
+            write_once(tmp_path / "f", b"x")
+    assert names_in(tmp_path) == []

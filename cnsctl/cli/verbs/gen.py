@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cnsctl.cli import options
+from cnsctl.cli.arrivals import Arrivals
 from cnsctl.cli.begin import begin
 from cnsctl.cli.render import View
 
@@ -61,7 +62,7 @@ def gen(
         typer.Option("--size", help="Pixels per side, a multiple of 64. Default: the base's.", show_default=False),
     ] = None,
     batch: Annotated[
-        int, typer.Option("--batch", help="Pictures at a time. 1 makes each independent of the others.")
+        int, typer.Option("--batch", help="Images at a time. 1 makes each independent of the others.")
     ] = 1,
     force: options.Force = False,
     store: options.Store = None,
@@ -73,8 +74,9 @@ def gen(
     """Draw pictures of prompts that may name learned concepts.
 
     <dog> names a concept, <dog:0.8> scales it, @dog at the start of a word is the same without shell quoting.
-    Prints the path of each picture as soon as it is on disk. -o FILE.png with several pictures gives FILE-SEED.png;
-    a folder gets PROMPT-SEED.png.
+    Prints the path of each image as soon as it is on disk. -o FILE.png with several images gives FILE-SEED.png;
+    a folder gets PROMPT-SEED.png. With --batch N, up to N images are generated together; lines of stdin that have
+    arrived share a batch.
 
     Example:  cnsctl gen "<dog> wearing <hat> in the snow" -n 4 --seed 7 -o out/
     """
@@ -89,7 +91,7 @@ def gen(
     )
     request = DrawRequest(
         prompts=[p for p in asked if p != "-"],
-        stream=_lines(view) if "-" in asked else None,
+        stream=_arriving(view, at_most=batch) if "-" in asked else None,
         negative=negative,
         count=count,
         seed=_random_seed() if seed is None else seed,
@@ -98,7 +100,6 @@ def gen(
         batch=batch,
         settings=options.given(steps=steps, guidance=guidance, sampler=sampler, size=size),
         compute=Compute(device=device, dtype=dtype),
-        on_step=view.tick,
     )
     _refuse_unquoted(store, asked)
     if not asked:
@@ -126,15 +127,16 @@ def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
         )
 
 
-def _lines(view: View) -> Iterator[str]:
-    """Lines of stdin as they come: `for line in sys.stdin` would wait for more than one."""
+def _arriving(view: View, *, at_most: int) -> Iterator[list[str]]:
+    """Lines of stdin as they arrive; meanwhile a person may be typing."""
     if sys.stdin.isatty():
         view.note("prompts, one a line; Ctrl-D ends")
+    lines = Arrivals(sys.stdin)
     while True:
         view.rest()
-        if not (line := sys.stdin.readline()):
+        if not (arrived := lines.next(at_most)):
             return
-        yield line
+        yield arrived
 
 
 def _random_seed() -> int:

@@ -1,0 +1,72 @@
+"""Rules of reading lines as they arrive."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from cnsctl.cli.arrivals import Arrivals
+
+
+@pytest.fixture
+def pipe():
+    """Lines from a pipe, and what writes into it; the test closes the writer."""
+    theirs, ours = os.pipe()
+    with os.fdopen(theirs, encoding="utf-8", errors="surrogateescape") as stream:
+        yield Arrivals(stream), ours
+
+
+def test_lines_that_have_arrived_come_together_but_not_more_than_asked_for(pipe):
+    lines, writer = pipe
+    os.write(writer, b"a\nb\nc\n")
+    assert lines.next(2) == ["a", "b"]
+    assert lines.next(2) == ["c"]  # the writer is still there: nobody waits for a second one
+    os.close(writer)
+    assert lines.next(2) == []
+
+
+def test_what_has_arrived_since_comes_too(pipe):
+    lines, writer = pipe
+    os.write(writer, b"a\n")
+    assert lines.next(9) == ["a"]
+    os.write(writer, b"b\n")
+    os.write(writer, b"c\n")
+    assert lines.next(9) == ["b", "c"]
+    os.close(writer)
+
+
+def test_a_line_begins_to_count_at_its_end(pipe):
+    lines, writer = pipe
+    os.write(writer, "a\ncaf\u00e9".encode()[:-1])  # not even the last letter is whole
+    assert lines.next(9) == ["a"]
+    os.write(writer, "\u00e9".encode()[-1:])
+    os.close(writer)
+    assert lines.next(9) == ["caf\u00e9"]
+    assert lines.next(9) == []
+
+
+def test_line_ends_of_other_systems_and_bytes_that_are_no_text_are_read_as_the_stream_reads_them(pipe):
+    lines, writer = pipe
+    os.write(writer, b"a\r\nb\rc\n\xff\n")
+    os.close(writer)
+    assert lines.next(9) == ["a", "b", "c", "\udcff"]
+
+
+def test_blank_lines_count_for_nothing(pipe):
+    lines, writer = pipe
+    os.write(writer, b"\n  \na\n\t\nb\n\n")
+    assert lines.next(2) == ["a", "b"]
+    os.close(writer)
+    assert lines.next(2) == []
+
+
+def test_a_stream_in_non_blocking_mode_is_waited_for(pipe):
+    import threading
+
+    lines, writer = pipe
+    os.set_blocking(lines._fd, False)
+    late = threading.Timer(0.2, lambda: (os.write(writer, b"a\n"), os.close(writer)))
+    late.start()
+    assert lines.next(9) == ["a"]
+    late.join()

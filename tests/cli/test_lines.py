@@ -1,0 +1,242 @@
+"""Rules of `gen -`: lines share batches, fail alone, and what was computed for one serves the next."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import weakref
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from commands import at, cnsctl
+
+from cnsctl.app import produce
+from cnsctl.app.produce import DrawRequest, generate
+from cnsctl.bases.sd1 import Sd1Base
+from cnsctl.data.png import read_png_text
+from cnsctl.engine import generate as engine
+from cnsctl.errors import UsageProblem
+from cnsctl.results import Denoised, Drawn, Failed, Phase
+from cnsctl.store import Store
+
+ONE_STEP = {"steps": 1}
+
+
+def gen(store, stdin, *args):
+    done = cnsctl("gen", "-", "--steps", 1, "--seed", 1, "--json", *args, *at(store), stdin=stdin)
+    assert done.code in (0, 3), done.err
+    return [line for line in done.lines if line["type"] not in ("phase", "result")]
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """How many images each batch had."""
+    seen = []
+    honest = Sd1Base.sample
+
+    def sample(self, text, draw, generators):
+        seen.append(len(generators))
+        return honest(self, text, draw, generators)
+
+    monkeypatch.setattr(Sd1Base, "sample", sample)
+    return seen
+
+
+def streamed(store, lines, folder, **changes):
+    """Events of a stream; between two lines, which are never there together, anything may happen."""
+    request = DrawRequest(prompts=[], stream=([line] for line in lines), output=folder, settings=ONE_STEP, **changes)
+    events = generate(Store.open(store), request)
+    while True:
+        try:
+            yield next(events)
+        except (StopIteration, produce.PartlyDone):
+            return
+
+
+def images(events):
+    return [event for event in events if isinstance(event, (Drawn, Failed))]
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [([], [1] * 5), (["--batch", 2], [2, 2, 1]), (["--batch", 8], [5]), (["-n", 3, "--batch", 4], [4, 4, 4, 3])],
+)
+def test_lines_that_are_there_share_batches_of_at_most_the_size_asked_for(stocked, tmp_path, batches, args, expected):
+    told = gen(stocked, "a\n<dog>\n\nb\n<hat>\nc\n", *args, "-o", tmp_path / "o")
+    assert batches == expected
+    each = 3 if "-n" in args else 1
+    assert [line["prompt"] for line in told] == [p for p in ("a", "<dog>", "b", "<hat>", "c") for _ in range(each)]
+    assert [line["seed"] for line in told] == [1 + k for _ in range(5) for k in range(each)]
+
+
+def test_a_slow_producer_is_served_at_once(stocked, tmp_path):
+    line = [sys.executable, "-m", "cnsctl", "gen", "-", "--batch", "4", "--steps", "1", "--seed", "1"]
+    with subprocess.Popen(
+        [*line, "-o", tmp_path / "o", *at(stocked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        for prompt in ("a", "b"):
+            started.stdin.write(f"{prompt}\n")
+            assert Path(started.stdout.readline().strip()).name == f"{prompt}-1.png"
+        started.stdin.close()
+        assert started.wait(timeout=60) == 0
+
+
+def test_a_line_that_fails_in_a_batch_is_told_in_its_turn_and_the_others_are_generated(stocked, tmp_path, batches):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "taken-1.png").write_bytes(b"mine")
+    long = "word " * 40 + "<dog>"
+    told = gen(stocked, f"a\n<dgo>\nb\n{long}\n<dog:9>\ntaken\nc\n", "--batch", 8, "-o", tmp_path / "o")
+    types = [line["type"] for line in told]
+    assert types == ["picture", "failed", "picture", "failed", "failed", "failed", "picture"]
+    assert [line["prompt"] for line in told if line["type"] == "picture"] == ["a", "b", "c"]
+    assert batches == [3]
+    assert (tmp_path / "o" / "taken-1.png").read_bytes() == b"mine"
+
+
+def test_a_damaged_concept_in_a_batch_fails_its_own_line(stocked, tmp_path):
+    delta = Store.open(stocked).concept("dog")["delta"]
+    (stocked / "blobs" / delta).chmod(0o644)
+    (stocked / "blobs" / delta).write_bytes(b"x")
+    told = gen(stocked, "<hat>\n<dog>\n<hat> and <dog>\na\n", "--batch", 8, "-o", tmp_path / "o")
+    assert [line["type"] for line in told] == ["picture", "failed", "failed", "picture"]
+    assert {line["code"] for line in told if line["type"] == "failed"} == {"store-damaged"}
+
+
+def test_an_image_without_finite_latents_fails_its_own_line(stocked, tmp_path, monkeypatch):
+    honest = Sd1Base.sample
+
+    def sample(self, text, draw, generators):
+        for done in honest(self, text, draw, generators):
+            done.latents[1] = torch.nan
+            yield done
+
+    monkeypatch.setattr(Sd1Base, "sample", sample)
+    told = gen(stocked, "a\nb\nc\n", "--batch", 8, "-o", tmp_path / "o")
+    assert [line["type"] for line in told] == ["picture", "failed", "picture"]
+    assert "gave no numbers" in told[1]["message"]
+
+
+def test_keys_and_values_outlive_a_line_those_of_the_negative_prompt_too(stocked, tmp_path, monkeypatch):
+    made = []
+    honest = engine.text_keys_values
+    monkeypatch.setattr(engine, "text_keys_values", lambda *a: made.append(a[2].prompt.text) or honest(*a))
+    gen(stocked, "a\n<dog>\na\nb\n<dog>\n", "--negative", "<hat>", "-o", tmp_path / "o")
+    assert sorted(made) == ["<dog>", "<hat>", "a", "b"]
+
+
+@pytest.mark.parametrize(("room", "reads"), [(16, 2), (0, 4)])
+def test_decoded_concepts_outlive_a_line_as_far_as_there_is_room(stocked, tmp_path, monkeypatch, room, reads):
+    read = []
+    honest = Store.delta
+    monkeypatch.setattr(Store, "delta", lambda self, record: read.append(record["name"]) or honest(self, record))
+    monkeypatch.setattr(produce, "MAX_DECODED", room)  # beside one for each image of a batch
+    gen(stocked, "<dog> 1\n<hat> 1\n<dog> 2\n<hat> 2\n", "-o", tmp_path / "o")
+    assert len(read) == reads
+
+
+def test_a_stream_of_ever_new_names_keeps_no_more_than_the_last_few(stocked, tmp_path, monkeypatch):
+    made = []
+    honest = engine.text_keys_values
+
+    def text_keys_values(*args):
+        found = honest(*args)
+        made.append(weakref.ref(found[0]))
+        return found
+
+    monkeypatch.setattr(engine, "text_keys_values", text_keys_values)
+
+    def lines():
+        names = ["dog", *(f"dog{i}" for i in range(24))]
+        for old, new in pairwise(names):
+            assert cnsctl("mv", old, new, *at(stocked)).code == 0
+            yield f"<{new}>"
+            gc.collect()
+            alive.append(sum(ref() is not None for ref in made))
+
+    alive = []
+    assert len(images(streamed(stocked, lines(), tmp_path / "o"))) == 24
+    assert len(made) == 25
+    assert max(alive) == 8
+
+
+def test_a_concept_is_what_its_name_means_when_the_line_comes(stocked, tmp_path):
+    """Replaced, renamed or removed by another process: nothing of it is served from a cache."""
+
+    def lines():
+        yield "<dog>"
+        yield "<hat>"
+        assert cnsctl("rm", "dog", "-y", *at(stocked)).code == 0
+        assert cnsctl("mv", "hat", "dog", *at(stocked)).code == 0
+        yield "<dog>"
+        yield "<hat>"
+
+    keys = {r["name"]: r["delta"] for r in Store.open(stocked).concepts()}
+    first, second, renamed, gone = images(streamed(stocked, lines(), tmp_path / "o"))
+    acted = [json.loads(read_png_text(image.png)["cnsctl"])["concepts"] for image in (first, second, renamed)]
+    assert acted == [{"dog": keys["dog"]}, {"hat": keys["hat"]}, {"dog": keys["hat"]}]
+    assert (renamed.picture == second.picture).all()
+    assert not (renamed.picture == first.picture).all()
+    assert gone.code == "no-such-concept"
+
+
+def test_in_merged_mode_deltas_are_read_once(tiny_folder, tmp_path, pictures_of_two):
+    store = tmp_path / "merged"
+    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
+    cnsctl("add", "dog", pictures_of_two / "dog", *at(store))
+    read = []
+
+    def lines():
+        yield "a"
+        yield "<dog>"
+        read.append("change")
+        assert cnsctl("mv", "dog", "rex", *at(store)).code == 0
+        yield "<rex>"
+        yield "<dog>"
+
+    with pytest.MonkeyPatch.context() as patch:
+        honest = Store.delta
+        patch.setattr(Store, "delta", lambda self, record: read.append(record["name"]) or honest(self, record))
+        kinds = [type(event) for event in images(streamed(store, lines(), tmp_path / "o"))]
+    assert kinds == [Drawn, Drawn, Drawn, Failed]
+    assert read == ["dog", "change"]  # and of the renamed one the delta is known
+
+
+def loaded(store, folder, **changes):
+    """Events of one prompt whose file's name was free when the base began to load."""
+    request = DrawRequest(prompts=["a"], seed=7, output=folder, settings=ONE_STEP, **changes)
+    events = generate(Store.open(store), request)
+    assert next(events) == Phase(name="load the base")
+    return events
+
+
+def test_two_that_write_into_one_folder_do_not_overwrite_each_others_files(stocked, tmp_path):
+    first, second = loaded(stocked, tmp_path), loaded(stocked, tmp_path)
+    paths = [Path(image.path) for events in (first, second) for image in images(events)]
+    assert [path.name for path in paths] == ["a-7.png", "a-7-2.png"]
+    assert all(path.read_bytes() for path in paths)
+
+
+def test_the_one_file_that_was_asked_for_is_not_replaced_by_another_name(stocked, tmp_path):
+    path = tmp_path / "one.png"
+    events = loaded(stocked, path)
+    path.write_bytes(b"theirs")
+    with pytest.raises(UsageProblem, match="exists already"):
+        list(events)
+    assert [p.name for p in tmp_path.glob("*.png")] == ["one.png"]
+    assert path.read_bytes() == b"theirs"
+    forced = loaded(stocked, path, force=True)
+    assert len(images(forced)) == 1
+    assert path.read_bytes() != b"theirs"
+
+
+def test_denoising_steps_are_events_and_no_lines_of_json(stocked, tmp_path):
+    request = DrawRequest(prompts=["a", "b"], output=tmp_path / "o", settings={"steps": 2})
+    steps = [e for e in generate(Store.open(stocked), request) if isinstance(e, Denoised)]
+    assert [(e.step, e.total) for e in steps] == [(1, 2), (2, 2)] * 2
+    assert "step" not in {line["type"] for line in gen(stocked, "a\n", "-o", tmp_path / "p")}
