@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.shelf import base_of, holdout_of
 from cnsctl.errors import BaseProblem, CnsctlError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.bases.clip import ClipTowers
+    from cnsctl.bases.folders import BaseFolder
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.overlay import Overlay
     from cnsctl.store import ConceptRecord, Store
@@ -79,9 +80,9 @@ class Session:
         return np.stack([png_pixels(self.store.blob(sha)) for sha in record["references"]])
 
 
-def judged(pixels: NDArray[np.uint8], holdout: int) -> NDArray[np.uint8]:
-    """Of a concept's pictures those that it is measured on: those held out, else all."""
-    return pixels[-holdout:] if holdout else pixels
+def judged(rows: NDArray[Any], holdout: int) -> NDArray[Any]:
+    """Of a concept's images, or their features, those that it is measured on: those held out, else all."""
+    return rows[-holdout:] if holdout else rows
 
 
 def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Session:
@@ -91,24 +92,35 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
         BaseProblem: the base is not there, or is another one.
         StoreDamaged: a file of the store's own base is not what was recorded.
     """
-    folder_path = base_of(store)
-    if not folder_path.is_dir():
-        raise BaseProblem(
-            f"the base of this store is not at {folder_path} any more",
-            hint="put it back there, or mount its disk; a store made with init --copy holds its base itself",
-        )
-    from cnsctl.bases import devices, folders, loading
+    from cnsctl.bases import devices, loading
 
+    folder = open_base(store)
     device, dtype = devices.choose(compute.device, compute.dtype)
-    folder = folders.open_folder(folder_path)
-    _check_files(store, folder_path, anew=hash_weights)
+    _check_files(store, folder.path, anew=hash_weights)
     base = loading.load(folder, device=device, dtype=dtype, hash_weights=hash_weights)
     if base.fingerprint != store.base.fingerprint:
         raise BaseProblem(
-            f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
+            f"{folder.path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
             hint="put the store's own base back, or make a new store with cnsctl init --store NEW --base FOLDER",
         )
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
+
+
+def open_base(store: Store) -> BaseFolder:
+    """What the folder of a store's base says of itself; no weight is loaded.
+
+    Raises:
+        BaseProblem: the base is not there.
+    """
+    from cnsctl.bases.folders import open_folder
+
+    path = base_of(store)
+    if not path.is_dir():
+        raise BaseProblem(
+            f"the base of this store is not at {path} any more",
+            hint="put it back there, or mount its disk; a store made with init --copy holds its base itself",
+        )
+    return open_folder(path)
 
 
 def _check_files(store: Store, folder: Path, *, anew: bool) -> None:

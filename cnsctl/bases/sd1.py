@@ -70,7 +70,7 @@ class Sd1Base:
             )
         self._pipeline = _pipeline(vae=self._vae, unet=self._unet, scheduler=scheduler)
         self._pixels_per_latent = int(self._pipeline.vae_scale_factor)
-        self.size = int(folder.draw.get("size", unet.config.sample_size * self._pixels_per_latent))
+        self.size = folder.size
 
     @property
     def learn_defaults(self) -> Mapping[str, float | int]:
