@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.session import Compute, open_base, refuse_half_for_learning
+from cnsctl.app.session import Compute, refuse_half_for_learning
 from cnsctl.app.shelf import base_of
+from cnsctl.bases.folders import open_folder
 from cnsctl.data.names import check_name, words_of
 from cnsctl.data.pictures import read_pictures
 from cnsctl.errors import DiskProblem, NameTaken, UsageProblem
@@ -59,7 +60,7 @@ def admit(store: Store, request: AddRequest) -> Admitted:
             hint=f"use another name, cnsctl add {request.name} --replace, or cnsctl rm {request.name}",
         )
     _check_settings(request.settings)
-    pictures = read_pictures(list(request.sources), size=open_base(store).size)
+    pictures = read_pictures(list(request.sources), size=open_folder(base_of(store)).size)
     _check_holdout(request.holdout, len(pictures))
     class_word = _class_word(store, request)
     _check_space(store, request)

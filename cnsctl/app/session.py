@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.bases.clip import ClipTowers
-    from cnsctl.bases.folders import BaseFolder
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.overlay import Overlay
     from cnsctl.store import ConceptRecord, Store
@@ -92,35 +91,19 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
         BaseProblem: the base is not there, or is another one.
         StoreDamaged: a file of the store's own base is not what was recorded.
     """
-    from cnsctl.bases import devices, loading
+    folder_path = base_of(store)
+    from cnsctl.bases import devices, folders, loading
 
-    folder = open_base(store)
     device, dtype = devices.choose(compute.device, compute.dtype)
-    _check_files(store, folder.path, anew=hash_weights)
+    folder = folders.open_folder(folder_path)
+    _check_files(store, folder_path, anew=hash_weights)
     base = loading.load(folder, device=device, dtype=dtype, hash_weights=hash_weights)
     if base.fingerprint != store.base.fingerprint:
         raise BaseProblem(
-            f"{folder.path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
+            f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
             hint="put the store's own base back, or make a new store with cnsctl init --store NEW --base FOLDER",
         )
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
-
-
-def open_base(store: Store) -> BaseFolder:
-    """What the folder of a store's base says of itself; no weight is loaded.
-
-    Raises:
-        BaseProblem: the base is not there.
-    """
-    from cnsctl.bases.folders import open_folder
-
-    path = base_of(store)
-    if not path.is_dir():
-        raise BaseProblem(
-            f"the base of this store is not at {path} any more",
-            hint="put it back there, or mount its disk; a store made with init --copy holds its base itself",
-        )
-    return open_folder(path)
 
 
 def _check_files(store: Store, folder: Path, *, anew: bool) -> None:
