@@ -2,7 +2,7 @@
 
     general         the general neurons of the base, once per store
     training step   neurons and token embedding, against the same loop that trains the token embedding alone (goal: at most
-                    1.05 ×)
+                    1.05 ×); in brackets CPU time, which other programs disturb less
     kernels         on CUDA: kernels launched per training step beside the denoiser's own
     picture         drawn with the base's defaults
     memory          the most that the GPU held until then
@@ -106,20 +106,25 @@ def steps(base: Base, rounds: int, size: int) -> None:
     # as training does: deterministic kernels are other ones
     torch.use_deterministic_algorithms(mode=True, warn_only=base.device.type != "cuda")
     times: dict[str, list[float]] = {name: [] for name in learners}
+    busy: dict[str, list[float]] = {name: [] for name in learners}
     for turn in range(rounds + 2):
         for name, each in learners.items():
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             each.step()
             if base.device.type == "cuda":
                 torch.cuda.synchronize()  # or this step's end would count for the next
             if turn >= 2:
                 times[name].append(time.perf_counter() - began)
+                busy[name].append(time.process_time() - used)
     if base.device.type == "cuda":
         kernels(base, learners)
     torch.use_deterministic_algorithms(mode=False)
-    alone, *others = (statistics.median(t) for t in times.values())
-    ratios = ", ".join(f"{name} {t / alone:.3f} ×" for name, t in zip(list(times)[1:], others, strict=True))
-    say("training step", f"token alone {alone:.3f} s; {ratios} ({size} × {size} pixels, {rounds} rounds)")
+    (alone, *others), (alone_cpu, *others_cpu) = ([statistics.median(t) for t in m.values()] for m in (times, busy))
+    ratios = ", ".join(
+        f"{name} {wall / alone:.3f} × (CPU {cpu / alone_cpu:.3f} ×)"
+        for name, wall, cpu in zip(list(times)[1:], others, others_cpu, strict=True)
+    )
+    say("training step", f"token alone {alone:.3f} s; {ratios}; {size} × {size} pixels, {rounds} rounds")
 
 
 def kernels(base: Base, learners: Mapping[str, Learner]) -> None:

@@ -81,9 +81,8 @@ class Learner:
 
     def train_on(self, mask: neurons.Mask) -> None:
         """From now on values on this mask are trained too. In merged, `start` changes with them."""
-        weight = (
-            self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
-        )  # the base's own is not written to
+        # outside merged the matrix is the base's own, which is never written to
+        weight = self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
         self.values = optim.IndexedValues(weight, self.sites, mask)
         self.value_optimizer = optim.adamw(self.values.values, self.job.spec.rate_values)
         self.pull = Pull(self.base, self.job, self.values)
@@ -195,8 +194,8 @@ class Learner:
 class _OwnTokens(torch.autograd.Function):
     """X·W₀ᵀ of all n tokens, and below it X·Wᵀ of the concept's own m: (n + m, Σ rows).
 
-    Of the first n rows those of own tokens must not be used. Written out, since torch's own gradients of selecting and
-    putting back are nine operations, and here they are one.
+    The result of an own token is in its row below: nothing may read its row above, whose gradient must be zero. With
+    autograd's own formulas for selecting and writing rows, a step would launch four more operations.
     """
 
     @staticmethod
@@ -242,7 +241,7 @@ class Pull:
 
 @torch.no_grad()
 def _starting_weights(base: Base, job: Job) -> torch.Tensor:
-    """What every site begins as, one below the other: (Σ rows, columns) fp32; outside merged the base's own memory."""
+    """What every site starts from, as one matrix: (Σ rows, columns) fp32. Outside merged it is the base's own memory."""
     if job.mode is not Mode.MERGED:
         return base.stacked_sites
     acting = [(c, 1.0) for c in job.prior.concepts.values()]
