@@ -1,7 +1,9 @@
 """What learning and checking cost, as ratios measured in one run: `python -m benchmarks.costs`.
 
     general         the general neurons of the base, once per store
-    training step   CNS (values and token)  against  the same loop training the token alone
+    training step   neurons and token embedding, against the same loop that trains the token embedding alone (goal: at most
+                    1.05 ×); in brackets CPU time, which other programs disturb less
+    kernels         on CUDA: kernels launched per training step beside the denoiser's own
     picture         drawn with the base's defaults
     memory          the most that the GPU held until then
     proof           20 concepts, K/V only
@@ -9,6 +11,9 @@
     start           from the start of the process to the first denoising step, `cnsctl gen` against stock diffusers on the
                     same folder (goal: at most 1.15 ×); in brackets CPU time, which other programs disturb less
     light commands  ls, --help: whole processes
+
+`--training-only` prints the training step and no more, `--size` takes smaller images: on CPUs a step of SD 1.5's size
+takes minutes at 512 × 512.
 
 `--random-sd1` measures on random weights in the shapes of Stable Diffusion 1.5. Interleaved, medians; the machine and precision are printed, and figures of two machines do not compare.
 """
@@ -24,7 +29,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,14 +38,17 @@ from benchmarks.shapes import write_sd1
 from cnsctl.bases import devices, folders, loading
 from cnsctl.bases.protocol import Base
 from cnsctl.data.texts import calibration_texts, probe_prompts, training_texts
-from cnsctl.engine import neurons, train
+from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.learner import Job, Learner
-from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.engine.overlay import EMPTY, Overlay, bound
 from cnsctl.engine.verify import prove, record
 from cnsctl.specs import Delta, LearnSpec, Mode, Prompt
 from cnsctl.store.codec import encode_delta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 def main() -> None:
@@ -48,6 +56,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--random-sd1", action="store_true")
+    parser.add_argument("--training-only", action="store_true")
+    parser.add_argument("--size", type=int, help="pixels per side of the training images")
     options = parser.parse_args()
     device, dtype = devices.choose("auto", options.dtype)
     native = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
@@ -57,8 +67,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as kept:
         path = write_sd1(Path(kept) / "sd1", device) if options.random_sd1 else folders.POCKET
         base = loading.load(folders.open_folder(path), device=device, dtype=dtype, hash_weights=True)
+        steps(base, options.rounds, options.size or base.size)
+        if options.training_only:
+            return
         start(path, Path(kept) / "store", device.type, devices.dtype_name(dtype))
-    steps(base, options.rounds)
+        general(base)
     picture(base)
     memory(device)
     proof(base)
@@ -70,37 +83,81 @@ def say(what: str, figure: str) -> None:
     print(f"{what:15} {figure}", flush=True)  # noqa: T201  a benchmark's answer
 
 
-def job(base: Base) -> Job:
+def general(base: Base) -> None:
     began = time.perf_counter()
-    general = neurons.general_neurons(base, calibration_texts())
+    neurons.general_neurons(base, calibration_texts())
     say("general", f"{time.perf_counter() - began:.1f} s")
-    pixels = np.random.default_rng(0).integers(0, 255, (5, base.size, base.size, 3), np.uint8)
-    latents = base.encode_pictures(pixels)
+
+
+def learner(base: Base, mode: Mode, size: int) -> Learner:
+    """A training run on five random images of size × size pixels."""
+    pixels = np.random.default_rng(0).integers(0, 255, (5, size, size, 3), np.uint8)
     defaults: dict[str, Any] = dict(base.learn_defaults)
-    spec = LearnSpec(**defaults)
-    return Job(
-        name="dog", class_word="dog", latents=latents, texts=[training_texts("dog")] * 5, spec=spec, mode=Mode.PROMPT,
-        prior=EMPTY, general=general, others={},
+    asked = Job(
+        name="dog", class_word="dog", latents=base.encode_pictures(pixels), texts=[training_texts("dog")] * 5,
+        spec=LearnSpec(**defaults), mode=mode, prior=EMPTY, general={}, others={},
     )  # fmt: skip
+    return Learner(base, asked)
 
 
-def steps(base: Base, rounds: int) -> None:
-    """The price of values: a step of CNS against one that trains the token alone."""
-    asked = job(base)
-    token_only, both = (Learner(base, asked) for _ in range(2))
-    selected = train.select(base, both.job, both.vectors, both.start)
-    both.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
-    times: dict[str, list[float]] = {"token": [], "cns": []}
+def steps(base: Base, rounds: int, size: int) -> None:
+    """A step that trains the neurons too against one that trains the token embedding alone."""
+    learners = {"token alone": learner(base, Mode.PROMPT, size)}
+    for mode in (Mode.PROMPT, Mode.TOKEN):
+        learners[f"{mode} mode"] = learner(base, mode, size)
+        learners[f"{mode} mode"].train_on(neurons.random_neurons(base, budget=base.learn_defaults["budget"], seed=0))
+    # as training does: deterministic kernels are other ones
+    torch.use_deterministic_algorithms(mode=True, warn_only=base.device.type != "cuda")
+    times: dict[str, list[float]] = {name: [] for name in learners}
+    busy: dict[str, list[float]] = {name: [] for name in learners}
     for turn in range(rounds + 2):
-        for name, learner in (("token", token_only), ("cns", both)):
-            began = time.perf_counter()
-            learner.step()
+        for name, each in learners.items():
+            began, used = time.perf_counter(), time.process_time()
+            each.step()
             if base.device.type == "cuda":
                 torch.cuda.synchronize()  # or this step's end would count for the next
             if turn >= 2:
                 times[name].append(time.perf_counter() - began)
-    token, cns = (statistics.median(times[n]) for n in ("token", "cns"))
-    say("training step", f"CNS {cns:.3f} s, token alone {token:.3f} s: {cns / token:.3f} ×")
+                busy[name].append(time.process_time() - used)
+    if base.device.type == "cuda":
+        kernels(base, learners)
+    torch.use_deterministic_algorithms(mode=False)
+    (alone, *others), (alone_cpu, *others_cpu) = ([statistics.median(t) for t in m.values()] for m in (times, busy))
+    ratios = ", ".join(
+        f"{name} {wall / alone:.3f} × (CPU {cpu / alone_cpu:.3f} ×)"
+        for name, wall, cpu in zip(list(times)[1:], others, others_cpu, strict=True)
+    )
+    say("training step", f"token alone {alone:.3f} s; {ratios}; {size} × {size} pixels, {rounds} rounds")
+
+
+def kernels(base: Base, learners: Mapping[str, Learner]) -> None:
+    """Kernels that a step launches beside the denoiser's own, forward and backward."""
+    job = learners["token alone"].job
+    latents = job.latents[[i % len(job.latents) for i in range(job.spec.batch)]].to(base.device)
+    noisy, target = base.noised(latents, torch.randn_like(latents), torch.zeros(len(latents), dtype=torch.int64))
+    shape = (len(latents), base.text_length)
+    kv = {s: torch.zeros((*shape, len(W)), device=base.device, dtype=base.dtype) for s, W in base.sites.items()}
+
+    def denoise() -> None:
+        with bound(base, {s: x.requires_grad_() for s, x in kv.items()}):
+            answer = base.denoise(noisy, torch.zeros(len(latents), dtype=torch.int64))
+            torch.nn.functional.mse_loss(answer, target).backward()  # type: ignore[no-untyped-call]
+
+    own = launched(denoise)
+    counts = ", ".join(f"{name} {launched(each.step) - own:,}" for name, each in learners.items())
+    say("kernels", f"beside the denoiser's own {own:,}: {counts}")
+
+
+def launched(work: Callable[[], object]) -> int:
+    from torch.profiler import ProfilerActivity, profile
+
+    work()  # the first call loads and chooses kernels
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    copies = ("Memcpy", "Memset")
+    return sum(e.count for e in seen.key_averages() if e.device_type.name == "CUDA" and not e.key.startswith(copies))
 
 
 def picture(base: Base) -> None:

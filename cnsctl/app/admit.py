@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.session import Compute, refuse_half_for_learning
 from cnsctl.app.shelf import base_of
+from cnsctl.bases.folders import open_folder
 from cnsctl.data.names import check_name, words_of
-from cnsctl.data.pictures import peek_pictures, read_pictures
+from cnsctl.data.pictures import read_pictures
 from cnsctl.errors import DiskProblem, NameTaken, UsageProblem
 from cnsctl.specs import LEARN_LIMITS, LearnSpec
 
@@ -39,8 +40,17 @@ class AddRequest:
     compute: Compute = field(default_factory=Compute)
 
 
-def admit(store: Store, request: AddRequest) -> str:
-    """Refuse what can be refused without a model; returns the class word."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Admitted:
+    """A request that passed every check that needs no model."""
+
+    class_word: str
+    pictures: Sequence[Picture]
+    """Each once, at the base's resolution, those held out last."""
+
+
+def admit(store: Store, request: AddRequest) -> Admitted:
+    """Refuse what can be refused without a model, and read the images: no file is decoded a second time."""
     check_name(request.name)
     refuse_half_for_learning(request.compute)
     taken = {c["name"] for c in store.concepts()}
@@ -50,10 +60,11 @@ def admit(store: Store, request: AddRequest) -> str:
             hint=f"use another name, cnsctl add {request.name} --replace, or cnsctl rm {request.name}",
         )
     _check_settings(request.settings)
-    _check_holdout(request.holdout, len(peek_pictures(list(request.sources))))
+    pictures = read_pictures(list(request.sources), size=open_folder(base_of(store)).size)
+    _check_holdout(request.holdout, len(pictures))
     class_word = _class_word(store, request)
     _check_space(store, request)
-    return class_word
+    return Admitted(class_word=class_word, pictures=pictures)
 
 
 def _class_word(store: Store, request: AddRequest) -> str:
@@ -71,17 +82,6 @@ def _class_word(store: Store, request: AddRequest) -> str:
             hint=f"say it: cnsctl add {request.name} … --class dog",
         )
     return words
-
-
-def read(request: AddRequest, *, size: int) -> list[Picture]:
-    """The pictures, each once, those held out last.
-
-    Raises:
-        PictureProblem, UsageProblem: as from `admit`, now that copies of a picture are known.
-    """
-    pictures = read_pictures(list(request.sources), size=size)
-    _check_holdout(request.holdout, len(pictures))
-    return pictures
 
 
 def _check_holdout(holdout: int, n_pictures: int) -> None:

@@ -108,12 +108,14 @@ def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, picture
     row["clip_i_class"] = row["clip_t_class"] = row["clip_i_real"] = None
     if pictures:
         prompts = probe_prompts(name)
+        features = measure.clip_features(session, references)
+        own = None if features is None else judged(features, n_held_out)
         drawn = measure.probe_pictures(session, overlay, prompts)
-        row |= measure.clip_scores(session, overlay, name, drawn, pixels)
+        row |= measure.clip_scores(session, overlay, name, drawn, own)
         plain = measure.probe_pictures(session, EMPTY, [measure.class_prompt(overlay, p) for p in prompts])
-        of_class = measure.clip_scores(session, overlay, name, plain, pixels)
+        of_class = measure.clip_scores(session, overlay, name, plain, own)
         row |= {"clip_i_class": of_class["clip_i"], "clip_t_class": of_class["clip_t"]}
-        row["clip_i_real"] = measure.clip_i_real(session, references, n_held_out)
+        row["clip_i_real"] = measure.clip_i_real(features, n_held_out)
     row["learned"] = {k: learned.get(k) for k in ("error_removed", "clip_i", "clip_t")}
     row["forgetting"] = {k: forgetting(_number(learned.get(k)), row[k]) for k in ("error_removed", "clip_i", "clip_t")}
     return row

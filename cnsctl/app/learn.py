@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
-from cnsctl.app.admit import AddRequest, admit, read
+from cnsctl.app.admit import AddRequest, admit
 from cnsctl.app.job import long_captions, make_job
 from cnsctl.app.session import Session, judged, start
 from cnsctl.app.shelf import now, summary
@@ -37,8 +37,10 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
     Everything that can be refused is refused before the model is loaded. Until the commit nothing in the store changes,
     and an interrupted run is resumed by the same call.
     """
-    class_word = admit(store, request)
+    admitted = admit(store, request)
+    class_word, pictures = admitted.class_word, admitted.pictures
     yield Note(text=f"<{request.name}> stands for a new token and the class word {class_word!r}")
+    yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
     with ExitStack() as held:
         if store.mode is Mode.MERGED:  # each concept is learned on top of the others: one at a time
             held.enter_context(store.training())
@@ -46,9 +48,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         generation = store.generation()
         yield Phase(name="load the base")
         session = start(store, request.compute, hash_weights=True)
-        pictures = read(request, size=session.base.size)
-        yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
-        yield Phase(name="read the pictures, find general neurons")
+        yield Phase(name="encode the images, find general neurons")
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
         yield from long_captions(session.base, job, pictures)
         yield Note(text=_plan(job))

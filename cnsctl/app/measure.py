@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cnsctl.store import ConceptRecord
 
     Pixels = NDArray[np.uint8]
+    Features = NDArray[np.floating]
 
 SEEDS = (0, 1)
 """Of the probe pictures, for each probe prompt that names a place."""
@@ -118,7 +119,7 @@ def fresh(
     """Scores of a concept, and its probe pictures. CLIP scores are None when the base brings no CLIP."""
     drawn = probe_pictures(session, overlay, probe_prompts(name))
     scores: dict[str, float | str | None] = {"error_removed": fit(session, overlay, name, latents)}
-    return scores | clip_scores(session, overlay, name, drawn, pixels), drawn
+    return scores | clip_scores(session, overlay, name, drawn, clip_features(session, pixels)), drawn
 
 
 def probe_pictures(session: Session, overlay: Overlay, prompts: Sequence[Prompt]) -> list[Pixels]:
@@ -129,31 +130,35 @@ def probe_pictures(session: Session, overlay: Overlay, prompts: Sequence[Prompt]
     return [picture for _, picture in draw(session.base, overlay, requests, session.base.draw_defaults)]
 
 
-def clip_scores(
-    session: Session, overlay: Overlay, name: str, drawn: Sequence[Pixels], pixels: Pixels
-) -> dict[str, float | str | None]:
-    """CLIP-I against the concept's pictures (mean over pairs) and CLIP-T against the prompt with the class word."""
+def clip_features(session: Session, pixels: Pixels) -> Features | None:
+    """CLIP features of a concept's own images, (n, d): computed once, compared often. None when the base has no CLIP."""
     towers = session.clip()
-    if towers is None:
+    return None if towers is None else towers.pictures(list(pixels))
+
+
+def clip_scores(
+    session: Session, overlay: Overlay, name: str, drawn: Sequence[Pixels], own: Features | None
+) -> dict[str, float | str | None]:
+    """CLIP-I against the concept's own images (mean over pairs) and CLIP-T against the prompt with the class word."""
+    towers = session.clip()
+    if towers is None or own is None:
         return {"clip_i": None, "clip_t": None, "backbone": None}
     texts = [class_prompt(overlay, p).text for p in probe_prompts(name)[1:] for _ in SEEDS]
     features = towers.pictures(drawn)
     return {
-        "clip_i": clip_i(features, towers.pictures(list(pixels))),
+        "clip_i": clip_i(features, own),
         "clip_t": clip_t(features, towers.texts(texts)),
         "backbone": towers.backbone,
     }
 
 
-def clip_i_real(session: Session, pixels: Pixels, n_held_out: int) -> float | None:
+def clip_i_real(features: Features | None, n_held_out: int) -> float | None:
     """What a perfect likeness scores: CLIP-I of a concept's held-out pictures against those that it was learned from.
 
     Where none was held out: of its pictures against each other, each pair once.
     """
-    towers = session.clip()
-    if towers is None or len(pixels) < 2:
+    if features is None or len(features) < 2:
         return None
-    features = towers.pictures(list(pixels))
     if n_held_out:
         return clip_i(features[-n_held_out:], features[:-n_held_out])
     return likeness_within(features)

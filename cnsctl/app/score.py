@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.admit import AddRequest, admit, read
+from cnsctl.app.admit import AddRequest, admit
 from cnsctl.app.job import long_captions, make_job
 from cnsctl.app.session import Session, start
 from cnsctl.app.shelf import describe_base
@@ -27,10 +27,10 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
     """What `add` would choose: the same warm-up, score and selection, then it stops. Nothing is written."""
     from cnsctl.engine import train
 
-    class_word = admit(store, replace(request, replace=True))
+    admitted = admit(store, replace(request, replace=True))
+    class_word, pictures = admitted.class_word, admitted.pictures
     yield Phase(name="load the base")
     session = start(store, request.compute)
-    pictures = read(request, size=session.base.size)
     job = make_job(session, request, class_word, pictures)
     yield from long_captions(session.base, job, pictures)
     selected: Selected | None = None

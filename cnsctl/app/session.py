@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.shelf import base_of, holdout_of
 from cnsctl.errors import BaseProblem, CnsctlError
@@ -89,9 +89,9 @@ class Session:
         return np.stack([png_pixels(self.store.blob(sha)) for sha in record["references"]])
 
 
-def judged(pixels: NDArray[np.uint8], holdout: int) -> NDArray[np.uint8]:
-    """Of a concept's pictures those that it is measured on: those held out, else all."""
-    return pixels[-holdout:] if holdout else pixels
+def judged(rows: NDArray[Any], holdout: int) -> NDArray[Any]:
+    """Of a concept's images, or their features, those that it is measured on: those held out, else all."""
+    return rows[-holdout:] if holdout else rows
 
 
 def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Session:
@@ -102,11 +102,6 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
         StoreDamaged: a file of the store's own base is not what was recorded.
     """
     folder_path = base_of(store)
-    if not folder_path.is_dir():
-        raise BaseProblem(
-            f"the base of this store is not at {folder_path} any more",
-            hint="put it back there, or mount its disk; a store made with init --copy holds its base itself",
-        )
     from cnsctl.bases import devices, folders, hashing, loading
 
     device, dtype = devices.choose(compute.device, compute.dtype)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.errors import ConceptNotFound, NoStore, UsageProblem
+from cnsctl.errors import BaseProblem, ConceptNotFound, NoStore, UsageProblem
 from cnsctl.results import Answer, Event, Note, Phase
 from cnsctl.specs import DEFAULT_MODE, FORMAT, Mode
 from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
@@ -78,8 +78,18 @@ def open_or_create(path: Path | None) -> tuple[Store, bool]:
 
 
 def base_of(store: Store) -> Path:
-    """The folder of a store's base."""
-    return store.base_folder if store.base.path is None else Path(store.base.path)
+    """The folder of a store's base.
+
+    Raises:
+        BaseProblem: it is not there.
+    """
+    path = store.base_folder if store.base.path is None else Path(store.base.path)
+    if not path.is_dir():
+        raise BaseProblem(
+            f"the base of this store is not at {path} any more",
+            hint="put it back there, or mount its disk; a store made with init --copy holds its base itself",
+        )
+    return path
 
 
 def describe_base(store: Store) -> dict[str, Any]:

@@ -52,6 +52,24 @@ class BaseFolder:
     learn: Mapping[str, float | int]
     draw: Mapping[str, Any]
 
+    @property
+    def size(self) -> int:
+        """Width and height that the base model was trained at: its own setting, else from the UNet and the VAE.
+
+        Raises:
+            BaseProblem: a configuration file does not contain it.
+        """
+        if "size" in self.draw:
+            return int(self.draw["size"])
+        side = _read_json(self.path / "unet" / "config.json").get("sample_size")
+        blocks = _read_json(self.path / "vae" / "config.json").get("block_out_channels", [64])
+        if not isinstance(side, int) or not isinstance(blocks, list):
+            raise BaseProblem(
+                f"{self.path} does not contain its resolution: sample_size is {side!r}",
+                hint=f'add "draw": {{"size": 512}} to {self.path / SETTINGS_FILE}',
+            )
+        return int(side * 2 ** (len(blocks) - 1))
+
     def draw_spec(self, size: int) -> DrawSpec:
         d = self.draw
         return DrawSpec(steps=int(d["steps"]), guidance=float(d["guidance"]), sampler=str(d["sampler"]), size=size)

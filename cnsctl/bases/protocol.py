@@ -81,6 +81,8 @@ class Base(Protocol):
     """Cross-attention layers in a fixed order."""
     sites: Mapping[str, torch.Tensor]
     """W₀ of each site, (rows, columns) fp32 on `device`; never written to."""
+    stacked_sites: torch.Tensor
+    """The same memory as one matrix, (Σ rows, columns): the sites in their order, one below the other."""
     text_length: int
     """Positions of a text, start and end included."""
     vector_widths: Mapping[str, int]

@@ -58,11 +58,10 @@ class Sd1Base:
         self.layers: Sequence[Layer] = _layers(unet)
         self.denoiser_weights = sum(p.numel() for p in unet.parameters())
         named = dict(unet.named_parameters())
-        self.sites: Mapping[str, torch.Tensor] = {
-            site: named[f"{site}.weight"].detach().to(device, torch.float32, copy=True)
-            for layer in self.layers
-            for site in (layer.k, layer.v)
-        }
+        weights = {s: named[f"{s}.weight"].detach() for layer in self.layers for s in (layer.k, layer.v)}
+        self.stacked_sites = torch.cat(list(weights.values())).to(device, torch.float32)
+        rows = self.stacked_sites.split_with_sizes([len(W) for W in weights.values()])
+        self.sites: Mapping[str, torch.Tensor] = dict(zip(weights, rows, strict=True))
         self.text_length = int(self._text.config.max_position_embeddings)
         self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
         self.fingerprint = self._fingerprint() if fingerprint is None else fingerprint
@@ -80,7 +79,7 @@ class Sd1Base:
                 f"{folder.path} predicts {self.prediction!r}", hint="use a base that predicts epsilon or v"
             )
         self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.size = int(folder.draw.get("size", unet.config.sample_size * self._pixels_per_latent))
+        self.size = folder.size
 
     @property
     def learn_defaults(self) -> Mapping[str, float | int]:

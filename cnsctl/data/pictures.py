@@ -49,7 +49,8 @@ def read_pictures(source: Path | Sequence[Path], *, size: int, limit: int = 1000
     """Read the pictures of folders and files, cut to their centre square and resized.
 
     A folder gives its own pictures, by name; hidden files, other files and sub-folders are passed over. Of pictures with
-    equal pixels the first is kept. Everything that can be refused is refused before the first picture is returned.
+    equal pixels the first is kept. Everything that can be refused is refused before the first picture is returned. Each
+    file is decoded once, and only one decoded image is in memory at a time.
 
     Args:
         source: a folder, a file, or several of either.
@@ -60,15 +61,6 @@ def read_pictures(source: Path | Sequence[Path], *, size: int, limit: int = 1000
         PictureProblem: names the file and what to do about it.
     """
     return _without_twins([_picture(path, size) for path in _files(source, limit)])
-
-
-def peek_pictures(source: Path | Sequence[Path], *, limit: int = 1000) -> list[Path]:
-    """Find the files that `read_pictures` would read, and raise now whatever it would raise; needs no numpy."""
-    paths = _files(source, limit)
-    for path in paths:
-        decoded(path)
-        _caption(path)
-    return paths
 
 
 def _files(source: Path | Sequence[Path], limit: int) -> list[Path]:

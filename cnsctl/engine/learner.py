@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,10 @@ class Learner:
                 spread = torch.randn(v.shape, generator=stream("vectors", spec.seed, e)).to(v.device)
                 v.data += 0.05 * mean[e].std() * spread
         self.vector_optimizers = {e: optim.adamw(v, spec.rate_vectors) for e, v in self.vectors.items()}
-        self.start = _starting_weights(base, job)
+        self.weight = _starting_weights(base, job)
+        self.sites = _rows(base)
+        self.n_rows = [len(W) for W in base.sites.values()]
+        self.start = {site: self.weight[rows] for site, rows in self.sites.items()}
         self.values: optim.IndexedValues | None = None
         self.value_optimizer: torch.optim.AdamW | None = None
         self.projection: Projection | None = None
@@ -76,8 +80,10 @@ class Learner:
         self.losses: list[float] = []
 
     def train_on(self, mask: neurons.Mask) -> None:
-        """From now on values on this mask are trained too."""
-        self.values = optim.IndexedValues(self.start, mask)
+        """From now on values on this mask are trained too. In merged, `start` changes with them."""
+        # outside merged the matrix is the base's own, which is never written to
+        weight = self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
+        self.values = optim.IndexedValues(weight, self.sites, mask)
         self.value_optimizer = optim.adamw(self.values.values, self.job.spec.rate_values)
         self.pull = Pull(self.base, self.job, self.values)
         if self.job.spec.orthogonal and self.job.prior.concepts:
@@ -107,19 +113,26 @@ class Learner:
         return found
 
     def _keys_values(self, texts: Sequence[SplicedText]) -> dict[str, torch.Tensor]:
-        distinct = list({id(t): t for t in texts}.values())
-        at = {id(t): i for i, t in enumerate(distinct)}
-        back = torch.tensor([at[id(t)] for t in texts], device=self.base.device)
-        X = features(self.base, distinct, {self.job.name: self.vectors})  # (d, t, width)
+        """K and V of every site, (b, t, rows): views of one tensor, in the dtype that the base computes in."""
+        t = self.base.text_length
+        distinct = list({id(text): text for text in texts}.values())
+        first = {id(text): i * t for i, text in enumerate(distinct)}  # each text's first row in X
+        X = features(self.base, distinct, {self.job.name: self.vectors}).flatten(0, 1)  # (distinct · t, columns)
+        moved: dict[int, int] = {}
         if self.values is None:
-            return {s: F.linear(X, W)[back] for s, W in self.start.items()}
-        leaves = self.values.leaves
-        if self.job.mode is not Mode.TOKEN:
-            return {s: F.linear(X, leaves[s])[back] for s in self.start}
-        own = torch.zeros((len(distinct), self.base.text_length, 1), dtype=torch.bool, device=X.device)
-        for i, text in enumerate(distinct):
-            own[i, list(text.spans[self.job.name])] = True
-        return {s: torch.where(own, F.linear(X, leaves[s]), F.linear(X, W))[back] for s, W in self.start.items()}
+            found = F.linear(X, self.weight)
+        elif self.job.mode is not Mode.TOKEN:
+            found = F.linear(X, self.values.weight)
+        else:
+            own = [first[id(text)] + at for text in distinct for at in text.spans[self.job.name]]
+            moved = {row: len(X) + i for i, row in enumerate(own)}
+            here = torch.tensor(own, device=X.device)
+            found = _OwnTokens.apply(X, self.weight, self.values.weight, here)  # type: ignore[no-untyped-call]
+        rows = [moved.get(row, row) for text in texts for row in range(first[id(text)], first[id(text)] + t)]
+        # index_select, whose gradient is added up row by row: that of an index is added up number by number
+        kv = found.index_select(0, torch.tensor(rows, device=X.device)).to(self.base.dtype)  # (b · t, Σ rows)
+        sites = kv.view(len(texts), t, -1).split_with_sizes(self.n_rows, dim=2)
+        return dict(zip(self.sites, sites, strict=True))
 
     def _update(self) -> None:
         decay = _decay(self.done, self.job.spec.steps)
@@ -135,14 +148,14 @@ class Learner:
             optimizer.param_groups[0]["lr"] = rate * decay
             optimizer.step()
         if before is not None:
-            self._project(before)
+            self._take_out(before)
         for v in self.vectors.values():
             v.grad = None
         if self.values is not None:
             self.values.write_back()
 
     @torch.no_grad()
-    def _project(self, before: torch.Tensor) -> None:
+    def _take_out(self, before: torch.Tensor) -> None:
         """Take out of the step's update what earlier concepts would notice."""
         assert self.values is not None
         assert self.projection is not None
@@ -178,6 +191,30 @@ class Learner:
             self.values.write_back()
 
 
+class _OwnTokens(torch.autograd.Function):
+    """X·W₀ᵀ of all n tokens, and below it X·Wᵀ of the concept's own m: (n + m, Σ rows).
+
+    The result of an own token is in its row below: nothing may read its row above, whose gradient must be zero. With
+    autograd's own formulas for selecting and writing rows, a step would launch four more operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, X: torch.Tensor, base: torch.Tensor, weight: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """Take X (n, columns), W₀ and W (Σ rows, columns), and the own tokens' rows in X (m,) int64."""
+        here = X.index_select(0, own)
+        ctx.save_for_backward(here, base, weight, own)
+        out = X.new_empty((len(X) + len(own), len(base)))
+        torch.mm(X, base.T, out=out[: len(X)])
+        torch.mm(here, weight.T, out=out[len(X) :])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, G: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor, None]:
+        here, base, weight, own = ctx.saved_tensors
+        others, trained = G.split_with_sizes([len(G) - len(own), len(own)])
+        return (others @ base).index_copy_(0, own, trained @ weight), None, trained.T @ here, None
+
+
 class Pull:
     """Self-regularization of merged: λ_prev‖(W − W_prev)⊙(M∩owned)‖² + λ_base‖(W − W₀)⊙M‖² (CNS, L_reg)."""
 
@@ -188,7 +225,7 @@ class Pull:
             return
         owned = neurons.owned_entries(base, job.others.values())
         self.before = values.values.detach().clone()
-        self.base = torch.cat([base.sites[s].reshape(-1)[flat] for s, flat in values.mask.items()])
+        self.base = base.stacked_sites.view(-1)[values.flat]
         marked = torch.cat([owned[s].view(-1)[flat] for s, flat in values.mask.items()])
         self.prev = spec.lambda_prev * marked.float()
         self.weight = spec.lambda_base
@@ -203,11 +240,18 @@ class Pull:
 
 
 @torch.no_grad()
-def _starting_weights(base: Base, job: Job) -> dict[str, torch.Tensor]:
+def _starting_weights(base: Base, job: Job) -> torch.Tensor:
+    """What every site starts from, as one matrix: (Σ rows, columns) fp32. Outside merged it is the base's own memory."""
     if job.mode is not Mode.MERGED:
-        return dict(base.sites)
+        return base.stacked_sites
     acting = [(c, 1.0) for c in job.prior.concepts.values()]
-    return {s: site_weight(W, s, acting, merged=True) for s, W in base.sites.items()}
+    return torch.cat([site_weight(W, s, acting, merged=True) for s, W in base.sites.items()])
+
+
+def _rows(base: Base) -> dict[str, slice]:
+    """Per site: its rows in the stacked matrix."""
+    ends = list(accumulate(len(W) for W in base.sites.values()))
+    return {site: slice(end - len(W), end) for (site, W), end in zip(base.sites.items(), ends, strict=True)}
 
 
 def _spread_choice(n: int, k: int, generator: torch.Generator) -> list[int]:

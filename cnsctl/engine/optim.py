@@ -1,7 +1,8 @@
-"""Indexed AdamW: dense leaves for the gradient, optimizer state for the chosen entries only.
+"""Indexed AdamW: one dense leaf for the gradient, optimizer state for the chosen entries only.
 
-Each site keeps a temporary copy of its weight as a leaf; when its gradient arrives, the chosen entries are gathered and
-the dense gradient is dropped at once. torch's AdamW then runs on one flat vector, and the new values are set back.
+All sites read the same X, so that their weights are one matrix: a single product gives K and V of every site, and its
+dense gradient is dropped as soon as the chosen entries are gathered. torch's AdamW runs on one flat vector, whose
+values are written back into the matrix.
 
 Owns the only in-place writes of training; must not know losses or concepts.
 """
@@ -13,47 +14,46 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
 class IndexedValues:
-    """The trainable entries of all sites as one flat fp32 parameter."""
+    """The trainable entries of all sites as one flat fp32 parameter.
 
-    def __init__(self, weights: Mapping[str, torch.Tensor], mask: Mapping[str, torch.Tensor]) -> None:
-        self.mask = mask
-        self.leaves = {site: W.clone().requires_grad_() for site, W in weights.items()}
+    Args:
+        weight: all sites, one below the other, (Σ rows, columns) fp32. Training changes it in place.
+        sites: rows of each site in `weight`, in order.
+        mask: per site, flat indices within the site.
+    """
+
+    def __init__(self, weight: torch.Tensor, sites: Mapping[str, slice], mask: Mapping[str, torch.Tensor]) -> None:
+        self.weight = weight.requires_grad_()
         self.parts: dict[str, slice] = {}
+        """Per site: where its entries are in `values`."""
+        self._first = {site: sites[site].start * weight.shape[1] for site in mask}
         end = 0
         for site, flat in mask.items():
             self.parts[site] = slice(end, end + len(flat))
             end += len(flat)
-        start = torch.cat([weights[site].reshape(-1)[flat] for site, flat in mask.items()])
-        self.values = torch.nn.Parameter(start)  # (n,) fp32
-        self._gradient = torch.zeros_like(start)
-        for site, leaf in self.leaves.items():
-            leaf.register_post_accumulate_grad_hook(self._gather(site))  # type: ignore[no-untyped-call]
+        self.flat = torch.cat([self._first[site] + flat for site, flat in mask.items()])
+        """(n,) int64, flat indices into `weight`."""
+        self.values = torch.nn.Parameter(weight.detach().view(-1)[self.flat])  # (n,) fp32
 
-    def _gather(self, site: str) -> Callable[[torch.Tensor], None]:
-        part, flat = self._gradient[self.parts[site]], self.mask[site]
-
-        def hook(
-            leaf: torch.Tensor,
-        ) -> None:  # must not name self: torch keeps hooks where no collector sees the circle
-            assert leaf.grad is not None
-            part.copy_(leaf.grad.view(-1)[flat])
-            leaf.grad = None
-
-        return hook
+    @property
+    def mask(self) -> dict[str, torch.Tensor]:
+        """Per site: the flat indices within it."""
+        return {site: self.flat[part] - self._first[site] for site, part in self.parts.items()}
 
     def collect_gradient(self) -> None:
-        """Hand the gathered gradient to the flat parameter."""
-        self.values.grad = self._gradient
+        """Hand the chosen entries' gradient to the flat parameter, and drop the dense one."""
+        assert self.weight.grad is not None
+        self.values.grad = self.weight.grad.view(-1)[self.flat]
+        self.weight.grad = None
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Set the current values into the leaves, so that the next K and V read them."""
-        for site, leaf in self.leaves.items():
-            leaf.view(-1)[self.mask[site]] = self.values[self.parts[site]]
+        """Set the current values into the matrix, so that the next K and V read them."""
+        self.weight.view(-1)[self.flat] = self.values
 
     def by_site(self) -> dict[str, torch.Tensor]:
         """Current values per site."""
@@ -62,7 +62,7 @@ class IndexedValues:
 
 def adamw(parameter: torch.Tensor, rate: float) -> torch.optim.AdamW:
     """AdamW without weight decay: decay would pull values towards zero, and zero is not where they started."""
-    return torch.optim.AdamW([parameter], lr=rate, betas=(0.9, 0.99), weight_decay=0.0, foreach=False)
+    return torch.optim.AdamW([parameter], lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
 
 
 def moments(optimizer: torch.optim.AdamW, name: str) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ def restore_moments(optimizer: torch.optim.AdamW, name: str, tensors: Mapping[st
         return
     parameter = optimizer.param_groups[0]["params"][0]
     optimizer.state[parameter] = {
-        "step": tensors[f"{name}.step"].clone(),
+        "step": tensors[f"{name}.step"].to(parameter.device).clone(),
         "exp_avg": tensors[f"{name}.exp_avg"].to(parameter).clone(),
         "exp_avg_sq": tensors[f"{name}.exp_avg_sq"].to(parameter).clone(),
     }

@@ -28,19 +28,21 @@ class Towers:
 
 
 SESSION = SimpleNamespace(clip=Towers)
+OWN = Towers().pictures([BEACH, OTHER])
 
 
 def test_each_picture_is_compared_with_its_own_prompt():
-    found = measure.clip_scores(SESSION, REX, "rex", [BEACH, BEACH, SNOW, SNOW], np.stack([BEACH, OTHER]))
+    found = measure.clip_scores(SESSION, REX, "rex", [BEACH, BEACH, SNOW, SNOW], OWN)
     assert (found["clip_t"], found["clip_i"], found["backbone"]) == (1, 0.25, "known")
-    swapped = measure.clip_scores(SESSION, REX, "rex", [SNOW, SNOW, BEACH, BEACH], np.stack([BEACH, OTHER]))
+    swapped = measure.clip_scores(SESSION, REX, "rex", [SNOW, SNOW, BEACH, BEACH], OWN)
     assert swapped["clip_t"] == 0
 
 
 def test_real_against_real_is_those_held_out_against_the_others():
-    pictures = np.stack([BEACH, BEACH, SNOW])
-    assert measure.clip_i_real(SESSION, pictures, 1) == 0
-    assert measure.clip_i_real(SESSION, pictures, 0) == pytest.approx(1 / 3)
+    features = measure.clip_features(SESSION, np.stack([BEACH, BEACH, SNOW]))
+    assert measure.clip_i_real(features, 1) == 0
+    assert measure.clip_i_real(features, 0) == pytest.approx(1 / 3)
+    assert measure.clip_i_real(features[:1], 0) is None
 
 
 def test_probe_pictures_are_two_places_from_two_seeds(monkeypatch):

@@ -157,6 +157,20 @@ def test_the_base_brings_its_own_defaults_and_bare_folders_get_the_fields(tmp_pa
     assert load(copy).draw_defaults.guidance == 7.5
 
 
+def test_a_folder_contains_its_resolution_without_loading_a_weight(tmp_path, tiny_folder):
+    copy = tmp_path / "base"
+    shutil.copytree(tiny_folder, copy)
+    assert folders.open_folder(folders.POCKET).size == 128
+    assert folders.open_folder(copy).size == 32  # 16 latents of 2 pixels
+    (copy / "cnsctl.json").write_text('{"draw": {"size": 64}}')
+    assert folders.open_folder(copy).size == 64
+    (copy / "cnsctl.json").unlink()
+    config = json.loads((copy / "unet" / "config.json").read_text())
+    (copy / "unet" / "config.json").write_text(json.dumps({**config, "sample_size": None}))
+    with pytest.raises(BaseProblem, match="sample_size is None"):
+        _ = folders.open_folder(copy).size
+
+
 def test_whole_words_are_told_from_pieces_without_a_library(tmp_path):
     assert unknown_words(folders.POCKET, "dog") == []
     assert unknown_words(folders.POCKET, "top hat") == []

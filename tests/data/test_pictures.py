@@ -13,7 +13,7 @@ from picture_files import NOISE, one, refused, saved
 from PIL import Image
 
 from cnsctl.data import pictures as module
-from cnsctl.data.pictures import peek_pictures, read_pictures
+from cnsctl.data.pictures import read_pictures
 from cnsctl.errors import PictureProblem
 
 # which files
@@ -28,7 +28,6 @@ def test_a_folder_gives_its_pictures_by_name_and_passes_over_the_rest(tmp_path):
     (tmp_path / "sub.png").mkdir()
     saved(tmp_path / "sub.png" / "z.png")
     assert [p.name for p in read_pictures(tmp_path, size=32)] == ["a.png", "b.JPG", "c.webp", "d.jpeg"]
-    assert [p.name for p in peek_pictures(tmp_path)] == ["a.png", "b.JPG", "c.webp", "d.jpeg"]
 
 
 def test_files_and_folders_are_read_in_the_order_given(tmp_path):
