@@ -36,7 +36,7 @@ def cnsctl(*args: object, stdin: str = "") -> Result:
     """Run a command; stdin and stdout are pipes, as in a script."""
     out, err = io.BytesIO(), io.StringIO()
     kept = sys.stdin, sys.stdout, sys.stderr
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     sys.stdin, sys.stdout, sys.stderr = io.StringIO(stdin), io.TextIOWrapper(out, "utf-8", write_through=True), err
     code: Any = 0
     try:

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.app import measure
 from cnsctl.app.admit import AddRequest, admit, read
 from cnsctl.app.job import long_captions, make_job
+from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, start
 from cnsctl.app.shelf import now, summary
 from cnsctl.errors import CnsctlError, LearnedNotKept
-from cnsctl.results import Answer, Checkpoint, Event, Learned, Note, Phase, Warn
+from cnsctl.results import Answer, Event, Note, Phase, Warn
 from cnsctl.specs import FORMAT, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Generator, Iterator, Sequence
 
     from cnsctl.data.pictures import Picture
     from cnsctl.engine.learner import Job
+    from cnsctl.results import Learned
     from cnsctl.store import Store
 
 LOST_POINTS = 5.0
@@ -31,7 +32,7 @@ LOST_POINTS = 5.0
 STATE_FILE, LATENTS_FILE = "state.safetensors", "latents.safetensors"
 
 
-def add(store: Store, request: AddRequest) -> Iterator[Event]:
+def add(store: Store, request: AddRequest) -> Generator[Event, None, None]:
     """Learn a concept and keep it; the last event is the answer.
 
     Everything that can be refused is refused before the model is loaded. Until the commit nothing in the store changes,
@@ -52,13 +53,7 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
         yield from long_captions(session.base, job, pictures)
         yield Note(text=_plan(job))
-        learned: Learned | None = None
-        for event in _learning(job, session, work / STATE_FILE):
-            if isinstance(event, Learned):
-                learned = event
-            else:
-                yield event
-        assert learned is not None
+        learned = yield from trained(session.base, job, work / STATE_FILE)
         yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
         store.discard_work(request.name)
     yield Answer(data=_answer(store, request.name, learned))
@@ -71,18 +66,6 @@ def _plan(job: Job) -> str:
         f"learning from {n} picture{'' if n == 1 else 's'}: {spec.steps} steps of {spec.batch}, "
         f"neurons at {spec.rate_values:g}, token at {spec.rate_vectors:g}"
     )
-
-
-def _learning(job: Job, session: Session, state_file: Path) -> Iterator[Event]:
-    from cnsctl.engine import train
-    from cnsctl.store import write_atomic
-
-    resume = state_file.read_bytes() if state_file.is_file() else None
-    for event in train.learn(session.base, job, resume=resume):
-        if isinstance(event, Checkpoint):
-            write_atomic(state_file, event.state)
-        else:
-            yield event
 
 
 def _keep(
