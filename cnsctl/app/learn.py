@@ -13,7 +13,7 @@ from cnsctl.app.admit import AddRequest, admit, read
 from cnsctl.app.job import long_captions, make_job
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, start
-from cnsctl.app.shelf import now, summary
+from cnsctl.app.shelf import now, saved_but, summary
 from cnsctl.errors import CnsctlError, LearnedNotKept
 from cnsctl.results import Answer, Event, Note, Phase, Warn
 from cnsctl.specs import FORMAT, Mode
@@ -54,9 +54,13 @@ def add(store: Store, request: AddRequest) -> Generator[Event, None, None]:
         yield from long_captions(session.base, job, pictures)
         yield Note(text=_plan(job))
         learned = yield from trained(session.base, job, work / STATE_FILE)
-        yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
-        store.discard_work(request.name)
-    yield Answer(data=_answer(store, request.name, learned))
+        answer = yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
+        try:
+            store.discard_work(request.name)
+        except CnsctlError as err:
+            store.warnings.append(err.what)
+    yield from saved_but(store)
+    yield Answer(data=answer)
 
 
 def _plan(job: Job) -> str:
@@ -76,8 +80,8 @@ def _keep(
     pictures: Sequence[Picture],
     learned: Learned,
     generation: int,
-) -> Iterator[Event]:
-    """Verify the others, measure the new one, commit."""
+) -> Generator[Event, None, dict[str, Any]]:
+    """Verify the others, measure the new one, commit; returns the answer."""
     import numpy as np
 
     from cnsctl.data.png import png_bytes
@@ -94,7 +98,7 @@ def _keep(
     with store.transaction(f"add {name}") as tx:
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
-        tx.add(
+        kept = tx.add(
             measure.concept_fields(
                 session,
                 name,
@@ -110,6 +114,15 @@ def _keep(
             preview=png_bytes(np.concatenate(list(drawn), axis=1)),
             replace=request.replace,
         )
+        store.will_commit(name, kept["delta"])
+    return {
+        "format": FORMAT,
+        "store": str(store.path),
+        "concept": summary(kept),
+        "shared": learned.selected.shared,
+        "shared_random": learned.selected.shared_random,
+        "free": tx.free(),
+    }
 
 
 def _others_checked(session: Session, overlay: Any, request: AddRequest) -> Iterator[Event]:
@@ -133,15 +146,3 @@ def _others_checked(session: Session, overlay: Any, request: AddRequest) -> Iter
             hint="the work is kept: --allow-forgetting commits it, --policy prefer-free or fewer --steps lose less",
         )
     yield from (Warn(text=text) for text in lost)
-
-
-def _answer(store: Store, name: str, learned: Learned) -> dict[str, Any]:
-    record = store.concept(name)
-    return {
-        "format": FORMAT,
-        "store": str(store.path),
-        "concept": summary(record),
-        "shared": learned.selected.shared,
-        "shared_random": learned.selected.shared_random,
-        "free": store.free(),
-    }

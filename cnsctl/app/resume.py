@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from cnsctl.errors import CnsctlError
 from cnsctl.results import Event, Learned, Warn
-from cnsctl.store import held, write_atomic
+from cnsctl.store import defer_signals, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -76,7 +76,7 @@ class _Keeper:
         return None if self.failed is None or failed_before else _warning(self.failed)
 
     def _write(self) -> None:
-        with held():
+        with defer_signals():
             if self.checkpoint.step == self._written:
                 return
             data = self.checkpoint.to_bytes()
@@ -91,9 +91,7 @@ class _Keeper:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, _tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, _tb: TracebackType | None) -> None:
         self._write()
         if self.failed is None or kind is None:
             return

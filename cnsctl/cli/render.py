@@ -93,6 +93,8 @@ class View:
             out_json({**event.data, **({"type": "result"} if self.lines else {})})
         elif self.lines and (told := _told(event)) is not None:
             out_json({"format": FORMAT, **told})
+        elif isinstance(event, Warn):  # the one object of stdout is the answer
+            self._say(json_line({"format": FORMAT, "type": "warning", "text": event.text}, sys.stderr))
 
     def _say(self, text: str) -> None:
         with self._still(), given_up(sys.stderr):  # nobody may be there to read it: the work goes on

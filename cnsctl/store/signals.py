@@ -19,10 +19,13 @@ ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if h
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def defer_signals(outcome: str | None = None) -> Iterator[None]:
     """Run the block to its end before a signal's handler runs, which then raises as usual.
 
     In other threads nothing changes: Python runs handlers in the main thread only.
+
+    Args:
+        outcome: what is true once the block has succeeded; a note of an exception that is raised after that.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -34,12 +37,19 @@ def held() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in ENDING}
     replaced = [number for number in ENDING if callable(before[number])]
+    succeeded = False
     try:
         for number in replaced:
             signal.signal(number, note)
         yield
+        succeeded = True
     finally:
         for number in replaced:
             signal.signal(number, before[number])
-        for number in waiting[:1]:
-            signal.raise_signal(number)
+        if waiting:
+            try:
+                signal.raise_signal(waiting[0])
+            except BaseException as err:
+                if succeeded and outcome is not None:
+                    err.add_note(outcome)
+                raise

@@ -140,9 +140,7 @@ def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, pic
     from cnsctl.app.admit import AddRequest
     from cnsctl.results import Step
 
-    request = AddRequest(
-        name="cat", sources=[pictures_of_two / "dog"], class_word="dog", settings={"steps": STEPS}
-    )
+    request = AddRequest(name="cat", sources=[pictures_of_two / "dog"], class_word="dog", settings={"steps": STEPS})
     events = learn.add(Store.open(empty), request)
     for event in events:
         if isinstance(event, Step) and event.phase == "train the neurons" and event.step == 2:
@@ -182,26 +180,27 @@ def test_the_state_is_written_by_time(empty, line, steps, monkeypatch):
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
-def test_an_interrupted_write_of_the_state_leaves_the_old_or_the_new_one(
-    empty, line, whole, steps, monkeypatch, call
-):
+def test_an_interrupted_write_of_the_state_leaves_the_old_or_the_new_one(empty, line, whole, steps, monkeypatch, call):
     """SIGKILL in the middle of it: nothing that would run afterwards runs."""
     monkeypatch.setattr(resume.time, "monotonic", lambda: steps.done * 10.0)
     honest = resume.write_atomic
 
+    killed = []
+
     class Killed(BaseException):
         pass
 
+    def kill(*_args, **_more):
+        killed.append(call)
+        raise Killed
+
     def write(path, data):
+        if killed:
+            kill()
         if steps.done < 6:
             return honest(path, data)
         with monkeypatch.context() as patch:
-
-            def kill(*_args, **_more):
-                raise Killed
-
-            for name in ("unlink", *(["replace"] if call != "replace" else [])):
-                patch.setattr(os, name, kill)
+            patch.setattr(os, "unlink", kill)
             patch.setattr(os, call, kill)
             honest(path, data)
 
