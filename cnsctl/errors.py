@@ -112,3 +112,5 @@ class DiskProblem(CnsctlError):
 
 class NotDurable(DiskProblem):
     """The new content is in place; only the last fsync failed. After a commit this is a warning, not a failure."""
+
+    code = "not-durable"

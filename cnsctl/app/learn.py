@@ -17,6 +17,7 @@ from cnsctl.app.shelf import now, saved_but, summary
 from cnsctl.errors import CnsctlError, LearnedNotKept
 from cnsctl.results import Answer, Event, Note, Phase, Warn
 from cnsctl.specs import FORMAT, Mode
+from cnsctl.store import defer_signals
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -55,10 +56,11 @@ def add(store: Store, request: AddRequest) -> Generator[Event, None, None]:
         yield Note(text=_plan(job))
         learned = yield from trained(session.base, job, work / STATE_FILE)
         answer = yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
-        try:
-            store.discard_work(request.name)
-        except CnsctlError as err:
-            store.warnings.append(err.what)
+        with defer_signals("the change is saved"):
+            try:
+                store.discard_work(request.name)
+            except CnsctlError as err:
+                store.warnings.append(err.what)
     yield from saved_but(store)
     yield Answer(data=answer)
 

@@ -49,6 +49,6 @@ def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             groups[tensor.device, tensor.dtype].append(name)
     for names in groups.values():
         flat = torch.cat([tensors[name].reshape(-1) for name in names])
-        parts = flat.split([tensors[name].numel() for name in names])
+        parts = torch.split(flat, [tensors[name].numel() for name in names])
         copies |= {name: part.view(tensors[name].shape) for name, part in zip(names, parts, strict=True)}
     return copies

@@ -198,7 +198,8 @@ def test_an_interrupted_write_of_the_state_leaves_the_old_or_the_new_one(empty, 
         if killed:
             kill()
         if steps.done < 6:
-            return honest(path, data)
+            honest(path, data)
+            return
         with monkeypatch.context() as patch:
             patch.setattr(os, "unlink", kill)
             patch.setattr(os, call, kill)

@@ -13,7 +13,7 @@ import cnsctl
 from cnsctl.engine import train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.learner import Learner
-from cnsctl.results import Selected
+from cnsctl.results import Phase, Selected
 from cnsctl.specs import Mode
 
 ENGINE = str(Path(cnsctl.__file__).parent / "engine")
@@ -83,7 +83,7 @@ def test_an_interrupt_at_any_line_of_a_step_leaves_the_state_before_it_or_after_
     for n in range(1, 10_000):
         checkpoint, trace = Checkpoint(), Interrupt(n)
         events = train.learn(tiny, a_job, resume=before, checkpoint=checkpoint)
-        while not (event := next(events)).__class__.__name__ == "Phase":
+        while not isinstance(event := next(events), Phase):
             pass
         sys.settrace(trace)
         try:

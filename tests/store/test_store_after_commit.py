@@ -6,7 +6,7 @@ import shutil
 import signal
 
 import pytest
-from faults import Fault, Killed
+from faults import Fault, Killed, arm_after_commit
 from store_samples import assert_sound, make_delta, names_in, new_store, stage
 
 from cnsctl.errors import DiskProblem
@@ -19,18 +19,6 @@ def template(tmp_path_factory):
     with store.transaction("add") as tx:
         stage(tx, "dog", make_delta(0))
     return store.path
-
-
-def arm_after_commit(patch, fault):
-    """Let the fault count from the moment at which the catalogue has got its name."""
-    replace = os.replace
-
-    def watched(source, target):
-        replace(source, target)
-        if str(target).endswith("catalogue.json"):
-            fault.arm()
-
-    patch.setattr(os, "replace", watched)
 
 
 CHANGES = {
@@ -105,7 +93,7 @@ def test_a_signal_in_a_commit_waits_for_its_end_and_says_that_it_is_saved(
     original, sent = getattr(os, call), []
 
     def and_signal(*args, **kwargs):
-        if not sent and any("catalogue.json" in str(arg) for arg in args) or call in ("write", "fsync"):
+        if not sent and (call in ("write", "fsync") or any("catalogue.json" in str(arg) for arg in args)):
             sent.append(call)
             os.kill(os.getpid(), number)
         return original(*args, **kwargs)

@@ -47,3 +47,15 @@ class Fault:
             return original(*args, **kwargs)
 
         return guarded
+
+
+def arm_after_commit(patch, fault):
+    """Let the fault count from the moment at which the catalogue has got its name."""
+    replace = os.replace
+
+    def watched(source, target):
+        replace(source, target)
+        if str(target).endswith("catalogue.json"):
+            fault.arm()
+
+    patch.setattr(os, "replace", watched)
