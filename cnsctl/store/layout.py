@@ -78,13 +78,13 @@ def build(path: Path, birth: Birth, base_files: Path | None) -> list[str]:
     if path.is_dir():
         return _build_inside(path, birth, base_files)
     make_folder(path.parent)
-    with _temporary(path.with_name(_temp_name(path))) as temp:
-        # the lock, which becomes the store's own, shows that the folder is not abandoned
-        with locked_in(temp, LOCK, what="init", wait_s=INIT_WAIT_S):
-            _fill(temp, birth, base_files)
-            with defer_signals(_MADE):
-                _rename(temp, path)
-                return _synced(path.parent)
+    temp = path.with_name(_temp_name(path))
+    # the lock, which becomes the store's own, shows that the folder is not abandoned
+    with _temporary(temp), locked_in(temp, LOCK, what="init", wait_s=INIT_WAIT_S):
+        _fill(temp, birth, base_files)
+        with defer_signals(_MADE):
+            _rename(temp, path)
+            return _synced(path.parent)
 
 
 def _rename(temp: Path, path: Path) -> None:

@@ -29,7 +29,7 @@ def quick(tiny, monkeypatch):
 
 def line_of(verb, pictures):
     return {
-        "add": ("add", "cat", pictures / "dog", "--class", "dog", "--steps", 1),
+        "add": ("add", "cat", pictures / "dog", "--class", "dog", "--steps", 2),
         "mv": ("mv", "dog", "rex"),
         "rm": ("rm", "dog", "hat", "-y"),
     }[verb]
