@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -118,3 +119,27 @@ def test_ls_of_a_folder_in_which_init_was_killed_says_that_there_is_no_store(tmp
     assert cnsctl("ls", *at(tmp_path)).code == 10
     assert cnsctl("init", *at(tmp_path)).code == 0
     assert cnsctl("ls", *at(tmp_path)).code == 0
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_signal_in_a_commit_ends_the_command_after_it_and_says_that_the_change_is_saved(
+    stocked, monkeypatch, as_json
+):
+    replace = os.replace
+
+    def and_signal(source, target):
+        if str(target).endswith("catalogue.json"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        replace(source, target)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", and_signal)
+            done = cnsctl("mv", "dog", "rex", *(["--json"] if as_json else []), *at(stocked))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (done.code, done.out) == (143, "")
+    text = json.loads(done.err)["message"] if as_json else done.err
+    assert "interrupted by SIGTERM; the change is saved" in text
+    assert [c["name"] for c in Store.open(stocked).concepts()] == ["rex", "hat"]
