@@ -108,3 +108,9 @@ class CapacityProblem(CnsctlError):
 
 class DiskProblem(CnsctlError):
     code = "disk"
+
+
+class NotDurable(DiskProblem):
+    """The new content is in place; only the last fsync failed. After a commit this is a warning, not a failure."""
+
+    code = "not-durable"

@@ -49,13 +49,6 @@ class Warn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Checkpoint:
-    """State from which the same work goes on bit-identically."""
-
-    state: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Selected:
     """The mask that was chosen, in numbers."""
 
@@ -123,4 +116,4 @@ class Answer:
     data: Mapping[str, Any]
 
 
-Event = Phase | Step | Note | Warn | Checkpoint | Selected | Learned | Denoised | Drawn | Failed | Answer
+Event = Phase | Step | Note | Warn | Selected | Learned | Denoised | Drawn | Failed | Answer

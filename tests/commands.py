@@ -37,7 +37,7 @@ def cnsctl(*args: object, stdin: str = "") -> Result:
     """Run a command; stdin and stdout are pipes, as in a script."""
     out, err = io.BytesIO(), io.StringIO()
     kept = sys.stdin, sys.stdout, sys.stderr
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     given = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115  closed below
     given.write(stdin)
     given.seek(0)

@@ -5,6 +5,7 @@ Owns which pictures and prompts the demo shows; must not know terminals.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,8 @@ def demo(output: Path, settings: Mapping[str, Any], compute: Compute) -> Iterato
         request = AddRequest(
             name=name, sources=[EXAMPLES / name], class_word=class_word, settings=settings, compute=compute
         )
-        yield from (event for event in add(store, request) if not isinstance(event, Answer))
+        with closing(add(store, request)) as events:
+            yield from (event for event in events if not isinstance(event, Answer))
     yield Phase(name="load the base")
     session = start(store, compute)
     overlay = session.overlay(CONCEPTS)

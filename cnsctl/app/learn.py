@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.app import measure
 from cnsctl.app.admit import AddRequest, admit
 from cnsctl.app.job import long_captions, make_job
+from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, start
-from cnsctl.app.shelf import now, summary
+from cnsctl.app.shelf import now, saved_but, summary
 from cnsctl.errors import CnsctlError, LearnedNotKept
-from cnsctl.results import Answer, Checkpoint, Event, Learned, Note, Phase, Warn
+from cnsctl.results import Answer, Event, Note, Phase, Warn
 from cnsctl.specs import FORMAT, Mode
+from cnsctl.store import defer_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Generator, Iterator, Sequence
 
     from cnsctl.data.pictures import Picture
     from cnsctl.engine.learner import Job
+    from cnsctl.results import Learned
     from cnsctl.store import Store
 
 LOST_POINTS = 5.0
@@ -31,7 +33,7 @@ LOST_POINTS = 5.0
 STATE_FILE, LATENTS_FILE = "state.safetensors", "latents.safetensors"
 
 
-def add(store: Store, request: AddRequest) -> Iterator[Event]:
+def add(store: Store, request: AddRequest) -> Generator[Event, None, None]:
     """Learn a concept and keep it; the last event is the answer.
 
     Everything that can be refused is refused before the model is loaded. Until the commit nothing in the store changes,
@@ -52,16 +54,15 @@ def add(store: Store, request: AddRequest) -> Iterator[Event]:
         job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
         yield from long_captions(session.base, job, pictures)
         yield Note(text=_plan(job))
-        learned: Learned | None = None
-        for event in _learning(job, session, work / STATE_FILE):
-            if isinstance(event, Learned):
-                learned = event
-            else:
-                yield event
-        assert learned is not None
-        yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
-        store.discard_work(request.name)
-    yield Answer(data=_answer(store, request.name, learned))
+        learned = yield from trained(session.base, job, work / STATE_FILE)
+        answer = yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
+        with defer_signals("the change is saved"):
+            try:
+                store.discard_work(request.name)
+            except CnsctlError as err:
+                store.warnings.append(err.what)
+    yield from saved_but(store)
+    yield Answer(data=answer)
 
 
 def _plan(job: Job) -> str:
@@ -73,18 +74,6 @@ def _plan(job: Job) -> str:
     )
 
 
-def _learning(job: Job, session: Session, state_file: Path) -> Iterator[Event]:
-    from cnsctl.engine import train
-    from cnsctl.store import write_atomic
-
-    resume = state_file.read_bytes() if state_file.is_file() else None
-    for event in train.learn(session.base, job, resume=resume):
-        if isinstance(event, Checkpoint):
-            write_atomic(state_file, event.state)
-        else:
-            yield event
-
-
 def _keep(
     session: Session,
     request: AddRequest,
@@ -93,8 +82,8 @@ def _keep(
     pictures: Sequence[Picture],
     learned: Learned,
     generation: int,
-) -> Iterator[Event]:
-    """Verify the others, measure the new one, commit."""
+) -> Generator[Event, None, dict[str, Any]]:
+    """Verify the others, measure the new one, commit; returns the answer."""
     import numpy as np
 
     from cnsctl.data.png import png_bytes
@@ -111,7 +100,7 @@ def _keep(
     with store.transaction(f"add {name}") as tx:
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
-        tx.add(
+        kept = tx.add(
             measure.concept_fields(
                 session,
                 name,
@@ -127,6 +116,15 @@ def _keep(
             preview=png_bytes(np.concatenate(list(drawn), axis=1)),
             replace=request.replace,
         )
+        store.will_commit(name, kept["delta"])
+    return {
+        "format": FORMAT,
+        "store": str(store.path),
+        "concept": summary(kept),
+        "shared": learned.selected.shared,
+        "shared_random": learned.selected.shared_random,
+        "free": tx.free(),
+    }
 
 
 def _others_checked(session: Session, overlay: Any, request: AddRequest) -> Iterator[Event]:
@@ -150,15 +148,3 @@ def _others_checked(session: Session, overlay: Any, request: AddRequest) -> Iter
             hint="the work is kept: --allow-forgetting commits it, --policy prefer-free or fewer --steps lose less",
         )
     yield from (Warn(text=text) for text in lost)
-
-
-def _answer(store: Store, name: str, learned: Learned) -> dict[str, Any]:
-    record = store.concept(name)
-    return {
-        "format": FORMAT,
-        "store": str(store.path),
-        "concept": summary(record),
-        "shared": learned.selected.shared,
-        "shared_random": learned.selected.shared_random,
-        "free": store.free(),
-    }

@@ -13,7 +13,7 @@ from cnsctl.app.admit import AddRequest, admit
 from cnsctl.app.job import long_captions, make_job
 from cnsctl.app.session import Session, start
 from cnsctl.app.shelf import describe_base
-from cnsctl.results import Answer, Checkpoint, Event, Phase, Selected
+from cnsctl.results import Answer, Event, Phase, Selected
 from cnsctl.specs import FORMAT
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
     for event in train.score(session.base, job):
         if isinstance(event, Selected):
             selected = event
-        elif not isinstance(event, Checkpoint):
+        else:
             yield event
     assert selected is not None
     yield Answer(data=_score_answer(session, job, selected, class_word))

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.errors import BaseProblem, ConceptNotFound, NoStore, UsageProblem
-from cnsctl.results import Answer, Event, Note, Phase
+from cnsctl.errors import BaseProblem, CnsctlError, ConceptNotFound, NoStore, UsageProblem
+from cnsctl.results import Answer, Event, Note, Phase, Warn
 from cnsctl.specs import DEFAULT_MODE, FORMAT, Mode
 from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 def now() -> str:
@@ -60,7 +60,15 @@ def making(path: Path | None, *, base: Path | None, mode: Mode, copy: bool) -> I
     """Make a store and say what it is; reading another base takes seconds."""
     if base is not None:
         yield Phase(name="read the base")
-    yield Answer(data=_described(create(path, base=base, mode=mode, copy=copy)))
+    store = create(path, base=base, mode=mode, copy=copy)
+    yield Answer(data=_described(store, {"neurons": store.base.n_weights, "share": 1.0}))
+    yield from saved_but(store)
+
+
+def saved_but(store: Store) -> Iterator[Warn]:
+    """What failed after a change had been saved."""
+    while store.warnings:
+        yield Warn(text=f"saved, but {store.warnings.pop(0)}")
 
 
 def open_or_create(path: Path | None) -> tuple[Store, bool]:
@@ -103,20 +111,20 @@ def describe_base(store: Store) -> dict[str, Any]:
     }
 
 
-def _described(store: Store) -> dict[str, Any]:
+def _described(store: Store, free: Mapping[str, float]) -> dict[str, Any]:
     """The store itself, whatever it holds."""
     return {
         "format": FORMAT,
         "store": str(store.path),
         "base": describe_base(store),
         "mode": str(store.mode),
-        "free": store.free(),
+        "free": free,
     }
 
 
 def listing(store: Store) -> Answer:
     concepts = [summary(c) for c in store.concepts()]
-    return Answer(data={**_described(store), "concepts": concepts, "unfinished": store.unfinished()})
+    return Answer(data={**_described(store, store.free()), "concepts": concepts, "unfinished": store.unfinished()})
 
 
 def listed(store: Store) -> Iterator[Event]:
@@ -182,7 +190,7 @@ def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = Fal
     return [n for n in wanted if n in known and not only_unfinished], [n for n in wanted if n in begun]
 
 
-def remove(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> Answer:
+def removing(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> Iterator[Event]:
     """Take concepts out, all of them or none, and throw unfinished learnings of these names away.
 
     In merged, a concept learned later than a removed one may have stood on it: those that share neurons are named.
@@ -195,24 +203,19 @@ def remove(store: Store, names: Sequence[str], *, only_unfinished: bool = False)
     with ExitStack() as held:
         for name in unfinished:
             held.enter_context(store.reserve(name))
-        touched = _taken_out(store, wanted) if wanted else {}
-        for name in unfinished:
-            store.discard_work(name)
-    return Answer(
-        data={
-            "format": FORMAT,
-            "store": str(store.path),
-            "removed": wanted,
-            "discarded": unfinished,
-            "touched": {name: others for name, others in touched.items() if others},
-            "left": [c["name"] for c in store.concepts()],
-            "free": store.free(),
-        }
+        if wanted:
+            changed = _taken_out(store, wanted)
+        else:
+            changed = {"touched": {}, "left": known_names(store), "free": store.free()}
+        discarded = list(_discarded(store, unfinished, saved=bool(wanted)))
+    yield Answer(
+        data={"format": FORMAT, "store": str(store.path), "removed": wanted, "discarded": discarded, **changed}
     )
+    yield from saved_but(store)
 
 
-def _taken_out(store: Store, wanted: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Remove concepts; per concept, in merged: how many neurons each later one shared with it."""
+def _taken_out(store: Store, wanted: Sequence[str]) -> dict[str, Any]:
+    """Remove concepts; gives what is left, and in merged how many neurons each later one shared with each of them."""
     touched: dict[str, dict[str, int]] = {}
     with store.transaction(f"rm {' '.join(wanted)}") as tx:
         for name in wanted:
@@ -221,17 +224,35 @@ def _taken_out(store: Store, wanted: Sequence[str]) -> dict[str, dict[str, int]]
                 later = [c["name"] for c in store.concepts() if c["seq"] > seq and c["name"] not in wanted]
                 touched[name] = {n: k for n, k in store.overlaps(name).items() if n in later and k > 0}
             tx.remove(name)
-    return touched
+    return {
+        "touched": {name: others for name, others in touched.items() if others},
+        "left": tx.names(),
+        "free": tx.free(),
+    }
 
 
-def rename(store: Store, old: str, new: str) -> Answer:
+def _discarded(store: Store, names: Sequence[str], *, saved: bool) -> Iterator[str]:
+    """Throw unfinished learnings away; after a commit a failure of that is a warning. Gives the names that are gone."""
+    for name in names:
+        try:
+            store.discard_work(name)
+        except CnsctlError as err:
+            if not saved:
+                raise
+            store.warnings.append(err.what)
+        else:
+            yield name
+
+
+def renaming(store: Store, old: str, new: str) -> Iterator[Event]:
     """Give a concept another name; not one byte of it changes."""
     if old == new:
         store.concept(old)
         raise UsageProblem(f"{old!r} is its name already", hint="give another one")
     with store.transaction(f"mv {old} {new}") as tx:
         tx.rename(old, new)
-    return Answer(data={"format": FORMAT, "store": str(store.path), "renamed": {"from": old, "to": new}})
+    yield Answer(data={"format": FORMAT, "store": str(store.path), "renamed": {"from": old, "to": new}})
+    yield from saved_but(store)
 
 
 def known_names(store: Store) -> list[str]:

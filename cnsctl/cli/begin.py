@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 def begin(path: Path | None, work: Callable[[Store], Iterator[Event]]) -> Iterator[Event]:
     """Open or make the store, then do the work."""
-    from cnsctl.app.shelf import open_or_create
+    from cnsctl.app.shelf import open_or_create, saved_but
 
     store, made = open_or_create(path)
     if made:
         yield Note(text=f"made a store at {store.path}, on pocket, the small base that is built in")
         yield Note(text="for Stable Diffusion: cnsctl init --store DIR --base FOLDER")
+    yield from saved_but(store)
     yield from work(store)

@@ -21,15 +21,24 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-_GO_ON = ("add", "demo")
-"""Verbs that, called again, go on where they were stopped."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command in good order, with exit status 128 + their number."""
+
+_RESUMABLE = ("add", "demo")
+"""Verbs that continue where they were stopped when they are called again."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C. The interpreter ends itself by the signal once it saw a bare KeyboardInterrupt leave an `exec`."""
+    """Ctrl-C, SIGTERM or SIGHUP.
+
+    A subclass: the interpreter ends itself by SIGINT if a bare KeyboardInterrupt has left an `exec`.
+    """
+
+    def __init__(self, number: signal.Signals = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = number
 
 
 def guarded(verb: Callable[P, None]) -> Callable[P, None]:
@@ -37,8 +46,7 @@ def guarded(verb: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        signal.signal(signal.SIGTERM, _terminate)
-        with told(as_json=bool(kwargs.get("as_json")), goes_on=verb.__name__ in _GO_ON):
+        with told(as_json=bool(kwargs.get("as_json")), resumes=verb.__name__ in _RESUMABLE):
             verb(*args, **kwargs)
             sys.stdout.flush()
 
@@ -46,19 +54,21 @@ def guarded(verb: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
-def told(*, as_json: bool, goes_on: bool = False) -> Iterator[None]:
+def told(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
     """Tell on stderr what fails inside, and leave with its exit status."""
     try:
         yield
     except CnsctlError as err:
-        _fail(err.what, err.hint, code=err.code, status=err.exit_status, as_json=as_json)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would only cut the message off
+        _fail(_with_notes(err.what, err), err.hint, code=err.code, status=err.exit_status, as_json=as_json)
+    except KeyboardInterrupt as err:
+        for number in ENDING:  # a second signal would only cut the message off
+            signal.signal(number, signal.SIG_IGN)
         with suppress(OSError):
             sys.stderr.write("\n" if sys.stderr.isatty() else "")  # the terminal wrote ^C there
-        hint = "the same command goes on from here" if goes_on else None
-        what = "interrupted; nothing in the store is lost"
-        _fail(what, hint, code="interrupted", status=INTERRUPTED, as_json=as_json)
+        number = err.number if isinstance(err, Interrupted) else signal.SIGINT
+        what = _with_notes("interrupted" if number == signal.SIGINT else f"interrupted by {number.name}", err)
+        hint = "run the same command again to resume" if resumes and not _notes(err) else None
+        _fail(what, hint, code="interrupted", status=128 + number, as_json=as_json)
     except BrokenPipeError:
         _leave_quietly()
     except OSError as err:
@@ -90,9 +100,22 @@ def _is_out_of_memory(err: Exception) -> bool:
 
 
 def catch_interrupts() -> None:
-    """Turn Ctrl-C into `Interrupted`, unless the process was started to ignore it, as in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
+    """Turn the signals that end a command into `Interrupted`, unless the process was started to ignore them.
+
+    A shell does so for Ctrl-C in the background, `nohup` for SIGHUP.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, _interrupt)
+
+
+def _notes(err: BaseException) -> list[str]:
+    """What was added to an exception on its way: what is saved, or is not."""
+    return getattr(err, "__notes__", [])
+
+
+def _with_notes(what: str, err: BaseException) -> str:
+    return "; ".join([what, *_notes(err)])
 
 
 def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool) -> NoReturn:
@@ -110,12 +133,8 @@ def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool)
     sys.exit(status)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Interrupted
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Interrupted(signal.Signals(number))
 
 
 def _leave_quietly() -> NoReturn:

@@ -86,7 +86,8 @@ def make_app() -> typer.Typer:
             "Example:  cnsctl add dog ./examples/dog && cnsctl gen '<dog> on a beach'"
         ),
         epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 partly done, 4 no such concept, 5 store locked, 6 store damaged, "
-        "7 forgetting found, 8 learned but not kept, 10 no store, 130 interrupted.",
+        "7 forgetting found, 8 learned but not kept, 10 no store, "
+        "130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,  # rich would double the time of --help

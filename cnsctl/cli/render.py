@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from cnsctl.cli.lines import fitted, given_up, json_line
@@ -54,9 +54,10 @@ class View:
             self.progress.stop()
 
     def show(self, events: Iterable[Event]) -> None:
-        """Show events until there are no more."""
-        for event in events:
-            self._show(event)
+        """Show events until there are no more. When showing one fails, their generator is closed before this returns."""
+        with closing(events) if isinstance(events, Generator) else nullcontext():
+            for event in events:
+                self._show(event)
 
     def _show(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per kind of event
         if self.as_json:
@@ -95,6 +96,8 @@ class View:
             out_json({**event.data, **({"type": "result"} if self.lines else {})})
         elif self.lines and (told := _told(event)) is not None:
             out_json({"format": FORMAT, **told})
+        elif isinstance(event, Warn):  # the one object of stdout is the answer
+            self._say(json_line({"format": FORMAT, "type": "warning", "text": event.text}, sys.stderr))
 
     def _say(self, text: str) -> None:
         with self._still(), given_up(sys.stderr):  # nobody may be there to read it: the work goes on

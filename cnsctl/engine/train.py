@@ -21,18 +21,16 @@ from cnsctl import __version__
 from cnsctl.engine import neurons
 from cnsctl.engine.learner import Job, Learner
 from cnsctl.engine.seeds import fold
-from cnsctl.engine.state import state_from_bytes, state_to_bytes
+from cnsctl.engine.state import state_from_bytes
 from cnsctl.engine.text import Token, features, splice
-from cnsctl.results import Checkpoint, Event, Learned, Note, Phase, Selected, Step
+from cnsctl.results import Event, Learned, Note, Phase, Selected, Step
 from cnsctl.specs import Delta, LearnSpec, Mode, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from cnsctl.bases.protocol import Base
-
-CHECKPOINT_STEPS = 25
-"""Steps between two resumable states: seconds of work on pocket, a fraction of a second to write."""
+    from cnsctl.engine.checkpoint import Checkpoint
 
 TOKEN, VALUES = "train the token", "train the neurons"
 
@@ -40,32 +38,48 @@ Chooser = Callable[["Base", Job, "Mapping[str, torch.Tensor]", "Mapping[str, tor
 """From base, job, learned token vectors and the weights trained on: the neurons to train."""
 
 
-def learn(base: Base, job: Job, *, resume: bytes | None = None, choose: Chooser | None = None) -> Iterator[Event]:
+def learn(
+    base: Base,
+    job: Job,
+    *,
+    resume: bytes | None = None,
+    checkpoint: Checkpoint | None = None,
+    choose: Chooser | None = None,
+) -> Generator[Event, None, None]:
     """Learn one concept; the last event is `Learned`.
 
-    A run that is resumed from a `Checkpoint` ends bit-identical to an unbroken one.
+    A run that is resumed from a checkpoint ends bit-identical to an uninterrupted one.
 
     Args:
         base: is not changed.
         job: what to learn, and how.
-        resume: a `Checkpoint`'s state.
+        resume: what `Checkpoint.to_bytes` gave.
+        checkpoint: has the state after the last whole step, also when this generator fails or is closed.
         choose: selects the neurons instead of the score: controls of benchmarks.
     """
     with _deterministic(base.device):
-        yield from _learn(base, job, resume, scored_neurons if choose is None else choose)
+        yield from _learn(base, job, resume, checkpoint, scored_neurons if choose is None else choose)
 
 
-def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Iterator[Event]:
+def _learn(
+    base: Base, job: Job, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser
+) -> Iterator[Event]:
     learner = Learner(base, job)
     job_hash = hash_of(base, job)
+
+    def take() -> None:
+        if checkpoint is not None:
+            checkpoint.take(learner.state(job_hash))
+
     if resume is not None:
         state = state_from_bytes(resume, job=job_hash)
         if state is None:
-            yield Note(text="an unfinished run was found, of other pictures or settings: this one starts anew")
+            yield Note(text="saved training state ignored: images or settings differ; training starts at step 0")
         else:
             learner.resume(state)
-            yield Note(text=f"an unfinished run was found: it goes on after step {state.step}")
-    yield from _warm_up(learner, job_hash)
+            take()
+            yield Note(text=f"training resumes after step {state.step}")
+    yield from _warm_up(learner, take)
     if learner.values is None:
         mask = choose(base, job, learner.vectors, learner.start)
         selected = _selected(base, job, mask, chance_neurons(base, job.spec))
@@ -74,12 +88,13 @@ def _learn(base: Base, job: Job, resume: bytes | None, choose: Chooser) -> Itera
     yield selected
     if learner.values is None:
         learner.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
+        take()
     if (projection := learner.projection) is not None and projection.full_rows:
         yield Note(
             text=f"{projection.full_rows:,} of {projection.used_rows:,} rows have no direction left that earlier "
             "concepts do not read: they learn nothing"
         )
-    yield from _steps(learner, VALUES, until=job.spec.steps, since=learner.warmup, job_hash=job_hash)
+    yield from _steps(learner, VALUES, until=job.spec.steps, since=learner.warmup, take=take)
     yield Learned(delta=_delta(learner), selected=selected, final_loss=_final_loss(learner))
 
 
@@ -87,7 +102,7 @@ def score(base: Base, job: Job) -> Iterator[Event]:
     """Everything `learn` does up to the mask, and no further: the mask is `learn`'s, byte for byte."""
     with _deterministic(base.device):
         learner = Learner(base, job)
-        yield from _warm_up(learner, hash_of(base, job))
+        yield from _warm_up(learner, lambda: None)
         yield select(base, job, learner.vectors, learner.start)
 
 
@@ -110,19 +125,18 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         deterministic.fill_uninitialized_memory = filled
 
 
-def _warm_up(learner: Learner, job_hash: str) -> Iterator[Event]:
-    yield from _steps(learner, TOKEN, until=learner.warmup, since=0, job_hash=job_hash)
+def _warm_up(learner: Learner, take: Callable[[], None]) -> Iterator[Event]:
+    yield from _steps(learner, TOKEN, until=learner.warmup, since=0, take=take)
 
 
-def _steps(learner: Learner, phase: str, *, until: int, since: int, job_hash: str) -> Iterator[Event]:
+def _steps(learner: Learner, phase: str, *, until: int, since: int, take: Callable[[], None]) -> Iterator[Event]:
     if learner.done >= until:
         return
     yield Phase(name=phase, total=until - since)
     while learner.done < until:
         loss = learner.step()
+        take()
         yield Step(phase=phase, step=learner.done - since, total=until - since, loss=loss)
-        if learner.done % CHECKPOINT_STEPS == 0:
-            yield Checkpoint(state=state_to_bytes(learner.state(job_hash)))
 
 
 def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> Selected:

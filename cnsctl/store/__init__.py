@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cnsctl.store.files import free_bytes, write_atomic, write_once
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.reference import BaseReference
+from cnsctl.store.signals import defer_signals
 from cnsctl.store.store import Store, default_path
 from cnsctl.store.transaction import Transaction
 
@@ -31,6 +32,7 @@ __all__ = [
     "Store",
     "Transaction",
     "default_path",
+    "defer_signals",
     "delta_key",
     "free_bytes",
     "write_atomic",

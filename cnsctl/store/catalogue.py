@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tinydb import TinyDB
 from tinydb.storages import Storage
 
-from cnsctl.errors import FormatTooNew, StoreDamaged
+from cnsctl.errors import DiskProblem, FormatTooNew, NotDurable, StoreDamaged
 from cnsctl.specs import FORMAT
 from cnsctl.store import canonical
 from cnsctl.store.files import read_bounded, write_atomic
@@ -56,13 +56,17 @@ class CatalogueStorage(Storage):
         """Put the tables on disk, after the generation that they replace; only for the holder of the lock.
 
         Raises:
-            DiskProblem: the old or the new tables are on disk, nothing in between.
+            NotDurable: the new tables are on disk, but a power cut may bring the old ones back.
+            DiskProblem: the old tables are on disk.
         """
         content = seal(self._tables)
         unseal(content, "the new catalogue")  # a catalogue that could not be read again must not replace one that can
-        write_atomic(self._folder / PREVIOUS, self._committed)
-        write_atomic(self._folder / FILE, content)
+        try:
+            write_atomic(self._folder / PREVIOUS, self._committed)
+        except NotDurable as err:  # nothing is committed yet
+            raise DiskProblem(err.what, hint=err.hint) from err
         self._committed = content
+        write_atomic(self._folder / FILE, content)
 
 
 def over(storage: CatalogueStorage) -> TinyDB:

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import DiskProblem, StoreDamaged
+from cnsctl.errors import DiskProblem, NotDurable, StoreDamaged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +43,7 @@ _WORDS = {
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that, whatever happens, its name stands for the old content or for all of the new.
 
-    When it fails the old file is there, with one exception: if only the last step fails, the fsync of the folder, the
-    new one is there, and a power cut may still bring the old one back.
+    The rename is the moment at which the new content becomes true. Whatever fails before it leaves the old file.
 
     Args:
         path: in a folder that exists.
@@ -52,19 +51,23 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         mode: permissions, before the umask.
 
     Raises:
-        DiskProblem: full, read-only or failing.
+        NotDurable: the new file is there, but a power cut may bring the old one back.
+        DiskProblem: full, read-only or failing; the old file is there.
     """
     # fsync errors are final: a second fsync of the same pages would lie, so a retry writes a new file
     temp = _temp(path)
     try:
         _write_new(temp, data, mode)
         os.replace(temp, path)
-        sync_folder(path.parent)
     except OSError as err:
         raise disk_problem(err, "write", path) from err
     finally:
         with suppress(OSError):  # after a success there is nothing under this name
             os.unlink(temp)
+    try:
+        sync_folder(path.parent)
+    except OSError as err:
+        raise not_durable(err, path) from err
 
 
 def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -72,13 +75,13 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
     Raises:
         FileExistsError: the name is taken; what has it is unchanged.
+        NotDurable: the file is there, but a power cut may remove it.
         DiskProblem: full, read-only or failing.
     """
     temp = _temp(path)
     try:
         _write_new(temp, data, mode)
         _name_once(temp, path, mode)
-        sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as err:
@@ -86,6 +89,10 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     finally:
         with suppress(OSError):
             os.unlink(temp)
+    try:
+        sync_folder(path.parent)
+    except OSError as err:
+        raise not_durable(err, path) from err
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -152,11 +159,13 @@ def sync_folder(path: Path) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed writers left in a folder. Only for the holder of the lock under which it is written."""
+    import shutil
+
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(TEMP_PREFIX):
                 with suppress(OSError):
-                    os.unlink(entry.path)
+                    shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
 
 def free_bytes(path: Path) -> int:
@@ -195,6 +204,12 @@ def _name_once(temp: Path, path: Path, mode: int) -> None:
         except OSError:
             os.unlink(path)
             raise
+
+
+def not_durable(err: OSError, path: Path) -> NotDurable:
+    """Say that something is in place and not safe from a power cut."""
+    problem = disk_problem(err, "make durable", path)
+    return NotDurable(problem.what, hint=problem.hint)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

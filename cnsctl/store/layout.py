@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.errors import BaseProblem, CnsctlError, UsageProblem
 from cnsctl.store import catalogue, reference
-from cnsctl.store.files import TEMP_PREFIX, disk_problem, make_folder, sync_folder, write_atomic
-from cnsctl.store.lock import locked
+from cnsctl.store.files import (
+    TEMP_PREFIX,
+    disk_problem,
+    make_folder,
+    remove_unfinished,
+    sync_folder,
+    write_atomic,
+)
+from cnsctl.store.lock import locked, locked_in
+from cnsctl.store.signals import defer_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,20 +39,33 @@ LOCK = "lock"
 TRAINING_LOCK = ".lock"
 """In `work/`, beside folders that are named as concepts are."""
 
+COMMITTING = "committing"
+"""In `work/NAME/`: the blob of the delta whose commit began. If the catalogue lists it, the rest of the folder can go."""
+
 INIT_WAIT_S = 10.0
 """How long to wait for another process that makes a store in the same empty folder."""
+
+_PARTS = (BASE, BLOBS, NAMES, catalogue.FILE)
+"""Of a new store, beside `store.json`."""
+
+_MADE = "the store is made"
 
 _FICLONE = 0x40049409
 """Linux: share the blocks of another file until one of both changes."""
 
 
-def build(path: Path, birth: Birth, base_files: Path | None) -> None:
+def build(path: Path, birth: Birth, base_files: Path | None) -> list[str]:
     """Make a store at a path where nothing is, or an empty folder. It is there whole or not at all.
+
+    What an earlier call left that was killed is removed. A signal waits while the parts are moved into place.
 
     Args:
         path: of the store.
         birth: what never changes in it.
         base_files: folder whose files (those that the reference lists, if it lists any) become the store's own base.
+
+    Returns:
+        What failed after the store was there, in words that complete "saved, but …".
 
     Raises:
         UsageProblem: something is at the path already.
@@ -51,64 +73,134 @@ def build(path: Path, birth: Birth, base_files: Path | None) -> None:
         DiskProblem: full, read-only or failing.
     """
     path = path.resolve()
+    _remove_abandoned(path)
     _refuse_taken(path)
     if path.is_dir():
-        with locked(path / LOCK, what="init", wait_s=INIT_WAIT_S):
-            try:
-                _refuse_taken(path)  # another process may have been faster
-                _build_inside(path, birth, base_files)
-            except CnsctlError:
-                if not (path / reference.FILE).exists():  # leave the folder as it was
-                    (path / LOCK).unlink(missing_ok=True)
-                raise
-        return
+        return _build_inside(path, birth, base_files)
     make_folder(path.parent)
-    with _filled(path.with_name(_temp_name(path)), birth, base_files) as temp:
+    temp = path.with_name(_temp_name(path))
+    # the lock, which becomes the store's own, shows that the folder is not abandoned
+    with _temporary(temp), locked_in(temp, LOCK, what="init", wait_s=INIT_WAIT_S):
+        _fill(temp, birth, base_files)
+        with defer_signals(_MADE):
+            _rename(temp, path)
+            return _synced(path.parent)
+
+
+def _rename(temp: Path, path: Path) -> None:
+    try:
+        os.rename(temp, path)  # noqa: PTH104  as in `files`
+    except OSError as err:
+        if err.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            _refuse_taken(path)
+        raise disk_problem(err, "make the store", path) from err
+
+
+def is_unfinished(path: Path) -> bool:
+    """Was an `init` killed here while it moved the parts of a store into place?"""
+    return bool(_moved_parts(path))
+
+
+def _moved_parts(path: Path) -> set[str]:
+    """Parts of a store that were moved out of a temporary folder, in which `store.json`, the last one, still is."""
+    found: set[str] = set()
+    with suppress(OSError):
+        if not (path / reference.FILE).exists():
+            for temp in path.glob(f"{TEMP_PREFIX}*"):
+                if (temp / reference.FILE).exists():
+                    found |= {part for part in _PARTS if (path / part).exists() and not (temp / part).exists()}
+    return found
+
+
+def _build_inside(path: Path, birth: Birth, base_files: Path | None) -> list[str]:
+    """Fill an empty folder, which may be a mount point or lie where nothing else can be made."""
+    with locked(path / LOCK, what="init", wait_s=INIT_WAIT_S):
         try:
-            os.rename(temp, path)  # noqa: PTH104  as in `files`
-            sync_folder(path.parent)
-        except OSError as err:
-            if err.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                _refuse_taken(path)
+            _refuse_taken(path)  # another process may have been faster
+            _remove_parts(path)
+            remove_unfinished(path)
+            with _temporary(path / _temp_name(path)) as temp:
+                _fill(temp, birth, base_files)
+                with defer_signals(_MADE):
+                    _move_parts(temp, path)
+                    return _synced(path)
+        except BaseException:
+            if not (path / reference.FILE).exists():  # leave the folder as it was
+                with suppress(OSError):
+                    (path / LOCK).unlink(missing_ok=True)
+            raise
+
+
+def _move_parts(temp: Path, path: Path) -> None:
+    """Move what is in the temporary folder into the store's; `store.json`, the last part, makes it one."""
+    try:
+        for entry in sorted(temp.iterdir(), key=lambda e: e.name == reference.FILE):
+            os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
+    except BaseException as err:
+        _remove_parts(path)
+        (temp / reference.FILE).unlink(missing_ok=True)
+        if isinstance(err, OSError):
             raise disk_problem(err, "make the store", path) from err
+        raise
 
 
-def _build_inside(path: Path, birth: Birth, base_files: Path | None) -> None:
-    """Fill an empty folder, which may be a mount point or lie where nothing else can be made; `store.json` comes last."""
+def _remove_parts(path: Path) -> None:
+    """Remove the parts of a store that was not completed, but not the temporary folder, which shows that they are."""
     import shutil
 
-    moved: list[Path] = []
-    with _filled(path / _temp_name(path), birth, base_files) as temp:
-        try:
-            for entry in sorted(temp.iterdir(), key=lambda e: e.name == reference.FILE):
-                os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
-                moved.append(path / entry.name)
-            sync_folder(path)
-        except OSError as err:
-            for entry in reversed(moved):
-                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
-            raise disk_problem(err, "make the store", path) from err
+    for name in _moved_parts(path):
+        if (path / name).is_dir():
+            shutil.rmtree(path / name, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                (path / name).unlink(missing_ok=True)
+
+
+def _synced(folder: Path) -> list[str]:
+    """Make the store's name durable."""
+    try:
+        sync_folder(folder)
+    except OSError as err:
+        return [f"a power cut may undo it: {disk_problem(err, 'make durable', folder).what}"]
+    return []
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary folders, beside the place of a store, of processes that were killed while they made it."""
+    import shutil
+
+    ours = re.compile(rf"{re.escape(_temp_stem(path))}-\d+-[0-9a-f]{{12}}")
+    with suppress(OSError):
+        for entry in path.parent.iterdir():
+            if ours.fullmatch(entry.name) and entry.is_dir():
+                # who fills it holds the lock, or finds the folder gone and makes it again
+                with suppress(OSError, CnsctlError), locked(entry / LOCK, what="clean up"):
+                    shutil.rmtree(entry, ignore_errors=True)
 
 
 @contextmanager
-def _filled(temp: Path, birth: Birth, base_files: Path | None) -> Iterator[Path]:
-    """A new store in a folder that is gone, with what is left in it, at the end of the block."""
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A folder that is gone, with what is left in it, at the end of the block."""
     import shutil
 
     try:
-        _fill(temp, birth, base_files)
-        yield temp
+        yield folder
     finally:
-        shutil.rmtree(temp, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temp_stem(path: Path) -> str:
+    return f"{TEMP_PREFIX}{path.name[:40]}"
 
 
 def _temp_name(path: Path) -> str:
-    return f"{TEMP_PREFIX}{path.name[:40]}-{os.getpid()}-{os.urandom(6).hex()}"
+    return f"{_temp_stem(path)}-{os.getpid()}-{os.urandom(6).hex()}"
 
 
 def _counts_as_empty(path: Path) -> bool:
     """Of a fresh disk's root and of what a killed `init` left there, nothing counts."""
-    return all(e.name in (LOCK, "lost+found") or e.name.startswith(TEMP_PREFIX) for e in path.iterdir())
+    nothing = {LOCK, "lost+found", *_moved_parts(path)}
+    return all(e.name in nothing or e.name.startswith(TEMP_PREFIX) for e in path.iterdir())
 
 
 def _refuse_taken(path: Path) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from cnsctl.errors import StoreLocked
-from cnsctl.store.files import disk_problem
+from cnsctl.store.files import disk_problem, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,24 @@ def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     finally:
         with suppress(OSError):
             os.ftruncate(fd, 0)
-        os.close(fd)
+        with suppress(OSError):  # it holds nothing but the note: what was done under the lock has not failed
+            os.close(fd)
+
+
+@contextmanager
+def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Make a folder and hold a lock in it. Its last holder may remove it meanwhile; then it is made again.
+
+    Raises:
+        StoreLocked, DiskProblem: as from `locked`.
+    """
+    with ExitStack() as held:
+        while True:
+            make_folder(folder)
+            with suppress(FileNotFoundError):
+                held.enter_context(locked(folder / name, what=what, wait_s=wait_s))
+                break
+        yield
 
 
 def _acquired(path: Path, deadline_s: float) -> int:

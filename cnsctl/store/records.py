@@ -74,6 +74,11 @@ class StateRecord(TypedDict):
     next_seq: int
 
 
+def free_of(state: StateRecord, n_weights: int) -> dict[str, float]:
+    """Neurons that no concept owns: `neurons`, and `share` of the K/V weights."""
+    return {"neurons": state["free"], "share": state["free"] / n_weights}
+
+
 Check = Callable[[object], bool]
 
 

@@ -17,14 +17,22 @@ from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, Usage
 from cnsctl.specs import NAME
 from cnsctl.store import blobs, catalogue, layout, reference
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, runs_of, state_of
-from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
-from cnsctl.store.lock import locked
-from cnsctl.store.records import ConceptRecord, RunRecord, pair
+from cnsctl.store.files import (
+    TEMP_PREFIX,
+    disk_problem,
+    make_folder,
+    read_bounded,
+    remove_unfinished,
+    write_atomic,
+)
+from cnsctl.store.lock import locked, locked_in
+from cnsctl.store.records import ConceptRecord, RunRecord, free_of, pair
 from cnsctl.store.reference import BaseReference, Birth
+from cnsctl.store.signals import defer_signals
 from cnsctl.store.transaction import Transaction, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tinydb import TinyDB
 
@@ -32,6 +40,9 @@ if TYPE_CHECKING:
 
 COMMIT_WAIT_S = 60.0
 """How long a transaction waits for another one: a commit takes seconds, and what waits took minutes to learn."""
+
+RESERVE_WAIT_S = 0.5
+"""How long to wait for a work folder: whoever cleans it up needs milliseconds, whoever trains there minutes."""
 
 _CACHE_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,120}")
 _MAX_CACHED = 2 << 30
@@ -44,6 +55,8 @@ class Store:
         self._path = path
         self._birth = birth
         self._reserved: set[str] = set()
+        self.warnings: list[str] = []
+        """What failed after a change had been saved: each completes "saved, but …". Whoever shows one takes it out."""
 
     @classmethod
     def create(
@@ -64,8 +77,11 @@ class Store:
             DiskProblem: full, read-only or failing.
         """
         _refuse_windows()
-        layout.build(path, Birth(base=base, mode=mode, created=created), base_files)
-        return cls.open(path)
+        birth = Birth(base=base, mode=mode, created=created)
+        warnings = layout.build(path, birth, base_files)
+        store = cls(path, birth)
+        store.warnings += warnings
+        return store
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -79,7 +95,7 @@ class Store:
         try:
             content = read_bounded(path / reference.FILE, reference.MAX_BYTES)
         except FileNotFoundError as err:
-            if (path / catalogue.FILE).exists():
+            if (path / catalogue.FILE).exists() and not layout.is_unfinished(path):
                 raise StoreDamaged(f"{path / reference.FILE} is missing", hint="restore it from a backup") from err
             raise NoStore(
                 f"there is no store at {path}", hint="make one with cnsctl init, or name another with --store FOLDER"
@@ -130,8 +146,7 @@ class Store:
 
     def free(self) -> dict[str, float]:
         """Neurons that no concept owns: `neurons`, and `share` of the K/V weights."""
-        n_free = state_of(self._tables())["free"]
-        return {"neurons": n_free, "share": n_free / self.base.n_weights}
+        return free_of(state_of(self._tables()), self.base.n_weights)
 
     def overlaps(self, name: str) -> dict[str, int]:
         """Neurons that a concept shares with each other one, by name in learning order.
@@ -184,6 +199,9 @@ class Store:
     def transaction(self, what: str, *, wait_s: float = COMMIT_WAIT_S) -> Iterator[Transaction]:
         """Change the store: all that the block does becomes true at its end, at once and durably, or nothing does.
 
+        What fails after that is no failure of the change; it is in `warnings`. A signal that comes during the commit
+        waits for its end.
+
         Args:
             what: what is being done, for the message that others get: "add dog".
             wait_s: how long to wait for another writer.
@@ -199,12 +217,20 @@ class Store:
                 raise NoStore(f"there is no store at {self._path} any more", hint="make one: cnsctl init") from err
             for folder in (self._path, self._path / layout.BLOBS, self.cache_folder):
                 remove_unfinished(folder)
+            self._sweep_work()
             tx = Transaction(self._path, self._birth)
             yield tx
-            names = tx.commit()
-            if names is not None:
-                with suppress(CnsctlError):  # committed already; completion may lag
-                    write_atomic(self._path / layout.NAMES, "".join(f"{name}\n" for name in names).encode("ascii"))
+            with defer_signals("the change is saved"):
+                if tx.commit():
+                    self.warnings += tx.warnings
+                    self._list_names(tx.names())
+
+    def _list_names(self, names: Sequence[str]) -> None:
+        """Write the list for shell completion, which may lag."""
+        try:
+            write_atomic(self._path / layout.NAMES, "".join(f"{name}\n" for name in names).encode("ascii"))
+        except CnsctlError as err:
+            self.warnings.append(f"shell completion may miss it: {err.what}")
 
     @contextmanager
     def reserve(self, name: str) -> Iterator[Path]:
@@ -216,10 +242,10 @@ class Store:
             StoreLocked: another process learns under this name.
         """
         folder = self._work(name)
-        with _locked_in(folder, layout.LOCK, what=f"add {name}"):
+        with locked_in(folder, layout.LOCK, what=f"add {name}", wait_s=RESERVE_WAIT_S):
             self._reserved.add(name)
-            remove_unfinished(folder)
             try:
+                self._tidy(folder)
                 yield folder
             finally:
                 self._reserved.discard(name)
@@ -232,7 +258,7 @@ class Store:
         Raises:
             StoreLocked: another process is learning.
         """
-        with _locked_in(self._path / layout.WORK, layout.TRAINING_LOCK, what="learn in merged mode"):
+        with locked_in(self._path / layout.WORK, layout.TRAINING_LOCK, what="learn in merged mode"):
             yield
 
     def unfinished(self) -> list[str]:
@@ -241,25 +267,63 @@ class Store:
         with suppress(FileNotFoundError):
             for folder in sorted((self._path / layout.WORK).iterdir()):
                 with suppress(FileNotFoundError, NotADirectoryError):  # another process may end its work meanwhile
-                    if NAME.fullmatch(folder.name) and any(e.name != layout.LOCK for e in folder.iterdir()):
+                    names = {entry.name for entry in folder.iterdir()} - {layout.LOCK}
+                    if NAME.fullmatch(folder.name) and names and not self._is_saved(folder):
                         found.append(folder.name)
         return found
 
-    def discard_work(self, name: str) -> None:
-        """Remove the unfinished work under a name, unless another process is at it."""
-        import shutil
+    def will_commit(self, name: str, delta: str) -> None:
+        """Note in a reserved work folder which delta is about to be committed, by its blob.
 
+        If the process is killed between the commit and `discard_work`, the next command finds out that the work is done.
+
+        Raises:
+            DiskProblem: full, read-only or failing.
+        """
+        write_atomic(self._work(name) / layout.COMMITTING, delta.encode("ascii"))
+
+    def discard_work(self, name: str) -> None:
+        """Remove the unfinished work under a name, unless another process is at it.
+
+        Raises:
+            DiskProblem: it cannot be removed.
+        """
         folder = self._work(name)
         if name not in self._reserved:
             if folder.is_dir():
                 with suppress(StoreLocked), self.reserve(name):
                     self.discard_work(name)
             return
-        for entry in folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != layout.LOCK:
-                entry.unlink(missing_ok=True)
+        try:
+            _clear(folder)
+        except OSError as err:
+            raise disk_problem(err, "remove the training state in", folder) from err
+
+    def _is_saved(self, folder: Path) -> bool:
+        """Is the concept that was trained in this work folder in the store already?"""
+        try:
+            delta = read_bounded(folder / layout.COMMITTING, 64).decode("ascii", "replace")
+        except (FileNotFoundError, CnsctlError):
+            return False
+        return any(record["delta"] == delta for record in self.concepts())
+
+    def _tidy(self, folder: Path) -> None:
+        """Under its lock: remove what killed commands left in a work folder."""
+        remove_unfinished(folder)
+        with suppress(OSError):
+            if self._is_saved(folder):
+                _clear(folder)
+            (folder / layout.COMMITTING).unlink(missing_ok=True)
+
+    def _sweep_work(self) -> None:
+        """Tidy the work folders that nobody is using, and remove those in which nothing is left."""
+        with suppress(OSError):
+            for folder in (self._path / layout.WORK).iterdir():
+                with suppress(OSError, StoreLocked):
+                    if _has_leftovers(folder):
+                        with locked(folder / layout.LOCK, what="clean up"):
+                            self._tidy(folder)
+                            _remove_if_empty(folder)
 
     def cached(self, key: str) -> bytes | None:
         """What was cached under a key, or None. Unverified: the reader must recognise damage."""
@@ -307,16 +371,21 @@ def _named(records: list[ConceptRecord], name: str) -> ConceptRecord:
     raise not_found(name, [record["name"] for record in records])
 
 
-@contextmanager
-def _locked_in(folder: Path, lock: str, *, what: str) -> Iterator[None]:
-    """Hold the lock in a work folder, which its last holder may remove while we make it."""
-    with ExitStack() as held:
-        while True:
-            make_folder(folder)
-            with suppress(FileNotFoundError):
-                held.enter_context(locked(folder / lock, what=what))
-                break
-        yield
+def _has_leftovers(folder: Path) -> bool:
+    """Did a killed command leave more than training state here, or less?"""
+    names = [entry.name for entry in folder.iterdir()]
+    return names == [layout.LOCK] or any(n == layout.COMMITTING or n.startswith(TEMP_PREFIX) for n in names)
+
+
+def _clear(folder: Path) -> None:
+    """Remove everything in a work folder but the lock; last the note which tells that the rest can go."""
+    import shutil
+
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name == layout.COMMITTING):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != layout.LOCK:
+            entry.unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 from tinydb import where
 
 from cnsctl.data.names import check_name
-from cnsctl.errors import BaseProblem, ConceptNotFound, LearnedNotKept, NameTaken, StoreDamaged
+from cnsctl.errors import BaseProblem, ConceptNotFound, LearnedNotKept, NameTaken, NotDurable, StoreDamaged
 from cnsctl.store import blobs, canonical
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, state_of
 from cnsctl.store.layout import BLOBS
-from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, pair
+from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, free_of, pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +43,8 @@ class Transaction:
         self._db = over(self._storage)
         self._before = {record["id"] for record in concepts_of(self._db)}
         self._changed = False
+        self.warnings: list[str] = []
+        """What failed after the commit."""
 
     def add(
         self,
@@ -134,23 +136,34 @@ class Transaction:
                 hint="run the same command again: it learns on the concepts that are there now",
             )
 
-    def commit(self) -> list[str] | None:
+    def commit(self) -> bool:
         """Count who owns what now and put all changes on disk; called once, at the end of the block.
 
         Returns:
-            The names of all concepts, or None when nothing was changed.
+            Whether there was anything to put.
 
         Raises:
             StoreDamaged: a concept's delta cannot be read, so nothing can be counted.
-            DiskProblem: full, read-only or failing.
+            DiskProblem: full, read-only or failing; nothing is committed.
         """
         if not self._changed:
-            return None
+            return False
         concepts = concepts_of(self._db)
         if {record["id"] for record in concepts} != self._before:
             self._count(concepts)
-        self._storage.commit()
-        return [record["name"] for record in concepts]
+        try:
+            self._storage.commit()
+        except NotDurable as err:
+            self.warnings.append(f"a power cut may undo it: {err.what}")
+        return True
+
+    def names(self) -> list[str]:
+        """The names of all concepts, with the changes of this block."""
+        return [record["name"] for record in concepts_of(self._db)]
+
+    def free(self) -> dict[str, float]:
+        """As `Store.free`; right after the commit, and read from memory."""
+        return free_of(state_of(self._db), self._birth.base.n_weights)
 
     def _find(self, name: str) -> ConceptRecord | None:
         return next((record for record in concepts_of(self._db) if record["name"] == name), None)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from commands import at, catalogue, cnsctl, tree
+from commands import at, cnsctl, tree
 from PIL import Image
 
 from cnsctl.data.png import read_png_text
@@ -98,7 +95,7 @@ def test_in_merged_what_would_be_forgotten_is_refused_and_the_work_is_kept(
     assert tree(store) == before
     allowed = cnsctl(*args, "--allow-forgetting")
     assert allowed.code == 0
-    assert "unfinished run was found" in allowed.err
+    assert "training resumes after step" in allowed.err
     assert "warning: <dog> lost" in allowed.err
 
 
@@ -179,77 +176,6 @@ def test_a_copied_base_makes_the_store_stand_alone(tiny_folder, tmp_path, pictur
     assert cnsctl("init", "--base", base, "--copy", *store).code == 0
     shutil.rmtree(base)
     assert cnsctl("add", "dog", pictures_of_two / "dog", *store).code == 0
-
-
-@pytest.fixture
-def steps(monkeypatch) -> list[int]:
-    """Ctrl-C in the eighth training step of this test; every second one is kept. Gives a list with an item per step."""
-    from cnsctl.engine import learner, train
-
-    honest, calls = learner.Learner.step, []
-
-    def interrupted(self):
-        calls.append(1)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return honest(self)
-
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
-    monkeypatch.setattr(learner.Learner, "step", interrupted)
-    return calls
-
-
-def test_an_interrupted_add_changes_nothing_and_goes_on_to_the_same_bytes(
-    empty, tiny_folder, tmp_path, pictures_of_two, steps
-):
-    args = ("add", "dog", pictures_of_two / "dog", "--steps", 12)
-    before = catalogue(empty)
-    stopped = cnsctl(*args, *at(empty))
-    assert stopped.code == 130
-    assert "interrupted" in stopped.err
-    assert catalogue(empty) == before
-    assert cnsctl("ls", "-q", *at(empty)).out == ""
-    resumed = cnsctl(*args, *at(empty))
-    assert resumed.code == 0
-    assert len(steps) == 8 + 12 - 6  # six steps were kept
-    other = tmp_path / "other"
-    cnsctl("init", "--base", tiny_folder, *at(other))
-    assert cnsctl(*args, *at(other)).code == 0
-    shas = [cnsctl("show", "dog", "--json", *at(s)).json["concept"]["delta"].rsplit("/", 1)[1] for s in (empty, other)]
-    assert shas[0] == shas[1]
-    assert not list((empty / "work").iterdir())
-
-
-@pytest.mark.usefixtures("steps")
-def test_an_interrupted_learning_of_other_pictures_starts_anew(empty, stocked, pictures_of_two):
-    """What was learned of them must not pass for these."""
-    assert cnsctl("add", "dog", pictures_of_two / "hat", *at(empty)).code == 130
-    done = cnsctl("add", "dog", pictures_of_two / "dog", "--class", "dog", *at(empty))
-    assert (done.code, "starts anew" in done.err) == (0, True), done.err
-    assert Store.open(empty).concept("dog")["delta"] == Store.open(stocked).concept("dog")["delta"]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_killed_add_goes_on_to_the_same_bytes(empty, stocked, pictures_of_two, number, code):
-    """For real: another process, in the middle of its training."""
-    line = ["add", "dog", pictures_of_two / "dog", "--class", "dog", "--steps", 120, "--json"]
-    started = subprocess.Popen(
-        [sys.executable, "-m", "cnsctl", *map(str, [*line, *at(empty)])], stdout=subprocess.PIPE, text=True
-    )
-    assert started.stdout is not None
-    for told in started.stdout:
-        step = json.loads(told)
-        if step.get("phase") == "train the neurons" and step.get("step", 0) >= 10:
-            break
-    started.send_signal(number)
-    started.communicate(timeout=60)
-    assert started.returncode == code
-    assert cnsctl("ls", "-q", *at(empty)).out == ""
-    resumed = cnsctl(*line, *at(empty))
-    assert resumed.code == 0, resumed.err
-    assert any("it goes on after step" in one.get("text", "") for one in resumed.lines)
-    assert cnsctl(*line, "--replace", *at(stocked)).code == 0
-    assert Store.open(empty).concept("dog")["delta"] == Store.open(stocked).concept("dog")["delta"]
 
 
 def test_what_was_learned_in_bf16_is_proven_in_fp32(empty, pictures_of_two, tmp_path):

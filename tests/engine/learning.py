@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from cnsctl.data.texts import training_texts
 from cnsctl.engine import neurons, train
+from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.concepts import Concept, to_concept
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.learner import Job
@@ -71,6 +72,15 @@ def learned(base, a_job) -> Learned:
     *_, last = train.learn(base, a_job)
     assert isinstance(last, Learned)
     return last
+
+
+def states(base, a_job, stops: Collection[int]) -> list[bytes]:
+    """Run to the end; gives the states that a run has which is stopped after each of these steps."""
+    checkpoint, found = Checkpoint(), {}
+    for _ in train.learn(base, a_job, checkpoint=checkpoint):
+        if checkpoint.step in stops:
+            found[checkpoint.step] = checkpoint.to_bytes()
+    return [found[step] for step in stops]
 
 
 def concept_of(base, delta: Delta, key: str = "learned") -> Concept:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from learning import concept_of, job, learned, overlay, same_delta, synthetic
+from learning import concept_of, job, learned, overlay, same_delta, states, synthetic
 
 from cnsctl.data.texts import training_texts
 from cnsctl.engine import train
 from cnsctl.engine.overlay import site_weight
 from cnsctl.engine.projection import RANK, TOLERANCE, Projection, directions
 from cnsctl.engine.text import features
-from cnsctl.results import Checkpoint, Note
+from cnsctl.results import Note
 from cnsctl.specs import Mode
 
 ROWS, COLUMNS = 12, 20
@@ -123,13 +123,11 @@ def test_learning_orthogonally_hardly_moves_what_an_earlier_concept_reads(base):
     assert np.abs(with_.values[site].astype(np.float32) - values).max() > 1e-3  # it learned
 
 
-def test_an_interrupted_orthogonal_run_ends_as_an_unbroken_one(base, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 3)
+def test_an_interrupted_orthogonal_run_ends_as_an_uninterrupted_one(base):
     _, a_job = settings(base, orthogonal=True)
-    events = list(train.learn(base, a_job))
-    state = next(e.state for e in events if isinstance(e, Checkpoint))
+    (state,) = states(base, a_job, [3])
     *_, resumed = train.learn(base, a_job, resume=state)
-    assert same_delta(events[-1].delta, resumed.delta)
+    assert same_delta(learned(base, a_job).delta, resumed.delta)
 
 
 def test_full_rows_are_told(base):

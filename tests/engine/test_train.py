@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learning import concept_of, job, learned, overlay, prompt, same_delta, synthetic
+from learning import concept_of, job, learned, overlay, prompt, same_delta, states, synthetic
 
 from cnsctl.data.texts import probe_prompts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.learner import Learner
 from cnsctl.engine.overlay import EMPTY, text_keys_values
 from cnsctl.engine.verify import fit_error
-from cnsctl.results import Checkpoint, Selected
+from cnsctl.results import Selected
 from cnsctl.specs import Mode, Policy
 
 
@@ -56,17 +56,6 @@ def test_values_are_rounded_to_fp16_and_finite(base):
         assert all(v.dtype == np.float16 and np.isfinite(v).all() for v in part.values())
 
 
-def test_a_resumed_run_is_bit_identical_to_an_unbroken_one(base, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 1)
-    a_job = job(base, steps=7)
-    states = [e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint)]
-    unbroken = learned(base, a_job).delta
-    assert len(states) == 7
-    for state in (states[0], states[3], states[-1]):  # in the warm-up, in the values, at the very end
-        *_, last = train.learn(base, a_job, resume=state)
-        assert same_delta(last.delta, unbroken)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -101,10 +90,9 @@ def test_learning_reads_the_keys_and_values_that_drawing_reads(base, mode):
         assert all(torch.allclose(trained[s], drawn[s], atol=5e-3) for s in base.sites)
 
 
-def test_a_state_of_another_job_or_a_damaged_one_starts_anew(base, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+def test_a_state_of_another_job_or_a_damaged_one_starts_anew(base):
     a_job = job(base, steps=4)
-    state = next(e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint))
+    (state,) = states(base, a_job, [2])
     fresh = learned(base, a_job).delta
     other = replace(a_job, spec=replace(a_job.spec, rate_values=2e-2))
     *_, last = train.learn(base, other, resume=state)
@@ -207,20 +195,18 @@ def test_learning_leaves_no_hook_and_no_gradient_behind(base):
     assert EMPTY.concepts == {}
 
 
-def test_a_resumed_run_reports_the_selection_that_was_made(base, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 5)
+def test_a_resumed_run_reports_the_selection_that_was_made(base):
     a_job = job(base, steps=12, others={"old": synthetic(base, 9).indices})
-    state = [e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint)][-1]
+    (state,) = states(base, a_job, [10])
     unbroken = learned(base, a_job).selected
     *_, last = train.learn(base, a_job, resume=state)
     assert all(np.array_equal(last.selected.mask[s], last.delta.indices[s]) for s in base.sites)
     assert (last.selected.shared, last.selected.shared_random) == (unbroken.shared, unbroken.shared_random)
 
 
-def test_a_resumed_state_with_a_flipped_byte_starts_anew(base, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+def test_a_resumed_state_with_a_flipped_byte_starts_anew(base):
     a_job = job(base, steps=4)
-    state = next(e.state for e in train.learn(base, a_job) if isinstance(e, Checkpoint))
+    (state,) = states(base, a_job, [2])
     flipped = state[:-9] + bytes([state[-9] ^ 64]) + state[-8:]
     *_, last = train.learn(base, a_job, resume=flipped)
     assert same_delta(last.delta, learned(base, a_job).delta)

@@ -42,8 +42,8 @@ def add(
     """Learn a concept from a few pictures and keep it in the store.
 
     About five pictures are enough: PNG, JPEG or WEBP, cut to their centre square. NAME.txt beside NAME.png is read as
-    that picture's caption. The store keeps copies, for later checks. Interrupted, the same command goes on where it
-    stopped.
+    that picture's caption. The store keeps copies, for later checks. If the command is interrupted, run it again to
+    resume.
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """

@@ -29,4 +29,4 @@ def mv(
         human=lambda data: [f"<{data['renamed']['from']}> is <{data['renamed']['to']}> now"],
         bare=lambda data: [data["renamed"]["to"]],
     ) as view:
-        view.show([shelf.rename(shelf.open_store(store), old, new)])
+        view.show(shelf.renaming(shelf.open_store(store), old, new))

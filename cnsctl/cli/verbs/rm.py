@@ -37,7 +37,7 @@ def rm(
     if not yes:
         _ask(names, unfinished=unfinished)
     with View(as_json=as_json, quiet=quiet, human=words.removed, bare=words.gone) as view:
-        view.show([shelf.remove(opened, names, only_unfinished=unfinished)])
+        view.show(shelf.removing(opened, names, only_unfinished=unfinished))
 
 
 def _ask(names: list[str], *, unfinished: bool) -> None:

@@ -1,0 +1,105 @@
+"""A training run that can be stopped at any moment: its state is on disk when it ends, however it ends.
+
+Owns when the state is written; must not know what is in it.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Self
+
+from cnsctl.errors import CnsctlError
+from cnsctl.results import Event, Learned, Warn
+from cnsctl.store import defer_signals, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+    from types import TracebackType
+
+    from cnsctl.bases.protocol import Base
+    from cnsctl.engine.checkpoint import Checkpoint
+    from cnsctl.engine.learner import Job
+
+WRITE_EVERY_S = 30.0
+"""What a power cut or SIGKILL can cost. Every other end costs the step that was not complete."""
+
+
+def trained(base: Base, job: Job, file: Path) -> Generator[Event, None, Learned]:
+    """Train, from the state in the file if there is one. Whenever this ends, the file has the last complete step.
+
+    Raises:
+        DiskProblem: the run was interrupted and its state cannot be written.
+    """
+    from cnsctl.engine import train
+    from cnsctl.engine.checkpoint import Checkpoint
+
+    resume = file.read_bytes() if file.is_file() else None
+    checkpoint = Checkpoint()
+    learned: Learned | None = None
+    with (
+        _Keeper(file, checkpoint) as keeper,
+        closing(train.learn(base, job, resume=resume, checkpoint=checkpoint)) as events,
+    ):
+        for event in events:
+            if isinstance(event, Learned):
+                learned = event
+            else:
+                yield event
+            if (warning := keeper.write_when_due()) is not None:
+                yield warning
+    assert learned is not None
+    if keeper.failed is not None:
+        yield _warning(keeper.failed)
+    return learned
+
+
+class _Keeper:
+    """Writes a checkpoint to a file: by time, and at the end of the block."""
+
+    def __init__(self, file: Path, checkpoint: Checkpoint) -> None:
+        self.file, self.checkpoint = file, checkpoint
+        self.failed: CnsctlError | None = None
+        """Why the last attempt to write failed."""
+        self._written: int | None = None
+        """Step of the state that this run has written."""
+        self._due_s = time.monotonic() + WRITE_EVERY_S
+
+    def write_when_due(self) -> Warn | None:
+        """Write if it is time; the first of several failures in a row gives a warning, and training continues."""
+        if time.monotonic() < self._due_s:
+            return None
+        failed_before = self.failed is not None
+        self._write()
+        self._due_s = time.monotonic() + WRITE_EVERY_S
+        return None if self.failed is None or failed_before else _warning(self.failed)
+
+    def _write(self) -> None:
+        with defer_signals():
+            if self.checkpoint.step == self._written:
+                return
+            data = self.checkpoint.to_bytes()
+            assert data is not None
+            try:
+                write_atomic(self.file, data)
+            except CnsctlError as err:
+                self.failed = err
+            else:
+                self._written, self.failed = self.checkpoint.step, None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, _tb: TracebackType | None) -> None:
+        self._write()
+        if self.failed is None or kind is None:
+            return
+        if isinstance(err, Exception):  # a failure of its own, which must not be hidden
+            err.add_note(_warning(self.failed).text)
+        else:
+            raise self.failed
+
+
+def _warning(err: CnsctlError) -> Warn:
+    return Warn(text=f"the training state is not saved: {err.what}")

@@ -1,0 +1,54 @@
+"""The state after the last whole step of a training run, whatever happens in the next one.
+
+Owns the copy of the state; must not know when it is written or where.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnsctl.engine.state import TrainState, state_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Checkpoint:
+    """A copy of a training state. A step may stop anywhere, even inside an optimizer: the copy is not affected."""
+
+    def __init__(self) -> None:
+        self._state: TrainState | None = None
+
+    def take(self, state: TrainState) -> None:
+        """Copy a state that is complete. Until the copy is complete, the one before it stays."""
+        self._state = replace(state, tensors=_copied(state.tensors))
+
+    @property
+    def step(self) -> int | None:
+        """Steps that the state has done; None before the first copy."""
+        return None if self._state is None else self._state.step
+
+    def to_bytes(self) -> bytes | None:
+        """The state from which the same run continues, or None before the first copy."""
+        return None if self._state is None else state_to_bytes(self._state)
+
+
+def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy what training changes, with one operation per device and dtype.
+
+    The mask is the only part with integers. It never changes, so it is not copied.
+    """
+    copies = dict(tensors)
+    groups = defaultdict(list)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            groups[tensor.device, tensor.dtype].append(name)
+    for names in groups.values():
+        flat = torch.cat([tensors[name].reshape(-1) for name in names])
+        parts = torch.split(flat, [tensors[name].numel() for name in names])
+        copies |= {name: part.view(tensors[name].shape) for name, part in zip(names, parts, strict=True)}
+    return copies

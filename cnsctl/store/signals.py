@@ -1,0 +1,55 @@
+"""Signals that end a program wait while something is written that must not be cut in two.
+
+Owns when handlers run; must not know what they do.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals whose handlers raise an exception in the main thread. Windows has no SIGHUP."""
+
+
+@contextmanager
+def defer_signals(outcome: str | None = None) -> Iterator[None]:
+    """Run the block to its end before a signal's handler runs, which then raises as usual.
+
+    In other threads nothing changes: Python runs handlers in the main thread only.
+
+    Args:
+        outcome: what is true once the block has succeeded; a note of an exception that is raised after that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        waiting.append(number)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    replaced = [number for number in ENDING if callable(before[number])]
+    succeeded = False
+    try:
+        for number in replaced:
+            signal.signal(number, note)
+        yield
+        succeeded = True
+    finally:
+        for number in replaced:
+            signal.signal(number, before[number])
+        if waiting:
+            try:
+                signal.raise_signal(waiting[0])
+            except BaseException as err:
+                if succeeded and outcome is not None:
+                    err.add_note(outcome)
+                raise

@@ -1,0 +1,145 @@
+"""A command that has saved something says so and leaves with 0, whatever fails afterwards."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from commands import at, cnsctl
+from faults import Fault, arm_after_commit
+
+from cnsctl.app import learn
+from cnsctl.app.session import Session
+from cnsctl.store import Store
+
+
+@pytest.fixture
+def quick(tiny, monkeypatch):
+    """`add` without loading the base and without measuring."""
+    monkeypatch.setattr(
+        learn, "start", lambda store, *_a, **_k: Session(store=store, base=tiny, device=tiny.device, dtype="fp32")
+    )
+    scores = {"error_removed": 1.0, "clip_i": None, "clip_t": None, "backbone": None}
+    monkeypatch.setattr(learn.measure, "fresh", lambda *_: (scores, [np.zeros((8, 8, 3), np.uint8)]))
+
+
+def line_of(verb, pictures):
+    return {
+        "add": ("add", "cat", pictures / "dog", "--class", "dog", "--steps", 2),
+        "mv": ("mv", "dog", "rex"),
+        "rm": ("rm", "dog", "hat", "-y"),
+    }[verb]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("verb", ["add", "mv", "rm"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_whatever_fails_after_the_commit_is_a_warning_beside_the_answer(
+    stocked, tmp_path, pictures_of_two, monkeypatch, verb, as_json
+):
+    line = line_of(verb, pictures_of_two)
+    with Store.open(stocked).reserve("hat") as work:  # for rm: of a --replace that was interrupted
+        (work / "state.safetensors").write_bytes(b"half")
+    warned = set()
+    for n in range(1, 100):
+        store = shutil.copytree(stocked, tmp_path / str(n))
+        with monkeypatch.context() as patch:
+            fault = Fault(patch, n, errno.EIO, armed=False)
+            arm_after_commit(patch, fault)
+            done = cnsctl(*line, *(["--json"] if as_json else []), *at(store))
+        assert done.code == 0, (n, done.err)
+        if as_json:
+            answer = done.lines[-1]
+            assert answer["format"] == 1
+            assert answer.get("type") in (None, "result")
+            told = [one["text"] for one in done.lines[:-1] if one["type"] == "warning"]
+            told += [json.loads(one)["text"] for one in done.err.splitlines()]
+        else:
+            assert done.out
+            told = [one.removeprefix("warning: ") for one in done.err.splitlines() if one.startswith("warning: ")]
+        assert all(text.startswith("saved, but ") for text in told)
+        warned |= set(told)
+        if not fault.fired:
+            assert told == []
+            break
+    else:
+        pytest.fail("the fault fired for ever")
+    assert any("a power cut may undo it" in text for text in warned)
+    assert any("shell completion may miss it" in text for text in warned)
+    assert any("cannot remove the training state" in text for text in warned) == (verb != "mv")
+
+
+@pytest.mark.usefixtures("quick")
+def test_training_state_that_could_not_be_removed_goes_with_the_next_change(stocked, pictures_of_two, monkeypatch):
+    from cnsctl.store import store as of_store
+
+    def fail(_folder):
+        raise OSError(errno.EIO, "x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(of_store, "_clear", fail)
+        done = cnsctl(*line_of("add", pictures_of_two), *at(stocked))
+    assert (done.code, "warning: saved, but" in done.err) == (0, True)
+    assert (stocked / "work" / "cat" / "state.safetensors").exists()
+    assert cnsctl("ls", "--json", *at(stocked)).json["unfinished"] == []
+    assert cnsctl("mv", "dog", "rex", *at(stocked)).code == 0
+    assert not list((stocked / "work").iterdir())
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_store_that_is_made_is_not_reported_as_a_failure(package, tmp_path, monkeypatch, as_json):
+    rename, fsync = os.rename, os.fsync
+
+    def renamed(source, target):
+        rename(source, target)
+        monkeypatch.setattr(os, "fsync", fail)
+
+    def fail(_fd):
+        monkeypatch.setattr(os, "fsync", fsync)
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(os, "rename", renamed)
+    done = cnsctl("init", *(["--json"] if as_json else []), *at(tmp_path / "s"))
+    assert done.code == 0, done.err
+    text = json.loads(done.err)["text"] if as_json else done.err
+    assert "saved, but a power cut may undo it" in text
+    assert Store.open(tmp_path / "s").concepts() == []
+
+
+def test_ls_of_a_folder_in_which_init_was_killed_says_that_there_is_no_store(tmp_path):
+    temp = tmp_path / ".tmp-s-999-0123456789ab"
+    temp.mkdir()
+    (temp / "store.json").write_bytes(b"")
+    (tmp_path / "catalogue.json").write_bytes(b"")
+    assert cnsctl("ls", *at(tmp_path)).code == 10
+    assert cnsctl("init", *at(tmp_path)).code == 0
+    assert cnsctl("ls", *at(tmp_path)).code == 0
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_signal_in_a_commit_ends_the_command_after_it_and_says_that_the_change_is_saved(
+    stocked, monkeypatch, as_json
+):
+    replace = os.replace
+
+    def and_signal(source, target):
+        if str(target).endswith("catalogue.json"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        replace(source, target)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", and_signal)
+            done = cnsctl("mv", "dog", "rex", *(["--json"] if as_json else []), *at(stocked))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (done.code, done.out) == (143, "")
+    text = json.loads(done.err)["message"] if as_json else done.err
+    assert "interrupted by SIGTERM; the change is saved" in text
+    assert [c["name"] for c in Store.open(stocked).concepts()] == ["rex", "hat"]

@@ -1,0 +1,293 @@
+"""`add` stopped at any moment, by whatever: the same command continues, and gives the bytes of an uninterrupted run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from commands import at, catalogue, cnsctl, environment
+
+from cnsctl.app import learn, resume
+from cnsctl.engine.learner import Learner
+from cnsctl.errors import CnsctlError
+from cnsctl.store import Store
+
+STEPS = 10
+
+
+@pytest.fixture
+def line(pictures_of_two):
+    return ("add", "cat", pictures_of_two / "dog", "--class", "dog", "--steps", STEPS)
+
+
+def delta_of_a_whole_run(base, folder, pictures, steps) -> str:
+    cnsctl("init", "--base", base, *at(folder))
+    done = cnsctl("add", "cat", pictures / "dog", "--class", "dog", "--steps", steps, *at(folder))
+    assert done.code == 0, done.err
+    return Store.open(folder).concept("cat")["delta"]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder, tmp_path_factory, pictures_of_two) -> str:
+    """The delta of the uninterrupted run."""
+    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", pictures_of_two, STEPS)
+
+
+@pytest.fixture(scope="module")
+def whole_of_many(tiny_folder, tmp_path_factory, pictures_of_two) -> str:
+    """The same with as many steps as another process needs to be stopped in the middle."""
+    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", pictures_of_two, 60)
+
+
+class Steps:
+    """Counts training steps, and calls something in place of one of them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.done, self.stop_in, self.stop = 0, 0, None
+        honest = Learner.step
+
+        def step(learner):
+            if learner.done + 1 == self.stop_in and self.stop is not None:
+                stop, self.stop = self.stop, None
+                stop()
+            self.done += 1
+            return honest(learner)
+
+        patch.setattr(Learner, "step", step)
+
+
+@pytest.fixture
+def steps(monkeypatch) -> Steps:
+    return Steps(monkeypatch)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def fail():
+    raise CnsctlError("the device is gone")
+
+
+ENDS = {
+    "Ctrl-C": (lambda: os.kill(os.getpid(), signal.SIGINT), 130),
+    "SIGTERM": (lambda: os.kill(os.getpid(), signal.SIGTERM), 143),
+    "SIGHUP": (lambda: os.kill(os.getpid(), signal.SIGHUP), 129),
+    "an error": (fail, 1),
+}
+
+
+@pytest.fixture
+def deadly(monkeypatch):
+    """Signals do what they do in a fresh process, whatever the tests were started with."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("deadly")
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("step", [2, 8])
+def test_add_stopped_in_a_step_continues_with_that_step(empty, line, whole, steps, end, step):
+    """In the token phase and in the neurons. The state is of the step before, as it is at the moment that a run ends."""
+    steps.stop_in, (steps.stop, code) = step, ENDS[end]
+    before = catalogue(empty)
+    stopped = cnsctl(*line, "--json", *at(empty))
+    assert stopped.code == code
+    assert catalogue(empty) == before
+    told = json.loads(stopped.err)
+    assert told["exit"] == code
+    if end != "an error":
+        assert (told["code"], told["hint"]) == ("interrupted", "run the same command again to resume")
+    assert cnsctl("ls", "--json", *at(empty)).json["unfinished"] == ["cat"]
+    resumed = cnsctl(*line, *at(empty))
+    assert resumed.code == 0, resumed.err
+    assert f"training resumes after step {step - 1}" in resumed.err
+    assert steps.done == STEPS
+    assert Store.open(empty).concept("cat")["delta"] == whole
+    assert cnsctl("ls", "--json", *at(empty)).json["unfinished"] == []
+
+
+def test_add_stopped_in_its_first_step_starts_again(empty, line, whole, steps):
+    steps.stop_in, steps.stop = 1, interrupt
+    assert cnsctl(*line, *at(empty)).code == 130
+    assert cnsctl(*line, *at(empty)).code == 0
+    assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
+
+
+@pytest.mark.parametrize("late", ["with_new", "fresh", "concept_fields"])
+@pytest.mark.parametrize("failure", [interrupt, fail])
+def test_a_failure_after_training_costs_no_step(empty, line, whole, steps, monkeypatch, late, failure):
+    """In verifying, in measuring, in the commit."""
+    with monkeypatch.context() as patch:
+        patch.setattr(learn.measure, late, lambda *_args, **_more: failure())
+        assert cnsctl(*line, *at(empty)).code in (1, 130)
+    assert steps.done == STEPS
+    assert cnsctl(*line, *at(empty)).code == 0
+    assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
+
+
+def test_a_store_that_stays_busy_costs_no_step(empty, line, whole, steps, monkeypatch):
+    with monkeypatch.context() as patch, Store.open(empty).transaction("other"):
+        patch.setattr(Store.transaction.__wrapped__, "__kwdefaults__", {"wait_s": 0.0})
+        assert cnsctl(*line, *at(empty)).code == 5
+    assert cnsctl(*line, *at(empty)).code == 0
+    assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
+
+
+def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, pictures_of_two):
+    """As when a Python program stops reading the events."""
+    from cnsctl.app.admit import AddRequest
+    from cnsctl.results import Step
+
+    request = AddRequest(name="cat", sources=[pictures_of_two / "dog"], class_word="dog", settings={"steps": STEPS})
+    events = learn.add(Store.open(empty), request)
+    for event in events:
+        if isinstance(event, Step) and event.phase == "train the neurons" and event.step == 2:
+            break
+    done = steps.done
+    events.close()
+    resumed = cnsctl(*line, *at(empty))
+    assert f"training resumes after step {done}" in resumed.err
+    assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
+
+
+def test_an_interrupt_while_an_event_is_shown_loses_no_step(empty, line, whole, steps, monkeypatch):
+    """There the generator waits: it must be closed, not left to the garbage collector."""
+    from cnsctl.cli.render import View
+
+    honest = View._show
+
+    def show(view, event):
+        honest(view, event)
+        if steps.done == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(View, "_show", show)
+        assert cnsctl(*line, *at(empty)).code == 130
+    assert cnsctl(*line, *at(empty)).code == 0
+    assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
+
+
+def test_the_state_is_written_by_time(empty, line, steps, monkeypatch):
+    """So that a power cut costs seconds. The clock of this test advances by 10 s in each step."""
+    written, honest = [], resume.write_atomic
+    monkeypatch.setattr(resume.time, "monotonic", lambda: steps.done * 10.0)
+    monkeypatch.setattr(resume, "write_atomic", lambda *a: (written.append(steps.done), honest(*a)))
+    assert cnsctl(*line, *at(empty)).code == 0
+    assert written == [3, 6, 9, 10]
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_an_interrupted_write_of_the_state_leaves_the_old_or_the_new_one(empty, line, whole, steps, monkeypatch, call):
+    """SIGKILL in the middle of it: nothing that would run afterwards runs."""
+    monkeypatch.setattr(resume.time, "monotonic", lambda: steps.done * 10.0)
+    honest = resume.write_atomic
+
+    killed = []
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_args, **_more):
+        killed.append(call)
+        raise Killed
+
+    def write(path, data):
+        if killed:
+            kill()
+        if steps.done < 6:
+            honest(path, data)
+            return
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", kill)
+            patch.setattr(os, call, kill)
+            honest(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "write_atomic", write)
+        with pytest.raises(Killed):
+            cnsctl(*line, *at(empty))
+    work = empty / "work" / "cat"
+    assert len(list(work.glob(".tmp-*"))) <= 1
+    resumed = cnsctl(*line, *at(empty))
+    assert resumed.code == 0, resumed.err
+    assert "training resumes after step 3" in resumed.err
+    assert Store.open(empty).concept("cat")["delta"] == whole
+    assert not list((empty / "work").iterdir())
+
+
+def full(*_args):
+    from cnsctl.store.files import disk_problem
+
+    raise disk_problem(OSError(errno.ENOSPC, "x"), "write", "state")
+
+
+def test_a_state_that_cannot_be_written_is_a_warning_and_training_continues(empty, line, steps, monkeypatch):
+    monkeypatch.setattr(resume.time, "monotonic", lambda: steps.done * 10.0)
+    monkeypatch.setattr(resume, "write_atomic", full)
+    done = cnsctl(*line, *at(empty))
+    assert done.code == 0, done.err
+    assert done.err.count("warning: the training state is not saved: cannot write state: the disk is full") == 2
+
+
+@pytest.mark.parametrize(("end", "code"), [(interrupt, 1), (fail, 1)])
+def test_an_interrupted_run_whose_state_cannot_be_written_does_not_say_that_it_resumes(
+    empty, line, steps, monkeypatch, end, code
+):
+    steps.stop_in, steps.stop = 4, end
+    monkeypatch.setattr(resume, "write_atomic", full)
+    stopped = cnsctl(*line, *at(empty))
+    assert stopped.code == code
+    assert "the disk is full" in stopped.err
+    assert "to resume" not in stopped.err
+    assert ("the device is gone" in stopped.err) == (end is fail)
+
+
+def test_an_interrupted_run_of_other_images_is_not_resumed(empty, line, whole, steps, pictures_of_two):
+    """What was trained on them must not pass for these."""
+    steps.stop_in, steps.stop = 8, interrupt
+    other = ("add", "cat", pictures_of_two / "hat", "--class", "dog", "--steps", STEPS)
+    assert cnsctl(*other, *at(empty)).code == 130
+    done = cnsctl(*line, *at(empty))
+    assert (done.code, "training starts at step 0" in done.err) == (0, True), done.err
+    assert Store.open(empty).concept("cat")["delta"] == whole
+
+
+@pytest.mark.usefixtures("deadly")
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+)
+def test_a_process_that_is_killed_continues_to_the_same_bytes(empty, whole_of_many, pictures_of_two, number, code):
+    """For real: another process, in the middle of its training."""
+    line = ["add", "cat", pictures_of_two / "dog", "--class", "dog", "--steps", 60, "--json", *at(empty)]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "cnsctl", *map(str, line)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    assert started.stdout is not None
+    for told in started.stdout:
+        step = json.loads(told)
+        if step.get("phase") == "train the neurons" and step.get("step", 0) >= 3:
+            break
+    started.send_signal(number)
+    _, err = started.communicate(timeout=120)
+    assert started.returncode == code, err
+    assert cnsctl("ls", "-q", *at(empty)).out == ""
+    resumed = cnsctl(*line)
+    assert resumed.code == 0, resumed.err
+    if number != signal.SIGKILL:  # of which only a state of up to 30 s before is there
+        assert json.loads(err)["hint"] == "run the same command again to resume"
+        assert any("training resumes after step" in one.get("text", "") for one in resumed.lines)
+    assert Store.open(empty).concept("cat")["delta"] == whole_of_many

@@ -1,0 +1,130 @@
+"""Rules of interrupted training: the state is that of the last complete step, and a resumed run loses nothing of it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from learning import job, learned, same_delta, states
+
+import cnsctl
+from cnsctl.engine import train
+from cnsctl.engine.checkpoint import Checkpoint
+from cnsctl.engine.learner import Learner
+from cnsctl.results import Phase, Selected
+from cnsctl.specs import Mode
+
+ENGINE = str(Path(cnsctl.__file__).parent / "engine")
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_a_run_stopped_at_any_step_ends_bit_identical_to_an_uninterrupted_one(tiny, mode, vectors):
+    """In the token phase, at the change of phases, in the neurons, after the last step."""
+    a_job = job(tiny, steps=10, warmup=0.4, mode=mode, vectors=vectors)
+    whole = learned(tiny, a_job)
+    stops = [1, 3, 4, 5, 7, 9, 10]
+    for step, state in zip(stops, states(tiny, a_job, stops), strict=True):
+        checkpoint = Checkpoint()
+        *_, last = train.learn(tiny, a_job, resume=state, checkpoint=checkpoint)
+        assert same_delta(last.delta, whole.delta), step
+        assert last.final_loss == whole.final_loss, step
+
+
+def test_a_run_stopped_before_and_after_the_score_ends_bit_identical(tiny):
+    a_job = job(tiny, steps=6, warmup=0.5)
+    whole = learned(tiny, a_job).delta
+    for n_events_after in (0, 1):
+        checkpoint = Checkpoint()
+        events = train.learn(tiny, a_job, checkpoint=checkpoint)
+        next(e for e in events if isinstance(e, Selected))
+        for _ in range(n_events_after):
+            next(events)
+        events.close()
+        assert checkpoint.step == 3
+        state = checkpoint.to_bytes()
+        assert state is not None
+        assert (b"mask." in state) == (n_events_after == 1), "after the score, the mask is kept too"
+        *_, last = train.learn(tiny, a_job, resume=state)
+        assert same_delta(last.delta, whole)
+
+
+def test_before_the_first_step_there_is_no_state(tiny):
+    checkpoint = Checkpoint()
+    events = train.learn(tiny, job(tiny), checkpoint=checkpoint)
+    next(events)
+    assert (checkpoint.step, checkpoint.to_bytes()) == (None, None)
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at the nth line of the engine that is executed."""
+
+    def __init__(self, n: int) -> None:
+        self.left, self.fired = n, False
+
+    def __call__(self, frame, event, _arg):
+        if not frame.f_code.co_filename.startswith(ENGINE):
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                self.fired = True
+                raise KeyboardInterrupt
+        return self
+
+
+def test_an_interrupt_at_any_line_of_a_step_leaves_the_state_before_it_or_after_it(tiny):
+    """Also inside the optimizers and while the state is copied."""
+    a_job = job(tiny, steps=6, warmup=0.5)
+    before, after = states(tiny, a_job, [4, 5])
+    found = []
+    for n in range(1, 10_000):
+        checkpoint, trace = Checkpoint(), Interrupt(n)
+        events = train.learn(tiny, a_job, resume=before, checkpoint=checkpoint)
+        while not isinstance(event := next(events), Phase):
+            pass
+        sys.settrace(trace)
+        try:
+            with suppress(KeyboardInterrupt):
+                event = next(events)
+        finally:
+            sys.settrace(None)
+        if not trace.fired:
+            break
+        state = checkpoint.to_bytes()
+        assert state in (before, after), n
+        found.append(state == after)
+    assert found == sorted(found), "one moment, before which it is the old state and after which it is the new one"
+    assert found.count(False) > 30
+    assert found.count(True) >= 1
+    assert event.step == 2
+
+
+@pytest.mark.parametrize("torn", ["vectors", "values"])
+def test_a_step_that_fails_between_two_optimizers_is_done_again(tiny, monkeypatch, torn):
+    a_job = job(tiny, steps=6, warmup=0.5)
+    whole = learned(tiny, a_job).delta
+    honest = Learner.step
+
+    def failing(self):
+        if self.done == 4:
+            optimizer = next(iter(self.vector_optimizers.values())) if torn == "vectors" else self.value_optimizer
+            honest_step = optimizer.step
+
+            def step_and_fail():
+                honest_step()
+                raise MemoryError
+
+            optimizer.step = step_and_fail
+        return honest(self)
+
+    checkpoint = Checkpoint()
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", failing)
+        with pytest.raises(MemoryError):
+            list(train.learn(tiny, a_job, checkpoint=checkpoint))
+    assert checkpoint.step == 4
+    *_, last = train.learn(tiny, a_job, resume=checkpoint.to_bytes())
+    assert same_delta(last.delta, whole)

@@ -1,0 +1,61 @@
+"""Disks that fail and processes that die at any system call.
+
+Owns the injection; must not know which operation is under test.
+"""
+
+import os
+import shutil
+
+CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")
+
+
+class Killed(BaseException):
+    """The process is dead: no handler of it runs any further system call."""
+
+
+class Fault:
+    """Makes the nth of some system calls fail; a kill makes all later calls fail too.
+
+    Args:
+        patch: undoes it.
+        n: which call, from 1.
+        error: an errno, `Killed`, or an exception to raise once, as a signal's handler does.
+        calls: functions of `os` that count.
+        armed: whether calls count from the beginning; else from `arm`.
+    """
+
+    def __init__(self, patch, n, error, *, calls=CALLS, armed=True):
+        self.fired, self.armed = False, armed
+        self._n_calls, self._n, self._error = 0, n, error
+        for name in CALLS:
+            patch.setattr(os, name, self._guarded(getattr(os, name), counts=name in calls))
+        # without file descriptors, rmtree asks for no more than the functions above
+        patch.setattr(shutil, "_use_fd_functions", False)
+
+    def arm(self):
+        self.armed = True
+
+    def _guarded(self, original, *, counts):
+        def guarded(*args, **kwargs):
+            if self.fired and self._error is Killed:
+                raise Killed
+            if self.armed and counts and not self.fired:
+                self._n_calls += 1
+                if self._n_calls == self._n:
+                    self.fired = True
+                    raise self._error if isinstance(self._error, type) else OSError(self._error, "fault")
+            return original(*args, **kwargs)
+
+        return guarded
+
+
+def arm_after_commit(patch, fault):
+    """Let the fault count from the moment at which the catalogue has got its name."""
+    replace = os.replace
+
+    def watched(source, target):
+        replace(source, target)
+        if str(target).endswith("catalogue.json"):
+            fault.arm()
+
+    patch.setattr(os, "replace", watched)

@@ -1,0 +1,199 @@
+"""Making a store is done or not done: after any failure the same command succeeds and leaves nothing else behind."""
+
+import errno
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from faults import Fault, Killed
+from store_samples import add, assert_sound, names_in, new_store
+
+from cnsctl.errors import CnsctlError, NoStore, UsageProblem
+from cnsctl.store import Store
+from cnsctl.store.files import remove_unfinished
+
+BIRTH = ["blobs", "catalogue.json", "lock", "names", "store.json"]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, KeyboardInterrupt, Killed])
+@pytest.mark.parametrize("place", ["a new folder", "an empty folder"])
+def test_whichever_call_of_init_fails_the_same_command_succeeds_afterwards(tmp_path, monkeypatch, place, error):
+    """And until then there is no store: `ls` says so, and does not speak of damage."""
+    n_failed, n_made = 0, 0
+    for n in range(1, 400):
+        parent = tmp_path / str(n)
+        path = parent / "s"
+        (path if place == "an empty folder" else parent).mkdir(parents=True)
+        with monkeypatch.context() as patch:
+            fault = Fault(patch, n, error)
+            try:
+                made = new_store(path)
+            except (CnsctlError, KeyboardInterrupt, Killed):
+                made = None
+        if not fault.fired:
+            assert made is not None
+            break
+        if made is None and not (path / "store.json").exists():
+            n_failed += 1
+            with pytest.raises(NoStore):
+                Store.open(path)
+            new_store(path)
+        else:  # it was made; what failed came later
+            n_made += 1
+            if made is None:
+                with pytest.raises(UsageProblem, match="already"):
+                    new_store(path)
+        assert assert_sound(path) == []
+        add(Store.open(path), "dog")
+        assert assert_sound(path) == ["dog"]
+        assert names_in(parent) == ["s"]
+        assert [name for name in names_in(path) if name not in (*BIRTH, "catalogue.json.bak")] == []
+    else:
+        pytest.fail("the fault fired for ever")
+    assert n_failed > 10
+    assert n_made >= 1
+
+
+@pytest.mark.parametrize("place", ["a new folder", "an empty folder"])
+def test_a_store_that_is_there_is_no_failure_when_only_the_last_sync_fails(tmp_path, monkeypatch, place):
+    path = tmp_path / "s"
+    if place == "an empty folder":
+        path.mkdir()
+    rename, fsync = os.rename, os.fsync
+
+    def renamed(source, target):
+        rename(source, target)
+        if (path / "store.json").exists():
+            monkeypatch.setattr(os, "fsync", fail)
+
+    def fail(_fd):
+        monkeypatch.setattr(os, "fsync", fsync)
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(os, "rename", renamed)
+    store = new_store(path)
+    (warning,) = store.warnings
+    assert "a power cut may undo it" in warning
+    assert assert_sound(path) == []
+
+
+def test_a_killed_init_is_cleaned_up_by_the_next_one_of_the_same_name_alone(tmp_path):
+    abandoned = tmp_path / ".tmp-s-999-0123456789ab"
+    other = tmp_path / ".tmp-s-t-999-0123456789ab"
+    mine = tmp_path / ".tmp-s"
+    for folder in (abandoned, other, mine):
+        folder.mkdir()
+        (folder / "base").mkdir()
+    new_store(tmp_path / "s")
+    assert names_in(tmp_path) == sorted([other.name, mine.name, "s"])
+
+
+def test_a_killed_init_is_cleaned_up_also_when_another_one_succeeded(tmp_path):
+    new_store(tmp_path / "s")
+    (tmp_path / ".tmp-s-999-0123456789ab").mkdir()
+    with pytest.raises(UsageProblem, match="already"):
+        new_store(tmp_path / "s")
+    assert names_in(tmp_path) == ["s"]
+
+
+def test_an_init_that_is_running_is_not_cleaned_up(tmp_path, monkeypatch):
+    """Its temporary folder is locked from its first moment."""
+    rename, seen = os.rename, []
+
+    def late(source, target):
+        monkeypatch.setattr(os, "rename", rename)
+        new_store(tmp_path / "s")
+        seen.append(Path(source).is_dir())
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(UsageProblem, match="already"):
+        new_store(tmp_path / "s")
+    assert seen == [True]
+    assert names_in(tmp_path) == ["s"]
+
+
+def _make(path):
+    try:
+        new_store(path)
+    except UsageProblem:
+        os._exit(2)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_of_several_processes_that_make_a_store_at_once_one_makes_it(tmp_path, is_there):
+    path = tmp_path / "s"
+    if is_there:
+        path.mkdir()
+    fork = multiprocessing.get_context("fork")
+    makers = [fork.Process(target=_make, args=(path,)) for _ in range(6)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert sorted(maker.exitcode for maker in makers) == [0, 2, 2, 2, 2, 2]
+    assert assert_sound(path) == []
+    assert names_in(tmp_path) == ["s"]
+
+
+def test_a_store_without_its_store_json_is_damaged_and_not_overwritten(tmp_path):
+    """It looks like an init that was killed, but no temporary folder is there."""
+    store = new_store(tmp_path / "s")
+    add(store, "dog")
+    (store.path / "store.json").unlink()
+    before = names_in(store.path)
+    with pytest.raises(CnsctlError, match=r"store.json is missing"):
+        Store.open(store.path)
+    with pytest.raises(UsageProblem, match="not empty"):
+        new_store(store.path)
+    assert names_in(store.path) == before
+
+
+def test_what_a_user_put_beside_a_killed_init_is_not_removed(tmp_path):
+    """Only parts that the temporary folder lacks were moved out of it."""
+    path = tmp_path / "s"
+    temp = path / ".tmp-s-999-0123456789ab"
+    temp.mkdir(parents=True)
+    for part in ("store.json", "base"):
+        (temp / part).write_bytes(b"")
+    (path / "base").mkdir()
+    (path / "base" / "mine").write_bytes(b"mine")
+    with pytest.raises(UsageProblem, match="not empty"):
+        new_store(path)
+    assert (path / "base" / "mine").read_bytes() == b"mine"
+
+
+def test_a_signal_while_a_store_is_put_in_place_waits_and_says_that_it_is_made(tmp_path, monkeypatch):
+    class Ended(KeyboardInterrupt):
+        pass
+
+    def end(*_):
+        raise Ended
+
+    rename = os.rename
+
+    def and_signal(source, target):
+        os.kill(os.getpid(), signal.SIGTERM)
+        rename(source, target)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", and_signal)
+            with pytest.raises(Ended) as caught:
+                new_store(tmp_path / "s")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.__notes__ == ["the store is made"]
+    assert assert_sound(tmp_path / "s") == []
+
+
+def test_temporary_folders_in_a_store_are_swept_by_the_next_writer(tmp_path):
+    """As an init leaves one that was killed right after it had moved the last part."""
+    store = new_store(tmp_path / "s")
+    (store.path / ".tmp-s-999-0123456789ab" / "deep").mkdir(parents=True)
+    remove_unfinished(store.path)
+    assert names_in(store.path) == BIRTH
