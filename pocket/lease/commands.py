@@ -43,9 +43,9 @@ def add_lease(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     """What `prepare` passes on to `run`."""
     parser.add_argument("--minutes", type=float, default=9, help="from the start to the last file (default: 9)")
-    parser.add_argument("--scenes", type=int, help="how many to render (default: 12000 a minute on a GPU, else 2000)")
+    parser.add_argument("--scenes", type=int, help="how many to render (default: 12000 a minute on a GPU, else 500)")
     parser.add_argument("--batch", type=int, help="samples per step (default: 256 on a GPU, else 32)")
-    parser.add_argument("--compile", action="store_true", help="compile the UNet on a GPU: takes 100 s first")
+    parser.add_argument("--compile", action="store_true", help="compile the UNet, which takes 100 s first")
     parser.add_argument("--rate-scale", type=float, help="multiplies the learning rate (default: 1)")
     parser.add_argument("--seed", type=int, help="decides scenes and noise (default: the clock)")
 
@@ -91,7 +91,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from pocket.lease.training import SCENES_A_MINUTE, SCENES_A_MINUTE_GPU, STAGES, WRITING_S, leased
+    from pocket.lease.training import SCENES_A_MINUTE, SCENES_A_MINUTE_GPU, STAGES, leased
     from pocket.machine import fast_numbers
     from pocket.training.plan import TrainSpec
 
@@ -105,7 +105,6 @@ def _run(args: argparse.Namespace) -> None:
             out=args.work / "weights",
             init=args.init,
             minutes=args.minutes - (time.monotonic() - STARTED) / 60,
-            margin_s=WRITING_S,
             last=True,
             n_scenes=int(by_minute * args.minutes) if args.scenes is None else args.scenes,
             seed=args.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 STAGES = ("render", "latents", "unet")
 
-SCENES_A_MINUTE, SCENES_A_MINUTE_GPU = 2_000, 12_000
+SCENES_A_MINUTE, SCENES_A_MINUTE_GPU = 500, 12_000
 """Scenes for each minute of the run: rendering and encoding them takes about a tenth of it (H100, 16 cores)."""
 
 WRITING_S = 10
@@ -40,11 +41,11 @@ def leased(spec: TrainSpec, out: Path) -> Iterator[Event]:
     They are also put there when training is interrupted or fails.
 
     Args:
-        spec: its stages are those of a lease.
+        spec: its stages are those of a lease; its minutes end when the last file is written.
         out: folder whose files come back.
     """
     sender = _Sender(spec, out)
-    events = trained(spec)
+    events = trained(replace(spec, minutes=spec.minutes - WRITING_S / 60, margin_s=0.0))
     try:
         for event in events:
             sender.note(event)
@@ -85,12 +86,13 @@ class _Sender:
             self._log.append({"s": seconds, "stage": event.stage, "step": event.step, **event.numbers})
 
     def send(self) -> None:
-        """Put the state on disk, unless it is there already."""
+        """Put the weights of the state on disk there, unless they are there already or nothing was trained."""
         if self._written() == self._sent:
             return
         self._sent = self._written()
         blob, notes = weights_file(self._state)
-        put(self._out, blob, self._record(notes), stage=self._spec.work / "set")
+        if notes["seen"] > 0:
+            put(self._out, blob, self._record(notes), stage=self._spec.work / "set")
 
     def _written(self) -> int:
         return self._state.stat().st_mtime_ns if self._state.is_file() else 0

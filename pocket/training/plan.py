@@ -58,8 +58,8 @@ class TrainSpec:
     """So many of them; none: until the minutes are up."""
     batch: int | None = None
     """Samples per step; none: the recipe's."""
-    compiled: bool = False
-    """Compile the denoiser on a GPU."""
+    compiled: bool | None = None
+    """Whether the denoiser is compiled; none: on CPUs that compute bf16."""
     margin_s: float = MARGIN_S
     """Left of a stage's time for its last state."""
     rate_scale: float = 1.0

@@ -35,8 +35,8 @@ class Recipe:
     """Seconds between two sheets of samples."""
     max_steps: int | None = None
     """Steps instead of minutes: for checks."""
-    compiled: bool = False
-    """Whether the denoiser is compiled on a GPU: minutes of waiting for a few percent of speed."""
+    compiled: bool | None = None
+    """Whether the denoiser is compiled, which takes minutes; none: on CPUs that compute bf16."""
 
 
 VAE = Recipe(batch=16, batch_gpu=96, peak=1e-3, warm=100, betas=(0.9, 0.99), weight_decay=1e-4, log_every=50)

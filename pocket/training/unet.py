@@ -126,8 +126,9 @@ def _stepper(
     learner: Learner, alphas: torch.Tensor, on: Machine, recipe: Recipe
 ) -> Callable[[Batch, float], torch.Tensor]:
     """How a step is taken: compiled on CPUs, recorded on CUDA, where compiling takes minutes and gains little."""
-    quick = recipe.compiled if on.is_gpu else on.bf16 and recipe.max_steps is None
-    run = torch.compile(learner.model) if quick else learner.model
+    pays = on.bf16 and recipe.max_steps is None and not on.is_gpu
+    compiled = pays if recipe.compiled is None else recipe.compiled
+    run = torch.compile(learner.model) if compiled else learner.model
     weights = loss_weight(alphas)
     replayed: list[Replayed] = []
 
