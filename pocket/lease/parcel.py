@@ -32,7 +32,7 @@ def put(out: Path, blob: bytes, record: dict[str, Any], *, stage: Path) -> None:
     """
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
-    pieces = []
+    pieces: list[dict[str, Any]] = []
     for start in range(0, len(blob), PIECE_BYTES):
         piece = blob[start : start + PIECE_BYTES]
         name = f"unet.{len(pieces)}"
