@@ -51,6 +51,16 @@ def collected(folder: Path, base: Path, to: Path) -> dict[str, Any]:
     return record
 
 
+def keep(base: Path, to: Path) -> None:
+    """Copy a weights folder; an older copy is replaced."""
+
+    def write(target: Path) -> None:
+        shutil.copytree(base, target)
+
+    to.parent.mkdir(parents=True, exist_ok=True)
+    replace_folder(to, write)
+
+
 def note_lease(path: Path, record: dict[str, Any]) -> int:
     """Add a run to the list of leases, without its log; return the samples of all of them.
 

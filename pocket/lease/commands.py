@@ -120,10 +120,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _collect(args: argparse.Namespace) -> None:
-    import shutil
-
-    from pocket.lease.collecting import collected, last_figures, note_lease, write_facts
-    from pocket.training.work import replace_folder
+    from pocket.lease.collecting import collected, keep, last_figures, note_lease, write_facts
 
     quiet()
     if restored := tree.restore(ROOT):
@@ -131,7 +128,7 @@ def _collect(args: argparse.Namespace) -> None:
     base, old, new = ROOT / BASE, BASE, args.to
     if new is None:
         old, new = Path(tree.FOLDER, "before"), BASE
-        replace_folder(ROOT / old, lambda folder: shutil.copytree(base, folder))
+        keep(base, ROOT / old)
     record = collected(args.folder, base, ROOT / new)
     note(f"{record['samples']:,} samples in {record['minutes']} minutes on {record['device']}: {last_figures(record)}")
     if not record["start_is_base"]:

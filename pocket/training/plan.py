@@ -17,7 +17,7 @@ from pocket.training.events import Event
 from pocket.training.work import Work, read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from pocket.training.recipes import Recipe
@@ -67,7 +67,7 @@ class TrainSpec:
     device: str = "cpu"
 
 
-def trained(spec: TrainSpec) -> Iterator[Event]:
+def trained(spec: TrainSpec) -> Generator[Event, None, None]:
     """Run the stages; every event is in the log before it is yielded."""
     spec.work.mkdir(parents=True, exist_ok=True)
     if spec.init is not None and not (spec.init / "model_index.json").is_file():
