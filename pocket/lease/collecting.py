@@ -20,42 +20,41 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def collected(folder: Path, base: Path, to: Path) -> dict[str, Any]:
-    """Write a weights folder: the base with the UNet that came back; return the record of the run.
+def collected(folder: Path, base: Path, to: Path | None, *, before: Path) -> dict[str, Any]:
+    """Put the UNet that came back into place, and return the record of its run.
 
     Args:
         folder: of the files that came back.
-        base: weights folder whose other parts are taken.
-        to: weights folder to write; it may be the base itself.
+        base: weights folder whose other parts are kept.
+        to: weights folder to write; none: the base's own UNet is replaced.
+        before: copy of the base to write before that.
 
     Raises:
         PocketError: no complete set came back, or stock diffusers cannot load it into the base's UNet.
     """
     blob, record = newest(folder)
     _check_loads(blob, base)
-    record["start_is_base"] = record["start_sha256"] == sha256((base / UNET).read_bytes())
-    if to.exists() and to.samefile(base):
+    now = sha256((base / UNET).read_bytes())
+    record["start_is_base"] = now in (record["start_sha256"], record["sha256"])
+    if to is not None:
+        keep(base, to, unet=blob)
+    elif now != record["sha256"]:  # else it is collected again, and `before` must stay
+        keep(base, before)
         new = base / f"{UNET}.new"
         new.write_bytes(blob)
         with new.open("rb") as file:
             os.fsync(file.fileno())
         new.replace(base / UNET)
-        return record
-
-    def write(target: Path) -> None:
-        shutil.copytree(base, target)
-        (target / UNET).write_bytes(blob)
-
-    to.parent.mkdir(parents=True, exist_ok=True)
-    replace_folder(to, write)
     return record
 
 
-def keep(base: Path, to: Path) -> None:
-    """Copy a weights folder; an older copy is replaced."""
+def keep(base: Path, to: Path, *, unet: bytes | None = None) -> None:
+    """Copy a weights folder, with another UNet if one is given; an older copy is replaced."""
 
     def write(target: Path) -> None:
         shutil.copytree(base, target)
+        if unet is not None:
+            (target / UNET).write_bytes(unet)
 
     to.parent.mkdir(parents=True, exist_ok=True)
     replace_folder(to, write)

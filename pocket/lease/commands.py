@@ -120,16 +120,13 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _collect(args: argparse.Namespace) -> None:
-    from pocket.lease.collecting import collected, keep, last_figures, note_lease, write_facts
+    from pocket.lease.collecting import collected, last_figures, note_lease, write_facts
 
     quiet()
     if restored := tree.restore(ROOT):
         note(f"moved back: {', '.join(restored)}")
-    base, old, new = ROOT / BASE, BASE, args.to
-    if new is None:
-        old, new = Path(tree.FOLDER, "before"), BASE
-        keep(base, ROOT / old)
-    record = collected(args.folder, base, ROOT / new)
+    base, before = ROOT / BASE, Path(tree.FOLDER, "before")
+    record = collected(args.folder, base, args.to, before=ROOT / before)
     note(f"{record['samples']:,} samples in {record['minutes']} minutes on {record['device']}: {last_figures(record)}")
     if not record["start_is_base"]:
         note(f"these weights were not trained from those in {BASE}")
@@ -137,7 +134,7 @@ def _collect(args: argparse.Namespace) -> None:
         total = note_lease(ROOT / LEASES, record)
         note(f"{total:,} samples in all leases ({LEASES}); computing {BASE}_facts.json")
         write_facts(ROOT, base)
-    for folder in (old, new):
+    for folder in (before, BASE) if args.to is None else (BASE, args.to):
         answer(f"python -m pocket judge {folder} --sheet {tree.FOLDER}/{folder.name}.png")
 
 

@@ -43,6 +43,9 @@ def leased(spec: TrainSpec, out: Path) -> Iterator[Event]:
     Args:
         spec: its stages are those of a lease; its minutes end when the last file is written.
         out: folder whose files come back.
+
+    Raises:
+        PocketError: there was no time to train.
     """
     sender = _Sender(spec, out)
     events = trained(replace(spec, minutes=spec.minutes - WRITING_S / 60, margin_s=0.0))
@@ -51,6 +54,8 @@ def leased(spec: TrainSpec, out: Path) -> Iterator[Event]:
             sender.note(event)
             yield event
             sender.send()
+        if not sender.has_sent:
+            raise PocketError("nothing was trained: rendering took all the time", hint="give fewer --scenes")
     finally:
         events.close()  # writes the state if training is in progress
         sender.send()
@@ -77,6 +82,7 @@ class _Sender:
         self._out = out
         self._state = spec.work / UNET_STATE
         self._sent = self._written()
+        self.has_sent = False
         self._started = time.monotonic()
         self._log: list[dict[str, Any]] = []
 
@@ -92,6 +98,7 @@ class _Sender:
         self._sent = self._written()
         blob, notes = weights_file(self._state)
         if notes["seen"] > 0:
+            self.has_sent = True
             put(self._out, blob, self._record(notes), stage=self._spec.work / "set")
 
     def _written(self) -> int:

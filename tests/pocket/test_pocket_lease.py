@@ -302,6 +302,12 @@ def test_a_run_stops_before_its_minutes_are_up(tmp_path, weights, monkeypatch):
     assert {"python", "torch", "diffusers", "transformers"} == set(record["versions"])
 
 
+def test_a_run_without_time_to_train_fails_and_sends_nothing(tmp_path, weights):
+    with pytest.raises(PocketError, match="--scenes"):
+        list(leased(a_spec(tmp_path / "run", weights, minutes=0), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_goes_on_from_a_state_that_is_there(tmp_path, weights):
     for _ in range(2):
         events = leased(a_spec(tmp_path / "run", weights), tmp_path / "out")
@@ -321,13 +327,17 @@ def test_what_comes_back_is_what_stock_diffusers_would_have_saved(tmp_path, work
     put(tmp_path / "out", blob, record, stage=tmp_path / "stage")
     base = Path(shutil.copytree(weights, tmp_path / "base"))
 
-    judged_first = collecting.collected(tmp_path / "out", base, tmp_path / "new")
+    before = tmp_path / "before"
+    judged_first = collecting.collected(tmp_path / "out", base, tmp_path / "new", before=before)
     assert judged_first["start_is_base"]
     assert files_of(tmp_path / "new") == {**files_of(weights), UNET: blob}
     assert files_of(base) == files_of(weights)
+    assert not before.exists()
 
-    collecting.collected(tmp_path / "out", base, base)
-    assert files_of(base) == {**files_of(weights), UNET: blob}
+    for _ in range(2):  # collected again, it does not take the new weights for the old ones
+        assert collecting.collected(tmp_path / "out", base, None, before=before)["start_is_base"]
+        assert files_of(base) == {**files_of(weights), UNET: blob}
+        assert files_of(before) == files_of(weights)
 
 
 def test_weights_of_another_shape_leave_the_base_as_it_is(tmp_path, weights):
@@ -335,9 +345,9 @@ def test_weights_of_another_shape_leave_the_base_as_it_is(tmp_path, weights):
     config = json.loads((base / "unet/config.json").read_text())
     (base / "unet/config.json").write_text(json.dumps({**config, "block_out_channels": [32, 32, 32]}))
     before = files_of(base)
-    put(tmp_path / "out", (weights / UNET).read_bytes(), {"samples": 1}, stage=tmp_path / "stage")
+    put(tmp_path / "out", (weights / UNET).read_bytes(), {"samples": 1, "start_sha256": ""}, stage=tmp_path / "stage")
     with pytest.raises(PocketError, match="do not fit"):
-        collecting.collected(tmp_path / "out", base, base)
+        collecting.collected(tmp_path / "out", base, None, before=tmp_path / "before")
     assert files_of(base) == before
 
 
