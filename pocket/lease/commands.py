@@ -121,13 +121,16 @@ def _run(args: argparse.Namespace) -> None:
 
 def _collect(args: argparse.Namespace) -> None:
     from pocket.lease.collecting import collected, last_figures, note_lease, write_facts
+    from pocket.training.events import Event
 
     quiet()
     if restored := tree.restore(ROOT):
         note(f"moved back: {', '.join(restored)}")
     base, before = ROOT / BASE, Path(tree.FOLDER, "before")
     record = collected(args.folder, base, args.to, before=ROOT / before)
-    note(f"{record['samples']:,} samples in {record['minutes']} minutes on {record['device']}: {last_figures(record)}")
+    text = f"{record['minutes']} minutes on {record['device']}"
+    numbers = {"samples": record["samples"], **last_figures(record)}
+    note(str(Event(stage="unet", step=record["steps"], text=text, numbers=numbers)))
     if not record["start_is_base"]:
         note(f"these weights were not trained from those in {BASE}")
     if args.to is None:
