@@ -1,6 +1,6 @@
-"""`python -m pocket world | examples | concepts | heldout | train | judge`: the workshop's command line.
+"""`python -m pocket world | examples | concepts | heldout | train | lease | judge`: the workshop's command line.
 
-Owns arguments and the only printing; must not know how any of it is done.
+Owns arguments and, with `terminal`, the only printing; must not know how any of it is done.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocket.errors import PocketError
+from pocket.lease.commands import add_lease, lease
+from pocket.terminal import add_machine, answer, device, note, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             "concepts": _concepts,
             "heldout": _held_out,
             "train": _train,
+            "lease": lease,
             "judge": _judge,
         }[args.command](args)
     except PocketError as err:
-        _note(f"pocket: {err}")
+        note(f"pocket: {err}")
         return 1
     except KeyboardInterrupt:
-        _note("interrupted; the same command goes on")
+        note("interrupted; the same command goes on")
         return 130
     return 0
 
@@ -58,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     held_out = commands.add_parser("heldout", help="draw the held-out scenes of the benchmarks")
     held_out.add_argument("out", type=Path, help="folder of the scenes")
     _add_train(commands.add_parser("train", help="train the base, or stages of it, for some minutes"))
+    add_lease(commands.add_parser("lease", help="train the UNet on a rented GPU: what travels there and comes back"))
     judge = commands.add_parser("judge", help="measure a weights folder")
     judge.add_argument("folder", type=Path, help="weights, as `train pack` writes them")
     judge.add_argument("--quick", action="store_true", help="fewer prompts: about two minutes on two cores")
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance")
     judge.add_argument("--seed", type=int, default=0, help="of the first picture")
     judge.add_argument("--limit", type=int, help="only so many prompts")
-    _add_machine(judge)
+    add_machine(judge)
     return parser
 
 
@@ -84,12 +88,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--decoder-only", action="store_true", help="vae: keep the encoder, so that latents stay")
     train.add_argument("--image-tower-only", action="store_true", help="clip: keep the text tower")
     train.add_argument("--tiny", action="store_true", help="small models, few steps: checks the code, not the weights")
-    _add_machine(train)
-
-
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="cpu, cuda, mps (default: cuda where there is one, else cpu)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    add_machine(train)
 
 
 def _world(args: argparse.Namespace) -> None:
@@ -101,33 +100,33 @@ def _world(args: argparse.Namespace) -> None:
     if args.out is not None:
         one = scene(Draws(args.seed))
         one.image.save(args.out, optimize=True)
-        _note(one.caption)
-        _answer(str(args.out))
+        note(one.caption)
+        answer(str(args.out))
     if args.sheet is not None:
         scenes = [scene(Draws(args.seed + i)) for i in range(args.count)]
         page([(s.image, s.caption) for s in scenes]).save(args.sheet, optimize=True)
-        _answer(str(args.sheet))
+        answer(str(args.sheet))
 
 
 def _examples(args: argparse.Namespace) -> None:
     from pocket.examples import write_examples
 
     for path in write_examples(args.out):
-        _answer(str(path))
+        answer(str(path))
 
 
 def _concepts(args: argparse.Namespace) -> None:
     from pocket.concepts import write_concepts
 
     for path in write_concepts(args.out):
-        _answer(str(path))
+        answer(str(path))
 
 
 def _held_out(args: argparse.Namespace) -> None:
     from pocket.heldout import write_held_out
 
     for path in write_held_out(args.out):
-        _answer(str(path))
+        answer(str(path))
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -149,12 +148,12 @@ def _train(args: argparse.Namespace) -> None:
         decoder_only=args.decoder_only,
         image_tower_only=args.image_tower_only,
         tiny=args.tiny,
-        device=_device(args),
+        device=device(args),
     )
-    _quiet()
+    quiet()
     with fast_numbers(args.threads):
         for event in trained(spec):
-            _note(str(event))
+            note(str(event))
 
 
 def _judge(args: argparse.Namespace) -> None:
@@ -167,47 +166,19 @@ def _judge(args: argparse.Namespace) -> None:
         quick=args.quick,
         steps=args.steps,
         guidance=args.guidance,
-        device=_device(args),
+        device=device(args),
         seed=args.seed,
         limit=args.limit,
         eyes=args.eyes,
         sheet=args.sheet,
     )
-    _quiet()
+    quiet()
     with fast_numbers(args.threads):
         for event in judged(what):
             if isinstance(event, Progress):
-                _note(event.text)
+                note(event.text)
             else:
-                _answer(as_json(event) if args.json else as_text(event))
-
-
-def _device(args: argparse.Namespace) -> str:
-    """The device asked for, or the best there is."""
-    import torch
-
-    if args.device is not None:
-        return str(args.device)
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _quiet() -> None:
-    """Libraries report loading with bars and notes that concern nobody here."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    for logging in (of_diffusers, of_transformers):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-
-def _answer(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+                answer(as_json(event) if args.json else as_text(event))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pocket.training.events import Event
 from pocket.training.work import Work, read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from pocket.training.recipes import Recipe
@@ -54,14 +54,20 @@ class TrainSpec:
     """CLIP keeps its text tower."""
     tiny: bool = False
     """Small models and a few steps."""
-    tiny_steps: int = 40
-    """So many of them."""
+    tiny_steps: int | None = 40
+    """So many of them; none: until the minutes are up."""
+    batch: int | None = None
+    """Samples per step; none: the recipe's."""
+    compiled: bool | None = None
+    """Whether the denoiser is compiled; none: on CPUs that compute bf16."""
+    margin_s: float = MARGIN_S
+    """Left of a stage's time for its last state."""
     rate_scale: float = 1.0
     """Multiplies every learning rate; 0 shows that a check can fail."""
     device: str = "cpu"
 
 
-def trained(spec: TrainSpec) -> Iterator[Event]:
+def trained(spec: TrainSpec) -> Generator[Event, None, None]:
     """Run the stages; every event is in the log before it is yielded."""
     spec.work.mkdir(parents=True, exist_ok=True)
     if spec.init is not None and not (spec.init / "model_index.json").is_file():
@@ -121,7 +127,7 @@ class _Clock:
         else:
             budget = total * recipes.PLAN_SHARES[stage] / sum(recipes.PLAN_SHARES[s] for s in training)
         return Course(
-            budget_s=budget - min(MARGIN_S, 0.1 * budget),
+            budget_s=budget - min(self._spec.margin_s, 0.1 * budget),
             spent_before_s=self.spent(stage),
             decay_from=decay_from,
             max_steps=max_steps,
@@ -170,7 +176,8 @@ def _machine(spec: TrainSpec) -> Machine:
 def _recipe(recipe: Recipe, spec: TrainSpec) -> Recipe:
     recipe = recipes.tiny(recipe, steps=spec.tiny_steps) if spec.tiny else recipe
     on_gpu = None if recipe.peak_gpu is None else recipe.peak_gpu * spec.rate_scale
-    return replace(recipe, peak=recipe.peak * spec.rate_scale, peak_gpu=on_gpu)
+    recipe = replace(recipe, peak=recipe.peak * spec.rate_scale, peak_gpu=on_gpu, compiled=spec.compiled)
+    return recipe if spec.batch is None else replace(recipe, batch=spec.batch, batch_gpu=spec.batch)
 
 
 def _n_scenes(spec: TrainSpec) -> int:

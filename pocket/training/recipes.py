@@ -29,12 +29,14 @@ class Recipe:
     """How much more the denoiser's error counts where subjects stand: 3 makes four times as much."""
     peak_gpu: float | None = None
     """The same with a GPU's larger batches; none: no other."""
-    save_s: float = 120
+    save_s: float = 60
     """Seconds between two saved states: what a kill can cost."""
     sample_s: float = 900
     """Seconds between two sheets of samples."""
     max_steps: int | None = None
     """Steps instead of minutes: for checks."""
+    compiled: bool | None = None
+    """Whether the denoiser is compiled, which takes minutes; none: on CPUs that compute bf16."""
 
 
 VAE = Recipe(batch=16, batch_gpu=96, peak=1e-3, warm=100, betas=(0.9, 0.99), weight_decay=1e-4, log_every=50)
@@ -99,7 +101,7 @@ SCHEDULE: dict[str, Any] = {
 }
 
 
-def tiny(recipe: Recipe, *, steps: int = 40) -> Recipe:
+def tiny(recipe: Recipe, *, steps: int | None = 40) -> Recipe:
     """The same recipe for tiny models and a few steps, each of them logged."""
     return replace(
         recipe,

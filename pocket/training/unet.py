@@ -114,6 +114,7 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
                 yield _told(learner, errors, bands, batch, course)
             if learner.save_due():
                 learner.save(course)
+                yield Event(stage="unet", text="wrote the state", step=learner.step)
             if time.monotonic() - sampled > recipe.sample_s:
                 draw_samples(work, models.pipeline_of(work, data.scale, _averaged(learner)).to(on.device), learner.step)
                 sampled = time.monotonic()
@@ -124,9 +125,10 @@ def train_unet(work: Work, on: Machine, recipe: Recipe, course: Course, *, small
 def _stepper(
     learner: Learner, alphas: torch.Tensor, on: Machine, recipe: Recipe
 ) -> Callable[[Batch, float], torch.Tensor]:
-    """How a step is taken: compiled on CPUs, recorded on CUDA, where compiling takes minutes and gains little more."""
-    quick = on.bf16 and recipe.max_steps is None and not on.is_gpu
-    run = torch.compile(learner.model) if quick else learner.model
+    """How a step is taken: compiled on CPUs, recorded on CUDA, where compiling takes minutes and gains little."""
+    pays = on.bf16 and recipe.max_steps is None and not on.is_gpu
+    compiled = pays if recipe.compiled is None else recipe.compiled
+    run = torch.compile(learner.model) if compiled else learner.model
     weights = loss_weight(alphas)
     replayed: list[Replayed] = []
 
