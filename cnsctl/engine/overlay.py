@@ -218,4 +218,5 @@ def _written_out(attn: CrossAttention, inputs: torch.Tensor, k: torch.Tensor, v:
     out = ((q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v).transpose(1, 2).flatten(2).to(inputs.dtype)
     for module in attn.to_out:
         out = module(out)
-    return (out + inputs if attn.residual_connection else out) / attn.rescale_output_factor
+    result: torch.Tensor = (out + inputs if attn.residual_connection else out) / attn.rescale_output_factor
+    return result

@@ -258,31 +258,6 @@ def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp
     edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
     base = load(copy)
     asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
-    list(draw(base, EMPTY, [asked], replace(base.draw_defaults, steps=4), on_step=lambda *t: ticks.append(t)))
-    assert ticks == [(i + 1, 5) for i in range(5)]
-
-
-@pytest.mark.parametrize(
-    ("kv_weights", "denoiser_weights", "budget"),
-    [(19_169_280, 859_520_964, 0.0583), (25_559_040, 865_910_724, 0.044), (340_787_200, 2_567_463_684, 0.0098)],
-    ids=["SD 1.5", "SD 2.1", "SDXL"],
-)
-def test_without_settings_the_budget_is_the_papers_share_of_the_denoiser(kv_weights, denoiser_weights, budget):
-    from cnsctl.bases.folders import default_budget
-
-    assert default_budget(kv_weights=kv_weights, denoiser_weights=denoiser_weights) == budget
-    assert default_budget(kv_weights=10, denoiser_weights=10_000) == 1
-
-
-def test_a_folder_without_settings_has_the_budget_of_its_own_sizes(tiny_folder, tmp_path):
-    import shutil
-
-    copy = shutil.copytree(tiny_folder, tmp_path / "plain")
-    (copy / "cnsctl.json").unlink()
-    base = loading.load(folders.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32)
-    kv_weights = sum(W.numel() for W in base.sites.values())
-    assert base.learn_defaults["budget"] == pytest.approx(0.0013 * base.denoiser_weights / kv_weights, abs=1e-4)
-
     *steps, _image = drawing(Texts(base), EMPTY, [asked], replace(base.draw_defaults, steps=4))
     assert steps == [Denoised(step=i + 1, total=5) for i in range(5)]
 
@@ -344,3 +319,25 @@ def test_a_stamp_changes_with_every_write_to_a_file_and_with_the_file_that_a_lin
     file.rename(tmp_path / "moved")
     file.symlink_to(tmp_path / "moved")
     assert hashing.stamps(folder, names) != changed
+
+
+@pytest.mark.parametrize(
+    ("kv_weights", "denoiser_weights", "budget"),
+    [(19_169_280, 859_520_964, 0.0583), (25_559_040, 865_910_724, 0.044), (340_787_200, 2_567_463_684, 0.0098)],
+    ids=["SD 1.5", "SD 2.1", "SDXL"],
+)
+def test_without_settings_the_budget_is_the_papers_share_of_the_denoiser(kv_weights, denoiser_weights, budget):
+    from cnsctl.bases.folders import default_budget
+
+    assert default_budget(kv_weights=kv_weights, denoiser_weights=denoiser_weights) == budget
+    assert default_budget(kv_weights=10, denoiser_weights=10_000) == 1
+
+
+def test_a_folder_without_settings_has_the_budget_of_its_own_sizes(tiny_folder, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(tiny_folder, tmp_path / "plain")
+    (copy / "cnsctl.json").unlink()
+    base = loading.load(folders.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32)
+    kv_weights = sum(W.numel() for W in base.sites.values())
+    assert base.learn_defaults["budget"] == pytest.approx(0.0013 * base.denoiser_weights / kv_weights, abs=1e-4)
