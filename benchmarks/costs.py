@@ -77,7 +77,7 @@ def job(base: Base) -> Job:
     spec = LearnSpec(**defaults)
     return Job(
         name="dog", class_word="dog", latents=latents, texts=[training_texts("dog")] * 5, spec=spec, mode=Mode.PROMPT,
-        prior=EMPTY, general=general, others={},
+        prior=EMPTY, general=general, owned=neurons.packed(base, []),
     )  # fmt: skip
 
 

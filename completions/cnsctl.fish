@@ -68,6 +68,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from ls' -l store -r -d 'The store
 complete -c cnsctl -n '__fish_seen_subcommand_from ls' -l json -d 'Answer in JSON, errors included; the README tells the keys'
 complete -c cnsctl -n '__fish_seen_subcommand_from ls' -l quiet -d 'Bare names or paths, one a line; no progress'
 complete -c cnsctl -n __fish_use_subcommand -a show -d 'Show all that is known of one concept'
+complete -c cnsctl -n '__fish_seen_subcommand_from show' -l overlaps -d 'Count the neurons it shares with each other concept (reads all deltas)'
 complete -c cnsctl -n '__fish_seen_subcommand_from show' -l store -r -d 'The store'
 complete -c cnsctl -n '__fish_seen_subcommand_from show' -l json -d 'Answer in JSON, errors included; the README tells the keys'
 complete -c cnsctl -n '__fish_seen_subcommand_from show' -l quiet -d 'Bare names or paths, one a line; no progress'

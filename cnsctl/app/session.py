@@ -52,11 +52,26 @@ class Session:
             ConceptNotFound: one is not there, or no longer: another process may have taken it out.
             StoreDamaged: one cannot be read.
         """
+        found = self.store.snapshot()
+        named = {name: found.concept(name) for name in names}
+        return self._overlay(r for r in found.concepts if self.store.mode is Mode.MERGED or r["name"] in named)
+
+    def prior(self, name: str) -> Overlay:
+        """What a new concept of this name is trained on: in merged all others, elsewhere the base alone.
+
+        Raises:
+            StoreDamaged: in merged, when one of them cannot be read.
+        """
+        from cnsctl.engine.overlay import EMPTY
+
+        if self.store.mode is not Mode.MERGED:
+            return EMPTY
+        return self._overlay(r for r in self.store.concepts() if r["name"] != name)
+
+    def _overlay(self, records: Iterable[ConceptRecord]) -> Overlay:
         from cnsctl.engine.concepts import to_concept
         from cnsctl.engine.overlay import Overlay
 
-        wanted = {self.store.concept(name)["name"] for name in names}
-        records = [r for r in self.store.concepts() if self.store.mode is Mode.MERGED or r["name"] in wanted]
         concepts = {r["name"]: to_concept(self.base, self.store.delta(r), key=r["delta"]) for r in records}
         return Overlay(mode=self.store.mode, concepts=concepts)
 

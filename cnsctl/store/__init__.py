@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cnsctl.store.files import free_bytes, write_atomic
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.reference import BaseReference
+from cnsctl.store.snapshot import Snapshot
 from cnsctl.store.store import Store, default_path
 from cnsctl.store.transaction import Transaction
 
@@ -28,6 +29,7 @@ __all__ = [
     "BaseReference",
     "ConceptRecord",
     "RunRecord",
+    "Snapshot",
     "Store",
     "Transaction",
     "default_path",

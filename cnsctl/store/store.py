@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.data.names import check_name
-from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, UsageProblem
+from cnsctl.errors import CnsctlError, FormatTooNew, NoStore, StoreDamaged, StoreLocked, UsageProblem
 from cnsctl.specs import NAME
 from cnsctl.store import blobs, catalogue, layout, reference
-from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, runs_of, state_of
 from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
 from cnsctl.store.lock import locked
-from cnsctl.store.records import ConceptRecord, RunRecord, pair
 from cnsctl.store.reference import BaseReference, Birth
-from cnsctl.store.transaction import Transaction, not_found
+from cnsctl.store.snapshot import Snapshot, snapshot_of
+from cnsctl.store.transaction import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tinydb import TinyDB
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cnsctl.specs import Delta, Mode
+    from cnsctl.store.catalogue import Catalogue
+    from cnsctl.store.ownership import Bits, Planes
+    from cnsctl.store.records import ConceptRecord, RunRecord
 
 COMMIT_WAIT_S = 60.0
 """How long a transaction waits for another one: a commit takes seconds, and what waits took minutes to learn."""
@@ -44,6 +44,7 @@ class Store:
         self._path = path
         self._birth = birth
         self._reserved: set[str] = set()
+        self._read: tuple[tuple[int, ...], Catalogue, Snapshot] | None = None
 
     @classmethod
     def create(
@@ -112,41 +113,99 @@ class Store:
         """Of files that may vanish at any time. It need not exist."""
         return self._path / layout.CACHE
 
-    def concepts(self) -> list[ConceptRecord]:
-        """All concepts, in learning order."""
-        return concepts_of(self._tables())
+    def snapshot(self) -> Snapshot:
+        """The committed state. Each version of the catalogue is read and checked once, however often this is asked.
+
+        Raises:
+            StoreDamaged, FormatTooNew: by the catalogue.
+        """
+        return self._current()[1]
+
+    def concepts(self) -> Sequence[ConceptRecord]:
+        """All concepts of the snapshot, in training order."""
+        return self.snapshot().concepts
 
     def concept(self, name: str) -> ConceptRecord:
-        """One concept.
+        """One concept of the snapshot.
 
         Raises:
             ConceptNotFound: with the nearest names.
         """
-        return _named(self.concepts(), name)
+        return self.snapshot().concept(name)
 
-    def runs(self) -> list[RunRecord]:
-        """Every learning and removal so far."""
-        return runs_of(self._tables())
+    def runs(self) -> Sequence[RunRecord]:
+        """The last training runs and removals, oldest first."""
+        return self.snapshot().runs
 
     def free(self) -> dict[str, float]:
         """Neurons that no concept owns: `neurons`, and `share` of the K/V weights."""
-        n_free = state_of(self._tables())["free"]
+        n_free = self.snapshot().free
         return {"neurons": n_free, "share": n_free / self.base.n_weights}
-
-    def overlaps(self, name: str) -> dict[str, int]:
-        """Neurons that a concept shares with each other one, by name in learning order.
-
-        Raises:
-            ConceptNotFound: there is none of this name.
-        """
-        db = self._tables()
-        counts, records = state_of(db)["overlaps"], concepts_of(db)
-        own = _named(records, name)
-        return {r["name"]: counts.get(pair(own["id"], r["id"]), 0) for r in records if r["id"] != own["id"]}
 
     def generation(self) -> int:
         """Count of the changes of what can act on a prompt: it grows as concepts come and go, not by renaming."""
-        return state_of(self._tables())["generation"]
+        return self.snapshot().generation
+
+    def owned(self, *, besides: str | None = None) -> dict[str, Bits]:
+        """Which neurons concepts own, from the ownership index alone; where that is damaged, from the deltas.
+
+        Args:
+            besides: leave this concept out, if there is one of this name.
+
+        Returns:
+            Per site: one bit per weight, flat row-major, in the order of `numpy.packbits`.
+        """
+        from cnsctl.store import index, ownership
+
+        found, sizes = self.snapshot(), self.base.sizes
+        counted = index.update(
+            self._path / layout.INDEX,
+            self._path / layout.BLOBS,
+            (found.owners, found.uncounted),
+            gone=[record for record in found.concepts if record["name"] == besides],
+            left=[record for record in found.concepts if record["name"] != besides],
+            sizes=sizes,
+        )
+        return ownership.by_site(ownership.union(counted.planes, sizes), sizes)
+
+    def owners(self) -> tuple[Planes, Planes]:
+        """The ownership index as it is kept, and as counting all deltas that can be read gives it.
+
+        Raises:
+            StoreDamaged: the kept one is missing or damaged.
+        """
+        from cnsctl.store import index
+
+        found, sizes = self.snapshot(), self.base.sizes
+        kept = index.read(self._path / layout.INDEX, found.owners, sizes)
+        return kept, index.rebuild(self._path / layout.BLOBS, found.concepts, sizes).planes
+
+    def overlaps(self, record: ConceptRecord, others: Iterable[ConceptRecord]) -> dict[str, int | None]:
+        """Neurons that a concept shares with each of some others, by name; None where a delta cannot be read.
+
+        Reads the deltas of all of them.
+        """
+        from cnsctl.store import index, ownership
+
+        def mask(one: ConceptRecord) -> Bits | None:
+            try:
+                return index.mask_of(self._path / layout.BLOBS, one, self.base.sizes)
+            except (StoreDamaged, FormatTooNew):
+                return None
+
+        own = mask(record)
+        found: dict[str, int | None] = {}
+        for other in others:
+            theirs = None if own is None else mask(other)
+            found[other["name"]] = None if own is None or theirs is None else ownership.count(own & theirs)
+        return found
+
+    def is_damaged(self, record: ConceptRecord) -> bool:
+        """Is the file of a concept's delta missing, or of another size? A changed byte is found by reading it."""
+        try:
+            return (self._path / layout.BLOBS / record["delta"]).stat().st_size != record["bytes"]
+        except OSError:
+            return True
 
     def delta(self, record: ConceptRecord) -> Delta:
         """A concept's delta, verified, and of this store's base.
@@ -197,9 +256,9 @@ class Store:
                 held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
             except FileNotFoundError as err:
                 raise NoStore(f"there is no store at {self._path} any more", hint="make one: cnsctl init") from err
-            for folder in (self._path, self._path / layout.BLOBS, self.cache_folder):
+            for folder in (self._path, self._path / layout.BLOBS, self._path / layout.INDEX, self.cache_folder):
                 remove_unfinished(folder)
-            tx = Transaction(self._path, self._birth)
+            tx = Transaction(self._path, self._birth, self._current(anew=True)[0])
             yield tx
             names = tx.commit()
             if names is not None:
@@ -274,8 +333,21 @@ class Store:
             make_folder(self.cache_folder)
             write_atomic(self._cache_file(key), data)
 
-    def _tables(self) -> TinyDB:
-        return over(CatalogueStorage(self._path))
+    def _current(self, *, anew: bool = False) -> tuple[Catalogue, Snapshot]:
+        """The catalogue on disk. It is replaced, never written to, so another version is another file.
+
+        `anew`: read it in any case, and check it if its bytes are others: file systems may reuse inode and time.
+        """
+        try:
+            found = (self._path / catalogue.FILE).stat()
+            version: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        except OSError:  # reading it says what is wrong
+            version = ()
+        if anew or self._read is None or self._read[0] != version:
+            known = None if self._read is None else self._read[1]
+            content = catalogue.load(self._path, known)
+            self._read = (version, content, snapshot_of(content))
+        return self._read[1:]
 
     def _work(self, name: str) -> Path:
         return self._path / layout.WORK / check_name(name)
@@ -298,13 +370,6 @@ def default_path() -> Path:
 def _refuse_windows() -> None:
     if sys.platform == "win32":
         raise UsageProblem("Windows is supported through WSL", hint="install cnsctl inside WSL: wsl --install")
-
-
-def _named(records: list[ConceptRecord], name: str) -> ConceptRecord:
-    for record in records:
-        if record["name"] == name:
-            return record
-    raise not_found(name, [record["name"] for record in records])
 
 
 @contextmanager

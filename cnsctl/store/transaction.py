@@ -9,23 +9,27 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from tinydb import where
+from tinydb.table import Document
 
 from cnsctl.data.names import check_name
-from cnsctl.errors import BaseProblem, ConceptNotFound, LearnedNotKept, NameTaken, StoreDamaged
+from cnsctl.errors import BaseProblem, LearnedNotKept, NameTaken
 from cnsctl.store import blobs, canonical
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, state_of
-from cnsctl.store.layout import BLOBS
-from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, pair
+from cnsctl.store.layout import BLOBS, INDEX
+from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, frozen
+from cnsctl.store.snapshot import not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from cnsctl.specs import Delta
+    from cnsctl.store.catalogue import Catalogue
+    from cnsctl.store.ownership import Bits
     from cnsctl.store.reference import Birth
+
+RUNS_KEPT = 100
+"""Training runs and removals that the catalogue remembers; older ones are dropped."""
 
 
 class Transaction:
@@ -36,12 +40,15 @@ class Transaction:
     Blobs are on disk before the catalogue names them; those of a block that fails stay, named by nobody.
     """
 
-    def __init__(self, folder: Path, birth: Birth) -> None:
-        self._blobs = folder / BLOBS
+    def __init__(self, folder: Path, birth: Birth, catalogue: Catalogue) -> None:
+        """`catalogue` must be the one on disk, read under the store's lock."""
+        self._blobs, self._index = folder / BLOBS, folder / INDEX
         self._birth = birth
-        self._storage = CatalogueStorage(folder)
+        self._storage = CatalogueStorage(folder, catalogue)
         self._db = over(self._storage)
-        self._before = {record["id"] for record in concepts_of(self._db)}
+        self._before = {record["id"]: record for record in catalogue.tables["concepts"].values()}
+        self._masks: dict[str, Bits] = {}
+        """Of the concepts added here, by id."""
         self._changed = False
 
     def add(
@@ -78,6 +85,7 @@ class Transaction:
         record = self._kept(fields, delta, references, probe, preview)
         if old is not None:
             self._drop(old)
+        self._masks[record["id"]] = self._mask(delta)
         self._db.table("concepts").insert(record)
         self._set_state(next_seq=record["seq"] + 1)
         self._note("add", name, record["created"], "kept" if old is None else "replaced")
@@ -141,24 +149,28 @@ class Transaction:
             The names of all concepts, or None when nothing was changed.
 
         Raises:
-            StoreDamaged: a concept's delta cannot be read, so nothing can be counted.
             DiskProblem: full, read-only or failing.
         """
         if not self._changed:
             return None
-        concepts = concepts_of(self._db)
-        if {record["id"] for record in concepts} != self._before:
+        concepts, owners = concepts_of(self._db), state_of(self._db)["owners"]
+        if {record["id"] for record in concepts} == self._before.keys():
+            self._storage.commit()
+        else:
+            from cnsctl.store import index
+
             self._count(concepts)
-        self._storage.commit()
+            self._storage.commit()
+            index.sweep(self._index, {owners, state_of(self._db)["owners"]})  # the previous generation needs the first
         return [record["name"] for record in concepts]
 
     def _find(self, name: str) -> ConceptRecord | None:
-        return next((record for record in concepts_of(self._db) if record["name"] == name), None)
+        return cast("ConceptRecord | None", self._db.table("concepts").get(where("name") == name))
 
     def _require(self, name: str) -> ConceptRecord:
         record = self._find(name)
         if record is None:
-            raise not_found(name, [known["name"] for known in concepts_of(self._db)])
+            raise not_found(name, {known["name"]: None for known in concepts_of(self._db)}.keys())
         return record
 
     def _check_delta(self, delta: Delta) -> None:
@@ -199,75 +211,61 @@ class Transaction:
         record = {**fields, **computed}
         if (fault := concept_fault(record)) is not None:
             raise ValueError(f"the record of {record['name']!r} is no concept's: {fault}")
-        return cast("ConceptRecord", record)
+        return cast("ConceptRecord", frozen(record))
 
     def _drop(self, record: ConceptRecord) -> None:
         self._db.table("concepts").remove(where("id") == record["id"])
 
     def _set(self, record: ConceptRecord, fields: Mapping[str, Any]) -> None:
-        if (fault := concept_fault({**record, **fields})) is not None:
+        changed = {**record, **fields}
+        if (fault := concept_fault(changed)) is not None:
             raise ValueError(f"the record of {record['name']!r} would be no concept's: {fault}")
         self._changed = True
-        self._db.table("concepts").update(fields, where("id") == record["id"])
+        self._replace("concepts", cast("Document", record).doc_id, changed)
 
     def _set_state(self, **fields: object) -> None:
-        self._db.table("state").update(fields)
+        self._replace("state", 1, {**state_of(self._db), **fields})
+
+    def _replace(self, table: str, doc_id: int, document: Mapping[str, Any]) -> None:
+        """Documents cannot be changed in place: see `CatalogueStorage`."""
+        self._db.table(table).remove(doc_ids=[doc_id])
+        self._db.table(table).insert(Document(document, doc_id))
 
     def _note(self, verb: str, name: str, when: str, outcome: str) -> None:
         self._changed = True
-        self._db.table("runs").insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
+        runs = self._db.table("runs")
+        newest = runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
+        if len(runs) > RUNS_KEPT:
+            runs.remove(doc_ids=[run.doc_id for run in runs.all() if run.doc_id <= newest - RUNS_KEPT])
 
     def _count(self, concepts: Sequence[ConceptRecord]) -> None:
-        """Bring free and overlap counts up to date: pairs without a new concept keep theirs.
+        """Bring the index and the count of free neurons up to date; other concepts' deltas are not read."""
+        from cnsctl.store import index, ownership
 
-        All deltas' indices are read once, since the free ones are what no delta holds; none is written.
-        """
-        from cnsctl.store.ownership import take_census
-
-        state, ids = state_of(self._db), {record["id"] for record in concepts}
-        new = {record["id"]: self._indices(record) for record in concepts if record["id"] not in self._before}
-        sizes = {site: rows * columns for site, (rows, columns) in self._birth.base.sites.items()}
-        faults: dict[str, str] = {}
-        census = take_census(self._readable(concepts, faults), new, sizes)
-        if faults:  # all of them at once: they must go together
-            raise StoreDamaged(
-                "; ".join(f"the concept {name!r} cannot be read: {what}" for name, what in faults.items()),
-                hint=f"restore the store from a backup, or take out what is damaged: cnsctl rm {' '.join(faults)}",
-            )
-        kept = {key: n for key, n in state["overlaps"].items() if set(key.split("|")) <= ids}
-        found = {pair(*both): n for both, n in census.overlaps.items() if n > 0}
+        state, ids, sizes = state_of(self._db), {record["id"] for record in concepts}, self._birth.base.sizes
+        counted = index.update(
+            self._index,
+            self._blobs,
+            (state["owners"], state["uncounted"]),
+            gone=[record for key, record in self._before.items() if key not in ids],
+            left=[record for record in concepts if record["id"] in self._before],
+            sizes=sizes,
+        )
+        planes = counted.planes
+        for record in concepts:
+            if record["id"] not in self._before:
+                planes = ownership.added(planes, self._masks[record["id"]])
         self._set_state(
             generation=state["generation"] + 1,
-            free=self._birth.base.n_weights - census.owned,
-            overlaps=kept | found,
+            free=self._birth.base.n_weights - ownership.count(ownership.union(planes, sizes)),
+            owners=index.write(self._index, planes, sizes),
+            uncounted=list(counted.uncounted),
         )
 
-    def _indices(self, record: ConceptRecord) -> dict[str, NDArray[np.int64]]:
-        from cnsctl.store.codec import read_indices
+    def _mask(self, delta: Delta) -> Bits:
+        from cnsctl.store import ownership
 
-        return read_indices(blobs.get(self._blobs, record["delta"]))
-
-    def _readable(
-        self, concepts: Sequence[ConceptRecord], faults: dict[str, str]
-    ) -> Iterator[tuple[str, dict[str, NDArray[np.int64]]]]:
-        """Neurons by id; of concepts that cannot be read, the reason by name."""
-        for record in concepts:
-            try:
-                yield record["id"], self._indices(record)
-            except StoreDamaged as err:
-                faults[record["name"]] = err.what
-
-
-def not_found(name: str, known: Sequence[str]) -> ConceptNotFound:
-    """Say that there is no such concept, and what is near."""
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3)
-    if near:
-        hint = f"did you mean {', '.join(near)}?"
-    else:
-        hint = "cnsctl ls lists them" if known else "there is none yet: cnsctl add NAME PICTURES"
-    return ConceptNotFound(f"there is no concept called {name[:80]!r}", hint=hint)
+        return ownership.pack(delta.indices, self._birth.base.sizes)
 
 
 def _taken(name: str) -> NameTaken:

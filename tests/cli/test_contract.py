@@ -29,7 +29,7 @@ def test_keys_of_ls(stocked):
 
 
 def test_keys_of_the_other_readers(stocked):
-    assert set(cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]) >= {"recipe", "references", "overlaps"}
+    assert set(cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]) >= {"recipe", "references", "damaged"}
     row = cnsctl("verify", "--json", *at(stocked)).json["concepts"][0]
     assert set(row) == {"name", "unchanged", "moved", "lost", "forgotten", "reasons"}
     data = cnsctl("eval", "dog", "--no-pictures", "--json", *at(stocked)).json

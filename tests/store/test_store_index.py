@@ -1,0 +1,243 @@
+"""Rules of the ownership index as a file: it follows every change, and can always be counted again."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_samples import N_WEIGHTS, SITES, add, assert_sound, make_delta, names_in, new_store, stage
+
+from cnsctl.errors import StoreDamaged
+from cnsctl.store import Store, blobs, index
+from cnsctl.store.container import pack, read_header
+
+SIZES = {site: rows * columns for site, (rows, columns) in SITES.items()}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return new_store(tmp_path / "s")
+
+
+def n_owned(owned):
+    return sum(int(np.unpackbits(bits).sum()) for bits in owned.values())
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=25)
+def test_the_index_is_what_counting_all_deltas_gives_after_any_history(tmp_path_factory, data):
+    """Adds, replacements, renames and removals in any order, several in one block."""
+    store = new_store(tmp_path_factory.mktemp("index") / "s")
+    for _ in range(data.draw(st.integers(1, 5))):
+        with store.transaction("some") as tx:
+            here = set(store.snapshot().names)
+            for _ in range(data.draw(st.integers(1, 3))):
+                name = data.draw(st.sampled_from(["dog", "cat", "ant"]))
+                what = data.draw(st.sampled_from(["add", "rm", "mv"]))
+                if what == "add":
+                    stage(tx, name, make_delta(data.draw(st.integers(0, 3))), replace=True)
+                    here.add(name)
+                elif name in here and what == "rm":
+                    tx.remove(name)
+                    here.remove(name)
+                elif name in here and "cow" not in here:
+                    tx.rename(name, "cow")
+                    here = here - {name} | {"cow"}
+        assert set(assert_sound(store.path)) == here
+
+
+def test_where_no_neuron_is_owned_there_is_no_index(store):
+    assert store.snapshot().owners is None
+    add(store, "dog")
+    with store.transaction("rm") as tx:
+        tx.remove("dog")
+    assert (store.snapshot().owners, store.owners()) == (None, ((), ()))
+
+
+def test_two_generations_are_kept_and_no_third(store):
+    for seed, name in enumerate(["dog", "cat", "ant"]):
+        before = store.snapshot().owners
+        add(store, name, seed)
+        assert set(names_in(store.path / "index")) == {before, store.snapshot().owners} - {None}
+        with store.transaction("mv") as tx:
+            tx.rename(name, f"{name}-2")
+        assert set(names_in(store.path / "index")) == {before, store.snapshot().owners} - {None}
+
+
+def test_the_previous_catalogue_finds_its_own_index(store):
+    add(store, "dog", 0)
+    add(store, "cat", 1)
+    (store.path / "catalogue.json.bak").replace(store.path / "catalogue.json")
+    assert assert_sound(store.path) == ["dog"]
+
+
+def test_what_others_own_is_told_from_the_index_without_their_bytes(store):
+    for seed, name in enumerate(["dog", "cat", "ant"]):
+        add(store, name, seed)
+    deltas = {name: store.delta(store.concept(name)) for name in ("dog", "cat", "ant")}
+    for name in ("dog", "ant"):
+        (store.path / "blobs" / store.concept(name)["delta"]).unlink()
+    for besides, others in (("cat", ("dog", "ant")), (None, ("dog", "cat", "ant")), ("nobody", ("dog", "cat", "ant"))):
+        owned = store.owned(besides=besides)
+        for site, size in SIZES.items():
+            marked = np.flatnonzero(np.unpackbits(owned[site], count=size))
+            assert set(marked) == set().union(*(deltas[name].indices[site].tolist() for name in others))
+
+
+def wreck(store, how):
+    path = store.path / "index" / store.snapshot().owners
+    content = bytearray(path.read_bytes())
+    if how == "missing":
+        path.unlink()
+        return
+    if how == "flipped":
+        content[-1] ^= 1
+    path.write_bytes(content[:-1] if how == "cut" else b"" if how == "empty" else content)
+
+
+@pytest.mark.parametrize("how", ["missing", "flipped", "cut", "empty"])
+def test_a_damaged_index_is_counted_again_from_the_deltas(store, how):
+    for seed, name in enumerate(["dog", "cat", "ant"]):
+        add(store, name, seed)
+    expected = n_owned(store.owned()), n_owned(store.owned(besides="cat"))
+    wreck(store, how)
+    with pytest.raises(StoreDamaged):
+        store.owners()
+    assert (n_owned(store.owned()), n_owned(store.owned(besides="cat"))) == expected
+    add(store, "cow", 3)
+    assert assert_sound(store.path) == ["dog", "cat", "ant", "cow"]
+    wreck(store, how)
+    with store.transaction("rm") as tx:
+        tx.remove("cat")
+    assert assert_sound(store.path) == ["dog", "ant", "cow"]
+
+
+def test_a_concept_that_cannot_be_read_is_not_counted_until_it_can_be(store):
+    """Its bytes come back from a backup: the next change counts it, and its removal takes away what was counted."""
+    for seed, name in enumerate(["dog", "cat", "ant"]):
+        add(store, name, seed)
+    record = store.concept("dog")
+    path = store.path / "blobs" / record["delta"]
+    content = path.read_bytes()
+    path.unlink()
+    wreck(store, "missing")
+    add(store, "cow", 3)
+    assert store.snapshot().uncounted == (record["id"],)
+    without = {(s, int(i)) for n in (1, 2, 3) for s, flat in make_delta(n).indices.items() for i in flat}
+    assert store.free()["neurons"] == N_WEIGHTS - len(without)
+    path.write_bytes(content)
+    with store.transaction("rm") as tx:
+        tx.remove("cat")
+    assert assert_sound(store.path) == ["dog", "ant", "cow"]
+
+
+def test_a_concept_that_was_never_counted_takes_nothing_away(store):
+    for seed, name in enumerate(["dog", "cat"]):
+        add(store, name, seed)
+    path = store.path / "blobs" / store.concept("dog")["delta"]
+    content = path.read_bytes()
+    path.unlink()
+    wreck(store, "missing")
+    add(store, "ant", 2)
+    path.write_bytes(content)
+    with store.transaction("rm") as tx:
+        tx.remove("dog")
+    assert assert_sound(store.path) == ["cat", "ant"]
+
+
+def test_a_delta_of_other_sites_is_not_counted(store):
+    add(store, "dog")
+    record = dict(store.concept("dog"))
+    from cnsctl.store.codec import encode_delta
+
+    record["delta"] = blobs.put(store.path / "blobs", encode_delta(make_delta(0, sites={"other": (12, 16)})))
+    with pytest.raises(StoreDamaged, match="'dog' is of another base"):
+        index.mask_of(store.path / "blobs", record, SIZES)
+
+
+N_BYTES = 24 + 24 + 14
+META = {"format": 1, "kind": "owners", "sizes": SIZES}
+PLANE = np.ones(N_BYTES, np.uint8) * 2
+ODD = {"a": 7}
+FORGED = {
+    "format": lambda: pack(META | {"format": 2}, {"plane.0": PLANE}),
+    "kind": lambda: pack(META | {"kind": "delta"}, {"plane.0": PLANE}),
+    "sizes": lambda: pack(META | {"sizes": {**SIZES, "mid.to_k": 111}}, {"plane.0": PLANE}),
+    "extra": lambda: pack(META | {"x": 1}, {"plane.0": PLANE}),
+    "no plane": lambda: pack(META, {}),
+    "first missing": lambda: pack(META, {"plane.1": PLANE}),
+    "name": lambda: pack(META, {"plane.0": PLANE, "plane.x": PLANE}),
+    "length": lambda: pack(META, {"plane.0": PLANE[1:]}),
+    "shape": lambda: pack(META, {"plane.0": PLANE.reshape(2, -1)}),
+    "dtype": lambda: pack(META, {"plane.0": PLANE.astype("<u2")}),
+    "last is zero": lambda: pack(META, {"plane.0": PLANE, "plane.1": np.zeros(N_BYTES, np.uint8)}),
+    "too many": lambda: pack(META, {f"plane.{k}": PLANE for k in range(33)}),
+    "no header": lambda: b"",
+    "more bytes": lambda: pack(META, {"plane.0": PLANE}) + b"x",
+}
+
+
+@pytest.mark.parametrize("content", FORGED.values(), ids=FORGED.keys())
+def test_an_index_with_a_right_name_and_wrong_content_is_refused(tmp_path, content):
+    sha = blobs.put(tmp_path, content())
+    with pytest.raises(StoreDamaged, match="index is damaged"):
+        index.read(tmp_path, sha, SIZES)
+
+
+def test_the_sample_of_an_index_is_right(tmp_path):
+    """Otherwise the forgeries above would prove nothing."""
+    planes = index.read(tmp_path, blobs.put(tmp_path, pack(META, {"plane.0": PLANE})), SIZES)
+    assert np.array_equal(planes, [PLANE])
+    assert index.write(tmp_path / "new", planes, SIZES) == names_in(tmp_path)[0]
+
+
+def test_a_bit_without_a_weight_is_refused(tmp_path):
+    meta = META | {"sizes": ODD}
+    right, wrong = (pack(meta, {"plane.0": np.array([bits], np.uint8)}) for bits in (0b10, 0b11))
+    assert index.read(tmp_path, blobs.put(tmp_path, right), ODD)
+    with pytest.raises(StoreDamaged, match="without a weight"):
+        index.read(tmp_path, blobs.put(tmp_path, wrong), ODD)
+
+
+def test_an_index_is_small_and_says_what_it_is(store):
+    for n in range(3):
+        add(store, f"c{n}", 0)
+    data = (store.path / "index" / store.snapshot().owners).read_bytes()
+    header = read_header(data)
+    assert header.meta == META
+    assert sorted(header.entries) == ["plane.0", "plane.1"], "three owners at most: two bits"
+    assert len(data) == header.body + 2 * N_BYTES
+
+
+@pytest.mark.parametrize("change", ["add", "rm", "mv", "owned"])
+def test_a_change_opens_no_other_concepts_file(store, monkeypatch, change):
+    for seed, name in enumerate(["dog", "cat", "ant"]):
+        add(store, name, seed)
+    others = {store.concept(name)["delta"] for name in ("dog", "ant")}
+    opened, honest = [], os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(Path(path).name) or honest(path, *rest, **more))
+    again = Store.open(store.path)
+    if change == "owned":
+        again.owned(besides="cat")
+    with again.transaction(change) as tx:
+        if change == "add":
+            stage(tx, "cow", make_delta(4))
+        elif change == "rm":
+            tx.remove("cat")
+        elif change == "mv":
+            tx.rename("cat", "cow")
+    assert "catalogue.json" in opened
+    assert not others & set(opened)
+
+
+def test_the_catalogue_holds_nothing_of_pairs(store):
+    """A line per concept, of the same length whoever else is there."""
+    lengths = []
+    for n in range(6):
+        add(store, f"c{n}", n)
+        tables = json.loads((store.path / "catalogue.json").read_bytes())["payload"]
+        lengths.append(max(len(json.dumps(document)) for table in tables.values() for document in table.values()))
+    assert max(lengths) - min(lengths) < 8
