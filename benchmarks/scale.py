@@ -134,7 +134,9 @@ def filled(path: Path, n: int, density: float, n_deltas: int) -> Path:
         "owners": index.write(path / "index", planes, SIZES),
     }
     write_atomic(path / "catalogue.json", catalogue.seal(tables))
-    kinds = f"{min(n, n_deltas)} different delta{'s' if min(n, n_deltas) > 1 else ''} of {made[0][0]['bytes'] / 1e6:.1f} MB"
+    kinds = (
+        f"{min(n, n_deltas)} different delta{'s' if min(n, n_deltas) > 1 else ''} of {made[0][0]['bytes'] / 1e6:.1f} MB"
+    )
     say(f"store of {n}: {kinds}; catalogue {(path / 'catalogue.json').stat().st_size / 1e3:,.0f} KB, "
         f"index {len(planes)} planes, {len(planes) * len(made[0][1]) / 1e6:.1f} MB")  # fmt: skip
     return store.path
@@ -146,25 +148,26 @@ Figures = dict[tuple[str, int], dict[str, list[float]]]
 def measured(stores: dict[int, Path], density: float, rounds: int) -> Figures:
     """Seconds and megabytes by what was measured and concepts in the store."""
     found: Figures = {}
-
-    def keep(what: str, n: int, figures: dict[str, float]) -> None:
-        for key, value in figures.items():
-            found.setdefault((what, n), {}).setdefault(key, []).append(value)
-
     for turn in range(rounds):
-        for what in PARTS:
-            for n, path in stores.items():
-                keep(what, n, child(what, path, density, memory=False))
-                if turn == 0:
-                    keep(what, n, {"MB": child(what, path, density, memory=True)["MB"]})
-        for verb, lines in COMMANDS.items():
-            for n, path in stores.items():
-                if verb == "rm":
-                    put_new(path, density)
-                keep(verb, n, called(path, lines[0]))
-                for line in lines[1:]:
-                    called(path, line)
+        for what, n, figures in one_round(stores, density, memory=turn == 0):
+            for key, value in figures.items():
+                found.setdefault((what, n), {}).setdefault(key, []).append(value)
     return found
+
+
+def one_round(stores: dict[int, Path], density: float, *, memory: bool) -> Iterator[tuple[str, int, dict[str, float]]]:
+    for what in PARTS:
+        for n, path in stores.items():
+            yield what, n, child(what, path, density, memory=False)
+            if memory:
+                yield what, n, {"MB": child(what, path, density, memory=True)["MB"]}
+    for verb, lines in COMMANDS.items():
+        for n, path in stores.items():
+            if verb == "rm":
+                put_new(path, density)
+            yield verb, n, called(path, lines[0])
+            for line in lines[1:]:
+                called(path, line)
 
 
 def child(part: str, path: Path, density: float, *, memory: bool) -> dict[str, float]:
@@ -248,7 +251,7 @@ def _session(store: Store) -> Any:
         fingerprint="f" * 64, device=torch.device("cpu"), vector_widths={"clip": 768},
         sites={site: torch.empty(shape) for site, shape in SITES.items()},
     )  # fmt: skip
-    return Session(store=store, base=base, device=base.device, dtype="fp32")  # type: ignore[arg-type]
+    return Session(store=store, base=base, device=base.device, dtype="fp32")
 
 
 def gen(path: Path, _density: float, memory: bool) -> dict[str, float]:
@@ -306,7 +309,9 @@ def report(stores: dict[int, Path], found: Figures) -> None:
     say(f"{'':28}" + "".join(f"{cell:>16}" for cell in head))
     for what, key, unit in rows:
         values = [min(found[what, n][key]) * (1000 if unit == "ms" else 1) for n in sizes]
-        label = {"total": "", "MB": " peak", "disk": ", write and fsync", "beside": ", beside both"}.get(key, f", {key}")
+        label = {"total": "", "MB": " peak", "disk": ", write and fsync", "beside": ", beside both"}.get(
+            key, f", {key}"
+        )
         label = f"{what}{label}{' per concept' if what == 'verify' and unit == 'ms' else ''}"
         cells = [f"{value:,.1f} {unit}" for value in values]
         say(f"{label:28}" + "".join(f"{cell:>16}" for cell in [*cells, f"{values[-1] / max(values[0], 1e-9):.2f} ×"]))

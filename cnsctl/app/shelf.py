@@ -153,7 +153,7 @@ def show(store: Store, name: str, *, overlaps: bool = False) -> Answer:
     """
     found = store.snapshot()
     record = found.concept(name)
-    more = {
+    more: dict[str, Any] = {
         "recipe": dict(record["recipe"]),
         "delta": str(store.path / "blobs" / record["delta"]),
         "references": [str(store.path / "blobs" / sha) for sha in record["references"]],

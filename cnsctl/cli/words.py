@@ -60,7 +60,11 @@ def concept(data: Data) -> Iterable[str]:
     if c["damaged"]:
         yield "  damaged: its delta is missing or has the wrong size"
     for other, shared in sorted(c.get("overlaps", {}).items()):
-        yield f"  shares {shared:,} neurons with <{other}>" if shared is not None else f"  <{other}>: a delta cannot be read"
+        yield (
+            f"  shares {shared:,} neurons with <{other}>"
+            if shared is not None
+            else f"  <{other}>: a delta cannot be read"
+        )
     yield f"  delta: {c['delta']}"
     for i, path in enumerate(c["references"]):
         held_out = i >= c["pictures"] - c["held_out"]

@@ -17,9 +17,7 @@ def dump(value: object) -> bytes:
         ValueError: a number is not finite, or values are nested too deeply.
     """
     try:
-        return json.dumps(
-            value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_table
-        ).encode("ascii")
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_table).encode("ascii")
     except RecursionError as err:
         raise ValueError("nested too deeply") from err
 

@@ -8,7 +8,6 @@ It is JSON with a document per line: a commit checks and writes the documents th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +21,7 @@ from cnsctl.store.files import read_bounded, write_atomic
 from cnsctl.store.records import ConceptRecord, StateRecord, concept_fault, frozen, run_fault, state_fault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     Tables = dict[str, dict[str, Any]]
@@ -66,7 +66,9 @@ class CatalogueStorage(Storage):
 
     def write(self, data: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace the tables in memory."""
-        self._tables = {name: {key: frozen(document) for key, document in table.items()} for name, table in data.items()}
+        self._tables = {
+            name: {key: frozen(document) for key, document in table.items()} for name, table in data.items()
+        }
 
     def commit(self) -> None:
         """Put the tables on disk, after the generation that they replace; only for the holder of the lock.
@@ -161,11 +163,13 @@ def unseal(content: bytes, shown: str) -> Catalogue:
             check_format(canonical.parse_object(content).get("format"), shown)
             raise ValueError("its content is not what was written")
         lines = _lines(payload)
-        tables = {name: {key: canonical.parse(raw) for key, raw in table.items()} for name, table in lines.items()}
+        tables = {
+            name: {key: canonical.parse_object(raw) for key, raw in table.items()} for name, table in lines.items()
+        }
         for name, table in tables.items():
             for key, document in table.items():
                 _check_document(name, key, document)
-        _check_whole(cast("Tables", tables))
+        _check_whole(tables)
     except ValueError as err:
         raise StoreDamaged(f"{shown} is damaged: {err}", hint="restore it from a backup") from err
     held = {name: {key: frozen(document) for key, document in table.items()} for name, table in tables.items()}

@@ -5,7 +5,6 @@ Owns look-up by name and training order; must not know files.
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 from cnsctl.errors import ConceptNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import KeysView, Mapping, Sequence
+
     from cnsctl.store.catalogue import Catalogue
     from cnsctl.store.records import ConceptRecord, RunRecord
 

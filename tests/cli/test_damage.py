@@ -47,7 +47,7 @@ def opened(monkeypatch) -> list[str]:
     honest = os.open
 
     def noted(path, *args, **kwargs):
-        found.append(os.path.basename(path))
+        found.append(Path(path).name)
         return honest(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", noted)
@@ -145,7 +145,13 @@ def test_a_command_reads_and_checks_the_catalogue_once(stocked, tmp_path, opened
 
     checked, honest = [], catalogue.unseal
     monkeypatch.setattr(catalogue, "unseal", lambda *args: checked.append(1) or honest(*args))
-    for line in (["gen", "-", "-o", tmp_path / "out"], ["eval", "--no-pictures"], ["verify"], ["ls"], ["mv", "hat", "cap"]):
+    for line in (
+        ["gen", "-", "-o", tmp_path / "out"],
+        ["eval", "--no-pictures"],
+        ["verify"],
+        ["ls"],
+        ["mv", "hat", "cap"],
+    ):
         checked.clear()
         opened.clear()
         assert cnsctl(*line, *at(stocked), stdin="<dog>\n@hat\n<dog> <hat>\n").code == 0

@@ -404,7 +404,8 @@ def test_two_hundred_concepts_are_listed_right(store):
     record = add(store, "c0")
     tables = json.loads((store.path / "catalogue.json").read_bytes())["payload"]
     tables["concepts"] = {
-        str(i + 1): {**record, "name": f"c{i}", "seq": i + 1, "id": f"{i:016x}", "neurons": i} for i in reversed(range(200))
+        str(i + 1): {**record, "name": f"c{i}", "seq": i + 1, "id": f"{i:016x}", "neurons": i}
+        for i in reversed(range(200))
     }
     tables["state"]["1"] |= {"next_seq": 201}
     (store.path / "catalogue.json").write_bytes(seal(tables))

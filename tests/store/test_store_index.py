@@ -218,7 +218,9 @@ def test_a_change_opens_no_other_concepts_file(store, monkeypatch, change):
         add(store, name, seed)
     others = {store.concept(name)["delta"] for name in ("dog", "ant")}
     opened, honest = [], os.open
-    monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(Path(path).name) or honest(path, *rest, **more))
+    monkeypatch.setattr(
+        os, "open", lambda path, *rest, **more: opened.append(Path(path).name) or honest(path, *rest, **more)
+    )
     again = Store.open(store.path)
     if change == "owned":
         again.owned(besides="cat")
