@@ -132,6 +132,7 @@ def filled(path: Path, n: int, density: float, n_deltas: int) -> Path:
         "next_seq": n + 1,
         "free": base.n_weights - ownership.count(ownership.union(planes, SIZES)),
         "owners": index.write(path / "index", planes, SIZES),
+        "owned": index.write(path / "index", (ownership.union(planes, SIZES),), SIZES),
     }
     write_atomic(path / "catalogue.json", catalogue.seal(tables))
     kinds = (

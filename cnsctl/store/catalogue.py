@@ -61,14 +61,14 @@ class CatalogueStorage(Storage):
         self._tables: Tables = {name: dict(table) for name, table in catalogue.tables.items()}
 
     def read(self) -> Tables:
-        """Give tables of their own, of shared documents."""
-        return {name: dict(table) for name, table in self._tables.items()}
+        """Give the tables: TinyDB replaces those that it changes, and nobody can change a document."""
+        return dict(self._tables)
 
     def write(self, data: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace the tables in memory."""
-        self._tables = {
-            name: {key: frozen(document) for key, document in table.items()} for name, table in data.items()
-        }
+        for name, table in data.items():
+            if table is not self._tables.get(name):
+                self._tables[name] = {key: frozen(document) for key, document in table.items()}
 
     def commit(self) -> None:
         """Put the tables on disk, after the generation that they replace; only for the holder of the lock.
@@ -93,7 +93,7 @@ def over(storage: CatalogueStorage) -> TinyDB:
 
 def first_tables(n_weights: int) -> Tables:
     """The tables of a store without concepts, all of its K/V weights free."""
-    state = StateRecord(generation=0, free=n_weights, next_seq=1, owners=None, uncounted=[])
+    state = StateRecord(generation=0, free=n_weights, next_seq=1, owners=None, recent=[], owned=None, uncounted=[])
     return {"concepts": {}, "runs": {}, "state": {"1": dict(state)}}
 
 
@@ -113,10 +113,9 @@ def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
         raise StoreDamaged(err.what, hint=_way_back(folder)) from err
 
 
-def concepts_of(db: TinyDB) -> list[ConceptRecord]:
+def concepts_of(tables: Tables) -> list[ConceptRecord]:
     """All concepts, in training order."""
-    found = [cast("ConceptRecord", document) for document in db.table("concepts").all()]
-    return sorted(found, key=lambda record: record["seq"])
+    return sorted(tables["concepts"].values(), key=lambda record: record["seq"])
 
 
 def state_of(db: TinyDB) -> StateRecord:

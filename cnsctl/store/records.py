@@ -71,7 +71,11 @@ class StateRecord(TypedDict):
     """Neurons that no concept owns."""
     next_seq: int
     owners: str | None
-    """Name of the ownership index; None where no neuron is owned."""
+    """Of the ownership index: file of the numbers of owners; None where there are none."""
+    recent: Sequence[str]
+    """Files of the masks of concepts that `owners` does not count yet."""
+    owned: str | None
+    """File of which neurons are owned by any concept; None where none is."""
     uncounted: Sequence[str]
     """Ids of concepts that the index does not count, because their delta could not be read."""
 
@@ -81,7 +85,7 @@ Check = Callable[[object], bool]
 
 def frozen(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """The same document, which nobody can change; one that is frozen already is given back."""
-    if isinstance(document, MappingProxyType):
+    if type(document) is MappingProxyType:
         return document
     return MappingProxyType({key: _frozen(value) for key, value in document.items()})
 
@@ -191,5 +195,7 @@ _STATE: Mapping[str, Check] = {
     "free": _is_count,
     "next_seq": _is_count,
     "owners": lambda value: value is None or _matches(_SHA256)(value),
+    "recent": _list_of(_matches(_SHA256)),
+    "owned": lambda value: value is None or _matches(_SHA256)(value),
     "uncounted": _list_of(_matches(ID)),
 }

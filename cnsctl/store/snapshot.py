@@ -10,12 +10,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cnsctl.errors import ConceptNotFound
+from cnsctl.store.catalogue import concepts_of
 
 if TYPE_CHECKING:
     from collections.abc import KeysView, Mapping, Sequence
 
     from cnsctl.store.catalogue import Catalogue
-    from cnsctl.store.records import ConceptRecord, RunRecord
+    from cnsctl.store.records import ConceptRecord, RunRecord, StateRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,10 +33,8 @@ class Snapshot:
     """Counts the changes of what can act on a prompt: concepts added and removed, not renamed."""
     free: int
     """Neurons that no concept owns."""
-    owners: str | None
-    """Name of the ownership index; None where no neuron is owned."""
-    uncounted: Sequence[str]
-    """Ids of concepts that the index does not count, because their delta could not be read."""
+    state: StateRecord
+    """With the names of the ownership index's files."""
 
     @property
     def names(self) -> KeysView[str]:
@@ -57,7 +56,7 @@ class Snapshot:
 def snapshot_of(catalogue: Catalogue) -> Snapshot:
     """The snapshot of a catalogue that was read."""
     tables = catalogue.tables
-    concepts: tuple[ConceptRecord, ...] = tuple(sorted(tables["concepts"].values(), key=lambda record: record["seq"]))
+    concepts = tuple(concepts_of(tables))
     (state,) = tables["state"].values()
     return Snapshot(
         concepts=concepts,
@@ -65,8 +64,7 @@ def snapshot_of(catalogue: Catalogue) -> Snapshot:
         runs=tuple(tables["runs"].values()),
         generation=state["generation"],
         free=state["free"],
-        owners=state["owners"],
-        uncounted=state["uncounted"],
+        state=state,
     )
 
 

@@ -158,26 +158,26 @@ class Store:
         from cnsctl.store import index, ownership
 
         found, sizes = self.snapshot(), self.base.sizes
-        counted = index.update(
+        bits = index.owned_bits(
             self._path / layout.INDEX,
             self._path / layout.BLOBS,
-            (found.owners, found.uncounted),
-            gone=[record for record in found.concepts if record["name"] == besides],
+            found.state,
+            besides=[record for record in found.concepts if record["name"] == besides],
             left=[record for record in found.concepts if record["name"] != besides],
             sizes=sizes,
         )
-        return ownership.by_site(ownership.union(counted.planes, sizes), sizes)
+        return ownership.by_site(bits, sizes)
 
     def owners(self) -> tuple[Planes, Planes]:
-        """The ownership index as it is kept, and as counting all deltas that can be read gives it.
+        """The numbers of owners by the index, and as counting all deltas that can be read gives them.
 
         Raises:
-            StoreDamaged: the kept one is missing or damaged.
+            StoreDamaged: a file of the index is missing or damaged.
         """
         from cnsctl.store import index
 
         found, sizes = self.snapshot(), self.base.sizes
-        kept = index.read(self._path / layout.INDEX, found.owners, sizes)
+        kept = index.kept(self._path / layout.INDEX, found.state, sizes)
         return kept, index.rebuild(self._path / layout.BLOBS, found.concepts, sizes).planes
 
     def overlaps(self, record: ConceptRecord, others: Iterable[ConceptRecord]) -> dict[str, int | None]:

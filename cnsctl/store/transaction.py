@@ -16,7 +16,7 @@ from cnsctl.errors import BaseProblem, LearnedNotKept, NameTaken
 from cnsctl.store import blobs, canonical
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, state_of
 from cnsctl.store.layout import BLOBS, INDEX
-from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, frozen
+from cnsctl.store.records import ConceptRecord, RunRecord, StateRecord, concept_fault, frozen
 from cnsctl.store.snapshot import not_found
 
 if TYPE_CHECKING:
@@ -153,15 +153,16 @@ class Transaction:
         """
         if not self._changed:
             return None
-        concepts, owners = concepts_of(self._db), state_of(self._db)["owners"]
+        concepts = concepts_of(self._storage.read())
         if {record["id"] for record in concepts} == self._before.keys():
             self._storage.commit()
         else:
             from cnsctl.store import index
 
-            self._count(concepts)
+            before = state_of(self._db)
+            self._count(before, concepts)
             self._storage.commit()
-            index.sweep(self._index, {owners, state_of(self._db)["owners"]})  # the previous generation needs the first
+            index.sweep(self._index, index.files_of(before) | index.files_of(state_of(self._db)))
         return [record["name"] for record in concepts]
 
     def _find(self, name: str) -> ConceptRecord | None:
@@ -170,7 +171,7 @@ class Transaction:
     def _require(self, name: str) -> ConceptRecord:
         record = self._find(name)
         if record is None:
-            raise not_found(name, {known["name"]: None for known in concepts_of(self._db)}.keys())
+            raise not_found(name, {known["name"]: None for known in concepts_of(self._storage.read())}.keys())
         return record
 
     def _check_delta(self, delta: Delta) -> None:
@@ -234,33 +235,25 @@ class Transaction:
     def _note(self, verb: str, name: str, when: str, outcome: str) -> None:
         self._changed = True
         runs = self._db.table("runs")
-        newest = runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
+        runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
         if len(runs) > RUNS_KEPT:
-            runs.remove(doc_ids=[run.doc_id for run in runs.all() if run.doc_id <= newest - RUNS_KEPT])
+            runs.remove(doc_ids=sorted(run.doc_id for run in runs.all())[:-RUNS_KEPT])
 
-    def _count(self, concepts: Sequence[ConceptRecord]) -> None:
+    def _count(self, before: StateRecord, concepts: Sequence[ConceptRecord]) -> None:
         """Bring the index and the count of free neurons up to date; other concepts' deltas are not read."""
-        from cnsctl.store import index, ownership
+        from cnsctl.store import index
 
-        state, ids, sizes = state_of(self._db), {record["id"] for record in concepts}, self._birth.base.sizes
-        counted = index.update(
+        ids = {record["id"] for record in concepts}
+        fields = index.update(
             self._index,
             self._blobs,
-            (state["owners"], state["uncounted"]),
+            before,
             gone=[record for key, record in self._before.items() if key not in ids],
             left=[record for record in concepts if record["id"] in self._before],
-            sizes=sizes,
+            new=[self._masks[record["id"]] for record in concepts if record["id"] not in self._before],
+            sizes=self._birth.base.sizes,
         )
-        planes = counted.planes
-        for record in concepts:
-            if record["id"] not in self._before:
-                planes = ownership.added(planes, self._masks[record["id"]])
-        self._set_state(
-            generation=state["generation"] + 1,
-            free=self._birth.base.n_weights - ownership.count(ownership.union(planes, sizes)),
-            owners=index.write(self._index, planes, sizes),
-            uncounted=list(counted.uncounted),
-        )
+        self._set_state(generation=before["generation"] + 1, **fields)
 
     def _mask(self, delta: Delta) -> Bits:
         from cnsctl.store import ownership

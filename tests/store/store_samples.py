@@ -118,7 +118,7 @@ def assert_sound(path):
     kept, counted = store.owners()
     assert len(kept) == len(counted)
     assert all(np.array_equal(a, b) for a, b in zip(kept, counted, strict=True))
-    assert not store.snapshot().uncounted
+    assert not store.snapshot().state["uncounted"]
     owned = {(s, int(i)) for d in deltas.values() for s in d.shapes for i in d.indices[s]}
     assert store.free() == {"neurons": N_WEIGHTS - len(owned), "share": (N_WEIGHTS - len(owned)) / N_WEIGHTS}
     assert [r["seq"] for r in records] == sorted({r["seq"] for r in records})

@@ -71,7 +71,7 @@ def test_what_is_read_cannot_be_changed(folder):
             document["captions"].clear()
         with pytest.raises(TypeError):
             document["recipe"]["steps"] = 1
-    storage.read()["concepts"].clear()
+    storage.read().clear()
     assert storage.read() == FROZEN
 
 
@@ -126,7 +126,7 @@ def test_nothing_reaches_the_disk_before_the_commit_and_then_all_in_one_write(fo
     storage.commit()
     assert replaced == ["catalogue.json.bak", "catalogue.json"]
     assert (folder / "catalogue.json.bak").read_bytes() == seal(TABLES)
-    assert [r["name"] for r in concepts_of(over(CatalogueStorage(folder, load(folder))))] == ["dog", "cat", "cow"]
+    assert [r["name"] for r in concepts_of(load(folder).tables)] == ["dog", "cat", "cow"]
 
 
 def test_tables_that_could_not_be_read_again_are_not_committed(folder):
@@ -333,7 +333,16 @@ def test_a_record_with_other_fields_is_refused(document):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("owners", "x"), ("owners", 7), ("owners", "A" * 64), ("uncounted", None), ("uncounted", ["dog"]), ("free", -1)],
+    [
+        ("owners", "x"),
+        ("owners", 7),
+        ("owned", "A" * 64),
+        ("recent", ["x"]),
+        ("recent", None),
+        ("uncounted", None),
+        ("uncounted", ["dog"]),
+        ("free", -1),
+    ],
 )
 def test_a_state_with_one_wrong_field_is_refused_naming_it(field, value):
     assert state_fault(TABLES["state"]["1"] | {field: value}) == field

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_samples import N_WEIGHTS, SITES, add, assert_sound, make_delta, names_in, new_store, stage
 
@@ -26,10 +26,12 @@ def n_owned(owned):
     return sum(int(np.unpackbits(bits).sum()) for bits in owned.values())
 
 
-@given(st.data())
-@settings(deadline=None, max_examples=25)
-def test_the_index_is_what_counting_all_deltas_gives_after_any_history(tmp_path_factory, data):
+@pytest.mark.parametrize("recent", [0, 2, 8])
+@given(data=st.data())
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_index_is_what_counting_all_deltas_gives_after_any_history(tmp_path_factory, monkeypatch, recent, data):
     """Adds, replacements, renames and removals in any order, several in one block."""
+    monkeypatch.setattr(index, "RECENT_KEPT", recent)
     store = new_store(tmp_path_factory.mktemp("index") / "s")
     for _ in range(data.draw(st.integers(1, 5))):
         with store.transaction("some") as tx:
@@ -49,22 +51,50 @@ def test_the_index_is_what_counting_all_deltas_gives_after_any_history(tmp_path_
         assert set(assert_sound(store.path)) == here
 
 
+def files(store):
+    """Of the index, as the current catalogue refers to them."""
+    return index.files_of(store.snapshot().state)
+
+
 def test_where_no_neuron_is_owned_there_is_no_index(store):
-    assert store.snapshot().owners is None
+    assert files(store) == set()
     add(store, "dog")
     with store.transaction("rm") as tx:
         tx.remove("dog")
-    assert (store.snapshot().owners, store.owners()) == (None, ((), ()))
+    assert (files(store), store.owners()) == (set(), ((), ()))
 
 
 def test_two_generations_are_kept_and_no_third(store):
-    for seed, name in enumerate(["dog", "cat", "ant"]):
-        before = store.snapshot().owners
-        add(store, name, seed)
-        assert set(names_in(store.path / "index")) == {before, store.snapshot().owners} - {None}
+    for seed in range(12):
+        before = files(store)
+        add(store, f"c{seed}", seed)
+        assert set(names_in(store.path / "index")) == before | files(store)
         with store.transaction("mv") as tx:
-            tx.rename(name, f"{name}-2")
-        assert set(names_in(store.path / "index")) == {before, store.snapshot().owners} - {None}
+            tx.rename(f"c{seed}", f"d{seed}")
+        assert set(names_in(store.path / "index")) == before | files(store)
+
+
+def test_the_masks_beside_the_planes_are_few(store):
+    """And no addition but each ninth writes more than its own mask and the union."""
+    written, before = [], set()
+    for seed in range(19):
+        add(store, f"c{seed}", seed)
+        state = store.snapshot().state
+        assert len(state["recent"]) == (seed + 1) % 9 <= index.RECENT_KEPT
+        written.append(len(files(store) - before))
+        before = files(store)
+    assert max(written) == 2
+    assert_sound(store.path)
+
+
+def test_an_addition_does_not_read_the_planes(store, opened):
+    for seed in range(10):
+        add(store, f"c{seed}", seed)
+    state = store.snapshot().state
+    opened.clear()
+    add(store, "new", 10)
+    assert state["owned"] in opened
+    assert not {state["owners"], *state["recent"]} & set(opened)
 
 
 def test_the_previous_catalogue_finds_its_own_index(store):
@@ -87,8 +117,9 @@ def test_what_others_own_is_told_from_the_index_without_their_bytes(store):
             assert set(marked) == set().union(*(deltas[name].indices[site].tolist() for name in others))
 
 
-def wreck(store, how):
-    path = store.path / "index" / store.snapshot().owners
+def wreck(store, how, kind="owned"):
+    state = store.snapshot().state
+    path = store.path / "index" / (state["recent"][0] if kind == "recent" else state[kind])
     content = bytearray(path.read_bytes())
     if how == "missing":
         path.unlink()
@@ -98,21 +129,29 @@ def wreck(store, how):
     path.write_bytes(content[:-1] if how == "cut" else b"" if how == "empty" else content)
 
 
+@pytest.mark.parametrize("kind", ["owned", "owners", "recent"])
 @pytest.mark.parametrize("how", ["missing", "flipped", "cut", "empty"])
-def test_a_damaged_index_is_counted_again_from_the_deltas(store, how):
-    for seed, name in enumerate(["dog", "cat", "ant"]):
+def test_a_damaged_index_is_counted_again_from_the_deltas(store, monkeypatch, kind, how):
+    monkeypatch.setattr(index, "RECENT_KEPT", 2)
+    names = [f"c{n}" for n in range(5)]
+    for seed, name in enumerate(names):
         add(store, name, seed)
-    expected = n_owned(store.owned()), n_owned(store.owned(besides="cat"))
-    wreck(store, how)
+    expected = n_owned(store.owned()), n_owned(store.owned(besides="c1"))
+    wreck(store, how, kind)
     with pytest.raises(StoreDamaged):
         store.owners()
-    assert (n_owned(store.owned()), n_owned(store.owned(besides="cat"))) == expected
-    add(store, "cow", 3)
-    assert assert_sound(store.path) == ["dog", "cat", "ant", "cow"]
-    wreck(store, how)
+    assert (n_owned(store.owned()), n_owned(store.owned(besides="c1"))) == expected
+    for n in range(5, 7):
+        names.append(f"c{n}")
+        add(store, f"c{n}", n)
+    assert assert_sound(store.path) == names
     with store.transaction("rm") as tx:
-        tx.remove("cat")
-    assert assert_sound(store.path) == ["dog", "ant", "cow"]
+        tx.remove("c1")
+    add(store, "new", 9)
+    wreck(store, how, kind)
+    with store.transaction("rm") as tx:
+        tx.remove("c2")
+    assert assert_sound(store.path) == ["c0", "c3", "c4", "c5", "c6", "new"]
 
 
 def test_a_concept_that_cannot_be_read_is_not_counted_until_it_can_be(store):
@@ -125,7 +164,7 @@ def test_a_concept_that_cannot_be_read_is_not_counted_until_it_can_be(store):
     path.unlink()
     wreck(store, "missing")
     add(store, "cow", 3)
-    assert store.snapshot().uncounted == (record["id"],)
+    assert store.snapshot().state["uncounted"] == (record["id"],)
     without = {(s, int(i)) for n in (1, 2, 3) for s, flat in make_delta(n).indices.items() for i in flat}
     assert store.free()["neurons"] == N_WEIGHTS - len(without)
     path.write_bytes(content)
@@ -202,25 +241,39 @@ def test_a_bit_without_a_weight_is_refused(tmp_path):
         index.read(tmp_path, blobs.put(tmp_path, wrong), ODD)
 
 
-def test_an_index_is_small_and_says_what_it_is(store):
+def test_an_index_is_small_and_says_what_it_is(store, monkeypatch):
+    monkeypatch.setattr(index, "RECENT_KEPT", 0)
     for n in range(3):
         add(store, f"c{n}", 0)
-    data = (store.path / "index" / store.snapshot().owners).read_bytes()
+    data = (store.path / "index" / store.snapshot().state["owners"]).read_bytes()
     header = read_header(data)
     assert header.meta == META
     assert sorted(header.entries) == ["plane.0", "plane.1"], "three owners at most: two bits"
     assert len(data) == header.body + 2 * N_BYTES
 
 
+def test_an_index_that_contradicts_itself_is_refused(store):
+    add(store, "dog", 0)
+    add(store, "cat", 1)
+    state = store.snapshot().state
+    with pytest.raises(StoreDamaged, match="contradicts"):
+        index.kept(store.path / "index", {**state, "owned": state["recent"][0]}, SIZES)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Names of the files that are opened from now on."""
+    found, honest = [], os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: found.append(Path(path).name) or honest(path, *rest))
+    return found
+
+
 @pytest.mark.parametrize("change", ["add", "rm", "mv", "owned"])
-def test_a_change_opens_no_other_concepts_file(store, monkeypatch, change):
+def test_a_change_opens_no_other_concepts_file(store, opened, change):
     for seed, name in enumerate(["dog", "cat", "ant"]):
         add(store, name, seed)
     others = {store.concept(name)["delta"] for name in ("dog", "ant")}
-    opened, honest = [], os.open
-    monkeypatch.setattr(
-        os, "open", lambda path, *rest, **more: opened.append(Path(path).name) or honest(path, *rest, **more)
-    )
+    opened.clear()
     again = Store.open(store.path)
     if change == "owned":
         again.owned(besides="cat")
