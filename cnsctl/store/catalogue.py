@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from tinydb import TinyDB
@@ -32,7 +33,7 @@ MAX_BYTES = 256 << 20
 
 _HEAD = b'{"format":%d,"payload":' % FORMAT
 _CHECKS = {"concepts": concept_fault, "runs": run_fault, "state": state_fault}
-_LINE = re.compile(rb'"([1-9][0-9]{0,14})":(\{.*\}),?')
+_LINE = re.compile(rb'("([1-9][0-9]{0,14})":\{.*\}),?')
 _OPENINGS = {b'%s"%s":{' % (b"}," if i else b"{", name.encode()): name for i, name in enumerate(_CHECKS)}
 """The line that begins each table."""
 
@@ -45,7 +46,7 @@ class Catalogue:
     tables: Tables
     """Documents by table and key; no document can be changed."""
     lines: Mapping[str, Mapping[str, bytes]]
-    """How each document is written."""
+    """How each document is written, its key before it."""
 
 
 class CatalogueStorage(Storage):
@@ -115,7 +116,7 @@ def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
 
 def concepts_of(tables: Tables) -> list[ConceptRecord]:
     """All concepts, in training order."""
-    return sorted(tables["concepts"].values(), key=lambda record: record["seq"])
+    return sorted(tables["concepts"].values(), key=itemgetter("seq"))
 
 
 def state_of(db: TinyDB) -> StateRecord:
@@ -133,14 +134,11 @@ def seal(tables: Mapping[str, Mapping[str, Any]], known: Catalogue | None = None
         raise ValueError(f"its tables are {sorted(str(name)[:40] for name in tables)}")
     lines: dict[str, dict[str, bytes]] = {}
     for name, table in tables.items():
-        before = known.tables[name] if known is not None else {}
-        lines[name] = {}
-        for key, document in table.items():
-            if known is not None and before.get(key) is document:
-                lines[name][key] = known.lines[name][key]
-            else:
-                _check_document(name, key, document)
-                lines[name][key] = canonical.dump(document)
+        before, written = ({}, {}) if known is None else (known.tables[name], known.lines[name])
+        lines[name] = {
+            key: written[key] if before.get(key) is document else _line(name, key, document)
+            for key, document in table.items()
+        }
     _check_whole(tables)
     payload = _joined(lines)
     return _HEAD + payload + _tail(canonical.sha256(payload))
@@ -162,9 +160,7 @@ def unseal(content: bytes, shown: str) -> Catalogue:
             check_format(canonical.parse_object(content).get("format"), shown)
             raise ValueError("its content is not what was written")
         lines = _lines(payload)
-        tables = {
-            name: {key: canonical.parse_object(raw) for key, raw in table.items()} for name, table in lines.items()
-        }
+        tables = {name: {key: _document(line) for key, line in table.items()} for name, table in lines.items()}
         for name, table in tables.items():
             for key, document in table.items():
                 _check_document(name, key, document)
@@ -214,12 +210,20 @@ def _tail(sha: str) -> bytes:
     return b',"sha256":"%s"}\n' % sha.encode("ascii")
 
 
+def _line(name: str, key: str, document: Mapping[str, Any]) -> bytes:
+    _check_document(name, key, document)
+    return b'"%s":%s' % (key.encode("ascii"), canonical.dump(document))
+
+
+def _document(line: bytes) -> dict[str, object]:
+    return canonical.parse_object(line[line.index(b":") + 1 :])
+
+
 def _joined(lines: Mapping[str, Mapping[str, bytes]]) -> bytes:
     pieces = []
     for opening, name in _OPENINGS.items():
-        table = sorted(lines[name].items(), key=lambda item: int(item[0]))
-        pieces += [opening, b"\n", b",\n".join(b'"%s":%s' % (key.encode(), raw) for key, raw in table)]
-        pieces.append(b"\n" if table else b"")
+        table = lines[name]
+        pieces += [opening, b"\n", b",\n".join([table[key] for key in sorted(table, key=int)]), b"\n" if table else b""]
     return b"".join([*pieces, b"}}"])
 
 
@@ -231,7 +235,7 @@ def _lines(payload: bytes) -> dict[str, dict[str, bytes]]:
         if line in _OPENINGS:
             table = lines[_OPENINGS[line]]
         elif (found := _LINE.fullmatch(line)) is not None:
-            table[found[1].decode("ascii")] = found[2]
+            table[found[2].decode("ascii")] = found[1]
     if _joined(lines) != payload:
         raise ValueError("its tables are not those of a catalogue")
     return lines

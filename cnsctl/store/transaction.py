@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from tinydb import where
 from tinydb.table import Document
 
 from cnsctl.data.names import check_name
@@ -97,8 +96,9 @@ class Transaction:
         Raises:
             ConceptNotFound: there is none.
         """
-        record = self._require(name)
-        self._drop(record)
+        key = self._require(name)
+        record = self._record(key)
+        self._drop(key)
         self._note("rm", name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "removed")
         return record
 
@@ -108,10 +108,10 @@ class Transaction:
         Raises:
             ConceptNotFound, NameNotAllowed, NameTaken: by the names.
         """
-        record = self._require(old)
+        key = self._require(old)
         if self._find(check_name(new)) is not None:
             raise _taken(new)
-        self._set(record, {"name": new})
+        self._set(key, {"name": new})
 
     def update(
         self, name: str, *, probe: bytes | None = None, learned: Mapping[str, float | str | None] | None = None
@@ -121,13 +121,13 @@ class Transaction:
         Raises:
             ConceptNotFound: there is none.
         """
-        record = self._require(name)
+        key = self._require(name)
         fields: dict[str, Any] = {}
         if probe is not None:
             fields["probe"] = blobs.put(self._blobs, probe)
         if learned is not None:
             fields["learned"] = dict(learned)
-        self._set(record, fields)
+        self._set(key, fields)
 
     def expect_generation(self, generation: int) -> None:
         """Refuse to go on when concepts came or went since `Store.generation` answered this.
@@ -165,14 +165,19 @@ class Transaction:
             index.sweep(self._index, index.files_of(before) | index.files_of(state_of(self._db)))
         return [record["name"] for record in concepts]
 
-    def _find(self, name: str) -> ConceptRecord | None:
-        return cast("ConceptRecord | None", self._db.table("concepts").get(where("name") == name))
+    def _find(self, name: str) -> int | None:
+        """Key of a concept's document. TinyDB's own search takes a hundred times as long."""
+        table = self._storage.read()["concepts"]
+        return next((int(key) for key, record in table.items() if record["name"] == name), None)
 
-    def _require(self, name: str) -> ConceptRecord:
-        record = self._find(name)
-        if record is None:
+    def _require(self, name: str) -> int:
+        key = self._find(name)
+        if key is None:
             raise not_found(name, {known["name"]: None for known in concepts_of(self._storage.read())}.keys())
-        return record
+        return key
+
+    def _record(self, key: int) -> ConceptRecord:
+        return cast("ConceptRecord", self._storage.read()["concepts"][str(key)])
 
     def _check_delta(self, delta: Delta) -> None:
         base, mode = self._birth.base, self._birth.mode
@@ -214,15 +219,15 @@ class Transaction:
             raise ValueError(f"the record of {record['name']!r} is no concept's: {fault}")
         return cast("ConceptRecord", frozen(record))
 
-    def _drop(self, record: ConceptRecord) -> None:
-        self._db.table("concepts").remove(where("id") == record["id"])
+    def _drop(self, key: int) -> None:
+        self._db.table("concepts").remove(doc_ids=[key])
 
-    def _set(self, record: ConceptRecord, fields: Mapping[str, Any]) -> None:
-        changed = {**record, **fields}
+    def _set(self, key: int, fields: Mapping[str, Any]) -> None:
+        changed = {**self._record(key), **fields}
         if (fault := concept_fault(changed)) is not None:
-            raise ValueError(f"the record of {record['name']!r} would be no concept's: {fault}")
+            raise ValueError(f"the record of {changed['name']!r} would be no concept's: {fault}")
         self._changed = True
-        self._replace("concepts", cast("Document", record).doc_id, changed)
+        self._replace("concepts", key, changed)
 
     def _set_state(self, **fields: object) -> None:
         self._replace("state", 1, {**state_of(self._db), **fields})
