@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from cnsctl.specs import Delta, Mode
-from cnsctl.store import BaseReference, Store, blobs, canonical, catalogue, index, ownership
+from cnsctl.store import BaseReference, Store, blobs, canonical, catalogue, ownership
 from cnsctl.store.codec import encode_delta
 from cnsctl.store.files import write_atomic
 
@@ -131,8 +131,8 @@ def filled(path: Path, n: int, density: float, n_deltas: int) -> Path:
         "generation": n,
         "next_seq": n + 1,
         "free": base.n_weights - ownership.count(ownership.union(planes, SIZES)),
-        "owners": index.write(path / "index", planes, SIZES),
-        "owned": index.write(path / "index", (ownership.union(planes, SIZES),), SIZES),
+        "owners": store.index.write(planes),
+        "owned": store.index.write((ownership.union(planes, SIZES),)),
     }
     write_atomic(path / "catalogue.json", catalogue.seal(tables))
     kinds = (
@@ -275,7 +275,7 @@ def add(path: Path, _density: float, memory: bool) -> dict[str, float]:
         if "new" in session.store.snapshot().names:
             raise SystemExit("the store is not as it was made")
         session.prior("new")
-        session.store.owned(besides="new")
+        session.store.index.owned(session.store.snapshot(), besides="new")
     return found
 
 

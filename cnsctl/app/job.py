@@ -47,7 +47,7 @@ def make_job(
         mode=store.mode,
         prior=session.prior(request.name),
         general=_general(session),
-        owned=store.owned(besides=request.name),
+        owned=store.index.owned(store.snapshot(), besides=request.name),
     )
 
 

@@ -161,7 +161,7 @@ def show(store: Store, name: str, *, overlaps: bool = False) -> Answer:
         "preview": None if record["preview"] is None else str(store.path / "blobs" / record["preview"]),
     }
     if overlaps:
-        more["overlaps"] = store.overlaps(record, [c for c in found.concepts if c["name"] != name])
+        more["overlaps"] = store.index.overlaps(record, [c for c in found.concepts if c["name"] != name])
     return Answer(data={"format": FORMAT, "store": str(store.path), "concept": summary(store, record) | more})
 
 
@@ -222,7 +222,7 @@ def _taken_out(store: Store, wanted: Sequence[str]) -> dict[str, dict[str, int]]
             if store.mode is Mode.MERGED:
                 record = found.concept(name)
                 later = [c for c in found.concepts if c["seq"] > record["seq"] and c["name"] not in wanted]
-                touched[name] = {n: k for n, k in store.overlaps(record, later).items() if k}
+                touched[name] = {n: k for n, k in store.index.overlaps(record, later).items() if k}
             tx.remove(name)
     return touched
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.data.names import check_name
-from cnsctl.errors import CnsctlError, FormatTooNew, NoStore, StoreDamaged, StoreLocked, UsageProblem
+from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, UsageProblem
 from cnsctl.specs import NAME
 from cnsctl.store import blobs, catalogue, layout, reference
 from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
@@ -23,11 +23,11 @@ from cnsctl.store.snapshot import Snapshot, snapshot_of
 from cnsctl.store.transaction import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from cnsctl.specs import Delta, Mode
     from cnsctl.store.catalogue import Catalogue
-    from cnsctl.store.ownership import Bits, Planes
+    from cnsctl.store.index import Index
     from cnsctl.store.records import ConceptRecord, RunRecord
 
 COMMIT_WAIT_S = 60.0
@@ -146,59 +146,12 @@ class Store:
         """Count of the changes of what can act on a prompt: it grows as concepts come and go, not by renaming."""
         return self.snapshot().generation
 
-    def owned(self, *, besides: str | None = None) -> dict[str, Bits]:
-        """Which neurons concepts own, from the ownership index alone; where that is damaged, from the deltas.
+    @property
+    def index(self) -> Index:
+        """Who owns which neurons."""
+        from cnsctl.store.index import Index
 
-        Args:
-            besides: leave this concept out, if there is one of this name.
-
-        Returns:
-            Per site: one bit per weight, flat row-major, in the order of `numpy.packbits`.
-        """
-        from cnsctl.store import index, ownership
-
-        found, sizes = self.snapshot(), self.base.sizes
-        bits = index.owned_bits(
-            self._path / layout.INDEX,
-            self._path / layout.BLOBS,
-            found.state,
-            besides=[record for record in found.concepts if record["name"] == besides],
-            left=[record for record in found.concepts if record["name"] != besides],
-            sizes=sizes,
-        )
-        return ownership.by_site(bits, sizes)
-
-    def owners(self) -> tuple[Planes, Planes]:
-        """The numbers of owners by the index, and as counting all deltas that can be read gives them.
-
-        Raises:
-            StoreDamaged: a file of the index is missing or damaged.
-        """
-        from cnsctl.store import index
-
-        found, sizes = self.snapshot(), self.base.sizes
-        kept = index.kept(self._path / layout.INDEX, found.state, sizes)
-        return kept, index.rebuild(self._path / layout.BLOBS, found.concepts, sizes).planes
-
-    def overlaps(self, record: ConceptRecord, others: Iterable[ConceptRecord]) -> dict[str, int | None]:
-        """Neurons that a concept shares with each of some others, by name; None where a delta cannot be read.
-
-        Reads the deltas of all of them.
-        """
-        from cnsctl.store import index, ownership
-
-        def mask(one: ConceptRecord) -> Bits | None:
-            try:
-                return index.mask_of(self._path / layout.BLOBS, one, self.base.sizes)
-            except (StoreDamaged, FormatTooNew):
-                return None
-
-        own = mask(record)
-        found: dict[str, int | None] = {}
-        for other in others:
-            theirs = None if own is None else mask(other)
-            found[other["name"]] = None if own is None or theirs is None else ownership.count(own & theirs)
-        return found
+        return Index(folder=self._path / layout.INDEX, blobs=self._path / layout.BLOBS, sizes=self.base.sizes)
 
     def is_damaged(self, record: ConceptRecord) -> bool:
         """Is the file of a concept's delta missing, or of another size? A changed byte is found by reading it."""

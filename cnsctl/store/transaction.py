@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cnsctl.specs import Delta
     from cnsctl.store.catalogue import Catalogue
+    from cnsctl.store.index import Index
     from cnsctl.store.ownership import Bits
     from cnsctl.store.reference import Birth
 
@@ -157,12 +158,13 @@ class Transaction:
         if {record["id"] for record in concepts} == self._before.keys():
             self._storage.commit()
         else:
-            from cnsctl.store import index
+            from cnsctl.store.index import Index
 
+            index = Index(folder=self._index, blobs=self._blobs, sizes=self._birth.base.sizes)
             before = state_of(self._db)
-            self._count(before, concepts)
+            self._count(index, before, concepts)
             self._storage.commit()
-            index.sweep(self._index, index.files_of(before) | index.files_of(state_of(self._db)))
+            index.sweep(before, state_of(self._db))  # the previous generation needs the first
         return [record["name"] for record in concepts]
 
     def _find(self, name: str) -> int | None:
@@ -244,19 +246,14 @@ class Transaction:
         if len(runs) > RUNS_KEPT:
             runs.remove(doc_ids=sorted(run.doc_id for run in runs.all())[:-RUNS_KEPT])
 
-    def _count(self, before: StateRecord, concepts: Sequence[ConceptRecord]) -> None:
+    def _count(self, index: Index, before: StateRecord, concepts: Sequence[ConceptRecord]) -> None:
         """Bring the index and the count of free neurons up to date; other concepts' deltas are not read."""
-        from cnsctl.store import index
-
         ids = {record["id"] for record in concepts}
         fields = index.update(
-            self._index,
-            self._blobs,
             before,
             gone=[record for key, record in self._before.items() if key not in ids],
             left=[record for record in concepts if record["id"] in self._before],
             new=[self._masks[record["id"]] for record in concepts if record["id"] not in self._before],
-            sizes=self._birth.base.sizes,
         )
         self._set_state(generation=before["generation"] + 1, **fields)
 

@@ -115,10 +115,11 @@ def assert_sound(path):
                 store.blob(sha)
         assert record["neurons"] == deltas[record["name"]].n_neurons
         assert record["bytes"] == len(store.blob(record["delta"]))
-    kept, counted = store.owners()
+    state = store.snapshot().state
+    kept, counted = store.index.kept(state), store.index.rebuild(records).planes
     assert len(kept) == len(counted)
     assert all(np.array_equal(a, b) for a, b in zip(kept, counted, strict=True))
-    assert not store.snapshot().state["uncounted"]
+    assert not state["uncounted"]
     owned = {(s, int(i)) for d in deltas.values() for s in d.shapes for i in d.indices[s]}
     assert store.free() == {"neurons": N_WEIGHTS - len(owned), "share": (N_WEIGHTS - len(owned)) / N_WEIGHTS}
     assert [r["seq"] for r in records] == sorted({r["seq"] for r in records})

@@ -361,11 +361,11 @@ def test_overlaps_are_counted_from_the_deltas_when_they_are_asked_for(store):
         name: sum(len(np.intersect1d(make_delta(1).indices[s], make_delta(seed).indices[s])) for s in SITES)
         for name, seed in (("dog", 0), ("ant", 2))
     }
-    assert store.overlaps(cat, others) == shared
+    assert store.index.overlaps(cat, others) == shared
     assert shared["dog"] > 0
     (store.path / "blobs" / others[0]["delta"]).write_bytes(b"")
-    assert store.overlaps(cat, others) == shared | {"dog": None}
-    assert store.overlaps(others[0], [cat]) == {"cat": None}
+    assert store.index.overlaps(cat, others) == shared | {"dog": None}
+    assert store.index.overlaps(others[0], [cat]) == {"cat": None}
 
 
 def test_a_missing_or_cut_delta_is_seen_without_reading_it(store):

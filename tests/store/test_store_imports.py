@@ -38,9 +38,9 @@ READ = """
     for record in store.concepts():
         store.delta(record)
         store.blob(record["probe"])
-        store.overlaps(record, store.concepts())
-        store.owned(besides=record["name"])
-    store.owners()
+        store.index.overlaps(record, store.concepts())
+        store.index.owned(store.snapshot(), besides=record["name"])
+    store.index.kept(store.snapshot().state), store.index.rebuild(store.concepts())
     store.free(), store.runs(), store.generation(), store.cached("x")
     print("done")
     if len(sys.argv) > 2:

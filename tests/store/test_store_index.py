@@ -22,8 +22,13 @@ def store(tmp_path):
     return new_store(tmp_path / "s")
 
 
-def n_owned(owned):
+def n_owned(store, **besides):
+    owned = store.index.owned(store.snapshot(), **besides)
     return sum(int(np.unpackbits(bits).sum()) for bits in owned.values())
+
+
+def at(folder, sizes=SIZES):
+    return index.Index(folder=folder, blobs=folder, sizes=sizes)
 
 
 @pytest.mark.parametrize("recent", [0, 2, 8])
@@ -61,7 +66,7 @@ def test_where_no_neuron_is_owned_there_is_no_index(store):
     add(store, "dog")
     with store.transaction("rm") as tx:
         tx.remove("dog")
-    assert (files(store), store.owners()) == (set(), ((), ()))
+    assert (files(store), store.index.kept(store.snapshot().state)) == (set(), ())
 
 
 def test_two_generations_are_kept_and_no_third(store):
@@ -111,7 +116,7 @@ def test_what_others_own_is_told_from_the_index_without_their_bytes(store):
     for name in ("dog", "ant"):
         (store.path / "blobs" / store.concept(name)["delta"]).unlink()
     for besides, others in (("cat", ("dog", "ant")), (None, ("dog", "cat", "ant")), ("nobody", ("dog", "cat", "ant"))):
-        owned = store.owned(besides=besides)
+        owned = store.index.owned(store.snapshot(), besides=besides)
         for site, size in SIZES.items():
             marked = np.flatnonzero(np.unpackbits(owned[site], count=size))
             assert set(marked) == set().union(*(deltas[name].indices[site].tolist() for name in others))
@@ -136,11 +141,11 @@ def test_a_damaged_index_is_counted_again_from_the_deltas(store, monkeypatch, ki
     names = [f"c{n}" for n in range(5)]
     for seed, name in enumerate(names):
         add(store, name, seed)
-    expected = n_owned(store.owned()), n_owned(store.owned(besides="c1"))
+    expected = n_owned(store), n_owned(store, besides="c1")
     wreck(store, how, kind)
     with pytest.raises(StoreDamaged):
-        store.owners()
-    assert (n_owned(store.owned()), n_owned(store.owned(besides="c1"))) == expected
+        store.index.kept(store.snapshot().state)
+    assert (n_owned(store), n_owned(store, besides="c1")) == expected
     for n in range(5, 7):
         names.append(f"c{n}")
         add(store, f"c{n}", n)
@@ -194,7 +199,7 @@ def test_a_delta_of_other_sites_is_not_counted(store):
 
     record["delta"] = blobs.put(store.path / "blobs", encode_delta(make_delta(0, sites={"other": (12, 16)})))
     with pytest.raises(StoreDamaged, match="'dog' is of another base"):
-        index.mask_of(store.path / "blobs", record, SIZES)
+        store.index.mask_of(record)
 
 
 N_BYTES = 24 + 24 + 14
@@ -223,22 +228,22 @@ FORGED = {
 def test_an_index_with_a_right_name_and_wrong_content_is_refused(tmp_path, content):
     sha = blobs.put(tmp_path, content())
     with pytest.raises(StoreDamaged, match="index is damaged"):
-        index.read(tmp_path, sha, SIZES)
+        at(tmp_path).read(sha)
 
 
 def test_the_sample_of_an_index_is_right(tmp_path):
     """Otherwise the forgeries above would prove nothing."""
-    planes = index.read(tmp_path, blobs.put(tmp_path, pack(META, {"plane.0": PLANE})), SIZES)
+    planes = at(tmp_path).read(blobs.put(tmp_path, pack(META, {"plane.0": PLANE})))
     assert np.array_equal(planes, [PLANE])
-    assert index.write(tmp_path / "new", planes, SIZES) == names_in(tmp_path)[0]
+    assert at(tmp_path / "new").write(planes) == names_in(tmp_path)[0]
 
 
 def test_a_bit_without_a_weight_is_refused(tmp_path):
     meta = META | {"sizes": ODD}
     right, wrong = (pack(meta, {"plane.0": np.array([bits], np.uint8)}) for bits in (0b10, 0b11))
-    assert index.read(tmp_path, blobs.put(tmp_path, right), ODD)
+    assert at(tmp_path, ODD).read(blobs.put(tmp_path, right))
     with pytest.raises(StoreDamaged, match="without a weight"):
-        index.read(tmp_path, blobs.put(tmp_path, wrong), ODD)
+        at(tmp_path, ODD).read(blobs.put(tmp_path, wrong))
 
 
 def test_an_index_is_small_and_says_what_it_is(store, monkeypatch):
@@ -257,7 +262,7 @@ def test_an_index_that_contradicts_itself_is_refused(store):
     add(store, "cat", 1)
     state = store.snapshot().state
     with pytest.raises(StoreDamaged, match="contradicts"):
-        index.kept(store.path / "index", {**state, "owned": state["recent"][0]}, SIZES)
+        store.index.kept({**state, "owned": state["recent"][0]})
 
 
 @pytest.fixture
@@ -276,7 +281,7 @@ def test_a_change_opens_no_other_concepts_file(store, opened, change):
     opened.clear()
     again = Store.open(store.path)
     if change == "owned":
-        again.owned(besides="cat")
+        again.index.owned(again.snapshot())
     with again.transaction(change) as tx:
         if change == "add":
             stage(tx, "cow", make_delta(4))
