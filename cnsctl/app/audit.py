@@ -54,15 +54,19 @@ def verify(store: Store, names: Sequence[str], compute: Compute) -> Iterator[Eve
         yield Step(phase="prove", step=i + 1, total=len(records))
     yield Answer(data={**_head(session), "concepts": rows})
     if bad:
-        raise StoreDamaged(
-            f"{len(bad)} of {len(store.concepts())} concepts cannot be read: {', '.join(bad)}",
-            hint=f"restore the store from a backup, or take them out: cnsctl rm {' '.join(bad)}",
-        )
+        raise _cannot_be_read(store, bad)
     if changed := [str(r["name"]) for r in rows if r["forgotten"]]:
         raise ForgettingFound(
             f"{len(changed)} of {len(rows)} concepts are not what they were: {', '.join(changed)}",
             hint="cnsctl eval shows how much it matters; learning them again restores them",
         )
+
+
+def _cannot_be_read(store: Store, names: Collection[str]) -> StoreDamaged:
+    return StoreDamaged(
+        f"{len(names)} of {len(store.concepts())} concepts cannot be read: {', '.join(names)}",
+        hint=f"restore the store from a backup, or take them out: cnsctl rm {' '.join(names)}",
+    )
 
 
 def _whole(session: Session) -> tuple[Overlay | None, dict[str, StoreDamaged]]:
@@ -106,6 +110,9 @@ def evaluate(store: Store, names: Sequence[str], compute: Compute, *, pictures: 
     """Measure concepts and the base's drift, each score beside its value at learning and the bare class word's.
 
     Error removed always; CLIP-I, CLIP-T and drift need pictures.
+
+    Raises:
+        StoreDamaged: after the answer, when one cannot be read; in merged before it, since all of them act.
     """
     require(store, names)
     yield Phase(name="load the base")
@@ -113,13 +120,18 @@ def evaluate(store: Store, names: Sequence[str], compute: Compute, *, pictures: 
     records = require(store, names)  # loading takes seconds: another process may have changed the store
     whole = session.overlay(())  # in merged all concepts act, elsewhere none that is not named
     yield Phase(name="measure", total=len(records) + pictures)
-    rows = []
+    rows, damaged = [], []
     for i, record in enumerate(records):
-        overlay = whole if store.mode is Mode.MERGED else session.overlay([record["name"]])
-        rows.append(_evaluated(session, overlay, record, pictures=pictures))
+        try:
+            overlay = whole if store.mode is Mode.MERGED else session.overlay([record["name"]])
+            rows.append(_evaluated(session, overlay, record, pictures=pictures))
+        except StoreDamaged:
+            damaged.append(record["name"])
         yield Step(phase="measure", step=i + 1, total=len(records) + pictures)
     changed = _drift(session, whole) if pictures else None
     yield Answer(data={**_head(session), "concepts": rows, "drift": changed})
+    if damaged:
+        raise _cannot_be_read(store, damaged)
 
 
 def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, pictures: bool) -> dict[str, Any]:

@@ -123,6 +123,12 @@ def test_verify_names_what_is_damaged_and_proves_the_others(stocked, kind):
     assert "damaged" in cnsctl("verify", *at(stocked)).out
 
 
+def test_eval_measures_the_others_and_names_what_is_damaged(wrecked):
+    done = cnsctl("eval", "--no-pictures", "--json", *at(wrecked))
+    assert (done.code, [row["name"] for row in done.json["concepts"]]) == (6, ["dog"])
+    assert "1 of 2 concepts cannot be read: hat" in done.err
+
+
 @pytest.mark.parametrize("line", [["gen", "<hat>", "-o", "-"], ["eval", "hat"], ["verify", "hat"]])
 def test_what_needs_the_damaged_bytes_names_the_concept(wrecked, line):
     done = cnsctl(*line, *at(wrecked))
