@@ -95,7 +95,7 @@ def learner(base: Base, mode: Mode, size: int) -> Learner:
     defaults: dict[str, Any] = dict(base.learn_defaults)
     asked = Job(
         name="dog", class_word="dog", latents=base.encode_pictures(pixels), texts=[training_texts("dog")] * 5,
-        spec=LearnSpec(**defaults), mode=mode, prior=EMPTY, general={}, others={},
+        spec=LearnSpec(**defaults), mode=mode, prior=EMPTY, general={}, owned=neurons.packed(base, []),
     )  # fmt: skip
     return Learner(base, asked)
 

@@ -41,7 +41,7 @@ _cnsctl() {
         add) flags="--class --holdout --steps --lr --lr-token --vectors --budget --batch --seed --policy --orthogonal --random-mask --replace --allow-forgetting --store --device --dtype --json --quiet --help" ;;
         gen) flags="--count --seed --output --negative --steps --guidance --sampler --size --batch --force --store --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
-        show) flags="--store --json --quiet --help" ;;
+        show) flags="--overlaps --store --json --quiet --help" ;;
         rm) flags="--unfinished --yes --store --json --quiet --help" ;;
         mv) flags="--store --json --quiet --help" ;;
         eval) flags="--no-pictures --store --device --dtype --json --quiet --help" ;;

@@ -301,7 +301,7 @@ class Bench:
         if variant.mode is not Mode.MERGED:  # where these do nothing
             spec = replace(spec, lambda_prev=0.0, lambda_base=0.0)
         latents = self.training_latents(name)
-        masks = {n: {s: torch.from_numpy(np.asarray(i, np.int64)) for s, i in d.indices.items()} for n, d in before}
+        masks = [{s: torch.from_numpy(np.asarray(i, np.int64)) for s, i in d.indices.items()} for _, d in before]
         return Job(
             name=name,
             class_word=self.class_words[name],
@@ -311,7 +311,7 @@ class Bench:
             mode=variant.mode,
             prior=self.overlay(before, variant.mode) if before else EMPTY,
             general=self.general,
-            others={n: {s: i.to(self.base.device) for s, i in m.items()} for n, m in masks.items()},
+            owned=neurons.packed(self.base, masks),
         )
 
     def _key(self, *parts: Any) -> str:

@@ -13,8 +13,8 @@ from cnsctl.app.shelf import base_of
 from cnsctl.bases.folders import open_folder
 from cnsctl.data.names import check_name, words_of
 from cnsctl.data.pictures import read_pictures
-from cnsctl.errors import DiskProblem, NameTaken, UsageProblem
-from cnsctl.specs import LEARN_LIMITS, LearnSpec
+from cnsctl.errors import DiskProblem, NameTaken, StoreDamaged, UsageProblem
+from cnsctl.specs import LEARN_LIMITS, LearnSpec, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,8 +53,7 @@ def admit(store: Store, request: AddRequest) -> Admitted:
     """Refuse what can be refused without a model, and read the images: no file is decoded a second time."""
     check_name(request.name)
     refuse_half_for_learning(request.compute)
-    taken = {c["name"] for c in store.concepts()}
-    if request.name in taken and not request.replace:
+    if request.name in store.snapshot().names and not request.replace:
         raise NameTaken(
             f"there is a concept called {request.name!r} already",
             hint=f"use another name, cnsctl add {request.name} --replace, or cnsctl rm {request.name}",
@@ -64,7 +63,36 @@ def admit(store: Store, request: AddRequest) -> Admitted:
     _check_holdout(request.holdout, len(pictures))
     class_word = _class_word(store, request)
     _check_space(store, request)
+    refuse_damaged(store, request.name)
     return Admitted(class_word=class_word, pictures=pictures)
+
+
+def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:
+    """In merged: refuse to train on top of concepts that are damaged, as far as that shows without reading deltas.
+
+    Args:
+        store: of the concepts.
+        name: of the new concept: one that it replaces is not needed.
+        files: read also what the check after the training needs of each: its probe record and its pictures.
+
+    Raises:
+        StoreDamaged: the message names the concept.
+    """
+    if store.mode is not Mode.MERGED:
+        return
+    for record in store.concepts():
+        if record["name"] == name:
+            continue
+        try:
+            if store.is_damaged(record):
+                raise StoreDamaged("its delta is missing or has the wrong size")
+            for sha in (record["probe"], *record["references"]) if files else ():
+                store.blob(sha)
+        except StoreDamaged as err:
+            raise StoreDamaged(
+                f"<{record['name']}> is damaged, and in merged mode a concept is trained on top of all others: {err.what}",
+                hint=f"restore the store from a backup, or remove the concept: cnsctl rm {record['name']}",
+            ) from err
 
 
 def _class_word(store: Store, request: AddRequest) -> str:

@@ -19,8 +19,9 @@ from cnsctl.results import Answer, Event, Phase, Step
 from cnsctl.specs import FORMAT, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
+    from cnsctl.engine.overlay import Overlay
     from cnsctl.store import ConceptRecord, Store
 
 
@@ -35,34 +36,58 @@ def verify(store: Store, names: Sequence[str], compute: Compute) -> Iterator[Eve
     yield Phase(name="load the base")
     session = start(store, compute, hash_weights=True)
     records = require(store, names)  # loading takes seconds: another process may have changed the store
-    in_merged = session.overlay(()) if store.mode is Mode.MERGED else None
+    everyone, damaged = _whole(session) if store.mode is Mode.MERGED else (None, {})
+    bad = dict(damaged)
     yield Phase(name="prove", total=len(records))
-    rows, damaged = [], []
+    rows = []
     for i, record in enumerate(records):
+        name = record["name"]
         try:
-            overlay = session.overlay([record["name"]]) if in_merged is None else in_merged
-            rows.append(_proved(measure.checked(session, overlay, record)))
+            if damaged:  # in merged: without one of them, no concept's keys and values can be computed
+                rows.append(_unreadable(name, damaged[name]) if name in damaged else _unchecked(name, damaged))
+            else:
+                overlay = session.overlay([name]) if everyone is None else everyone
+                rows.append(_proved(measure.checked(session, overlay, record)))
         except StoreDamaged as err:
-            damaged.append(record["name"])
-            rows.append(_unreadable(record["name"], err))
+            bad[name] = err
+            rows.append(_unreadable(name, err))
         yield Step(phase="prove", step=i + 1, total=len(records))
     yield Answer(data={**_head(session), "concepts": rows})
-    if damaged:
-        raise StoreDamaged(
-            f"{len(damaged)} of {len(rows)} concepts cannot be read: {', '.join(damaged)}",
-            hint=f"restore the store from a backup, or take them out: cnsctl rm {' '.join(damaged)}",
-        )
-    if bad := [str(r["name"]) for r in rows if r["forgotten"]]:
+    if bad:
+        raise _cannot_be_read(store, bad)
+    if changed := [str(r["name"]) for r in rows if r["forgotten"]]:
         raise ForgettingFound(
-            f"{len(bad)} of {len(rows)} concepts are not what they were: {', '.join(bad)}",
+            f"{len(changed)} of {len(rows)} concepts are not what they were: {', '.join(changed)}",
             hint="cnsctl eval shows how much it matters; learning them again restores them",
         )
+
+
+def _cannot_be_read(store: Store, names: Collection[str]) -> StoreDamaged:
+    return StoreDamaged(
+        f"{len(names)} of {len(store.concepts())} concepts cannot be read: {', '.join(names)}",
+        hint=f"restore the store from a backup, or take them out: cnsctl rm {' '.join(names)}",
+    )
+
+
+def _whole(session: Session) -> tuple[Overlay | None, dict[str, StoreDamaged]]:
+    """In merged: the overlay of all concepts, or those of them that cannot be read."""
+    try:
+        return session.overlay(()), {}
+    except StoreDamaged:
+        damaged = {}
+        for record in session.store.concepts():
+            try:
+                session.store.delta(record)
+            except StoreDamaged as err:
+                damaged[record["name"]] = err
+        return None, damaged
 
 
 def _proved(outcome: measure.Outcome) -> dict[str, Any]:
     proof = outcome.proof
     return {
         "name": outcome.name,
+        "damaged": False,
         "unchanged": proof.unchanged,
         "moved": proof.moved if isfinite(proof.moved) else None,
         "lost": outcome.lost,
@@ -72,27 +97,41 @@ def _proved(outcome: measure.Outcome) -> dict[str, Any]:
 
 
 def _unreadable(name: str, err: StoreDamaged) -> dict[str, Any]:
-    nothing = {"name": name, "unchanged": False, "moved": None, "lost": None}
+    nothing = {"name": name, "damaged": True, "unchanged": False, "moved": None, "lost": None}
     return {**nothing, "forgotten": True, "reasons": [err.what]}
+
+
+def _unchecked(name: str, damaged: Collection[str]) -> dict[str, Any]:
+    nothing = {"name": name, "damaged": False, "unchanged": None, "moved": None, "lost": None, "forgotten": None}
+    return {**nothing, "reasons": [f"not checked: in merged mode that needs the damaged delta of {', '.join(damaged)}"]}
 
 
 def evaluate(store: Store, names: Sequence[str], compute: Compute, *, pictures: bool = True) -> Iterator[Event]:
     """Measure concepts and the base's drift, each score beside its value at learning and the bare class word's.
 
     Error removed always; CLIP-I, CLIP-T and drift need pictures.
+
+    Raises:
+        StoreDamaged: after the answer, when one cannot be read; in merged before it, since all of them act.
     """
     require(store, names)
     yield Phase(name="load the base")
     session = start(store, compute)
     records = require(store, names)  # loading takes seconds: another process may have changed the store
-    overlay = session.overlay([r["name"] for r in records])
+    whole = session.overlay(())  # in merged all concepts act, elsewhere none that is not named
     yield Phase(name="measure", total=len(records) + pictures)
-    rows = []
+    rows, damaged = [], []
     for i, record in enumerate(records):
-        rows.append(_evaluated(session, overlay, record, pictures=pictures))
+        try:
+            overlay = whole if store.mode is Mode.MERGED else session.overlay([record["name"]])
+            rows.append(_evaluated(session, overlay, record, pictures=pictures))
+        except StoreDamaged:
+            damaged.append(record["name"])
         yield Step(phase="measure", step=i + 1, total=len(records) + pictures)
-    changed = _drift(session, overlay) if pictures else None
+    changed = _drift(session, whole) if pictures else None
     yield Answer(data={**_head(session), "concepts": rows, "drift": changed})
+    if damaged:
+        raise _cannot_be_read(store, damaged)
 
 
 def _evaluated(session: Session, overlay: Any, record: ConceptRecord, *, pictures: bool) -> dict[str, Any]:

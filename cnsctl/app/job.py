@@ -6,16 +6,15 @@ Owns what of it is cached; must not know terminals or formulas.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.data.texts import calibration_texts, caption_prompt, training_texts
 from cnsctl.errors import PictureProblem, UsageProblem
 from cnsctl.results import Note
-from cnsctl.specs import LearnSpec, Mode, Prompt
+from cnsctl.specs import LearnSpec, Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import torch
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
     from cnsctl.data.pictures import Picture
     from cnsctl.engine.learner import Job
-    from cnsctl.engine.overlay import Overlay
 
 
 def make_job(
@@ -36,16 +34,10 @@ def make_job(
     latents_file: Path | None = None,
 ) -> Job:
     """The job of learning from these pictures, less those that the request holds out."""
-    import torch
-
     from cnsctl.engine.learner import Job
-    from cnsctl.engine.overlay import EMPTY
 
     base, store = session.base, session.store
     pictures = pictures[: len(pictures) - request.holdout]
-    others = [c for c in store.concepts() if c["name"] != request.name]
-    masks = {c["name"]: store.delta(c).indices for c in others}
-    merged = store.mode is Mode.MERGED
     return Job(
         name=request.name,
         class_word=class_word,
@@ -53,9 +45,9 @@ def make_job(
         texts=[_texts_of(request.name, class_word, p) for p in pictures],
         spec=LearnSpec(**{**base.learn_defaults, **request.settings}),
         mode=store.mode,
-        prior=_prior(session, masks) if merged else EMPTY,
+        prior=session.prior(request.name),
         general=_general(session),
-        others={n: {s: torch.from_numpy(i).to(base.device) for s, i in m.items()} for n, m in masks.items()},
+        owned=store.index.owned(store.snapshot(), besides=request.name),
     )
 
 
@@ -79,12 +71,6 @@ def _latents(session: Session, pictures: Sequence[Picture], file: Path | None) -
     if file is not None:
         write_atomic(file, state.latents_to_bytes(found, key=key.hexdigest()))
     return found
-
-
-def _prior(session: Session, names: Collection[str]) -> Overlay:
-    """In merged: what the concept stands on, which is all but the one that it replaces."""
-    whole = session.overlay(names)
-    return replace(whole, concepts={n: c for n, c in whole.concepts.items() if n in names})
 
 
 def _texts_of(name: str, class_word: str, picture: Picture) -> tuple[Prompt, ...]:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
-from cnsctl.app.admit import AddRequest, admit
+from cnsctl.app.admit import AddRequest, admit, refuse_damaged
 from cnsctl.app.job import long_captions, make_job
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, start
@@ -47,6 +47,7 @@ def add(store: Store, request: AddRequest) -> Generator[Event, None, None]:
         if store.mode is Mode.MERGED:  # each concept is learned on top of the others: one at a time
             held.enter_context(store.training())
         work = held.enter_context(store.reserve(request.name))
+        refuse_damaged(store, request.name, files=True)
         generation = store.generation()
         yield Phase(name="load the base")
         session = start(store, request.compute, hash_weights=True)
@@ -83,15 +84,16 @@ def _keep(
     learned: Learned,
     generation: int,
 ) -> Generator[Event, None, dict[str, Any]]:
-    """Verify the others, measure the new one, commit; returns the answer."""
+    """In merged verify the others; measure the new one, commit; returns the answer."""
     import numpy as np
 
     from cnsctl.data.png import png_bytes
 
     store, name = session.store, request.name
-    overlay = measure.with_new(session, name, learned.delta)
-    yield Phase(name="check that nothing was forgotten")
-    yield from _others_checked(session, overlay, request)
+    overlay = measure.with_new(session, job.prior, name, learned.delta)
+    if store.mode is Mode.MERGED:  # elsewhere no other concept can change
+        yield Phase(name="check that nothing was forgotten")
+        yield from _others_checked(session, overlay, request)
     yield Phase(name="draw and measure it")
     pixels = judged(np.stack([p.pixels for p in pictures]), request.holdout)
     latents = session.base.encode_pictures(pixels) if request.holdout else job.latents
@@ -120,7 +122,7 @@ def _keep(
     return {
         "format": FORMAT,
         "store": str(store.path),
-        "concept": summary(kept),
+        "concept": summary(store, kept),
         "shared": learned.selected.shared,
         "shared_random": learned.selected.shared_random,
         "free": tx.free(),
@@ -128,7 +130,7 @@ def _keep(
 
 
 def _others_checked(session: Session, overlay: Any, request: AddRequest) -> Iterator[Event]:
-    """Proof for every other concept; in merged, those whose K or V moved are measured.
+    """In merged: proof for every other concept; those whose K or V moved are measured.
 
     Raises:
         LearnedNotKept: an earlier concept lost too much; the work is kept.

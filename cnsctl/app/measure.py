@@ -52,18 +52,14 @@ class Outcome:
     """In merged, where other deltas moved its K or V: points of error removed lost since it was learned."""
 
 
-def with_new(session: Session, name: str, delta: Delta) -> Overlay:
-    """The store's overlay as it would be with this concept, last in learning order."""
+def with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Overlay:
+    """A concept on top of those that it was trained on: in merged, the store's overlay as it would be with it."""
     from cnsctl.engine.concepts import to_concept
     from cnsctl.engine.overlay import Overlay
     from cnsctl.store import delta_key
 
-    others = [c["name"] for c in session.store.concepts() if c["name"] != name]
-    concepts = {n: c for n, c in session.overlay(others).concepts.items() if n != name}
-    return Overlay(
-        mode=session.store.mode,
-        concepts=concepts | {name: to_concept(session.base, delta, key=delta_key(delta))},
-    )
+    concept = to_concept(session.base, delta, key=delta_key(delta))
+    return Overlay(mode=session.store.mode, concepts={**prior.concepts, name: concept})
 
 
 def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcome:

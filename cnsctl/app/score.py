@@ -1,4 +1,4 @@
-"""`score`: what `add` would choose, and whose neurons those are.
+"""`score`: what `add` would choose, and how many of these neurons other concepts own.
 
 Owns that answer; must not know terminals or formulas.
 """
@@ -44,19 +44,6 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
 
 
 def _score_answer(session: Session, job: Job, selected: Selected, class_word: str) -> dict[str, Any]:
-    import numpy as np
-
-    from cnsctl.engine import neurons, train
-
-    chance = train.chance_neurons(session.base, job.spec)
-    overlaps = {}
-    for other, mask in job.others.items():
-        owned = neurons.owned_entries(session.base, [mask])
-        chosen = {s: mask[s].new_tensor(np.asarray(m)) for s, m in selected.mask.items()}
-        overlaps[other] = {
-            "neurons": neurons.shared_with(chosen, owned),
-            "random": neurons.shared_with(chance, owned),
-        }
     return {
         "format": FORMAT,
         "store": str(session.store.path),
@@ -71,7 +58,8 @@ def _score_answer(session: Session, job: Job, selected: Selected, class_word: st
             {"site": s, "neurons": n, "weights": session.base.sites[s].numel(), "general": selected.general[s]}
             for s, n in selected.sites.items()
         ],
-        "overlaps": overlaps,
+        "shared": selected.shared,
+        "shared_random": selected.shared_random,
     }
 
 

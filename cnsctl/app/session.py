@@ -56,12 +56,28 @@ class Session:
             ConceptNotFound: one is not there, or no longer: another process may have taken it out.
             StoreDamaged: one cannot be read.
         """
+        found = self.store.snapshot()
+        named = {name: found.concept(name) for name in names}
+        acting = [r for r in found.concepts if self.store.mode is Mode.MERGED or r["name"] in named]
+        return self._overlay(acting, decoded=decoded)
+
+    def prior(self, name: str) -> Overlay:
+        """What a new concept of this name is trained on: in merged all others, elsewhere the base alone.
+
+        Raises:
+            StoreDamaged: in merged, when one of them cannot be read.
+        """
+        from cnsctl.engine.overlay import EMPTY
+
+        if self.store.mode is not Mode.MERGED:
+            return EMPTY
+        return self._overlay(r for r in self.store.concepts() if r["name"] != name)
+
+    def _overlay(self, records: Iterable[ConceptRecord], *, decoded: Recent[Concept] | None = None) -> Overlay:
         from cnsctl.engine.concepts import to_concept
         from cnsctl.engine.overlay import Overlay
         from cnsctl.engine.recent import Recent
 
-        wanted = {self.store.concept(name)["name"] for name in names}
-        records = [r for r in self.store.concepts() if self.store.mode is Mode.MERGED or r["name"] in wanted]
         kept: Recent[Concept] = Recent(1) if decoded is None else decoded
 
         def concept(record: ConceptRecord) -> Concept:

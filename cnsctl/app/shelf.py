@@ -16,7 +16,7 @@ from cnsctl.specs import DEFAULT_MODE, FORMAT, Mode
 from cnsctl.store import BaseReference, ConceptRecord, Store, default_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, KeysView, Mapping, Sequence
 
 
 def now() -> str:
@@ -123,7 +123,7 @@ def _described(store: Store, free: Mapping[str, float]) -> dict[str, Any]:
 
 
 def listing(store: Store) -> Answer:
-    concepts = [summary(c) for c in store.concepts()]
+    concepts = [summary(store, c) for c in store.concepts()]
     return Answer(data={**_described(store, store.free()), "concepts": concepts, "unfinished": store.unfinished()})
 
 
@@ -131,6 +131,12 @@ def listed(store: Store) -> Iterator[Event]:
     """The listing, and a word about every learning that was begun and not finished."""
     answer = listing(store)
     yield answer
+    for concept in answer.data["concepts"]:
+        if concept["damaged"]:
+            yield Warn(
+                text=f"<{concept['name']}> is damaged: its delta is missing or has the wrong size; restore it from a "
+                f"backup, or train it again: cnsctl add {concept['name']} IMAGES --replace"
+            )
     for name in answer.data["unfinished"]:
         yield Note(
             text=f"<{name}> is being learned or was interrupted: the same cnsctl add goes on, "
@@ -141,10 +147,11 @@ def listed(store: Store) -> Iterator[Event]:
 _SUMMARY = ("name", "class_word", "tokens", "neurons", "share", "share_denoiser", "bytes", "created", "learned")
 
 
-def summary(record: ConceptRecord) -> dict[str, Any]:
+def summary(store: Store, record: ConceptRecord) -> dict[str, Any]:
     """What `ls` says of a concept."""
     found = {key: record[key] for key in _SUMMARY}  # type: ignore[literal-required]
-    return found | {"pictures": len(record["references"]), "held_out": holdout_of(record)}
+    counts = {"pictures": len(record["references"]), "held_out": holdout_of(record)}
+    return found | counts | {"learned": dict(record["learned"]), "damaged": store.is_damaged(record)}
 
 
 HOLDOUT = "holdout"
@@ -157,18 +164,23 @@ def holdout_of(record: ConceptRecord) -> int:
     return value if isinstance(value, int) and 0 < value < len(record["references"]) else 0
 
 
-def show(store: Store, name: str) -> Answer:
-    """All that is known of a concept, without reading its weights."""
-    record = store.concept(name)
-    more = {
-        "recipe": record["recipe"],
+def show(store: Store, name: str, *, overlaps: bool = False) -> Answer:
+    """All that is known of a concept, without reading its weights.
+
+    With `overlaps`, which reads all deltas: how many neurons it shares with each other concept.
+    """
+    found = store.snapshot()
+    record = found.concept(name)
+    more: dict[str, Any] = {
+        "recipe": dict(record["recipe"]),
         "delta": str(store.path / "blobs" / record["delta"]),
         "references": [str(store.path / "blobs" / sha) for sha in record["references"]],
-        "captions": record["captions"],
+        "captions": list(record["captions"]),
         "preview": None if record["preview"] is None else str(store.path / "blobs" / record["preview"]),
-        "overlaps": store.overlaps(name),
     }
-    return Answer(data={"format": FORMAT, "store": str(store.path), "concept": summary(record) | more})
+    if overlaps:
+        more["overlaps"] = store.index.overlaps(record, [c for c in found.concepts if c["name"] != name])
+    return Answer(data={"format": FORMAT, "store": str(store.path), "concept": summary(store, record) | more})
 
 
 def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> tuple[list[str], list[str]]:
@@ -179,15 +191,15 @@ def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = Fal
     Raises:
         ConceptNotFound: one is neither.
     """
-    begun, known = set(store.unfinished()), set(known_names(store))
+    begun, known = set(store.unfinished()), store.snapshot()
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         if only_unfinished and name not in begun:
             told = f"unfinished are: {', '.join(sorted(begun))}" if begun else "nothing is unfinished"
             raise ConceptNotFound(f"no learning of {name[:80]!r} is unfinished", hint=told)
         if name not in begun:
-            store.concept(name)
-    return [n for n in wanted if n in known and not only_unfinished], [n for n in wanted if n in begun]
+            known.concept(name)
+    return [n for n in wanted if n in known.names and not only_unfinished], [n for n in wanted if n in begun]
 
 
 def removing(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> Iterator[Event]:
@@ -206,7 +218,7 @@ def removing(store: Store, names: Sequence[str], *, only_unfinished: bool = Fals
         if wanted:
             changed = _taken_out(store, wanted)
         else:
-            changed = {"touched": {}, "left": known_names(store), "free": store.free()}
+            changed = {"touched": {}, "left": list(known_names(store)), "free": store.free()}
         discarded = list(_discarded(store, unfinished, saved=bool(wanted)))
     yield Answer(
         data={"format": FORMAT, "store": str(store.path), "removed": wanted, "discarded": discarded, **changed}
@@ -218,11 +230,12 @@ def _taken_out(store: Store, wanted: Sequence[str]) -> dict[str, Any]:
     """Remove concepts; gives what is left, and in merged how many neurons each later one shared with each of them."""
     touched: dict[str, dict[str, int]] = {}
     with store.transaction(f"rm {' '.join(wanted)}") as tx:
+        found = store.snapshot()
         for name in wanted:
             if store.mode is Mode.MERGED:
-                seq = store.concept(name)["seq"]
-                later = [c["name"] for c in store.concepts() if c["seq"] > seq and c["name"] not in wanted]
-                touched[name] = {n: k for n, k in store.overlaps(name).items() if n in later and k > 0}
+                record = found.concept(name)
+                later = [c for c in found.concepts if c["seq"] > record["seq"] and c["name"] not in wanted]
+                touched[name] = {n: k for n, k in store.index.overlaps(record, later).items() if k}
             tx.remove(name)
     return {
         "touched": {name: others for name, others in touched.items() if others},
@@ -255,20 +268,20 @@ def renaming(store: Store, old: str, new: str) -> Iterator[Event]:
     yield from saved_but(store)
 
 
-def known_names(store: Store) -> list[str]:
-    return [c["name"] for c in store.concepts()]
+def known_names(store: Store) -> KeysView[str]:
+    """In training order."""
+    return store.snapshot().names
 
 
-def require(store: Store, names: Sequence[str]) -> list[ConceptRecord]:
-    """The records of these names in learning order, or all of them.
+def require(store: Store, names: Sequence[str]) -> Sequence[ConceptRecord]:
+    """The records of these names in training order, or all of them.
 
     Raises:
         ConceptNotFound: one is not there, or the store is empty.
     """
-    records = store.concepts()
+    found = store.snapshot()
     if not names:
-        if not records:
+        if not found.concepts:
             raise ConceptNotFound(f"no concept in {store.path} yet", hint="learn one: cnsctl add NAME PICTURES")
-        return records
-    chosen = {store.concept(name)["name"] for name in names}
-    return [r for r in records if r["name"] in chosen]
+        return found.concepts
+    return sorted((found.concept(name) for name in dict.fromkeys(names)), key=lambda record: record["seq"])

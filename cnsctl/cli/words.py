@@ -30,12 +30,13 @@ def listing(data: Data) -> Iterable[str]:
             number(c["learned"].get("error_removed"), ".1f"),
             number(c["learned"].get("clip_i"), ".3f"),
             c["created"][:10],
+            "damaged" if c["damaged"] else "",
         )
         for c in data["concepts"]
     ]
     yield from table(
         rows,
-        ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "learned"),
+        ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "learned", "state"),
         nothing="no concept is learned yet: cnsctl add NAME PICTURES",
     )
 
@@ -56,8 +57,14 @@ def concept(data: Data) -> Iterable[str]:
     )
     recipe = ", ".join(f"{key} {value}" for key, value in sorted(c.get("recipe", {}).items()))
     yield f"  recipe: {recipe}"
+    if c["damaged"]:
+        yield "  damaged: its delta is missing or has the wrong size"
     for other, shared in sorted(c.get("overlaps", {}).items()):
-        yield f"  shares {shared:,} neurons with <{other}>"
+        yield (
+            f"  shares {shared:,} neurons with <{other}>"
+            if shared is not None
+            else f"  <{other}>: a delta cannot be read"
+        )
     yield f"  delta: {c['delta']}"
     for i, path in enumerate(c["references"]):
         held_out = i >= c["pictures"] - c["held_out"]
@@ -88,15 +95,14 @@ def scored(data: Data) -> Iterable[str]:
         for s in data["sites"]
     ]
     yield from table(rows, ("site", "neurons", "share", "general"))
-    for other, o in data["overlaps"].items():
-        yield f"shares {o['neurons']:,} neurons with <{other}> (a random mask: {o['random']:,})"
+    yield f"{data['shared']:,} shared with other concepts (a random mask: {data['shared_random']:,})"
 
 
 def verified(data: Data) -> Iterable[str]:
     rows = [
         (
             r["name"],
-            "forgotten" if r["forgotten"] else "unchanged" if r["unchanged"] else "moved",
+            _state(r),
             "0" if r["moved"] == 0 else number(r["moved"], ".1e"),
             number(r["lost"], "+.1f"),
             "; ".join(r["reasons"]),
@@ -104,6 +110,14 @@ def verified(data: Data) -> Iterable[str]:
         for r in data["concepts"]
     ]
     yield from table(rows, ("name", "state", "moved", "points lost", "because"))
+
+
+def _state(row: Data) -> str:
+    if row["damaged"]:
+        return "damaged"
+    if row["unchanged"] is None:
+        return "not checked"
+    return "forgotten" if row["forgotten"] else "unchanged" if row["unchanged"] else "moved"
 
 
 def evaluated(data: Data) -> Iterable[str]:

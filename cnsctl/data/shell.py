@@ -6,6 +6,7 @@ Owns the signs of unquoted angles; must not know prompts or commands.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,13 @@ def redirected_concept(stdin_fd: int, names: Iterable[str]) -> str | None:
 
     Args:
         stdin_fd: the file descriptor of the standard input.
-        names: of the concepts there are.
+        names: of the concepts there are; not asked for where the standard input is not a file.
     """
     try:
         stdin = os.fstat(stdin_fd)
     except OSError:  # closed: nothing was redirected
+        return None
+    if not stat.S_ISREG(stdin.st_mode):  # a pipe or a device: no name needs to be looked at
         return None
     return next((name for name in names if _is_same(name, stdin)), None)
 

@@ -44,8 +44,8 @@ class Job:
     """In merged: all earlier concepts. Elsewhere a concept is learned against the base alone."""
     general: Mapping[str, torch.Tensor]
     """General neurons, per site (rows, columns) bool."""
-    others: Mapping[str, neurons.Mask]
-    """Masks of the concepts in the store, for policies and reports."""
+    owned: neurons.Owned
+    """Neurons that other concepts own, for policies and reports."""
 
 
 class Learner:
@@ -223,7 +223,7 @@ class Pull:
         self.on = job.mode is Mode.MERGED and (spec.lambda_prev > 0 or spec.lambda_base > 0)
         if not self.on:
             return
-        owned = neurons.owned_entries(base, job.others.values())
+        owned = neurons.owned_entries(base, job.owned)
         self.before = values.values.detach().clone()
         self.base = base.stacked_sites.view(-1)[values.flat]
         marked = torch.cat([owned[s].view(-1)[flat] for s, flat in values.mask.items()])

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cnsctl.engine.seeds import stream
 from cnsctl.engine.text import SplicedText, features, splice
@@ -30,6 +32,9 @@ GENERAL_SHARE = 0.50
 
 Mask = Mapping[str, torch.Tensor]
 """Per site: (n,) int64, sorted flat row-major indices."""
+
+Owned = Mapping[str, NDArray[np.uint8]]
+"""Per site: one bit per weight, flat row-major, in the order of `numpy.packbits`."""
 
 
 def token_norms(X: torch.Tensor, texts: Sequence[SplicedText]) -> torch.Tensor:
@@ -208,15 +213,25 @@ def concept_neurons(
     }
 
 
-def owned_entries(base: Base, masks: Iterable[Mask]) -> dict[str, torch.Tensor]:
-    """Union of masks, per site (rows, columns) bool."""
-    owned = {site: torch.zeros(W.shape, dtype=torch.bool, device=W.device) for site, W in base.sites.items()}
+def packed(base: Base, masks: Iterable[Mask]) -> dict[str, NDArray[np.uint8]]:
+    """Union of masks, per site one bit per weight, flat row-major, in the order of `numpy.packbits`."""
+    marked = {site: np.zeros(W.numel(), np.bool_) for site, W in base.sites.items()}
     for mask in masks:
-        for site, flat in owned.items():
-            flat.view(-1)[mask[site]] = True
-    return owned
+        for site, flat in mask.items():
+            marked[site][flat.cpu().numpy()] = True
+    return {site: np.packbits(bits) for site, bits in marked.items()}
 
 
-def shared_with(mask: Mask, owned: Mapping[str, torch.Tensor]) -> int:
+def owned_entries(base: Base, owned: Owned) -> dict[str, torch.Tensor]:
+    """The same per site as (rows, columns) bool, on the base's device."""
+    found = {}
+    for site, W in base.sites.items():
+        bits = np.unpackbits(owned[site], count=W.numel()).view(np.bool_)
+        found[site] = torch.from_numpy(bits).view(W.shape).to(W.device)
+    return found
+
+
+def shared_with(mask: Mask, owned: Owned) -> int:
     """How many neurons of a mask are marked in `owned`."""
-    return sum(int(owned[site].view(-1)[flat].sum()) for site, flat in mask.items())
+    flat = {site: at.cpu().numpy() for site, at in mask.items()}
+    return sum(int((owned[site][at >> 3] >> (7 - (at & 7)) & 1).sum(dtype=np.int64)) for site, at in flat.items())

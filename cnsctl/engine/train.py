@@ -155,7 +155,7 @@ def scored_neurons(
     token = Token(class_word=job.class_word, n_vectors=spec.vectors)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
-    owned = neurons.owned_entries(base, job.others.values())
+    policy = spec.policy if job.mode is Mode.MERGED else Policy.OVERLAP
     with torch.no_grad():
         norms = neurons.token_norms(features(base, texts, {job.name: vectors}), texts)
         return neurons.concept_neurons(
@@ -164,8 +164,8 @@ def scored_neurons(
             norms,
             budget=spec.budget,
             general=job.general,
-            owned=owned,
-            policy=spec.policy if job.mode is Mode.MERGED else Policy.OVERLAP,
+            owned=None if policy is Policy.OVERLAP else neurons.owned_entries(base, job.owned),
+            policy=policy,
             select=spec.select,
         )
 
@@ -176,15 +176,14 @@ def chance_neurons(base: Base, spec: LearnSpec) -> neurons.Mask:
 
 
 def _selected(base: Base, job: Job, mask: neurons.Mask, chance: neurons.Mask) -> Selected:
-    owned = neurons.owned_entries(base, job.others.values())
     n = sum(len(m) for m in mask.values())
     return Selected(
         neurons=n,
         share=n / sum(W.numel() for W in base.sites.values()),
         sites={s: len(m) for s, m in mask.items()},
         general={s: float(g.float().mean()) for s, g in job.general.items()},
-        shared=neurons.shared_with(mask, owned),
-        shared_random=neurons.shared_with(chance, owned),
+        shared=neurons.shared_with(mask, job.owned),
+        shared_random=neurons.shared_with(chance, job.owned),
         mask={s: m.cpu().numpy() for s, m in mask.items()},
     )
 

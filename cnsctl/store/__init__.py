@@ -11,6 +11,7 @@ from cnsctl.store.files import free_bytes, write_atomic, write_once
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.reference import BaseReference
 from cnsctl.store.signals import defer_signals
+from cnsctl.store.snapshot import Snapshot
 from cnsctl.store.store import Store, default_path
 from cnsctl.store.transaction import Transaction
 
@@ -29,6 +30,7 @@ __all__ = [
     "BaseReference",
     "ConceptRecord",
     "RunRecord",
+    "Snapshot",
     "Store",
     "Transaction",
     "default_path",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 
 def dump(value: object) -> bytes:
@@ -16,7 +17,7 @@ def dump(value: object) -> bytes:
         ValueError: a number is not finite, or values are nested too deeply.
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_table).encode("ascii")
     except RecursionError as err:
         raise ValueError("nested too deeply") from err
 
@@ -28,7 +29,7 @@ def parse(data: bytes) -> object:
         ValueError: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, or nested too deeply.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return _DECODER.decode(data.decode("utf-8"))
     except RecursionError as err:
         raise ValueError("nested too deeply") from err
 
@@ -59,3 +60,12 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is no number")
+
+
+def _table(value: object) -> dict[object, object]:
+    if isinstance(value, Mapping):  # one that cannot be changed
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)

@@ -113,7 +113,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
                 raise StoreDamaged(
                     f"{path} has {found.st_size} bytes, at most {limit} are allowed", hint="restore it from a backup"
                 )
-            return _read_all(fd, limit, path)
+            return _read_all(fd, found.st_size, limit, path)
         finally:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError) as err:
@@ -226,9 +226,9 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         os.close(fd)
 
 
-def _read_all(fd: int, limit: int, path: Path) -> bytes:
+def _read_all(fd: int, size: int, limit: int, path: Path) -> bytes:
     pieces, n_bytes = [], 0
-    while piece := os.read(fd, min(limit + 1 - n_bytes, 1 << 24)):
+    while piece := os.read(fd, max(size + 1 - n_bytes, 1 << 16)):  # all of it at once: joining pieces would copy them
         pieces.append(piece)
         n_bytes += len(piece)
         if n_bytes > limit:  # it grew after fstat

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 BASE = "base"
 BLOBS = "blobs"
 CACHE = "cache"
+INDEX = "index"
 NAMES = "names"
 WORK = "work"
 LOCK = "lock"

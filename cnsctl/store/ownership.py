@@ -1,12 +1,12 @@
-"""Who owns which neurons, in counts.
+"""How many concepts own each neuron, as bit planes: adding or removing a concept costs the same whoever is there.
 
-Owns set arithmetic on sorted indices per site; must not know where they are kept. Pure.
+Plane k holds bit k of every weight's number of owners, so that n concepts need log2(n) planes. Owns this arithmetic;
+must not know files. Pure: no argument is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,49 +14,94 @@ from numpy.typing import NDArray
 Owned = Mapping[str, NDArray[np.int64]]
 """Per site: sorted unique flat indices. A site that is absent is empty."""
 
+Bits = NDArray[np.uint8]
+"""One bit per weight, (n_bytes(sizes),): sites by name, each from a byte of its own, in the order of `numpy.packbits`."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Census:
-    """What was counted in one pass over all concepts."""
-
-    owned: int
-    """Neurons that any concept owns."""
-    overlaps: Mapping[tuple[str, str], int]
-    """Per pair of a new concept and another one, in that order: neurons that both own. Zeros are in it."""
+Planes = tuple[Bits, ...]
+"""Bits 0, 1, 2 … of the numbers of owners; the last plane is not zero everywhere."""
 
 
-def take_census(everyone: Iterable[tuple[str, Owned]], new: Mapping[str, Owned], sizes: Mapping[str, int]) -> Census:
-    """Count owned neurons, and those that the new concepts share with each other one.
+def n_bytes(sizes: Mapping[str, int]) -> int:
+    """Length of `Bits`, for sites of these many weights."""
+    return sum(-(-size // 8) for size in sizes.values())
 
-    Only the new concepts are held, and a byte per weight: the others may be a stream of any length.
 
-    Args:
-        everyone: key and neurons of every concept, the new ones included.
-        new: those whose overlaps are not known yet, by key.
-        sizes: weights per site.
+def pack(owned: Owned, sizes: Mapping[str, int]) -> Bits:
+    """Mark the neurons of one concept.
+
+    Raises:
+        ValueError: a site is unknown, or an index is not one of its weights.
     """
-    theirs = {key: {site: _mask(flat, sizes[site]) for site, flat in owned.items()} for key, owned in new.items()}
-    union = {site: np.zeros(size, np.bool_) for site, size in sizes.items()}
-    overlaps: dict[tuple[str, str], int] = {}
-    for other, owned in everyone:
-        for site, flat in owned.items():
-            union[site][flat] = True
-        for key, masks in theirs.items():
-            if key != other:
-                overlaps[key, other] = _shared(masks, owned)
-    return Census(owned=sum(int(np.count_nonzero(mask)) for mask in union.values()), overlaps=overlaps)
+    if not owned.keys() <= sizes.keys():
+        raise ValueError(f"{min(owned.keys() - sizes.keys())[:80]!r} is not a site of the base")
+    bits = np.zeros(n_bytes(sizes), np.uint8)
+    for site, part in _parts(sizes).items():
+        marked = np.zeros(sizes[site], np.bool_)
+        flat = owned.get(site, np.empty(0, np.int64))
+        if len(flat) and not 0 <= flat[0] <= flat[-1] < sizes[site]:
+            raise ValueError(f"index {flat[-1]} of {site} is not below {sizes[site]}")
+        marked[flat] = True
+        bits[part] = np.packbits(marked)
+    return bits
 
 
-def overlap(a: Owned, b: Owned) -> int:
-    """Count the neurons that both own."""
-    return sum(len(np.intersect1d(a[site], b[site], assume_unique=True)) for site in a.keys() & b.keys())
+def by_site(bits: Bits, sizes: Mapping[str, int]) -> dict[str, Bits]:
+    """Each site's bytes, as views."""
+    return {site: bits[part] for site, part in _parts(sizes).items()}
 
 
-def _mask(flat: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    mask = np.zeros(size, np.bool_)
-    mask[flat] = True
-    return mask
+def spare_bits(sizes: Mapping[str, int]) -> Bits:
+    """Mark the bits that belong to no weight: those that fill the last byte of a site."""
+    spare = np.zeros(n_bytes(sizes), np.uint8)
+    for site, part in _parts(sizes).items():
+        if sizes[site] % 8:
+            spare[part.stop - 1] = 0xFF >> sizes[site] % 8
+    return spare
 
 
-def _shared(masks: Mapping[str, NDArray[np.bool_]], owned: Owned) -> int:
-    return sum(int(np.count_nonzero(masks[site][flat])) for site, flat in owned.items() if site in masks)
+def added(planes: Planes, mask: Bits) -> Planes:
+    """Count one owner more where the mask is set."""
+    new, carry = [], mask
+    for plane in planes:
+        new.append(plane ^ carry)
+        carry = plane & carry
+    return (*new, carry) if carry.any() else tuple(new)
+
+
+def removed(planes: Planes, mask: Bits) -> Planes:
+    """Count one owner less where the mask is set.
+
+    Raises:
+        ValueError: a marked neuron has no owner.
+    """
+    new, borrow = [], mask
+    for plane in planes:
+        new.append(plane ^ borrow)
+        borrow = ~plane & borrow
+    if borrow.any():
+        raise ValueError(f"{count(borrow)} neurons to give back have no owner")
+    while new and not new[-1].any():
+        new.pop()
+    return tuple(new)
+
+
+def union(planes: Planes, sizes: Mapping[str, int]) -> Bits:
+    """Mark the neurons that any concept owns."""
+    owned = np.zeros(n_bytes(sizes), np.uint8)
+    for plane in planes:
+        owned |= plane
+    return owned
+
+
+def count(bits: Bits) -> int:
+    """Count the marked neurons."""
+    return int(np.bitwise_count(bits).sum(dtype=np.int64))
+
+
+def _parts(sizes: Mapping[str, int]) -> dict[str, slice]:
+    parts, begin = {}, 0
+    for site in sorted(sizes):
+        end = begin + -(-sizes[site] // 8)
+        parts[site] = slice(begin, end)
+        begin = end
+    return parts

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypedDict
 
 from cnsctl.specs import NAME
 
 ID = re.compile(r"[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
-_PAIR = re.compile(r"([0-9a-f]{16})\|([0-9a-f]{16})")
 
 
 class ConceptRecord(TypedDict):
@@ -40,16 +40,16 @@ class ConceptRecord(TypedDict):
     """ISO 8601, UTC."""
     delta: str
     """Blob."""
-    references: list[str]
+    references: Sequence[str]
     """Blobs: copies of the pictures."""
-    captions: list[str | None]
+    captions: Sequence[str | None]
     """One for each reference."""
     probe: str
     """Blob: what later proofs compare with."""
     preview: str | None
     """Blob: a picture of it."""
-    recipe: dict[str, str | int | float | bool]
-    learned: dict[str, float | str | None]
+    recipe: Mapping[str, str | int | float | bool]
+    learned: Mapping[str, float | str | None]
     """Scores right after learning."""
 
 
@@ -69,9 +69,15 @@ class StateRecord(TypedDict):
     """Counts the changes of what can act on a prompt: concepts added and removed."""
     free: int
     """Neurons that no concept owns."""
-    overlaps: dict[str, int]
-    """Neurons owned by two concepts, by `pair(id, id)`; pairs without any are absent."""
     next_seq: int
+    owners: str | None
+    """Of the ownership index: file of the numbers of owners; None where there are none."""
+    recent: Sequence[str]
+    """Files of the masks of concepts that `owners` does not count yet."""
+    owned: str | None
+    """File of which neurons are owned by any concept; None where none is."""
+    uncounted: Sequence[str]
+    """Ids of concepts that the index does not count, because their delta could not be read."""
 
 
 def free_of(state: StateRecord, n_weights: int) -> dict[str, float]:
@@ -82,9 +88,17 @@ def free_of(state: StateRecord, n_weights: int) -> dict[str, float]:
 Check = Callable[[object], bool]
 
 
-def pair(a: str, b: str) -> str:
-    """Key of the overlap of two concepts."""
-    return f"{min(a, b)}|{max(a, b)}"
+def frozen(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same document, which nobody can change; one that is frozen already is given back."""
+    if type(document) is MappingProxyType:
+        return document
+    return MappingProxyType({key: _frozen(value) for key, value in document.items()})
+
+
+def _frozen(value: object) -> object:
+    if isinstance(value, dict):
+        return MappingProxyType(dict(value))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def concept_fault(document: object) -> str | None:
@@ -144,11 +158,11 @@ def _encodes(text: str) -> bool:
 
 
 def _list_of(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(check(item) for item in value)
+    return lambda value: isinstance(value, (list, tuple)) and all(check(item) for item in value)
 
 
 def _table_of(key: Check, item: Check) -> Check:
-    return lambda value: isinstance(value, dict) and all(key(k) and item(v) for k, v in value.items())
+    return lambda value: isinstance(value, Mapping) and all(key(k) and item(v) for k, v in value.items())
 
 
 def _is_setting(value: object) -> bool:
@@ -184,6 +198,9 @@ _RUN: Mapping[str, Check] = {"verb": _is_line, "name": _matches(NAME), "when": _
 _STATE: Mapping[str, Check] = {
     "generation": _is_count,
     "free": _is_count,
-    "overlaps": _table_of(_matches(_PAIR), _is_count),
     "next_seq": _is_count,
+    "owners": lambda value: value is None or _matches(_SHA256)(value),
+    "recent": _list_of(_matches(_SHA256)),
+    "owned": lambda value: value is None or _matches(_SHA256)(value),
+    "uncounted": _list_of(_matches(ID)),
 }

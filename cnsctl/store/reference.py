@@ -46,7 +46,12 @@ class BaseReference:
     @property
     def n_weights(self) -> int:
         """K/V weights: all that concepts could own."""
-        return sum(rows * columns for rows, columns in self.sites.values())
+        return sum(self.sizes.values())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Weights of each site."""
+        return {site: rows * columns for site, (rows, columns) in self.sites.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

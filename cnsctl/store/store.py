@@ -16,7 +16,6 @@ from cnsctl.data.names import check_name
 from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, UsageProblem
 from cnsctl.specs import NAME
 from cnsctl.store import blobs, catalogue, layout, reference
-from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, runs_of, state_of
 from cnsctl.store.files import (
     TEMP_PREFIX,
     disk_problem,
@@ -26,17 +25,19 @@ from cnsctl.store.files import (
     write_atomic,
 )
 from cnsctl.store.lock import locked, locked_in
-from cnsctl.store.records import ConceptRecord, RunRecord, free_of, pair
+from cnsctl.store.records import free_of
 from cnsctl.store.reference import BaseReference, Birth
 from cnsctl.store.signals import defer_signals
-from cnsctl.store.transaction import Transaction, not_found
+from cnsctl.store.snapshot import Snapshot, snapshot_of
+from cnsctl.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tinydb import TinyDB
-
     from cnsctl.specs import Delta, Mode
+    from cnsctl.store.catalogue import Catalogue
+    from cnsctl.store.index import Index
+    from cnsctl.store.records import ConceptRecord, RunRecord
 
 COMMIT_WAIT_S = 60.0
 """How long a transaction waits for another one: a commit takes seconds, and what waits took minutes to learn."""
@@ -57,6 +58,7 @@ class Store:
         self._reserved: set[str] = set()
         self.warnings: list[str] = []
         """What failed after a change had been saved: each completes "saved, but …". Whoever shows one takes it out."""
+        self._read: tuple[tuple[int, ...], Catalogue, Snapshot] | None = None
 
     @classmethod
     def create(
@@ -128,40 +130,51 @@ class Store:
         """Of files that may vanish at any time. It need not exist."""
         return self._path / layout.CACHE
 
-    def concepts(self) -> list[ConceptRecord]:
-        """All concepts, in learning order."""
-        return concepts_of(self._tables())
+    def snapshot(self) -> Snapshot:
+        """The committed state. Each version of the catalogue is read and checked once, however often this is asked.
+
+        Raises:
+            StoreDamaged, FormatTooNew: by the catalogue.
+        """
+        return self._current()[1]
+
+    def concepts(self) -> Sequence[ConceptRecord]:
+        """All concepts of the snapshot, in training order."""
+        return self.snapshot().concepts
 
     def concept(self, name: str) -> ConceptRecord:
-        """One concept.
+        """One concept of the snapshot.
 
         Raises:
             ConceptNotFound: with the nearest names.
         """
-        return _named(self.concepts(), name)
+        return self.snapshot().concept(name)
 
-    def runs(self) -> list[RunRecord]:
-        """Every learning and removal so far."""
-        return runs_of(self._tables())
+    def runs(self) -> Sequence[RunRecord]:
+        """The last training runs and removals, oldest first."""
+        return self.snapshot().runs
 
     def free(self) -> dict[str, float]:
         """Neurons that no concept owns: `neurons`, and `share` of the K/V weights."""
-        return free_of(state_of(self._tables()), self.base.n_weights)
-
-    def overlaps(self, name: str) -> dict[str, int]:
-        """Neurons that a concept shares with each other one, by name in learning order.
-
-        Raises:
-            ConceptNotFound: there is none of this name.
-        """
-        db = self._tables()
-        counts, records = state_of(db)["overlaps"], concepts_of(db)
-        own = _named(records, name)
-        return {r["name"]: counts.get(pair(own["id"], r["id"]), 0) for r in records if r["id"] != own["id"]}
+        return free_of(self.snapshot().state, self.base.n_weights)
 
     def generation(self) -> int:
         """Count of the changes of what can act on a prompt: it grows as concepts come and go, not by renaming."""
-        return state_of(self._tables())["generation"]
+        return self.snapshot().generation
+
+    @property
+    def index(self) -> Index:
+        """Who owns which neurons."""
+        from cnsctl.store.index import Index
+
+        return Index(folder=self._path / layout.INDEX, blobs=self._path / layout.BLOBS, sizes=self.base.sizes)
+
+    def is_damaged(self, record: ConceptRecord) -> bool:
+        """Is the file of a concept's delta missing, or of another size? A changed byte is found by reading it."""
+        try:
+            return (self._path / layout.BLOBS / record["delta"]).stat().st_size != record["bytes"]
+        except OSError:
+            return True
 
     def delta(self, record: ConceptRecord) -> Delta:
         """A concept's delta, verified, and of this store's base.
@@ -215,10 +228,10 @@ class Store:
                 held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
             except FileNotFoundError as err:
                 raise NoStore(f"there is no store at {self._path} any more", hint="make one: cnsctl init") from err
-            for folder in (self._path, self._path / layout.BLOBS, self.cache_folder):
+            for folder in (self._path, self._path / layout.BLOBS, self._path / layout.INDEX, self.cache_folder):
                 remove_unfinished(folder)
             self._sweep_work()
-            tx = Transaction(self._path, self._birth)
+            tx = Transaction(self._path, self._birth, self._current(anew=True)[0])
             yield tx
             with defer_signals("the change is saved"):
                 if tx.commit():
@@ -338,8 +351,21 @@ class Store:
             make_folder(self.cache_folder)
             write_atomic(self._cache_file(key), data)
 
-    def _tables(self) -> TinyDB:
-        return over(CatalogueStorage(self._path))
+    def _current(self, *, anew: bool = False) -> tuple[Catalogue, Snapshot]:
+        """The catalogue on disk. It is replaced, never written to, so another version is another file.
+
+        `anew`: read it in any case, and check it if its bytes are others: file systems may reuse inode and time.
+        """
+        try:
+            found = (self._path / catalogue.FILE).stat()
+            version: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        except OSError:  # reading it says what is wrong
+            version = ()
+        if anew or self._read is None or self._read[0] != version:
+            known = None if self._read is None else self._read[1]
+            content = catalogue.load(self._path, known)
+            self._read = (version, content, snapshot_of(content))
+        return self._read[1:]
 
     def _work(self, name: str) -> Path:
         return self._path / layout.WORK / check_name(name)
@@ -362,13 +388,6 @@ def default_path() -> Path:
 def _refuse_windows() -> None:
     if sys.platform == "win32":
         raise UsageProblem("Windows is supported through WSL", hint="install cnsctl inside WSL: wsl --install")
-
-
-def _named(records: list[ConceptRecord], name: str) -> ConceptRecord:
-    for record in records:
-        if record["name"] == name:
-            return record
-    raise not_found(name, [record["name"] for record in records])
 
 
 def _has_leftovers(folder: Path) -> bool:

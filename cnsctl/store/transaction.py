@@ -8,24 +8,28 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from tinydb import where
+from tinydb.table import Document
 
 from cnsctl.data.names import check_name
-from cnsctl.errors import BaseProblem, ConceptNotFound, LearnedNotKept, NameTaken, NotDurable, StoreDamaged
+from cnsctl.errors import BaseProblem, CnsctlError, LearnedNotKept, NameTaken, NotDurable
 from cnsctl.store import blobs, canonical
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, state_of
-from cnsctl.store.layout import BLOBS
-from cnsctl.store.records import ConceptRecord, RunRecord, concept_fault, free_of, pair
+from cnsctl.store.layout import BLOBS, INDEX
+from cnsctl.store.records import ConceptRecord, RunRecord, StateRecord, concept_fault, free_of, frozen
+from cnsctl.store.snapshot import not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from cnsctl.specs import Delta
+    from cnsctl.store.catalogue import Catalogue
+    from cnsctl.store.index import Index
+    from cnsctl.store.ownership import Bits
     from cnsctl.store.reference import Birth
+
+RUNS_KEPT = 100
+"""Training runs and removals that the catalogue remembers; older ones are dropped."""
 
 
 class Transaction:
@@ -36,12 +40,15 @@ class Transaction:
     Blobs are on disk before the catalogue names them; those of a block that fails stay, named by nobody.
     """
 
-    def __init__(self, folder: Path, birth: Birth) -> None:
-        self._blobs = folder / BLOBS
+    def __init__(self, folder: Path, birth: Birth, catalogue: Catalogue) -> None:
+        """`catalogue` must be the one on disk, read under the store's lock."""
+        self._blobs, self._index = folder / BLOBS, folder / INDEX
         self._birth = birth
-        self._storage = CatalogueStorage(folder)
+        self._storage = CatalogueStorage(folder, catalogue)
         self._db = over(self._storage)
-        self._before = {record["id"] for record in concepts_of(self._db)}
+        self._before = {record["id"]: record for record in catalogue.tables["concepts"].values()}
+        self._masks: dict[str, Bits] = {}
+        """Of the concepts added here, by id."""
         self._changed = False
         self.warnings: list[str] = []
         """What failed after the commit."""
@@ -80,6 +87,7 @@ class Transaction:
         record = self._kept(fields, delta, references, probe, preview)
         if old is not None:
             self._drop(old)
+        self._masks[record["id"]] = self._mask(delta)
         self._db.table("concepts").insert(record)
         self._set_state(next_seq=record["seq"] + 1)
         self._note("add", name, record["created"], "kept" if old is None else "replaced")
@@ -91,8 +99,9 @@ class Transaction:
         Raises:
             ConceptNotFound: there is none.
         """
-        record = self._require(name)
-        self._drop(record)
+        key = self._require(name)
+        record = self._record(key)
+        self._drop(key)
         self._note("rm", name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "removed")
         return record
 
@@ -102,10 +111,10 @@ class Transaction:
         Raises:
             ConceptNotFound, NameNotAllowed, NameTaken: by the names.
         """
-        record = self._require(old)
+        key = self._require(old)
         if self._find(check_name(new)) is not None:
             raise _taken(new)
-        self._set(record, {"name": new})
+        self._set(key, {"name": new})
 
     def update(
         self, name: str, *, probe: bytes | None = None, learned: Mapping[str, float | str | None] | None = None
@@ -115,13 +124,13 @@ class Transaction:
         Raises:
             ConceptNotFound: there is none.
         """
-        record = self._require(name)
+        key = self._require(name)
         fields: dict[str, Any] = {}
         if probe is not None:
             fields["probe"] = blobs.put(self._blobs, probe)
         if learned is not None:
             fields["learned"] = dict(learned)
-        self._set(record, fields)
+        self._set(key, fields)
 
     def expect_generation(self, generation: int) -> None:
         """Refuse to go on when concepts came or went since `Store.generation` answered this.
@@ -143,36 +152,53 @@ class Transaction:
             Whether there was anything to put.
 
         Raises:
-            StoreDamaged: a concept's delta cannot be read, so nothing can be counted.
             DiskProblem: full, read-only or failing; nothing is committed.
         """
         if not self._changed:
             return False
-        concepts = concepts_of(self._db)
-        if {record["id"] for record in concepts} != self._before:
-            self._count(concepts)
+        concepts = concepts_of(self._storage.read())
+        if {record["id"] for record in concepts} == self._before.keys():
+            self._put()
+        else:
+            from cnsctl.store.index import Index
+
+            index = Index(folder=self._index, blobs=self._blobs, sizes=self._birth.base.sizes)
+            before = state_of(self._db)
+            self._count(index, before, concepts)
+            self._put()
+            try:
+                index.sweep(before, state_of(self._db))  # the previous generation needs the first
+            except (CnsctlError, OSError) as err:
+                self.warnings.append(f"old files of the ownership index remain: {err}")
+        return True
+
+    def _put(self) -> None:
         try:
             self._storage.commit()
         except NotDurable as err:
             self.warnings.append(f"a power cut may undo it: {err.what}")
-        return True
 
     def names(self) -> list[str]:
         """The names of all concepts, with the changes of this block."""
-        return [record["name"] for record in concepts_of(self._db)]
+        return [record["name"] for record in concepts_of(self._storage.read())]
 
     def free(self) -> dict[str, float]:
         """As `Store.free`; right after the commit, and read from memory."""
         return free_of(state_of(self._db), self._birth.base.n_weights)
 
-    def _find(self, name: str) -> ConceptRecord | None:
-        return next((record for record in concepts_of(self._db) if record["name"] == name), None)
+    def _find(self, name: str) -> int | None:
+        """Key of a concept's document. TinyDB's own search takes a hundred times as long."""
+        table = self._storage.read()["concepts"]
+        return next((int(key) for key, record in table.items() if record["name"] == name), None)
 
-    def _require(self, name: str) -> ConceptRecord:
-        record = self._find(name)
-        if record is None:
-            raise not_found(name, [known["name"] for known in concepts_of(self._db)])
-        return record
+    def _require(self, name: str) -> int:
+        key = self._find(name)
+        if key is None:
+            raise not_found(name, {known["name"]: None for known in concepts_of(self._storage.read())}.keys())
+        return key
+
+    def _record(self, key: int) -> ConceptRecord:
+        return cast("ConceptRecord", self._storage.read()["concepts"][str(key)])
 
     def _check_delta(self, delta: Delta) -> None:
         base, mode = self._birth.base, self._birth.mode
@@ -212,75 +238,48 @@ class Transaction:
         record = {**fields, **computed}
         if (fault := concept_fault(record)) is not None:
             raise ValueError(f"the record of {record['name']!r} is no concept's: {fault}")
-        return cast("ConceptRecord", record)
+        return cast("ConceptRecord", frozen(record))
 
-    def _drop(self, record: ConceptRecord) -> None:
-        self._db.table("concepts").remove(where("id") == record["id"])
+    def _drop(self, key: int) -> None:
+        self._db.table("concepts").remove(doc_ids=[key])
 
-    def _set(self, record: ConceptRecord, fields: Mapping[str, Any]) -> None:
-        if (fault := concept_fault({**record, **fields})) is not None:
-            raise ValueError(f"the record of {record['name']!r} would be no concept's: {fault}")
+    def _set(self, key: int, fields: Mapping[str, Any]) -> None:
+        changed = {**self._record(key), **fields}
+        if (fault := concept_fault(changed)) is not None:
+            raise ValueError(f"the record of {changed['name']!r} would be no concept's: {fault}")
         self._changed = True
-        self._db.table("concepts").update(fields, where("id") == record["id"])
+        self._replace("concepts", key, changed)
 
     def _set_state(self, **fields: object) -> None:
-        self._db.table("state").update(fields)
+        self._replace("state", 1, {**state_of(self._db), **fields})
+
+    def _replace(self, table: str, doc_id: int, document: Mapping[str, Any]) -> None:
+        """Documents cannot be changed in place: see `CatalogueStorage`."""
+        self._db.table(table).remove(doc_ids=[doc_id])
+        self._db.table(table).insert(Document(document, doc_id))
 
     def _note(self, verb: str, name: str, when: str, outcome: str) -> None:
         self._changed = True
-        self._db.table("runs").insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
+        runs = self._db.table("runs")
+        runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
+        if len(runs) > RUNS_KEPT:
+            runs.remove(doc_ids=sorted(run.doc_id for run in runs.all())[:-RUNS_KEPT])
 
-    def _count(self, concepts: Sequence[ConceptRecord]) -> None:
-        """Bring free and overlap counts up to date: pairs without a new concept keep theirs.
-
-        All deltas' indices are read once, since the free ones are what no delta holds; none is written.
-        """
-        from cnsctl.store.ownership import take_census
-
-        state, ids = state_of(self._db), {record["id"] for record in concepts}
-        new = {record["id"]: self._indices(record) for record in concepts if record["id"] not in self._before}
-        sizes = {site: rows * columns for site, (rows, columns) in self._birth.base.sites.items()}
-        faults: dict[str, str] = {}
-        census = take_census(self._readable(concepts, faults), new, sizes)
-        if faults:  # all of them at once: they must go together
-            raise StoreDamaged(
-                "; ".join(f"the concept {name!r} cannot be read: {what}" for name, what in faults.items()),
-                hint=f"restore the store from a backup, or take out what is damaged: cnsctl rm {' '.join(faults)}",
-            )
-        kept = {key: n for key, n in state["overlaps"].items() if set(key.split("|")) <= ids}
-        found = {pair(*both): n for both, n in census.overlaps.items() if n > 0}
-        self._set_state(
-            generation=state["generation"] + 1,
-            free=self._birth.base.n_weights - census.owned,
-            overlaps=kept | found,
+    def _count(self, index: Index, before: StateRecord, concepts: Sequence[ConceptRecord]) -> None:
+        """Bring the index and the count of free neurons up to date; other concepts' deltas are not read."""
+        ids = {record["id"] for record in concepts}
+        fields = index.update(
+            before,
+            gone=[record for key, record in self._before.items() if key not in ids],
+            left=[record for record in concepts if record["id"] in self._before],
+            new=[self._masks[record["id"]] for record in concepts if record["id"] not in self._before],
         )
+        self._set_state(generation=before["generation"] + 1, **fields)
 
-    def _indices(self, record: ConceptRecord) -> dict[str, NDArray[np.int64]]:
-        from cnsctl.store.codec import read_indices
+    def _mask(self, delta: Delta) -> Bits:
+        from cnsctl.store import ownership
 
-        return read_indices(blobs.get(self._blobs, record["delta"]))
-
-    def _readable(
-        self, concepts: Sequence[ConceptRecord], faults: dict[str, str]
-    ) -> Iterator[tuple[str, dict[str, NDArray[np.int64]]]]:
-        """Neurons by id; of concepts that cannot be read, the reason by name."""
-        for record in concepts:
-            try:
-                yield record["id"], self._indices(record)
-            except StoreDamaged as err:
-                faults[record["name"]] = err.what
-
-
-def not_found(name: str, known: Sequence[str]) -> ConceptNotFound:
-    """Say that there is no such concept, and what is near."""
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=3)
-    if near:
-        hint = f"did you mean {', '.join(near)}?"
-    else:
-        hint = "cnsctl ls lists them" if known else "there is none yet: cnsctl add NAME PICTURES"
-    return ConceptNotFound(f"there is no concept called {name[:80]!r}", hint=hint)
+        return ownership.pack(delta.indices, self._birth.base.sizes)
 
 
 def _taken(name: str) -> NameTaken:

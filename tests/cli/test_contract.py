@@ -24,14 +24,14 @@ def test_keys_of_ls(stocked):
     assert set(data["free"]) == {"neurons", "share"}
     assert set(data["concepts"][0]) == {
         "name", "class_word", "tokens", "neurons", "share", "share_denoiser", "bytes", "created", "learned", "pictures",
-        "held_out",
+        "held_out", "damaged",
     }  # fmt: skip
 
 
 def test_keys_of_the_other_readers(stocked):
-    assert set(cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]) >= {"recipe", "references", "overlaps"}
+    assert set(cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]) >= {"recipe", "references", "damaged"}
     row = cnsctl("verify", "--json", *at(stocked)).json["concepts"][0]
-    assert set(row) == {"name", "unchanged", "moved", "lost", "forgotten", "reasons"}
+    assert set(row) == {"name", "damaged", "unchanged", "moved", "lost", "forgotten", "reasons"}
     data = cnsctl("eval", "dog", "--no-pictures", "--json", *at(stocked)).json
     assert data["drift"] is None
     assert set(data["concepts"][0]) == {

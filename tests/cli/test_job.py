@@ -130,7 +130,7 @@ def test_score_shows_the_mask_that_add_will_choose(empty, pictures_of_two):
     store = Store.open(empty)
     assert mask_hash(store.delta(store.concept("dog")).indices) == scored.json["mask"]
     beside = cnsctl("score", "hat", pictures_of_two / "hat", "--class", "hat", "--json", *at(empty)).json
-    assert beside["overlaps"]["dog"]["neurons"] > beside["overlaps"]["dog"]["random"] > 0
+    assert beside["shared"] > beside["shared_random"] > 0
     assert sum(s["neurons"] for s in beside["sites"]) == beside["neurons"]
 
 

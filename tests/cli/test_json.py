@@ -58,7 +58,7 @@ def folder(_stocked, tmp_path_factory) -> Path:
     ("verb", "line"),
     [
         ("ls", ["ls"]),
-        ("show", ["show", "dog"]),
+        ("show", ["show", "dog", "--overlaps"]),
         ("verify", ["verify"]),
         ("eval", ["eval", "dog"]),
     ],

@@ -58,7 +58,7 @@ def test_every_setting_arrives(merged, pictures_of_two):
     scored = cnsctl("score", "hat", pictures_of_two / "hat", *without_rate, "--json", *at(merged)).json
     done = cnsctl("add", "hat", pictures_of_two / "hat", *line, "--orthogonal", "--allow-forgetting", *at(merged))
     assert done.code == 0, done.err
-    shown = cnsctl("show", "hat", "--json", *at(merged)).json["concept"]
+    shown = cnsctl("show", "hat", "--overlaps", "--json", *at(merged)).json["concept"]
     assert {key: shown["recipe"][key] for key, _ in flags.values()} == dict(flags.values())
     assert shown["recipe"]["orthogonal"] is True
     assert shown["overlaps"] == {"dog": 0}
@@ -119,4 +119,4 @@ def test_a_concept_that_is_gone_meanwhile_refuses_the_commit(merged, pictures_of
     monkeypatch.setattr(learn, "start", start)
     late = cnsctl("add", "hat", pictures_of_two / "hat", *at(merged))
     store = Store.open(merged)
-    assert (late.code, store.unfinished(), store.concepts()) == (8, ["hat"], [])
+    assert (late.code, store.unfinished(), store.concepts()) == (8, ["hat"], ())

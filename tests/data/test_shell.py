@@ -52,3 +52,10 @@ def test_only_known_concepts_of_the_current_folder_count(tmp_path, monkeypatch):
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         assert redirected_concept(file.fileno(), ["dog", "bird"]) is None
+
+
+def test_no_name_is_asked_for_where_the_standard_input_is_a_pipe():
+    read, write = os.pipe()
+    os.close(write)
+    assert redirected_concept(read, (pytest.fail("asked") for _ in range(1))) is None
+    os.close(read)

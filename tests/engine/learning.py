@@ -64,7 +64,7 @@ def job(
         mode=mode,
         prior=prior,
         general={s: torch.zeros_like(W, dtype=torch.bool) for s, W in base.sites.items()},
-        others=others or {},
+        owned=neurons.packed(base, (others or {}).values()),
     )
 
 

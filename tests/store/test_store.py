@@ -10,6 +10,7 @@ import pytest
 from store_samples import (
     CREATED,
     N_WEIGHTS,
+    SITES,
     add,
     assert_sound,
     fields,
@@ -33,6 +34,7 @@ from cnsctl.errors import (
 from cnsctl.specs import Mode
 from cnsctl.store import Store, default_path, delta_key
 from cnsctl.store.catalogue import seal
+from cnsctl.store.records import frozen
 
 
 @pytest.fixture
@@ -54,8 +56,8 @@ def base_files(tmp_path):
 
 
 def test_a_new_store_is_empty_and_says_what_it_was_made_on(store):
-    assert store.concepts() == []
-    assert store.runs() == []
+    assert store.concepts() == ()
+    assert store.runs() == ()
     assert store.free() == {"neurons": N_WEIGHTS, "share": 1.0}
     assert store.generation() == 0
     assert (store.mode, store.created) == (Mode.PROMPT, CREATED)
@@ -284,7 +286,7 @@ def test_concepts_come_in_learning_order_with_all_their_fields(store):
     records = store.concepts()
     assert [r["name"] for r in records] == ["dog", "cat", "ant"]
     record, delta = records[1], make_delta(1)
-    assert {k: record[k] for k in fields("cat", delta)} == fields("cat", delta)
+    assert {k: record[k] for k in fields("cat", delta)} == frozen(fields("cat", delta))
     assert same_delta(store.delta(record), delta)
     assert record["delta"] == delta_key(delta)
     assert store.blob(record["references"][0]) == b"png of cat"
@@ -292,14 +294,49 @@ def test_concepts_come_in_learning_order_with_all_their_fields(store):
     assert store.blob(record["preview"]) == b"p"
 
 
-def test_each_answer_is_a_fresh_snapshot(store):
+def test_a_snapshot_never_changes_and_the_next_one_is_of_now(store):
     add(store, "dog")
-    store.concepts()[0]["name"] = "cat"
-    store.concepts()[0]["recipe"].clear()
-    assert store.concept("dog")["recipe"] == dict(make_delta(0).recipe)
+    before = store.snapshot()
+    with pytest.raises(TypeError):
+        before.concepts[0]["name"] = "cat"
+    with pytest.raises(TypeError):
+        before.by_name["cat"] = before.concepts[0]
     other = Store.open(store.path)
     add(other, "cat", 1)
-    assert [r["name"] for r in store.concepts()] == ["dog", "cat"]
+    assert list(before.names) == ["dog"]
+    assert list(store.snapshot().names) == ["dog", "cat"]
+    assert store.snapshot().concept("cat") is store.snapshot().concepts[1]
+
+
+def test_a_version_of_the_catalogue_is_read_and_checked_once(store, monkeypatch):
+    from cnsctl.store import catalogue
+
+    add(store, "dog")
+    read, honest = [], catalogue.unseal
+    monkeypatch.setattr(catalogue, "unseal", lambda *args: read.append(1) or honest(*args))
+    store = Store.open(store.path)
+    for _ in range(5):
+        store.snapshot(), store.concepts(), store.concept("dog"), store.free(), store.generation(), store.runs()
+    assert len(read) == 1
+    with store.transaction("mv") as tx:
+        tx.rename("dog", "rex")
+    assert len(read) == 1, "the block changes what was read already"
+    store.concept("rex"), store.concept("rex")
+    assert len(read) == 2
+
+
+def test_a_block_builds_on_what_is_on_disk_even_where_the_file_looks_the_same(store, monkeypatch):
+    """File systems may give another version the inode, size and time of the one before."""
+    add(store, "dog", 0)
+    stale = Store.open(store.path)
+    stale.snapshot()
+    found = (store.path / "catalogue.json").stat()
+    add(store, "cat", 1)
+    honest = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda p, **kw: found if p.name == "catalogue.json" else honest(p, **kw))
+    add(stale, "ant", 2)
+    monkeypatch.undo()
+    assert assert_sound(store.path) == ["dog", "cat", "ant"]
 
 
 def test_an_unknown_concept_is_answered_with_the_nearest_names(store):
@@ -312,16 +349,33 @@ def test_an_unknown_concept_is_answered_with_the_nearest_names(store):
     assert "did you mean dog?" in caught.value.hint
     assert caught.value.exit_status == 4
     with pytest.raises(ConceptNotFound) as far:
-        store.overlaps("zzzzzz")
+        store.concept("zzzzzz")
     assert "cnsctl ls" in far.value.hint
 
 
-def test_free_and_overlaps_are_what_counting_from_nothing_gives(store):
+def test_overlaps_are_counted_from_the_deltas_when_they_are_asked_for(store):
     for seed, name in enumerate(["dog", "cat", "ant"]):
         add(store, name, seed)
-        assert_sound(store.path)
-    assert list(store.overlaps("cat")) == ["dog", "ant"]
-    assert store.overlaps("cat")["dog"] == store.overlaps("dog")["cat"] > 0
+    cat, others = store.concept("cat"), [store.concept("dog"), store.concept("ant")]
+    shared = {
+        name: sum(len(np.intersect1d(make_delta(1).indices[s], make_delta(seed).indices[s])) for s in SITES)
+        for name, seed in (("dog", 0), ("ant", 2))
+    }
+    assert store.index.overlaps(cat, others) == shared
+    assert shared["dog"] > 0
+    (store.path / "blobs" / others[0]["delta"]).write_bytes(b"")
+    assert store.index.overlaps(cat, others) == shared | {"dog": None}
+    assert store.index.overlaps(others[0], [cat]) == {"cat": None}
+
+
+def test_a_missing_or_cut_delta_is_seen_without_reading_it(store):
+    record = add(store, "dog")
+    path = store.path / "blobs" / record["delta"]
+    assert not store.is_damaged(record)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.is_damaged(record)
+    path.unlink()
+    assert store.is_damaged(record)
 
 
 def test_a_damaged_blob_is_reported_and_the_rest_still_reads(store):
@@ -349,21 +403,17 @@ def test_two_hundred_concepts_are_listed_right(store):
     """Also: listing reads the catalogue alone, once."""
     record = add(store, "c0")
     tables = json.loads((store.path / "catalogue.json").read_bytes())["payload"]
-    ids = [f"{i:016x}" for i in range(200)]
     tables["concepts"] = {
-        str(i + 1): record | {"name": f"c{i}", "seq": i + 1, "id": ids[i], "neurons": i} for i in reversed(range(200))
+        str(i + 1): {**record, "name": f"c{i}", "seq": i + 1, "id": f"{i:016x}", "neurons": i}
+        for i in reversed(range(200))
     }
-    tables["state"]["1"] |= {
-        "next_seq": 201,
-        "overlaps": {f"{a}|{b}": i for i, a in enumerate(ids) for b in ids[i + 1 :]},
-    }
+    tables["state"]["1"] |= {"next_seq": 201}
     (store.path / "catalogue.json").write_bytes(seal(tables))
     (store.path / "blobs").rename(store.path / "elsewhere")
     store = Store.open(store.path)
     records = store.concepts()
     assert [(r["name"], r["neurons"]) for r in records] == [(f"c{i}", i) for i in range(200)]
     assert store.concept("c117")["seq"] == 118
-    assert store.overlaps("c100") == {f"c{i}": min(i, 100) for i in range(200) if i != 100}
 
 
 def test_a_delta_given_out_is_the_caller_s_own(store):

@@ -12,8 +12,8 @@ from store_samples import add, fields, make_delta, names_in, new_store
 
 from cnsctl.errors import FormatTooNew, StoreDamaged
 from cnsctl.store import canonical
-from cnsctl.store.catalogue import CatalogueStorage, concepts_of, first_tables, over, seal, unseal
-from cnsctl.store.records import concept_fault, run_fault, state_fault
+from cnsctl.store.catalogue import CatalogueStorage, concepts_of, first_tables, load, over, seal, unseal
+from cnsctl.store.records import concept_fault, frozen, run_fault, state_fault
 
 RECORD = {
     **fields("dog", make_delta(0)),
@@ -28,6 +28,7 @@ RECORD = {
 }
 TABLES = {**first_tables(100), "concepts": {"1": RECORD}}
 TABLES["state"]["1"]["next_seq"] = 2
+FROZEN = {name: {key: frozen(document) for key, document in table.items()} for name, table in TABLES.items()}
 
 
 @pytest.fixture
@@ -37,33 +38,71 @@ def folder(tmp_path):
 
 
 def test_what_is_sealed_is_what_is_read():
-    assert unseal(seal(TABLES), "x") == TABLES
+    assert unseal(seal(TABLES), "x").tables == FROZEN
 
 
-def test_a_catalogue_is_canonical_json_that_says_its_format_and_hash():
+def test_a_catalogue_is_json_of_a_line_per_document_that_says_its_format_and_hash():
     content = seal(TABLES)
     envelope = json.loads(content)
-    assert content == canonical.dump(envelope) + b"\n"
     assert set(envelope) == {"format", "payload", "sha256"}
     assert envelope["format"] == 1
-    assert envelope["sha256"] == canonical.sha256(canonical.dump(envelope["payload"]))
+    assert envelope["payload"] == TABLES
+    payload = content[len(b'{"format":1,"payload":') : -len(b',"sha256":""}\n') - 64]
+    assert envelope["sha256"] == canonical.sha256(payload)
+    assert payload.split(b"\n")[1] == b'"1":' + canonical.dump(RECORD)
 
 
-def test_reading_gives_copies(folder):
-    storage = CatalogueStorage(folder)
-    storage.read()["concepts"]["1"]["name"] = "cat"
-    storage.read()["concepts"]["1"]["captions"].clear()
-    storage.read()["concepts"].clear()
-    assert storage.read() == TABLES
+def test_equal_tables_give_equal_bytes_in_whatever_order():
+    tables = {**TABLES, "concepts": {str(n): RECORD | {"id": f"{n:016d}", "name": f"c{n}", "seq": 0} for n in (10, 9)}}
+    for n, record in enumerate(tables["concepts"].values()):
+        record["seq"] = n
+    tables["state"] = {"1": TABLES["state"]["1"] | {"next_seq": 2}}
+    turned = {name: dict(reversed(table.items())) for name, table in reversed(tables.items())}
+    assert seal(tables) == seal(turned)
 
 
-def test_what_is_written_is_copied(folder):
-    storage = CatalogueStorage(folder)
+def test_what_is_read_cannot_be_changed(folder):
+    storage = CatalogueStorage(folder, load(folder))
+    for tables in (storage.read(), load(folder).tables):
+        document = tables["concepts"]["1"]
+        with pytest.raises(TypeError):
+            document["name"] = "cat"
+        with pytest.raises(AttributeError):
+            document["captions"].clear()
+        with pytest.raises(TypeError):
+            document["recipe"]["steps"] = 1
+    storage.read().clear()
+    assert storage.read() == FROZEN
+
+
+def test_what_is_written_is_the_storages_own(folder):
+    storage = CatalogueStorage(folder, load(folder))
     tables = copy.deepcopy(TABLES)
     storage.write(tables)
     tables["concepts"]["1"]["name"] = "cat"
+    tables["concepts"]["1"]["recipe"].clear()
+    tables["concepts"]["1"]["captions"].clear()
     tables["concepts"].clear()
-    assert storage.read() == TABLES
+    assert storage.read() == FROZEN
+
+
+def test_a_commit_checks_and_writes_what_is_new_and_copies_the_other_lines(folder, monkeypatch):
+    catalogue = load(folder)
+    dumped, honest = [], canonical.dump
+    monkeypatch.setattr(canonical, "dump", lambda value: dumped.append(value) or honest(value))
+    storage = CatalogueStorage(folder, catalogue)
+    over(storage).table("concepts").insert({**RECORD, "name": "cat", "id": "1" * 16, "seq": 0})
+    storage.commit()
+    assert [document["name"] for document in dumped] == ["cat"]
+    assert load(folder).lines["concepts"]["1"] == catalogue.lines["concepts"]["1"]
+    assert load(folder).content == seal(load(folder).tables), "a copied line is the one that would be written"
+
+
+def test_a_catalogue_that_is_known_is_not_checked_again(folder):
+    catalogue = load(folder)
+    assert load(folder, catalogue) is catalogue
+    (folder / "catalogue.json").write_bytes(seal(first_tables(100)))
+    assert load(folder, catalogue).tables["concepts"] == {}
 
 
 def test_nothing_reaches_the_disk_before_the_commit_and_then_all_in_one_write(folder, monkeypatch):
@@ -75,27 +114,28 @@ def test_nothing_reaches_the_disk_before_the_commit_and_then_all_in_one_write(fo
         replace(a, b)
 
     monkeypatch.setattr(os, "replace", note)
-    storage = CatalogueStorage(folder)
+    storage = CatalogueStorage(folder, load(folder))
     db = over(storage)
     for name in ("cat", "cow"):
         number = len(db.table("concepts")) + 1
         db.table("concepts").insert({**RECORD, "name": name, "id": f"{number:016d}", "seq": number})
-    db.table("state").update({"next_seq": 9})
+    db.table("state").truncate()
+    db.table("state").insert({**TABLES["state"]["1"], "next_seq": 9})
     assert replaced == []
     assert (folder / "catalogue.json").read_bytes() == seal(TABLES)
     storage.commit()
     assert replaced == ["catalogue.json.bak", "catalogue.json"]
     assert (folder / "catalogue.json.bak").read_bytes() == seal(TABLES)
-    assert [r["name"] for r in concepts_of(over(CatalogueStorage(folder)))] == ["dog", "cat", "cow"]
+    assert [r["name"] for r in concepts_of(load(folder).tables)] == ["dog", "cat", "cow"]
 
 
 def test_tables_that_could_not_be_read_again_are_not_committed(folder):
-    storage = CatalogueStorage(folder)
+    storage = CatalogueStorage(folder, load(folder))
     over(storage).table("concepts").insert({"name": "half a concept"})
     with pytest.raises(StoreDamaged, match="new catalogue"):
         storage.commit()
     assert names_in(folder) == ["catalogue.json"]
-    assert CatalogueStorage(folder).read() == TABLES
+    assert load(folder).tables == FROZEN
 
 
 def test_a_damaged_catalogue_points_at_the_previous_generation_and_does_not_use_it(tmp_path):
@@ -117,7 +157,7 @@ def test_without_a_readable_previous_generation_a_backup_is_advised(folder):
     (folder / "catalogue.json").write_bytes(b"")
     (folder / "catalogue.json.bak").write_bytes(b"{}")
     with pytest.raises(StoreDamaged) as caught:
-        CatalogueStorage(folder)
+        load(folder)
     assert "from a backup of" in caught.value.hint
     assert ".bak" not in caught.value.hint
 
@@ -125,7 +165,7 @@ def test_without_a_readable_previous_generation_a_backup_is_advised(folder):
 def test_a_missing_catalogue_is_damage_and_no_empty_store(folder):
     (folder / "catalogue.json").unlink()
     with pytest.raises(StoreDamaged, match="missing"):
-        CatalogueStorage(folder)
+        load(folder)
 
 
 def test_a_newer_format_is_refused_by_name():
@@ -154,7 +194,7 @@ def test_random_damage_never_changes_what_is_read(data):
     else:
         damaged[at:at] = data.draw(st.binary(min_size=1, max_size=4))
     with suppress(StoreDamaged, FormatTooNew):
-        assert unseal(bytes(damaged), "x") == TABLES
+        assert unseal(bytes(damaged), "x").tables == FROZEN
 
 
 @pytest.mark.parametrize(
@@ -166,18 +206,35 @@ def test_a_file_that_is_no_catalogue_is_refused_in_words(content):
 
 
 FORGED = {
-    "no table": lambda t: t.pop("runs"),
-    "more tables": lambda t: t.update(_default={}),
-    "table kind": lambda t: t.update(concepts=[]),
     "two states": lambda t: t["state"].update({"2": t["state"]["1"]}),
     "no state": lambda t: t["state"].clear(),
     "key": lambda t: t["concepts"].update({"x": t["concepts"].pop("1")}),
+    "key with a zero": lambda t: t["concepts"].update({"01": t["concepts"].pop("1")}),
     "same name": lambda t: t["concepts"].update({"2": RECORD | {"id": "1" * 16, "seq": 0}}),
     "same id": lambda t: t["concepts"].update({"2": RECORD | {"name": "cat", "seq": 0}}),
     "same seq": lambda t: t["concepts"].update({"2": RECORD | {"name": "cat", "id": "1" * 16}}),
     "future": lambda t: t["concepts"]["1"].update(seq=2),
     "document": lambda t: t["concepts"].update({"1": 7}),
+    "field": lambda t: t["concepts"]["1"].update(name="Dog"),
 }
+
+
+def sealed(payload):
+    """A catalogue with a right seal, whatever it holds."""
+    return b'{"format":1,"payload":%s,"sha256":"%s"}\n' % (payload, canonical.sha256(payload).encode())
+
+
+def payload_of(tables):
+    pieces = []
+    for name, table in tables.items():
+        lines = b",\n".join(b'"%s":%s' % (key.encode(), canonical.dump(document)) for key, document in table.items())
+        pieces.append(b'"%s":{\n%s' % (name.encode(), lines + b"\n" if lines else b""))
+    return b"{" + b"},".join(pieces) + b"}}"
+
+
+def test_the_forger_above_can_write_a_right_catalogue():
+    """Otherwise the forgeries would prove nothing."""
+    assert sealed(payload_of({name: TABLES[name] for name in ("concepts", "runs", "state")})) == seal(TABLES)
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
@@ -185,7 +242,39 @@ def test_a_catalogue_with_a_right_seal_and_wrong_tables_is_refused(forge):
     tables = copy.deepcopy(TABLES)
     forge(tables)
     with pytest.raises(StoreDamaged):
-        unseal(seal(tables), "x")
+        unseal(sealed(payload_of(tables)), "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: p.replace(b'},"runs":{\n', b""),
+        lambda p: p.replace(b'"runs"', b'"walks"'),
+        lambda p: p.replace(b'{"concepts"', b'{"_default":{\n},"concepts"'),
+        lambda p: p.replace(b"\n", b"\n\n", 1),
+        lambda p: p.replace(b"\n", b"\nx\n", 1),
+        lambda p: p.replace(b"\n", b""),
+        lambda p: p.replace(b'"1":{"bytes"', b'"1": {"bytes"'),
+        lambda p: p.replace(b'"1":{"bytes"', b'"1":{}{"bytes"'),
+        lambda p: p.replace(b'"bytes":900', b'"bytes":900,"bytes":901'),
+        lambda p: p.replace(b'"bytes":900', b'"bytes":NaN'),
+        lambda p: p + b"\n",
+        lambda p: b"{}",
+        lambda p: b"[]",
+        lambda p: b"",
+    ],
+)
+def test_a_catalogue_with_a_right_seal_and_other_lines_is_refused(change):
+    payload = payload_of(TABLES)
+    assert change(payload) != payload
+    with pytest.raises(StoreDamaged):
+        unseal(sealed(change(payload)), "x")
+
+
+def test_tables_that_are_no_catalogues_are_not_sealed():
+    for wrong in ({**TABLES, "_default": {}}, {"state": TABLES["state"]}):
+        with pytest.raises(ValueError, match="its tables are"):
+            seal(wrong)
 
 
 def test_the_sample_record_has_no_fault():
@@ -242,6 +331,18 @@ def test_a_record_with_other_fields_is_refused(document):
     assert concept_fault(RECORD | {"extra": 1}) == "extra (missing or unknown)"
 
 
-@pytest.mark.parametrize("overlaps", [{"a|b": 1}, {f"{'0' * 16}|{'1' * 16}": -1}, [], {"0" * 16: 1}])
-def test_a_state_with_wrong_overlaps_is_refused(overlaps):
-    assert state_fault(TABLES["state"]["1"] | {"overlaps": overlaps}) == "overlaps"
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("owners", "x"),
+        ("owners", 7),
+        ("owned", "A" * 64),
+        ("recent", ["x"]),
+        ("recent", None),
+        ("uncounted", None),
+        ("uncounted", ["dog"]),
+        ("free", -1),
+    ],
+)
+def test_a_state_with_one_wrong_field_is_refused_naming_it(field, value):
+    assert state_fault(TABLES["state"]["1"] | {field: value}) == field

@@ -17,7 +17,7 @@ LIST = """
     store = Store.open(Path(sys.argv[1]))
     assert [c["name"] for c in store.concepts()] == ["dog", "cat"]
     assert store.free()["neurons"] > 0
-    assert store.overlaps("dog")["cat"] > 0
+    assert not store.is_damaged(store.concept("dog"))
     assert store.concept("cat")["neurons"] > 0
     print(*sorted({name.split(".")[0] for name in sys.modules}))
 """
@@ -26,7 +26,7 @@ READ = """
     import os, sys
     from pathlib import Path
     from cnsctl.store import Store
-    import cnsctl.store.codec
+    import cnsctl.store.index
     WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
               "os.chown", "os.utime", "fcntl.flock", "fcntl.lockf", "shutil.rmtree", "tempfile.mkstemp"}
     def watch(event, args):
@@ -38,7 +38,9 @@ READ = """
     for record in store.concepts():
         store.delta(record)
         store.blob(record["probe"])
-        store.overlaps(record["name"])
+        store.index.overlaps(record, store.concepts())
+        store.index.owned(store.snapshot(), besides=record["name"])
+    store.index.kept(store.snapshot().state), store.index.rebuild(store.concepts())
     store.free(), store.runs(), store.generation(), store.cached("x")
     print("done")
     if len(sys.argv) > 2:

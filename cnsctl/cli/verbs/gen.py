@@ -147,14 +147,13 @@ def _random_seed() -> int:
 
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
     """Typed without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
-    from cnsctl.app.shelf import known_names, open_store
     from cnsctl.data.shell import redirected_concept
     from cnsctl.errors import NoStore, UsageProblem
 
     if "-" in asked or sys.stdin is None or sys.stdin.isatty():
         return
     try:
-        name = redirected_concept(0, known_names(open_store(store)))
+        name = redirected_concept(0, _names(store))
     except NoStore:
         return
     if name is not None:
@@ -162,3 +161,10 @@ def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
             f"the shell took <{name}> for a redirection: quote the prompt",
             hint=f'write cnsctl gen "<{name}> …", or @{name} without quotes; a file named after > may have been emptied',
         )
+
+
+def _names(store: Path | None) -> Iterator[str]:
+    """Concepts of the store, which is opened when the first is asked for."""
+    from cnsctl.app.shelf import known_names, open_store
+
+    yield from known_names(open_store(store))

@@ -12,6 +12,9 @@ from cnsctl.cli.render import View
 
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A learned concept.")],
+    overlaps: Annotated[
+        bool, typer.Option("--overlaps", help="Count the neurons it shares with each other concept (reads all deltas).")
+    ] = False,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -23,4 +26,4 @@ def show(
     from cnsctl.app import shelf
 
     with View(as_json=as_json, quiet=quiet, human=words.concept, bare=words.concept_name) as view:
-        view.show([shelf.show(shelf.open_store(store), name)])
+        view.show([shelf.show(shelf.open_store(store), name, overlaps=overlaps)])

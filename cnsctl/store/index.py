@@ -1,0 +1,245 @@
+"""The ownership index on disk: which neurons concepts own, and how many own each.
+
+Three kinds of files, each named by the SHA-256 of its content, to which the catalogue's state refers: `owned`, one bit
+per weight; `owners`, the numbers of owners as bit planes; `recent`, the masks of the concepts added since, so that only
+each ninth one costs the writing of all planes. It holds nothing that the deltas do not: what is missing or damaged is
+counted again from those that can be read. Owns format, reading and update; must not know transactions.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from cnsctl.errors import DiskProblem, FormatTooNew, StoreDamaged
+from cnsctl.specs import FORMAT
+from cnsctl.store import blobs, container
+from cnsctl.store.codec import read_indices
+from cnsctl.store.files import make_folder
+from cnsctl.store.ownership import Bits, Planes, added, by_site, count, n_bytes, pack, removed, spare_bits, union
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from cnsctl.store.records import ConceptRecord, StateRecord
+    from cnsctl.store.snapshot import Snapshot
+
+KIND = "owners"
+MAX_PLANES = 32
+
+RECENT_KEPT = 8
+"""Masks beside the planes. Each is as large as a plane."""
+
+_UNREADABLE = (StoreDamaged, DiskProblem, FormatTooNew)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Count:
+    """How many concepts own each neuron."""
+
+    planes: Planes
+    uncounted: tuple[str, ...]
+    """Ids of concepts whose delta could not be read; they are counted as soon as it can be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """The ownership index of one store. States say which of its files are meant."""
+
+    folder: Path
+    blobs: Path
+    """Folder of the deltas."""
+    sizes: Mapping[str, int]
+    """Weights per site."""
+
+    def owned(self, found: Snapshot, *, besides: str | None = None) -> dict[str, Bits]:
+        """Which neurons concepts own: read from one file, or counted where that is damaged.
+
+        Args:
+            found: of the store.
+            besides: leave this concept out, if there is one of this name; its delta is read.
+
+        Returns:
+            Per site: one bit per weight, flat row-major, in the order of `numpy.packbits`.
+        """
+        gone = [record for record in found.concepts if record["name"] == besides]
+        left = [record for record in found.concepts if record["name"] != besides]
+        if not gone:
+            with suppress(*_UNREADABLE):
+                return by_site(union(self.read(found.state["owned"]), self.sizes), self.sizes)
+        return by_site(union(self._without(found.state, gone, left).planes, self.sizes), self.sizes)
+
+    def overlaps(self, record: ConceptRecord, others: Iterable[ConceptRecord]) -> dict[str, int | None]:
+        """Neurons that a concept shares with each of some others, by name; None where a delta cannot be read.
+
+        Reads the deltas of all of them.
+        """
+        own = self._readable_mask(record)
+        found: dict[str, int | None] = {}
+        for other in others:
+            theirs = None if own is None else self._readable_mask(other)
+            found[other["name"]] = None if own is None or theirs is None else count(own & theirs)
+        return found
+
+    def kept(self, state: StateRecord) -> Planes:
+        """The numbers of owners, as all files of the index together say them.
+
+        Raises:
+            StoreDamaged: one is missing or damaged, or they contradict each other.
+        """
+        planes = self.read(state["owners"])
+        for sha in state["recent"]:
+            (mask,) = self.read(sha)
+            planes = added(planes, mask)
+        if not np.array_equal(union(planes, self.sizes), union(self.read(state["owned"]), self.sizes)):
+            raise StoreDamaged("the ownership index contradicts itself", hint="it is counted again")
+        return planes
+
+    def rebuild(self, records: Iterable[ConceptRecord]) -> Count:
+        """Count the owners from the deltas, those that can be read: the only time that all of them are."""
+        return self._with((), records)
+
+    def update(
+        self,
+        state: StateRecord,
+        *,
+        gone: Sequence[ConceptRecord],
+        left: Sequence[ConceptRecord],
+        new: Sequence[Bits],
+    ) -> dict[str, Any]:
+        """Take concepts out of the index, put others in, and write it.
+
+        Args:
+            state: as it is; its files stay.
+            gone: concepts to take out; their deltas are read.
+            left: those that stay; their deltas are read only where the index, or a delta to take out, cannot be.
+            new: masks of the concepts to put in.
+
+        Returns:
+            The fields of the new state that concern the index.
+
+        Raises:
+            DiskProblem: full, read-only or failing.
+        """
+        new = [mask for mask in new if mask.any()]
+        owned = None
+        if not gone and not state["uncounted"] and len(state["recent"]) + len(new) <= RECENT_KEPT:
+            with suppress(*_UNREADABLE):
+                owned = self.read(state["owned"])
+        if owned is not None:
+            recent = [*state["recent"], *(self.write((mask,)) for mask in new)]
+            return self._fields(union((*owned, *new), self.sizes), owners=state["owners"], recent=recent)
+        counted = self._without(state, gone, left)
+        planes = counted.planes
+        for mask in new:
+            planes = added(planes, mask)
+        owners = self.write(planes)
+        return self._fields(union(planes, self.sizes), owners=owners, uncounted=counted.uncounted)
+
+    def write(self, planes: Planes) -> str | None:
+        """Keep a file of planes durably and return its name; of none there is no file.
+
+        Raises:
+            DiskProblem: it cannot be written.
+        """
+        if not planes:
+            return None
+        make_folder(self.folder)
+        tensors = {f"plane.{k}": plane for k, plane in enumerate(planes)}
+        return blobs.put(self.folder, container.pack(self._meta(), tensors))
+
+    def read(self, sha: str | None) -> Planes:
+        """Read a file of planes, distrusting every part of it.
+
+        Raises:
+            StoreDamaged: it is missing, damaged, or of other sites.
+        """
+        if sha is None:
+            return ()
+        try:
+            return self._planes(blobs.get(self.folder, sha))
+        except ValueError as err:
+            raise StoreDamaged(f"the ownership index is damaged: {err}", hint="it is counted again") from err
+
+    def mask_of(self, record: ConceptRecord) -> Bits:
+        """Read which neurons a concept owns.
+
+        Raises:
+            StoreDamaged, FormatTooNew: its delta cannot be read, or is of another base.
+        """
+        try:
+            return pack(read_indices(blobs.get(self.blobs, record["delta"])), self.sizes)
+        except ValueError as err:
+            raise StoreDamaged(f"the delta of {record['name']!r} is of another base: {err}") from err
+
+    def sweep(self, *states: StateRecord) -> None:
+        """Delete the files to which none of these states refers. Only for the holder of the store's lock."""
+        keep = set().union(*map(files_of, states))
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name not in keep:
+                    with suppress(OSError):
+                        os.unlink(entry.path)  # noqa: PTH108  as in `files`
+
+    def _meta(self) -> dict[str, object]:
+        return {"format": FORMAT, "kind": KIND, "sizes": dict(self.sizes)}
+
+    def _planes(self, data: bytes) -> Planes:
+        header = container.read_header(data)
+        if header.meta != self._meta():
+            raise ValueError("metadata: it is not an index of these sites")
+        tensors = container.read_tensors(data, header)
+        names = [f"plane.{k}" for k in range(len(tensors))]
+        if not 1 <= len(names) <= MAX_PLANES or set(tensors) != set(names):
+            raise ValueError(f"planes: {len(tensors)}, or not named plane.0, plane.1 …")
+        found = tuple(tensors[name] for name in names)
+        if any(plane.dtype != np.uint8 or plane.shape != (n_bytes(self.sizes),) for plane in found):
+            raise ValueError("planes: not one bit per weight")
+        planes, spare = cast("Planes", found), spare_bits(self.sizes)
+        if any((plane & spare).any() for plane in planes) or not planes[-1].any():
+            raise ValueError("planes: a bit without a weight, or a last plane without a bit")
+        return planes
+
+    def _readable_mask(self, record: ConceptRecord) -> Bits | None:
+        try:
+            return self.mask_of(record)
+        except _UNREADABLE:
+            return None
+
+    def _fields(
+        self, owned: Bits, *, owners: str | None, recent: Sequence[str | None] = (), uncounted: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        name = self.write((owned,)) if owned.any() else None
+        found = {"owners": owners, "recent": list(recent), "owned": name, "uncounted": sorted(uncounted)}
+        return {**found, "free": sum(self.sizes.values()) - count(owned)}
+
+    def _without(self, state: StateRecord, gone: Iterable[ConceptRecord], left: Sequence[ConceptRecord]) -> Count:
+        """The count less some concepts, and with those that could not be counted before and now can."""
+        try:
+            planes = self.kept(state)
+            for record in gone:
+                if record["id"] not in state["uncounted"]:
+                    planes = removed(planes, self.mask_of(record))
+        except (*_UNREADABLE, ValueError):
+            return self.rebuild(left)
+        return self._with(planes, [record for record in left if record["id"] in state["uncounted"]])
+
+    def _with(self, planes: Planes, records: Iterable[ConceptRecord]) -> Count:
+        uncounted = []
+        for record in records:
+            mask = self._readable_mask(record)
+            if mask is None:
+                uncounted.append(record["id"])
+            else:
+                planes = added(planes, mask)
+        return Count(planes=planes, uncounted=tuple(uncounted))
+
+
+def files_of(state: StateRecord) -> set[str]:
+    """Names of the files that a state refers to."""
+    return {sha for sha in (state["owners"], state["owned"], *state["recent"]) if sha is not None}
