@@ -64,7 +64,7 @@ def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket, monkeypatch
 def shell(line: str, folder: Path, program: str) -> subprocess.Popen[str]:
     """Run a line in which `cnsctl` is a program of one line."""
     folder.mkdir(exist_ok=True)
-    (folder / "cnsctl").write_text(f"#!/bin/sh\nexec {program} \"$@\"\n")
+    (folder / "cnsctl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
     (folder / "cnsctl").chmod(0o755)
     return subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -103,6 +103,7 @@ sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(code)
 """
+"""`cnsctl`, done by whoever listens at a port."""
 
 
 def test_links_and_pictures_of_the_documents_exist():
