@@ -5,13 +5,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check tour completions clean
+.PHONY: demo test test-cpus check tour completions clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cnsctl demo -o demo
 
 test: check $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2
+
+test-cpus: $(VENV)/.tests    # all tests with the arithmetic of older processors, then with two threads
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 
 check: $(VENV)/.tests
 	$(BIN)/ruff format --check .

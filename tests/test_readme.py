@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,24 +37,23 @@ def quick_pocket(tmp_path: Path) -> Path:
     return base
 
 
-def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket):
-    """With --full-tour: on pocket as it is, with all steps."""
-    here = tmp_path / "here"
+def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket, monkeypatch):
+    """With --full-tour: on pocket as it is, with all steps, and a process for every command."""
+    full = request.config.getoption("--full-tour")
+    here, store = tmp_path / "here", tmp_path / "store"
     here.mkdir()
     shutil.copytree(EXAMPLES, here / "examples")
-    store = tmp_path / "store"
-    if not request.config.getoption("--full-tour"):
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("CNSCTL_STORE", str(store))
+    if not full:
         assert cnsctl("init", "--base", quick_pocket, *at(store)).code == 0
     lines = tour()
     assert len(lines) >= 12
     for line in lines:
         command = line if shutil.which("jq") else line.split("| jq")[0]
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command], cwd=here, capture_output=True, text=True,
-            env=environment(CNSCTL_STORE=str(store), PATH=f"{_scripts(tmp_path)}:{environment()['PATH']}"),
-        )  # fmt: skip
+        done = (in_processes if full else in_this_process)(command, tmp_path / "bin")
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        if request.config.getoption("--full-tour"):
+        if full:
             sys.stdout.write(f"$ {line}\n{done.stdout}{done.stderr}")
     assert len(list((here / "out").glob("*.png"))) == 4 + 2 + 1
     assert (here / "two.png").exists()
@@ -61,14 +61,49 @@ def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket):
     assert cnsctl("ls", "-q", *at(store)).out == "topper\n"
 
 
-def _scripts(tmp_path: Path) -> Path:
-    """A folder with `cnsctl` in it that is this checkout's."""
-    folder = tmp_path / "bin"
+def shell(line: str, folder: Path, program: str) -> subprocess.Popen[str]:
+    """Run a line in which `cnsctl` is a program of one line."""
     folder.mkdir(exist_ok=True)
-    script = folder / "cnsctl"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cnsctl "$@"\n')
-    script.chmod(0o755)
-    return folder
+    (folder / "cnsctl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+    (folder / "cnsctl").chmod(0o755)
+    return subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=environment(PATH=f"{folder}:{environment()['PATH']}"),
+    )  # fmt: skip
+
+
+def in_processes(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A line as a user runs it, with this checkout's `cnsctl`."""
+    started = shell(line, folder, f'"{sys.executable}" -m cnsctl')
+    out, err = started.communicate()
+    return subprocess.CompletedProcess(line, started.returncode, out, err)
+
+
+def in_this_process(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The same, but that `cnsctl` has this process do it: fourteen processes would load torch fourteen times."""
+    folder.mkdir(exist_ok=True)
+    (folder / "ask.py").write_text(ASK)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = shell(line, folder, f'"{sys.executable}" "{folder}/ask.py" {server.getsockname()[1]}')
+        server.settimeout(60)
+        with server.accept()[0] as wire, wire.makefile("rw", encoding="utf-8") as asked:
+            words, stdin = json.loads(asked.readline())
+            done = cnsctl(*words, stdin=stdin)
+            print(json.dumps([done.code, done.out, done.err]), file=asked, flush=True)
+        out, err = started.communicate()
+    return subprocess.CompletedProcess(line, started.returncode, out, err)
+
+
+ASK = """
+import json, socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as wire, wire.makefile("rw", encoding="utf-8") as there:
+    print(json.dumps([sys.argv[2:], sys.stdin.read()]), file=there, flush=True)
+    code, out, err = json.loads(there.readline())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
+"""`cnsctl`, done by whoever listens at a port."""
 
 
 def test_links_and_pictures_of_the_documents_exist():

@@ -1,4 +1,4 @@
-"""The workshop is not installed: tests find it beside them. One thread: tiny models gain nothing from more."""
+"""The workshop is not installed: tests find it beside them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ sys.path.insert(0, str(ROOT))
 @pytest.fixture(scope="session")
 def trained_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder in which every stage before the denoiser has run, tiny."""
-    import torch
-
-    torch.set_num_threads(1)
     from pocket.training.plan import TrainSpec, trained
 
     folder = tmp_path_factory.mktemp("pocket") / "run"
