@@ -47,7 +47,7 @@ class HeldOut:
     concepts: dict[str, str]
     """Class word by concept, in the caption's order."""
     described: dict[str, str]
-    """By concept: all that a caption of this world can say of it, `a yellow and purple dog`."""
+    """By concept: its colours and pattern as a caption names them, without the accent: `a yellow and purple dog`."""
     kind: str
     """`alone`, `pair`, `hat`, `sweep` or `sweep-pair`."""
 

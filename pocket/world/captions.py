@@ -3,7 +3,7 @@
 Owns the grammar of the world; must not know pixels or chance.
 
     [STYLE of] a [COLOUR [and COLOUR]] [spotted|striped|patched] THING
-        [with a COLOUR scarf | with a COLOUR bow tie | with COLOUR glasses]
+        [with a COLOUR scarf | with a COLOUR bow tie | with COLOUR glasses | with a little COLOUR]
         [wearing a ... HAT | and a ... THING | next to a ... THING | on the left and a ... THING on the right] PLACE
 """
 
@@ -33,6 +33,9 @@ class Relation(StrEnum):
 OPENING = "a picture of "
 """A fifth of the captions without a style begin with it."""
 
+LONGEST = 30
+"""Words in a caption: each is one token, and the start and end tokens take two of the 32 positions."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -44,7 +47,7 @@ class Said:
     pattern: str = "plain"
     accessory: str | None = None
     accent: str | None = None
-    """The accessory's colour; of an individual without accessory it is not said."""
+    """The accessory's colour; without an accessory, the colour of small parts: a rocket's nose, a robot's hands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +80,10 @@ def phrase(said: Said) -> str:
     colours = [] if said.main is None else [said.main] if said.second is None else [said.main, "and", said.second]
     pattern = [] if said.pattern == "plain" else [said.pattern]
     text = with_article(" ".join([*colours, *pattern, said.word]))
-    if said.accessory is None:
+    if said.accent is None:
         return text
+    if said.accessory is None:
+        return f"{text} with a little {said.accent}"
     if said.accessory == "glasses":
         return f"{text} with {said.accent} glasses"
     return f"{text} with {with_article(str(said.accent))} {said.accessory}"

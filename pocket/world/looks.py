@@ -78,9 +78,9 @@ class Look:
         return mix(COLOURS[name], (255, 255, 255) if shade > 0 else (0, 0, 0), abs(shade))
 
 
-def usual(word: str) -> tuple[str, str, str]:
-    """Main, second and accent colour of the individual that a bare word names."""
-    main = USUAL[word].split()[0]
+def usual(word: str, main: str | None = None) -> tuple[str, str, str]:
+    """Main, second and accent colour of the individual that a bare word names, or that its main colour alone names."""
+    main = USUAL[word].split()[0] if main is None else main
     return main, PARTNER[main], ACCENT[main]
 
 
@@ -95,11 +95,11 @@ def look(
     accessory: str | None = None,
 ) -> Look:
     """An individual with the given attributes; the others are usual, proportions and shades are drawn."""
-    first = usual(word)[0] if main is None else main
+    usual_main, usual_second, usual_accent = usual(word, main)
     return Look(
-        main=first,
-        second=PARTNER[first] if second is None else second,
-        accent=ACCENT[first] if accent is None else accent,
+        main=usual_main,
+        second=usual_second if second is None else second,
+        accent=usual_accent if accent is None else accent,
         pattern=pattern,
         accessory=accessory,
         p=(draws.random(), draws.random(), draws.random(), draws.random()),

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pocket.world.captions import OPENING, Layout, Relation, Said, Telling, caption
+from pocket.world.captions import LONGEST, OPENING, Layout, Relation, Said, Telling, caption
 from pocket.world.colours import NAMES, held_out
-from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look
+from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look, usual
 from pocket.world.places import PLACES, PLAIN, background, on_plain
 from pocket.world.scenery import SIZE
 from pocket.world.styles import STYLES, styled
-from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn
+from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn, shows_accent, shows_second
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def scene(
     subject: Subject | None = None,
     second: Subject | None = None,
 ) -> Scene:
-    """Draw one scene; what is not given is drawn by chance.
+    """Draw one scene; what is not given is drawn by chance, again if the caption comes out too long.
 
     Args:
         draws: decides everything that is not given.
@@ -103,7 +103,10 @@ def scene(
         image = styled(image, style, draws)
     elif draws.chance(0.2):
         telling = replace(telling, opening=OPENING)
-    return Scene(image=image, telling=telling, placed=placed)
+    shown = Scene(image=image, telling=telling, placed=placed)
+    if len(shown.caption.split()) > LONGEST:  # 6 scenes in 100,000
+        return scene(draws, layout=layout, place=place, style=style, subject=subject, second=second)
+    return shown
 
 
 def subject_of(said: Said, draws: Draws) -> Subject:
@@ -148,10 +151,7 @@ def _any_place(draws: Draws) -> str:
 
 
 def _any_subject(draws: Draws, *, word: str | None = None, avoid: str | None = None, plain: bool = False) -> Subject:
-    """An individual of anything but `avoid`; a plain one wears nothing.
-
-    What is not usual is said, but for the accent of those that wear nothing: small parts have it.
-    """
+    """An individual of anything but `avoid`; a plain one wears nothing. What it shows and is not usual is said."""
     if word is None:
         word = draws.one_of([w for w in WORDS if w != avoid])
     main = second = accent = accessory = None
@@ -167,6 +167,10 @@ def _any_subject(draws: Draws, *, word: str | None = None, avoid: str | None = N
     if word in DRESSED and not plain and draws.chance(0.2):
         accessory = draws.one_of(ACCESSORIES)
         accent = draws.one_of(NAMES)
+    elif not shows_accent(word, pattern) or accent == usual(word, main)[2]:
+        accent = None
+    if not shows_second(word, pattern):
+        second = None
     said = Said(word=word, main=main, second=second, pattern=pattern, accessory=accessory, accent=accent)
     return subject_of(said, draws)
 

@@ -48,6 +48,12 @@ HATS = ("top hat", "crown")
 DRESSED = ("dog", "cat", "rabbit", "fox", "lion", "elephant", "horse", "frog", "owl", "penguin", "robot")
 """Things with a face: they may wear an accessory, and a hat."""
 
+NO_ACCENT = ("dog", "fox", "lion", "elephant", "horse", "frog", "owl", "penguin", "mushroom", "balloon")
+"""Things without parts in the accent colour: only an accessory shows it."""
+
+ONLY_IN_PATTERN = ("apple", "top hat")
+"""Things that show their second colour in a pattern alone."""
+
 HEAD: dict[str, tuple[int, int, int]] = {
     "dog": (50, 15, 40),
     "cat": (50, 16, 40),
@@ -62,6 +68,16 @@ HEAD: dict[str, tuple[int, int, int]] = {
     "robot": (50, 16, 46),
 }
 """Where a hat sits on each of DRESSED: x and y of its brim, and the head's width there."""
+
+
+def shows_accent(word: str, pattern: str) -> bool:
+    """Whether an individual that wears nothing has parts in its accent colour; on a tree these are spots and patches."""
+    return pattern in ("spotted", "patched") if word == "tree" else word not in NO_ACCENT
+
+
+def shows_second(word: str, pattern: str) -> bool:
+    """Whether an individual has parts in its second colour."""
+    return pattern != "plain" or word not in ONLY_IN_PATTERN
 
 
 def drawn(word: str, look: Look, size: int) -> Image.Image:

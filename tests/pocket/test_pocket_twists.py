@@ -41,6 +41,13 @@ def test_every_slot_is_twisted():
     assert max(changed) <= 4
 
 
+def test_an_accent_is_exchanged_for_another_colour():
+    misses = {twisted("a rocket with a little red on a beach", Draws(seed)) for seed in range(200)}
+    assert "a rocket with a little orange on a beach" in misses
+    assert "a castle with a little red on a beach" in misses
+    assert "a rocket with a little red at night" in misses
+
+
 def test_a_near_miss_never_shows_what_is_held_out():
     """As a wrong answer alone it would teach that it is wrong."""
     for i, text in enumerate(captions(300)):

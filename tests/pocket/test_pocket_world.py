@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,15 +16,19 @@ from PIL import Image
 from pocket.concepts import DRAWN, LEVELS, concepts, write_concepts
 from pocket.examples import write_examples
 from pocket.heldout import write_held_out
+from pocket.weights import CONTEXT, load_tokenizer
 from pocket.world import SIZE, Draws, scene
 from pocket.world.captions import Layout, Relation, Said, Telling, caption, phrase
 from pocket.world.colours import NAMES, held_out
-from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look, unseen
+from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look, unseen, usual
 from pocket.world.places import EVERYWHERE, HORIZONS, PLACES, background
 from pocket.world.scenery import SCENERY
 from pocket.world.scenes import Subject, covered, subject_of
 from pocket.world.styles import STYLES
-from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn
+from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn, shows_accent, shows_second
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +39,16 @@ GOLDEN_SEEDS = (47, 50, 59, 46, 24, 3, 22, 56)
 
 def levels(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB")).astype(float)
+
+
+def pixels(word: str, its: Look) -> bytes:
+    return drawn(word, its, 64).tobytes()
+
+
+def subjects(scenes: int) -> Iterator[Subject]:
+    """Every individual of the first scenes."""
+    for seed in range(scenes):
+        yield from (placed.subject for placed in scene(Draws(seed)).placed)
 
 
 def test_a_seed_gives_its_caption_forever():
@@ -105,6 +121,59 @@ def test_every_thing_changes_with_colour_pattern_and_proportions(word):
     assert all(drawn(word, one, 64).tobytes() != first.tobytes() for one in (spotted, wide, other))
 
 
+@pytest.mark.parametrize("word", WORDS)
+def test_a_thing_shows_the_colours_that_its_table_promises(word):
+    for pattern in PATTERNS:
+        seen = look(Draws(1), word, main="red", second="white", accent="yellow", pattern=pattern)
+        other_second, other_accent = replace(seen, second="cyan"), replace(seen, accent="cyan")
+        assert (pixels(word, other_second) != pixels(word, seen)) == shows_second(word, pattern), pattern
+        assert (pixels(word, other_accent) != pixels(word, seen)) == shows_accent(word, pattern), pattern
+
+
+def test_a_caption_says_a_colour_exactly_where_it_is_visible_and_not_usual():
+    """The caption names main and second colours at will; what it does not name is usual."""
+    said_accents = 0
+    for subject in subjects(600):
+        said, its = subject.said, subject.look
+        _, usual_second, usual_accent = usual(said.word, said.main)
+        unusual = its.accent != usual_accent and pixels(said.word, its) != pixels(
+            said.word, replace(its, accent=usual_accent)
+        )
+        assert (said.accent is not None) == (unusual or said.accessory is not None), said
+        assert its.second in (said.second, usual_second), said
+        assert said.second is None or shows_second(said.word, said.pattern), said
+        said_accents += unusual and said.accessory is None
+    assert said_accents > 20
+
+
+def test_equal_captions_have_equal_colours():
+    colours: dict[str, set[tuple[str, str, str]]] = {}
+    count = 0
+    for subject in subjects(1000):
+        count += 1
+        its = subject.look
+        colours.setdefault(phrase(subject.said), set()).add((its.main, its.second, its.accent))
+    assert len(colours) < 0.7 * count, "too few captions occur twice"
+    assert {text: found for text, found in colours.items() if len(found) > 1} == {}
+
+
+def test_every_caption_fits_the_text_positions():
+    """The longest pair is drawn again until its caption fits, and every word is one token."""
+    tokenizer = load_tokenizer(ROOT / "cnsctl/bases/pocket/tokenizer")
+    left = Said(word="top hat", main="red", second="blue", pattern="striped", accent="pink")
+    right = replace(left, word="castle")
+    pair = subject_of(left, Draws(1)), subject_of(right, Draws(2))
+    place = "on a purple background"
+    told = [
+        scene(Draws(seed), layout=Layout.PAIR, place=place, style="", subject=pair[0], second=pair[1]).caption
+        for seed in range(20)
+    ]
+    sides = Telling(layout=Layout.PAIR, place=place, subject=left, second=right, relation=Relation.SIDES)
+    assert len(tokenizer(caption(sides)).input_ids) > CONTEXT
+    for text in [*told, *(scene(Draws(seed)).caption for seed in range(200))]:
+        assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= CONTEXT, text
+
+
 @pytest.mark.parametrize("accessory", ["scarf", "bow tie", "glasses"])
 def test_every_dressed_thing_shows_its_accessory(accessory):
     for word in DRESSED:
@@ -160,7 +229,7 @@ def test_a_hat_sits_on_the_head():
         (Said(word="dog", main="blue", second="red", pattern="striped"), "a blue and red striped dog"),
         (Said(word="cat", accessory="scarf", accent="orange"), "a cat with an orange scarf"),
         (Said(word="cat", accessory="glasses", accent="red"), "a cat with red glasses"),
-        (Said(word="car", accent="red"), "a car"),
+        (Said(word="car", accent="red"), "a car with a little red"),
     ],
 )
 def test_a_phrase_says_what_is_not_usual(said, text):
