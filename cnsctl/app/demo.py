@@ -35,8 +35,8 @@ CONCEPTS: Mapping[str, str] = {"dog": "dog", "hat": "top hat"}
 TRAINED_ON = 2
 """Training images that a row shows: all rows are of the same width, with one image of each of two concepts."""
 
-PLACES = ("on a beach", "in a meadow", "on the moon", "on a white background")
-"""Of the drawn pictures; the last two are in no bundled picture."""
+PLACES = ("in a desert", "on the moon", "in a room")
+"""Of the generated images; no training image shows them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
