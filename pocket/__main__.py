@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     world.add_argument("--count", type=int, default=48, help="scenes on the page")
     examples = commands.add_parser("examples", help="draw the example concepts")
     examples.add_argument("out", type=Path, help="folder; each concept gets a folder in it")
+    examples.add_argument("--harder", action="store_true", help="the benchmarks' dog and hat instead")
     concepts = commands.add_parser("concepts", help="draw the held-out concepts of the benchmarks")
     concepts.add_argument("out", type=Path, help="folder; each concept gets a folder in it")
     held_out = commands.add_parser("heldout", help="draw the held-out scenes of the benchmarks")
@@ -109,9 +110,9 @@ def _world(args: argparse.Namespace) -> None:
 
 
 def _examples(args: argparse.Namespace) -> None:
-    from pocket.examples import write_examples
+    from pocket.examples import EXAMPLES, HARDER, write_examples
 
-    for path in write_examples(args.out):
+    for path in write_examples(args.out, HARDER if args.harder else EXAMPLES):
         answer(str(path))
 
 

@@ -1,4 +1,4 @@
-"""Held-out scenes: the example concepts, and those of the sweeps, where their training pictures do not show them.
+"""Held-out scenes: the benchmarks' five concepts, and those of the sweeps, where no training image shows them.
 
 Owns which scenes and their captions; must not know what is measured on them.
 """
@@ -11,10 +11,10 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 from pocket.concepts import DRAWN, places_of
-from pocket.examples import EXAMPLES
+from pocket.examples import FIVE
 from pocket.world.captions import Layout, Relation, Said, phrase
 from pocket.world.draws import Draws
-from pocket.world.looks import PATTERNS, unseen
+from pocket.world.looks import PATTERNS
 from pocket.world.places import PLACES as EVERY_PLACE
 from pocket.world.scenes import Subject, scene
 
@@ -28,10 +28,10 @@ SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 """Of the held-out concepts: defaults are tuned on these, so that nothing is tuned on what is reported."""
 
 PLACES = ("in a desert", "at night", "in the mountains", "under the sea", "in a room", "on a road")
-"""Where no example's training pictures are; the sweep's stand in six places that theirs do not show."""
+"""Where no training image of the five is; the sweep's stand in six places that theirs do not show."""
 
 WEARERS = ("dog", "cat", "robot")
-"""Examples with a head; the hat is the example `hat`."""
+"""Those of the five that have a head; the hat is the harder `hat`."""
 
 COLOURS = 128
 """Of a picture's palette."""
@@ -67,8 +67,8 @@ def write_held_out(out: Path) -> Iterator[Path]:
 
 
 def individuals() -> dict[str, Subject]:
-    """The examples by name, as their pictures show them."""
-    return {e.name: Subject(said=Said(word=e.word), look=unseen(Draws(e.seed), e.word)) for e in EXAMPLES}
+    """The five by name, as their training images show them."""
+    return {example.name: example.subject for example in FIVE}
 
 
 def _scenes() -> Iterator[tuple[HeldOut, Scene]]:

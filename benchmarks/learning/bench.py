@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 HELD_OUT = ROOT / "benchmarks/heldout"
 CONCEPTS = ROOT / "benchmarks/concepts"
+HARDER = ROOT / "benchmarks/harder"
+"""The dog and the hat of the five."""
 NOISES = (1, 2, 3)
 """Seeds of the noise that errors are taken at: their spread is what a figure is worth."""
 
@@ -209,7 +211,7 @@ class Bench:
         """Learn a concept, or read what was learned before.
 
         Args:
-            name: of an example or of a held-out concept.
+            name: of one of the five or of a held-out concept.
             variant: how.
             before: in merged: the concepts that it stands on, in order.
         """
@@ -326,8 +328,8 @@ def _known_as(overlay: Overlay) -> tuple[list[tuple[str, str]], str]:
 
 
 def training_pixels(name: str) -> NDArray[np.uint8]:
-    """The pictures (5, h, w, 3) that a concept is learned from."""
-    folder = CONCEPTS / name if (CONCEPTS / name).is_dir() else ROOT / "examples" / name
+    """The images (5, h, w, 3) that a concept is trained on."""
+    folder = next(f / name for f in (CONCEPTS, HARDER, ROOT / "examples") if (f / name).is_dir())
     return _pictures(sorted(folder.glob("*.png")))
 
 

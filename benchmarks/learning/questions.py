@@ -35,7 +35,7 @@ from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
 from cnsctl.specs import DEFAULT_MODE, Mode, Policy
 
-EXAMPLES = ("dog", "hat", "cat", "robot", "castle")
+FIVE = ("dog", "hat", "cat", "robot", "castle")
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
 RATES = (
     *((values, 5e-3) for values in (1e-3, 3e-3, 5e-3, 7e-3, 1e-2, 3e-2)),
@@ -56,7 +56,7 @@ PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e
 
 def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """What CNS removes beside words that describe it, V* alone, a random mask of equal size, and all K/V weights."""
-    who = EXAMPLES[:2] if quick else EXAMPLES
+    who = FIVE[:2] if quick else FIVE
     told = {c: bench.told(elsewhere(bench, c)) for c in who}
     yield row_of("told in words", told, in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
@@ -72,7 +72,7 @@ def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
     Beside the default: all K/V weights at their best rate, with the default's token and with a faster one.
     """
-    who = EXAMPLES[:2] if quick else EXAMPLES
+    who = FIVE[:2] if quick else FIVE
     ways = {
         "CNS": Variant(),
         "random": _variant("random"),
@@ -87,7 +87,7 @@ def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """At which noise levels error is removed, percent: form is decided at the high ones, detail at the low."""
-    who = EXAMPLES[:2] if quick else EXAMPLES
+    who = FIVE[:2] if quick else FIVE
     scenes = [s for c in who for s in elsewhere(bench, c)]
     yield row_by_level("told in words", [bench.told(scenes)], in_words(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
@@ -100,7 +100,7 @@ def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """One concept by itself in each mode of a store."""
     for mode in Mode:
-        yield row_alone(bench, str(mode), Variant(mode=mode), EXAMPLES[:2] if quick else EXAMPLES)
+        yield row_alone(bench, str(mode), Variant(mode=mode), FIVE[:2] if quick else FIVE)
 
 
 def budgets(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -202,7 +202,7 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """
     shown = [s for s in bench.scenes if s.kind == "pair"]
     shown = [s for s in shown if set(s.concepts) <= {"dog", "hat"}] if quick else shown
-    names = sorted({name for s in shown for name in s.concepts}, key=EXAMPLES.index)
+    names = sorted({name for s in shown for name in s.concepts}, key=FIVE.index)
     seeds = SEEDS[:1] if quick else SEEDS[:2]
     ways: dict[str, tuple[Overlay, Mapping[str, str]]] = {
         "class words": (EMPTY, bench.bare),
@@ -269,7 +269,7 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
         "random": Variant(mode=Mode.MERGED, selection="random"),
         "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", spec={"rate_values": BEST_OF_ALL}),
     }
-    orders = [_shuffled(EXAMPLES[:3] if quick else EXAMPLES, seed) for seed in range(1 if quick else 3)]
+    orders = [_shuffled(FIVE[:3] if quick else FIVE, seed) for seed in range(1 if quick else 3)]
     for name, variant in ways.items():
         afters: dict[str, list[Removed]] = {}
         ends: dict[str, list[Removed]] = {}
@@ -307,7 +307,7 @@ def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
     and real, "nearest" how often the nearest set is its own; "real's" are held-out scenes against captions with the
     class word, "place" is how often the place that was asked for is the nearest of all.
     """
-    who = EXAMPLES[:1] if quick else EXAMPLES
+    who = FIVE[:1] if quick else FIVE
     learned = [(name, bench.learned(name, Variant())) for name in who]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES, SEEDS)
     for name, found in likenesses(bench, learned, places=places, seeds=seeds).items():
@@ -356,7 +356,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
 def _example_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, list[Scene]]]:
     scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
     shown = by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
-    return sorted({name for pair in shown for name in pair.concepts}, key=EXAMPLES.index), shown
+    return sorted({name for pair in shown for name in pair.concepts}, key=FIVE.index), shown
 
 
 def _pairs_that_hold(label: str, by_name: Mapping[str, Mapping[str, Removed]]) -> Row:

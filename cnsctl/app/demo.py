@@ -1,6 +1,6 @@
-"""`demo`: two concepts learned from the bundled pictures, drawn alone and together, on one contact sheet.
+"""`demo`: train two concepts on the bundled images, generate them alone and together, on one contact sheet.
 
-Owns which pictures and prompts the demo shows; must not know terminals.
+Owns which images and prompts the demo shows; must not know terminals.
 """
 
 from __future__ import annotations
@@ -28,20 +28,23 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
 
 EXAMPLES = Path(cnsctl.__file__).parent / "examples"
-"""Folders of pictures that travel in the package: dog, hat, cat, robot, castle."""
+"""Folders of images inside the package: dog, hat, cat, robot, castle."""
 
 CONCEPTS: Mapping[str, str] = {"dog": "dog", "hat": "top hat"}
 """Name → class word."""
 
-PLACES = ("on a beach", "in a meadow", "on the moon", "on a white background")
-"""Of the drawn pictures; the last two are in no bundled picture."""
+TRAINED_ON = 2
+"""Training images that a row shows: all rows are of the same width, with one image of each of two concepts."""
+
+PLACES = ("in a desert", "on the moon", "in a room")
+"""Of the generated images; no training image shows them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
     label: str
     shown: Sequence[str]
-    """Concepts whose pictures stand at the left."""
+    """Concepts whose training images are at the left."""
     prompts: Sequence[str]
 
 
@@ -89,13 +92,13 @@ def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
     requests = [Request(prompt=p, seed=seed) for half in (plain, prompts) for seed, p in enumerate(half)]
     drawn = [picture for _, picture in draw(session.base, overlay, requests, session.base.draw_defaults)]
     references = [list(session.references(session.store.concept(name))) for name in line.shown]
-    shown = references[0] if len(references) == 1 else [r[i] for r in references for i in range(2)]
+    shown = references[0][:TRAINED_ON] if len(references) == 1 else [images[0] for images in references]
     words = " and ".join(CONCEPTS[name] for name in line.shown)
     return SheetRow(
         label=line.label,
         groups=[
-            SheetGroup(caption="pictures learned from", pictures=shown[:5]),
-            SheetGroup(caption=f"the base: {words}", pictures=drawn[: len(plain)]),
+            SheetGroup(caption="training images", pictures=shown),
+            SheetGroup(caption=f"base model: {words}", pictures=drawn[: len(plain)]),
             SheetGroup(caption=f"cnsctl: {line.label}, same seeds", pictures=drawn[len(plain) :]),
         ],
     )

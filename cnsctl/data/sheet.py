@@ -134,7 +134,7 @@ def _rule_strip(grid: _Grid) -> Image.Image:
 
 def _row_strip(row: SheetRow, grid: _Grid) -> Image.Image:
     """Draw the captions, standing on a common line, and below them the pictures; the label beside these."""
-    label_font, caption_font = grid.font(0.135), grid.font(0.11)
+    label_font, caption_font = grid.font(0.15), grid.font(0.14)
     captions = [
         _wrapped(group.caption, caption_font, grid.width_of(count), _CAPTION_LINES)
         for group, count in zip(row.groups, grid.counts, strict=False)

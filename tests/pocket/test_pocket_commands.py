@@ -38,6 +38,12 @@ def test_examples_tell_what_they_wrote(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == len(list(tmp_path.rglob("*.png"))) == 25
 
 
+def test_the_harder_examples_are_a_dog_and_a_hat(tmp_path, capsys):
+    assert main(["examples", str(tmp_path), "--harder"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"dog", "hat"}
+    assert len(capsys.readouterr().out.splitlines()) == len(list(tmp_path.rglob("*.png"))) == 10
+
+
 def test_a_call_that_writes_nothing_says_what_to_give(capsys):
     assert main(["world"]) == 1
     assert "--sheet" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pocket.concepts import DRAWN, LEVELS, concepts, write_concepts
-from pocket.examples import write_examples
+from pocket.examples import EXAMPLES, FIVE, HARDER, write_examples
 from pocket.heldout import write_held_out
 from pocket.weights import CONTEXT, load_tokenizer
 from pocket.world import SIZE, Draws, scene
@@ -69,12 +69,26 @@ def test_the_golden_pictures_tell_seeds_apart():
     assert all(np.abs(a - b).mean() > 5 for i, a in enumerate(pictures) for b in pictures[:i])
 
 
-def test_the_examples_are_those_of_the_repository(tmp_path):
-    if not (ROOT / "examples").is_dir():
-        pytest.skip("no examples in this checkout")
-    for path in write_examples(tmp_path):
-        with Image.open(path) as mine, Image.open(ROOT / "examples" / path.relative_to(tmp_path)) as theirs:
+@pytest.mark.parametrize(("folder", "examples"), [("cnsctl/examples", EXAMPLES), ("benchmarks/harder", HARDER)])
+def test_the_examples_are_those_of_the_repository(tmp_path, folder, examples):
+    written = [path.relative_to(tmp_path) for path in write_examples(tmp_path, examples)]
+    assert {*written} == {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.png")}
+    for path in written:
+        with Image.open(tmp_path / path) as mine, Image.open(ROOT / folder / path) as theirs:
             assert np.abs(levels(mine) - levels(theirs)).mean() <= 1, path
+
+
+def test_the_examples_are_plain_dogs_and_hats_and_the_benchmarks_keep_the_harder_ones():
+    assert [example.name for example in EXAMPLES] == [example.name for example in FIVE]
+    assert FIVE[:2] == HARDER
+    assert FIVE[2:] == EXAMPLES[2:]
+    for example in EXAMPLES[:2]:
+        assert example.subject.look.pattern == "plain"
+
+
+def test_every_example_has_a_held_out_pair_of_colours():
+    for example in (*EXAMPLES, *HARDER):
+        assert held_out(example.subject.look.main, example.subject.look.second), example
 
 
 def test_no_scene_shows_a_pair_of_colours_that_is_held_out():
