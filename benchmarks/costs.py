@@ -35,17 +35,17 @@ import numpy as np
 import torch
 
 from benchmarks.shapes import write_sd1
-from cnsctl.bases import devices, folders, loading
+from cnsctl.bases import base_folder, devices, registry
 from cnsctl.bases.protocol import Base
-from cnsctl.data.texts import calibration_texts, probe_prompts, training_texts
+from cnsctl.data.prompt_templates import calibration_texts, probe_prompts, training_texts
 from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.generate import Request, draw
-from cnsctl.engine.learner import Job, Learner
 from cnsctl.engine.overlay import EMPTY, Overlay, bound
-from cnsctl.engine.verify import prove, record
+from cnsctl.engine.proof import prove, record
+from cnsctl.engine.trainer import Job, Learner
+from cnsctl.formats.delta import encode_delta
 from cnsctl.specs import Delta, LearnSpec, Mode, Prompt
-from cnsctl.store.codec import encode_delta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,8 +65,8 @@ def main() -> None:
     card = f" ({torch.cuda.get_device_name()})" if device.type == "cuda" else ""
     say("computing", f"{device}{card}, {devices.dtype_name(dtype)}, {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as kept:
-        path = write_sd1(Path(kept) / "sd1", device) if options.random_sd1 else folders.POCKET
-        base = loading.load(folders.open_folder(path), device=device, dtype=dtype, hash_weights=True)
+        path = write_sd1(Path(kept) / "sd1", device) if options.random_sd1 else base_folder.POCKET
+        base = registry.load(base_folder.open_folder(path), device=device, dtype=dtype, hash_weights=True)
         steps(base, options.rounds, options.size or base.size)
         if options.training_only:
             return

@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 
+from cnsctl.formats import canonical
+from cnsctl.formats.delta import encode_delta
 from cnsctl.specs import Delta, Mode
-from cnsctl.store import BaseReference, Store, blobs, canonical, catalogue, ownership
-from cnsctl.store.codec import encode_delta
+from cnsctl.store import BaseReference, Store, blobs, catalogue, ownership
 from cnsctl.store.files import write_atomic
 
 WIDTHS = {"down_blocks.0": (320, 2), "down_blocks.1": (640, 2), "down_blocks.2": (1280, 2), "mid_block": (1280, 1),
@@ -257,7 +258,7 @@ def _session(store: Store) -> Any:
 
 def gen(path: Path, _density: float, memory: bool) -> dict[str, float]:
     from cnsctl.app.shelf import known_names
-    from cnsctl.data.prompts import parse
+    from cnsctl.data.prompt_grammar import parse
 
     session = _session(Store.open(path))
     session.overlay([])  # imports

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cnsctl.bases.folders import POCKET
+from cnsctl.bases.base_folder import POCKET
 
 
 def write_sd1(path: Path, device: torch.device) -> Path:

@@ -47,10 +47,10 @@ def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _load(folder: Path, pytestconfig: pytest.Config):
-    from cnsctl.bases import devices, folders, loading
+    from cnsctl.bases import base_folder, devices, registry
 
     device, dtype = devices.choose(pytestconfig.getoption("--device"), "fp32")
-    return loading.load(folders.open_folder(folder), device=device, dtype=dtype, hash_weights=True)
+    return registry.load(base_folder.open_folder(folder), device=device, dtype=dtype, hash_weights=True)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def tiny_v(tiny_v_folder: Path, pytestconfig: pytest.Config):
 
 @pytest.fixture(scope="session")
 def pocket(pytestconfig: pytest.Config):
-    from cnsctl.bases.folders import POCKET
+    from cnsctl.bases.base_folder import POCKET
 
     return _load(POCKET, pytestconfig)
 
@@ -124,11 +124,11 @@ def package(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
     from tiny import write_facts
 
-    from cnsctl.bases import folders, reference
+    from cnsctl.bases import base_folder, facts
 
     embedded = Path(shutil.copytree(tiny_folder, tmp_path / "package" / "pocket"))
-    monkeypatch.setattr(folders, "POCKET", embedded)
-    monkeypatch.setattr(reference, "POCKET_FACTS", embedded.with_name("facts.json"))
+    monkeypatch.setattr(base_folder, "POCKET", embedded)
+    monkeypatch.setattr(facts, "POCKET_FACTS", embedded.with_name("facts.json"))
     write_facts(embedded)
     return embedded
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnsctl.data.pictures import read_pictures
+from cnsctl.data.images import read_pictures
 from cnsctl.errors import PictureProblem
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

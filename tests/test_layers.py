@@ -1,4 +1,4 @@
-"""Imports point one way: cli → app → {engine, store} → {bases, data, metrics} → {specs, results, errors}."""
+"""Imports point one way: cli → app → {engine, store} → {bases, formats, data, metrics, report} → {specs, results, errors}."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import cnsctl
 
 ROOT = Path(cnsctl.__file__).parent
 BOTTOM = {"specs", "results", "errors"}
+LEAVES = {"bases", "formats", "data", "metrics", "report"}
 MAY = {
     "specs": set(),
     "errors": set(),
     "results": {"specs"},
-    "bases": BOTTOM,
-    "data": BOTTOM,
-    "metrics": BOTTOM,
-    "engine": BOTTOM | {"bases", "data", "metrics"},
-    "store": BOTTOM | {"bases", "data", "metrics"},
-    "app": BOTTOM | {"bases", "data", "metrics", "engine", "store"},
-    "cli": BOTTOM | {"app", "data"},
+    **dict.fromkeys(LEAVES, BOTTOM),
+    "engine": BOTTOM | LEAVES,
+    "store": BOTTOM | LEAVES,
+    "app": BOTTOM | LEAVES | {"engine", "store"},
+    "cli": BOTTOM | {"app"},
     "__main__": {"cli"},
 }
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).as_posix() != "__init__.py")

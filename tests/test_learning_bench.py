@@ -15,12 +15,12 @@ from benchmarks.learning.questions import FIVE, QUESTIONS, SWEEP
 from benchmarks.learning.rows import Row, Shown, free_after, in_order, one_after_another, shown_of
 from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
-from cnsctl.bases import folders
+from cnsctl.bases import base_folder
 from cnsctl.bases.clip import towers
-from cnsctl.data.prompts import parse
+from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY
-from cnsctl.engine.verify import FIT_TIMES
+from cnsctl.engine.proof import FIT_TIMES
 from cnsctl.specs import DEFAULT_MODE, Mode, Policy
 from pocket import examples
 
@@ -181,7 +181,7 @@ def test_halves_of_real_pairs_are_their_own_concept_s(bench):
 
 def test_real_scenes_are_in_their_place_by_clip(bench, pocket):
     """The measure of obedience can tell, also with an individual's class word alone."""
-    clip = towers(folders.POCKET, name=pocket.name, device=pocket.device)
+    clip = towers(base_folder.POCKET, name=pocket.name, device=pocket.device)
     scenes = [s for name in FIVE for s in bench.scenes_of(name)]
     texts = clip.texts([said(s, bench.bare) for s in scenes[:6]])  # the six places of the first
     seen, places = clip.pictures(list(bench.pixels_of(scenes))), np.tile(np.arange(6), len(FIVE))

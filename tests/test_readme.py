@@ -27,7 +27,7 @@ def tour() -> list[str]:
 @pytest.fixture
 def quick_pocket(tmp_path: Path) -> Path:
     """Pocket with few steps: a base's folder brings its own defaults."""
-    from cnsctl.bases.folders import POCKET
+    from cnsctl.bases.base_folder import POCKET
 
     base = Path(shutil.copytree(POCKET, tmp_path / "pocket"))
     settings = json.loads((base / "cnsctl.json").read_text())

@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from cnsctl.bases import reference
-from cnsctl.bases.folders import POCKET
+from cnsctl.bases import facts
+from cnsctl.bases.base_folder import POCKET
 
 EXAMPLES = POCKET.parents[1] / "examples"
 """The picture folders that travel in the package."""
@@ -65,5 +65,5 @@ def make_base(
 
 def write_facts(embedded: Path) -> None:
     """Note the facts of a package's embedded base beside it, as the package does."""
-    known = asdict(reference.facts(embedded, with_files=True))
+    known = asdict(facts.facts(embedded, with_files=True))
     embedded.with_name("facts.json").write_text(json.dumps(known))

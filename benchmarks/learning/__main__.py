@@ -45,11 +45,11 @@ def answer(questions: list[str], options: argparse.Namespace) -> None:
     from benchmarks.learning.questions import QUESTIONS
     from benchmarks.learning.sheets import sheet
     from benchmarks.learning.tables import heading, line
-    from cnsctl.bases import devices, folders, loading
+    from cnsctl.bases import base_folder, devices, registry
 
     device, dtype = devices.choose("auto", "auto")
-    folder, quick = options.base or folders.POCKET, options.quick
-    base = loading.load(folders.open_folder(folder), device=device, dtype=dtype, hash_weights=True)
+    folder, quick = options.base or base_folder.POCKET, options.quick
+    base = registry.load(base_folder.open_folder(folder), device=device, dtype=dtype, hash_weights=True)
     bench = Bench(base, options.out, folder=folder, steps=20 if quick else None, noises=(1,) if quick else (1, 2, 3))
     settings = ", ".join(f"{name} {value:g}" for name, value in sorted(bench.defaults.items()))
     say(f"{base.name} {base.fingerprint[:12]}, {device}, {devices.dtype_name(dtype)}, torch {torch.__version__}")

@@ -18,21 +18,21 @@ import torch
 from PIL import Image
 
 from benchmarks.learning.selections import SELECTIONS
-from cnsctl.bases.folders import POCKET
+from cnsctl.bases.base_folder import POCKET
 from cnsctl.data.png import png_bytes, png_pixels
-from cnsctl.data.prompts import parse
-from cnsctl.data.texts import calibration_texts, training_texts
+from cnsctl.data.prompt_grammar import parse
+from cnsctl.data.prompt_templates import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.generate import draw
-from cnsctl.engine.learner import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.engine.proof import fit_errors
 from cnsctl.engine.seeds import fold
-from cnsctl.engine.verify import fit_errors
+from cnsctl.engine.trainer import Job
+from cnsctl.formats.delta import decode_delta, encode_delta
 from cnsctl.results import Learned
 from cnsctl.specs import DEFAULT_MODE, Delta, LearnSpec, Mode
 from cnsctl.store import delta_key, write_atomic
-from cnsctl.store.codec import decode_delta, encode_delta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.learning.bench import Bench, said, training_pixels
 from cnsctl.bases.clip import towers
-from cnsctl.data.prompts import parse
+from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.generate import Request
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, likeness_within, nearest

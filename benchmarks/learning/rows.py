@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant
 from benchmarks.learning.drawings import PLACES
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.engine.verify import FIT_TIMES
+from cnsctl.engine.proof import FIT_TIMES
 from cnsctl.specs import DEFAULT_MODE, Delta, Mode
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnsctl.engine import neurons
-from cnsctl.engine.text import SplicedText, Token, features, splice
+from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 from cnsctl.engine.train import scored_neurons
 from cnsctl.specs import Select
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
-    from cnsctl.engine.learner import Job
     from cnsctl.engine.neurons import Mask
+    from cnsctl.engine.trainer import Job
 
 Tensors = Mapping[str, torch.Tensor]
 

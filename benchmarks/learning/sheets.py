@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.learning.bench import training_pixels
 from benchmarks.learning.rows import IN_A_ROW
-from cnsctl.data.prompts import parse
-from cnsctl.data.sheet import SheetGroup, SheetRow, contact_sheet
+from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.generate import Request
+from cnsctl.report.contact_sheet import SheetGroup, SheetRow, contact_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

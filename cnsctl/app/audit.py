@@ -9,10 +9,10 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app import measure
-from cnsctl.app.learn import LOST_POINTS
 from cnsctl.app.session import Compute, Session, judged, start
 from cnsctl.app.shelf import describe_base, holdout_of, require
-from cnsctl.data.texts import probe_prompts
+from cnsctl.app.train import LOST_POINTS
+from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.errors import ForgettingFound, StoreDamaged
 from cnsctl.metrics.forgetting import drift, forgetting
 from cnsctl.results import Answer, Event, Phase, Step

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cnsctl
-from cnsctl.app.admit import AddRequest
-from cnsctl.app.learn import add
 from cnsctl.app.measure import class_prompt
-from cnsctl.app.outputs import keep
+from cnsctl.app.output_paths import keep
+from cnsctl.app.requests import AddRequest
 from cnsctl.app.session import Compute, Session, start
 from cnsctl.app.shelf import known_names, open_or_create
-from cnsctl.data.prompts import parse
+from cnsctl.app.train import add
+from cnsctl.data.prompt_grammar import parse
 from cnsctl.results import Answer, Event, Note, Phase, Step
 from cnsctl.specs import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cnsctl.data.sheet import SheetRow
     from cnsctl.engine.overlay import Overlay
+    from cnsctl.report.contact_sheet import SheetRow
 
 EXAMPLES = Path(cnsctl.__file__).parent / "examples"
 """Folders of images inside the package: dog, hat, cat, robot, castle."""
@@ -84,8 +84,8 @@ def _lines() -> list[_Line]:
 
 
 def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
-    from cnsctl.data.sheet import SheetGroup, SheetRow
     from cnsctl.engine.generate import Request, draw
+    from cnsctl.report.contact_sheet import SheetGroup, SheetRow
 
     prompts = [parse(text, overlay.concepts) for text in line.prompts]
     plain = [class_prompt(overlay, p) for p in prompts]
@@ -107,7 +107,7 @@ def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
 def _sheet(rows: Sequence[SheetRow]) -> bytes:
     from io import BytesIO
 
-    from cnsctl.data.sheet import contact_sheet
+    from cnsctl.report.contact_sheet import contact_sheet
 
     file = BytesIO()
     contact_sheet(rows, title="cnsctl demo").save(file, "PNG", optimize=True)

@@ -10,9 +10,9 @@ from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.shelf import HOLDOUT
-from cnsctl.data.prompts import parse, render_class
-from cnsctl.data.texts import base_probe_texts, probe_prompts
-from cnsctl.metrics.fit import error_removed
+from cnsctl.data.prompt_grammar import parse, render_class
+from cnsctl.data.prompt_templates import base_probe_texts, probe_prompts
+from cnsctl.metrics.error_removed import error_removed
 from cnsctl.metrics.similarity import clip_i, clip_t, likeness_within
 from cnsctl.specs import Delta, Mode, Prompt
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cnsctl.app.session import Session
     from cnsctl.engine.overlay import Overlay
-    from cnsctl.engine.verify import Proof
+    from cnsctl.engine.proof import Proof
     from cnsctl.results import Learned
     from cnsctl.store import ConceptRecord
 
@@ -64,7 +64,7 @@ def with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Overl
 
 def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcome:
     """Prove a concept by its record, milliseconds and no image; in merged, measure it where others moved it."""
-    from cnsctl.engine.verify import only_company_changed, prove
+    from cnsctl.engine.proof import only_company_changed, prove
 
     name = record["name"]
     proof = prove(session.base, overlay, name, session.store.blob(record["probe"]))
@@ -79,7 +79,7 @@ def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcom
 
 def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
     """What later proofs of this concept compare with."""
-    from cnsctl.engine.verify import record
+    from cnsctl.engine.proof import record
 
     return record(session.base, overlay, name, probe_prompts(name)[:PROOF_PROBES])
 
@@ -90,7 +90,7 @@ def fit(session: Session, overlay: Overlay, name: str, latents: torch.Tensor, *,
     The base's own: in merged every delta acts on the class word too, and a yardstick must not move with the store.
     """
     from cnsctl.engine.overlay import EMPTY
-    from cnsctl.engine.verify import fit_error
+    from cnsctl.engine.proof import fit_error
 
     prompt = probe_prompts(name)[0]
     with_concept = fit_error(session.base, overlay, prompt, latents, noise_seed=noise)

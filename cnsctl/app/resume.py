@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.checkpoint import Checkpoint
-    from cnsctl.engine.learner import Job
+    from cnsctl.engine.trainer import Job
 
 WRITE_EVERY_S = 30.0
 """What a power cut or SIGKILL can cost. Every other end costs the step that was not complete."""

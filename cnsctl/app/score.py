@@ -9,8 +9,8 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.admit import AddRequest, admit
-from cnsctl.app.job import long_captions, make_job
+from cnsctl.app.dataset import long_captions, make_job
+from cnsctl.app.requests import AddRequest, admit
 from cnsctl.app.session import Session, start
 from cnsctl.app.shelf import describe_base
 from cnsctl.results import Answer, Event, Phase, Selected
@@ -19,7 +19,7 @@ from cnsctl.specs import FORMAT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cnsctl.engine.learner import Job
+    from cnsctl.engine.trainer import Job
     from cnsctl.store import Store
 
 

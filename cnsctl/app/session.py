@@ -118,17 +118,17 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
         StoreDamaged: a file of the store's own base is not what was recorded.
     """
     folder_path = base_of(store)
-    from cnsctl.bases import devices, folders, hashing, loading
+    from cnsctl.bases import base_folder, devices, hashing, registry
 
     device, dtype = devices.choose(compute.device, compute.dtype)
-    folder = folders.open_folder(folder_path)
+    folder = base_folder.open_folder(folder_path)
     seen = _seen(store, folder_path)
     key = f"base-{hashlib.sha256(str(folder_path.resolve()).encode()).hexdigest()[:24]}"
     is_known = not hash_weights and store.cached(key) == seen
     if not is_known:
         hashing.check_folder(folder_path, store.base.files)
     known = store.base.fingerprint if is_known else None
-    base = loading.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known)
+    base = registry.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known)
     if base.fingerprint != store.base.fingerprint:
         raise BaseProblem(
             f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",

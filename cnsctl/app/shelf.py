@@ -35,8 +35,8 @@ def open_store(path: Path | None) -> Store:
 
 def create(path: Path | None, *, base: Path | None = None, mode: Mode = DEFAULT_MODE, copy: bool = False) -> Store:
     """Make a store on pocket, which needs no model loaded, or on another base, which is loaded once for its facts."""
-    from cnsctl.bases.folders import POCKET
-    from cnsctl.bases.reference import facts, pocket_facts
+    from cnsctl.bases.base_folder import POCKET
+    from cnsctl.bases.facts import facts, pocket_facts
 
     if base is None:
         known, kind, copied = pocket_facts(), "pocket", POCKET

@@ -29,11 +29,11 @@ def run() -> None:
 
 def main(arguments: list[str]) -> NoReturn:
     """Run a command line, and leave with its exit status."""
-    from cnsctl.cli import guard, lines
+    from cnsctl.cli import exit_status, streams
 
-    lines.ready()
-    guard.catch_interrupts()
-    with guard.told(as_json="--json" in arguments):
+    streams.ready()
+    exit_status.catch_interrupts()
+    with exit_status.told(as_json="--json" in arguments):
         if arguments == ["--version"]:
             sys.stdout.write(f"cnsctl {__version__}\n")
             status = None
@@ -65,7 +65,7 @@ def make_app() -> typer.Typer:
     """The typer application with every verb."""
     import typer
 
-    from cnsctl.cli.guard import guarded
+    from cnsctl.cli.exit_status import guarded
     from cnsctl.cli.verbs.add import add
     from cnsctl.cli.verbs.completion import completion
     from cnsctl.cli.verbs.demo import demo

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnsctl.engine.state import TrainState, state_to_bytes
+from cnsctl.engine.training_state import TrainState, state_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cnsctl.engine.prompt_tokens import SplicedText, features, splice
 from cnsctl.engine.seeds import stream
-from cnsctl.engine.text import SplicedText, features, splice
 from cnsctl.errors import CapacityProblem
 from cnsctl.specs import Policy, Prompt, Select
 

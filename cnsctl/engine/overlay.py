@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 from cnsctl.engine.seeds import stream
-from cnsctl.engine.text import SplicedText, Token, features, splice
 from cnsctl.specs import Mode, Prompt
 
 if TYPE_CHECKING:

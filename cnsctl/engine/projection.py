@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnsctl.data.texts import training_texts
-from cnsctl.engine.text import features
+from cnsctl.data.prompt_templates import training_texts
+from cnsctl.engine.prompt_tokens import features
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base

@@ -19,10 +19,10 @@ import torch
 
 from cnsctl import __version__
 from cnsctl.engine import neurons
-from cnsctl.engine.learner import Job, Learner
+from cnsctl.engine.prompt_tokens import Token, features, splice
 from cnsctl.engine.seeds import fold
-from cnsctl.engine.state import state_from_bytes
-from cnsctl.engine.text import Token, features, splice
+from cnsctl.engine.trainer import Job, Learner
+from cnsctl.engine.training_state import state_from_bytes
 from cnsctl.results import Event, Learned, Note, Phase, Selected, Step
 from cnsctl.specs import Delta, LearnSpec, Mode, Policy
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnsctl.store.files import free_bytes, write_atomic, write_once
+from cnsctl.store.manifest import BaseReference
 from cnsctl.store.records import ConceptRecord, RunRecord
-from cnsctl.store.reference import BaseReference
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot
 from cnsctl.store.store import Store, default_path
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def delta_key(delta: Delta) -> str:
     """What `ConceptRecord.delta` will be for this delta: the SHA-256 of its file."""
-    from cnsctl.store import canonical, codec
+    from cnsctl.formats.canonical import sha256
+    from cnsctl.formats.delta import encode_delta
 
-    return canonical.sha256(codec.encode_delta(delta))
+    return sha256(encode_delta(delta))
 
 
 __all__ = [

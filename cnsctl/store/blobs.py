@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cnsctl.errors import CapacityProblem, DiskProblem, StoreDamaged
-from cnsctl.store.canonical import sha256
+from cnsctl.formats.canonical import sha256
 from cnsctl.store.files import disk_problem, read_bounded, sync_folder, write_atomic
 
 if TYPE_CHECKING:

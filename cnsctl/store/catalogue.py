@@ -16,8 +16,8 @@ from tinydb import TinyDB
 from tinydb.storages import Storage
 
 from cnsctl.errors import DiskProblem, FormatTooNew, NotDurable, StoreDamaged
+from cnsctl.formats import canonical
 from cnsctl.specs import FORMAT
-from cnsctl.store import canonical
 from cnsctl.store.files import read_bounded, write_atomic
 from cnsctl.store.records import ConceptRecord, StateRecord, concept_fault, frozen, run_fault, state_fault
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cnsctl.errors import DiskProblem, FormatTooNew, StoreDamaged
+from cnsctl.formats import safetensors_file
+from cnsctl.formats.delta import read_indices
 from cnsctl.specs import FORMAT
-from cnsctl.store import blobs, container
-from cnsctl.store.codec import read_indices
+from cnsctl.store import blobs
 from cnsctl.store.files import make_folder
 from cnsctl.store.ownership import Bits, Planes, added, by_site, count, n_bytes, pack, removed, spare_bits, union
 
@@ -151,7 +152,7 @@ class Index:
             return None
         make_folder(self.folder)
         tensors = {f"plane.{k}": plane for k, plane in enumerate(planes)}
-        return blobs.put(self.folder, container.pack(self._meta(), tensors))
+        return blobs.put(self.folder, safetensors_file.pack(self._meta(), tensors))
 
     def read(self, sha: str | None) -> Planes:
         """Read a file of planes, distrusting every part of it.
@@ -190,10 +191,10 @@ class Index:
         return {"format": FORMAT, "kind": KIND, "sizes": dict(self.sizes)}
 
     def _planes(self, data: bytes) -> Planes:
-        header = container.read_header(data)
+        header = safetensors_file.read_header(data)
         if header.meta != self._meta():
             raise ValueError("metadata: it is not an index of these sites")
-        tensors = container.read_tensors(data, header)
+        tensors = safetensors_file.read_tensors(data, header)
         names = [f"plane.{k}" for k in range(len(tensors))]
         if not 1 <= len(names) <= MAX_PLANES or set(tensors) != set(names):
             raise ValueError(f"planes: {len(tensors)}, or not named plane.0, plane.1 …")

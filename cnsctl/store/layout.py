@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.errors import BaseProblem, CnsctlError, UsageProblem
-from cnsctl.store import catalogue, reference
+from cnsctl.store import catalogue, manifest
 from cnsctl.store.files import (
     TEMP_PREFIX,
     disk_problem,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cnsctl.store.reference import Birth
+    from cnsctl.store.manifest import Birth
 
 BASE = "base"
 BLOBS = "blobs"
@@ -106,9 +106,9 @@ def _moved_parts(path: Path) -> set[str]:
     """Parts of a store that were moved out of a temporary folder, in which `store.json`, the last one, still is."""
     found: set[str] = set()
     with suppress(OSError):
-        if not (path / reference.FILE).exists():
+        if not (path / manifest.FILE).exists():
             for temp in path.glob(f"{TEMP_PREFIX}*"):
-                if (temp / reference.FILE).exists():
+                if (temp / manifest.FILE).exists():
                     found |= {part for part in _PARTS if (path / part).exists() and not (temp / part).exists()}
     return found
 
@@ -126,7 +126,7 @@ def _build_inside(path: Path, birth: Birth, base_files: Path | None) -> list[str
                     _move_parts(temp, path)
                     return _synced(path)
         except BaseException:
-            if not (path / reference.FILE).exists():  # leave the folder as it was
+            if not (path / manifest.FILE).exists():  # leave the folder as it was
                 with suppress(OSError):
                     (path / LOCK).unlink(missing_ok=True)
             raise
@@ -135,11 +135,11 @@ def _build_inside(path: Path, birth: Birth, base_files: Path | None) -> list[str
 def _move_parts(temp: Path, path: Path) -> None:
     """Move what is in the temporary folder into the store's; `store.json`, the last part, makes it one."""
     try:
-        for entry in sorted(temp.iterdir(), key=lambda e: e.name == reference.FILE):
+        for entry in sorted(temp.iterdir(), key=lambda e: e.name == manifest.FILE):
             os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
     except BaseException as err:
         _remove_parts(path)
-        (temp / reference.FILE).unlink(missing_ok=True)
+        (temp / manifest.FILE).unlink(missing_ok=True)
         if isinstance(err, OSError):
             raise disk_problem(err, "make the store", path) from err
         raise
@@ -205,7 +205,7 @@ def _counts_as_empty(path: Path) -> bool:
 
 
 def _refuse_taken(path: Path) -> None:
-    if (path / reference.FILE).exists():
+    if (path / manifest.FILE).exists():
         raise UsageProblem(
             f"there is a store at {path} already", hint="use it, or choose another place: --store FOLDER"
         )
@@ -230,7 +230,7 @@ def _fill(folder: Path, birth: Birth, base_files: Path | None) -> None:
             _copy(base_files / name, folder / BASE / name)
     write_atomic(folder / catalogue.FILE, catalogue.seal(catalogue.first_tables(birth.base.n_weights)))
     write_atomic(folder / NAMES, b"")
-    write_atomic(folder / reference.FILE, reference.birth_to_bytes(birth))
+    write_atomic(folder / manifest.FILE, manifest.birth_to_bytes(birth))
 
 
 def _names_in(folder: Path) -> list[str]:

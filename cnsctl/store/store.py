@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cnsctl.data.names import check_name
 from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, UsageProblem
 from cnsctl.specs import NAME
-from cnsctl.store import blobs, catalogue, layout, reference
+from cnsctl.store import blobs, catalogue, layout, manifest
 from cnsctl.store.files import (
     TEMP_PREFIX,
     disk_problem,
@@ -25,8 +25,8 @@ from cnsctl.store.files import (
     write_atomic,
 )
 from cnsctl.store.lock import locked, locked_in
+from cnsctl.store.manifest import BaseReference, Birth
 from cnsctl.store.records import free_of
-from cnsctl.store.reference import BaseReference, Birth
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot, snapshot_of
 from cnsctl.store.transaction import Transaction
@@ -95,14 +95,14 @@ class Store:
         """
         _refuse_windows()
         try:
-            content = read_bounded(path / reference.FILE, reference.MAX_BYTES)
+            content = read_bounded(path / manifest.FILE, manifest.MAX_BYTES)
         except FileNotFoundError as err:
             if (path / catalogue.FILE).exists() and not layout.is_unfinished(path):
-                raise StoreDamaged(f"{path / reference.FILE} is missing", hint="restore it from a backup") from err
+                raise StoreDamaged(f"{path / manifest.FILE} is missing", hint="restore it from a backup") from err
             raise NoStore(
                 f"there is no store at {path}", hint="make one with cnsctl init, or name another with --store FOLDER"
             ) from err
-        return cls(path, reference.birth_from_bytes(content, str(path / reference.FILE)))
+        return cls(path, manifest.birth_from_bytes(content, str(path / manifest.FILE)))
 
     @property
     def path(self) -> Path:
@@ -182,7 +182,7 @@ class Store:
         Raises:
             StoreDamaged: missing, damaged, or of another base; the message names the concept.
         """
-        from cnsctl.store.codec import decode_delta
+        from cnsctl.formats.delta import decode_delta
 
         try:
             delta = decode_delta(self.blob(record["delta"]))

@@ -12,7 +12,8 @@ from tinydb.table import Document
 
 from cnsctl.data.names import check_name
 from cnsctl.errors import BaseProblem, CnsctlError, LearnedNotKept, NameTaken, NotDurable
-from cnsctl.store import blobs, canonical
+from cnsctl.formats import canonical
+from cnsctl.store import blobs
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, state_of
 from cnsctl.store.layout import BLOBS, INDEX
 from cnsctl.store.records import ConceptRecord, RunRecord, StateRecord, concept_fault, free_of, frozen
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from cnsctl.specs import Delta
     from cnsctl.store.catalogue import Catalogue
     from cnsctl.store.index import Index
+    from cnsctl.store.manifest import Birth
     from cnsctl.store.ownership import Bits
-    from cnsctl.store.reference import Birth
 
 RUNS_KEPT = 100
 """Training runs and removals that the catalogue remembers; older ones are dropped."""
@@ -221,7 +222,7 @@ class Transaction:
         preview: bytes | None,
     ) -> ConceptRecord:
         """Put the blobs and make the record."""
-        from cnsctl.store.codec import encode_delta
+        from cnsctl.formats.delta import encode_delta
 
         content = encode_delta(delta)
         seq = state_of(self._db)["next_seq"]

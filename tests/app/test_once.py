@@ -10,9 +10,9 @@ import pytest
 from commands import at, cnsctl
 
 from cnsctl.app.session import Session
-from cnsctl.bases.sd1 import Sd1Base
-from cnsctl.data import pictures as pictures_module
-from cnsctl.engine import verify
+from cnsctl.bases.sd1.adapter import Sd1Base
+from cnsctl.data import images as pictures_module
+from cnsctl.engine import proof
 from cnsctl.engine.overlay import EMPTY
 
 
@@ -20,7 +20,7 @@ from cnsctl.engine.overlay import EMPTY
 def counted(monkeypatch):
     """How often each thing was done: files decoded, images encoded and looked at, errors with the class word alone."""
     found = SimpleNamespace(decoded=Counter(), encoded=Counter(), seen=Counter(), without=Counter())
-    decoded, encode, fit_error = pictures_module.decoded, Sd1Base.encode_pictures, verify.fit_error
+    decoded, encode, fit_error = pictures_module.decoded, Sd1Base.encode_pictures, proof.fit_error
 
     def counting_decoded(path):
         found.decoded[path.name] += 1
@@ -47,7 +47,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(pictures_module, "decoded", counting_decoded)
     monkeypatch.setattr(Sd1Base, "encode_pictures", counting_encode)
-    monkeypatch.setattr(verify, "fit_error", counting_fit_error)
+    monkeypatch.setattr(proof, "fit_error", counting_fit_error)
     monkeypatch.setattr(Session, "clip", lambda _self: Towers())
     return found
 

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from tiny import EXAMPLES
 
+from cnsctl.bases.base_folder import POCKET
 from cnsctl.bases.clip import towers
-from cnsctl.bases.folders import POCKET
 from cnsctl.metrics.similarity import clip_i, nearest
 
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from cnsctl.bases import devices, folders, hashing, loading
-from cnsctl.bases.reference import facts, pocket_facts
-from cnsctl.bases.words import unknown_words
+from cnsctl.bases import base_folder, devices, hashing, registry
+from cnsctl.bases.clip_tokenizer import unknown_words
+from cnsctl.bases.facts import facts, pocket_facts
 from cnsctl.errors import BaseProblem, CnsctlError, StoreDamaged, UsageProblem
 
 
 def load(folder, dtype=torch.float32):
-    return loading.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=dtype)
+    return registry.load(base_folder.open_folder(folder), device=torch.device("cpu"), dtype=dtype)
 
 
 def test_the_packages_facts_about_pocket_are_true():
-    assert facts(folders.POCKET, with_files=True) == pocket_facts()
+    assert facts(base_folder.POCKET, with_files=True) == pocket_facts()
 
 
 def test_pockets_sites_are_those_of_its_card(pocket):
@@ -77,7 +77,7 @@ def test_a_copy_takes_what_is_read_and_no_more(tmp_path, tiny_folder):
 def test_no_numbers_are_no_picture(tiny):
     from dataclasses import replace
 
-    from cnsctl.data.prompts import parse
+    from cnsctl.data.prompt_grammar import parse
     from cnsctl.engine.generate import Request, draw
     from cnsctl.engine.overlay import EMPTY
 
@@ -150,30 +150,30 @@ def test_a_folder_that_is_no_base_says_what_is_wrong(tmp_path, tiny_folder, brea
 def test_the_base_brings_its_own_defaults_and_bare_folders_get_the_fields(tmp_path, tiny_folder):
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
-    assert folders.open_folder(copy).learn["steps"] == 10
+    assert base_folder.open_folder(copy).learn["steps"] == 10
     (copy / "cnsctl.json").unlink()
-    assert folders.open_folder(copy).learn == folders.LEARN
+    assert base_folder.open_folder(copy).learn == base_folder.LEARN
     assert load(copy).draw_defaults.guidance == 7.5
 
 
 def test_a_folder_contains_its_resolution_without_loading_a_weight(tmp_path, tiny_folder):
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
-    assert folders.open_folder(folders.POCKET).size == 128
-    assert folders.open_folder(copy).size == 32  # 16 latents of 2 pixels
+    assert base_folder.open_folder(base_folder.POCKET).size == 128
+    assert base_folder.open_folder(copy).size == 32  # 16 latents of 2 pixels
     (copy / "cnsctl.json").write_text('{"draw": {"size": 64}}')
-    assert folders.open_folder(copy).size == 64
+    assert base_folder.open_folder(copy).size == 64
     (copy / "cnsctl.json").unlink()
     config = json.loads((copy / "unet" / "config.json").read_text())
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "sample_size": None}))
     with pytest.raises(BaseProblem, match="sample_size is None"):
-        _ = folders.open_folder(copy).size
+        _ = base_folder.open_folder(copy).size
 
 
 def test_whole_words_are_told_from_pieces_without_a_library(tmp_path):
-    assert unknown_words(folders.POCKET, "dog") == []
-    assert unknown_words(folders.POCKET, "top hat") == []
-    assert unknown_words(folders.POCKET, "zorblax dog") == ["zorblax"]
+    assert unknown_words(base_folder.POCKET, "dog") == []
+    assert unknown_words(base_folder.POCKET, "top hat") == []
+    assert unknown_words(base_folder.POCKET, "zorblax dog") == ["zorblax"]
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocab.json").write_text(json.dumps({"dog</w>": 1, "do": 2}))
     assert unknown_words(tmp_path, "Dog do") == ["do"]
@@ -275,7 +275,7 @@ def test_what_is_hashed_and_taken_from_a_base_does_not_depend_on_what_computes(t
     """W₀ is the file's values, also where the denoiser computes in bf16; its other weights are those, rounded."""
     folder = tiny_folder if stored == "fp32" else halved(tiny_folder, tmp_path / "half")
     full, short = (
-        loading.load(folders.open_folder(folder), device=torch.device("cpu"), dtype=dtype, hash_weights=True)
+        registry.load(base_folder.open_folder(folder), device=torch.device("cpu"), dtype=dtype, hash_weights=True)
         for dtype in (torch.float32, torch.bfloat16)
     )
     assert (full.fingerprint, full.weights_hash) == (short.fingerprint, short.weights_hash)
@@ -288,7 +288,7 @@ def test_what_is_hashed_and_taken_from_a_base_does_not_depend_on_what_computes(t
 def test_a_denoiser_is_read_in_the_precision_it_is_stored_in(tmp_path, tiny_folder):
     from safetensors.torch import load_file, save_file
 
-    from cnsctl.bases.sd1 import _stored_dtype
+    from cnsctl.bases.sd1.adapter import _stored_dtype
 
     half = halved(tiny_folder, tmp_path / "half")
     assert _stored_dtype(tiny_folder / "unet") is torch.float32
@@ -326,7 +326,7 @@ def test_a_stamp_changes_with_every_write_to_a_file_and_with_the_file_that_a_lin
     ids=["SD 1.5", "SD 2.1", "SDXL"],
 )
 def test_without_settings_the_budget_is_the_papers_share_of_the_denoiser(kv_weights, denoiser_weights, budget):
-    from cnsctl.bases.folders import default_budget
+    from cnsctl.bases.base_folder import default_budget
 
     assert default_budget(kv_weights=kv_weights, denoiser_weights=denoiser_weights) == budget
     assert default_budget(kv_weights=10, denoiser_weights=10_000) == 1
@@ -337,6 +337,6 @@ def test_a_folder_without_settings_has_the_budget_of_its_own_sizes(tiny_folder, 
 
     copy = shutil.copytree(tiny_folder, tmp_path / "plain")
     (copy / "cnsctl.json").unlink()
-    base = loading.load(folders.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32)
+    base = registry.load(base_folder.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32)
     kv_weights = sum(W.numel() for W in base.sites.values())
     assert base.learn_defaults["budget"] == pytest.approx(0.0013 * base.denoiser_weights / kv_weights, abs=1e-4)

@@ -13,7 +13,7 @@ import pytest
 from commands import at, cnsctl
 from faults import Fault, arm_after_commit
 
-from cnsctl.app import learn
+from cnsctl.app import train
 from cnsctl.app.session import Session
 from cnsctl.store import Store
 
@@ -22,10 +22,10 @@ from cnsctl.store import Store
 def quick(tiny, monkeypatch):
     """`add` without loading the base and without measuring."""
     monkeypatch.setattr(
-        learn, "start", lambda store, *_a, **_k: Session(store=store, base=tiny, device=tiny.device, dtype="fp32")
+        train, "start", lambda store, *_a, **_k: Session(store=store, base=tiny, device=tiny.device, dtype="fp32")
     )
     scores = {"error_removed": 1.0, "clip_i": None, "clip_t": None, "backbone": None}
-    monkeypatch.setattr(learn.measure, "fresh", lambda *_: (scores, [np.zeros((8, 8, 3), np.uint8)]))
+    monkeypatch.setattr(train.measure, "fresh", lambda *_: (scores, [np.zeros((8, 8, 3), np.uint8)]))
 
 
 def line_of(verb, pictures):

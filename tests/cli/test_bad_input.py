@@ -149,12 +149,12 @@ def test_a_caption_that_does_not_fit_is_named(empty, pictures, monkeypatch):
     ],
 )
 def test_what_nobody_foresaw_is_json_where_json_was_asked(stocked, tmp_path, monkeypatch, err, code):
-    from cnsctl.app import produce
+    from cnsctl.app import generate
 
     def start(*_args, **_kwargs):
         raise err
 
-    monkeypatch.setattr(produce, "start", start)
+    monkeypatch.setattr(generate, "start", start)
     line = ["gen", "<dog>", "-o", tmp_path / "x.png", *at(stocked)]
     told = cnsctl(*line, "--json")
     assert (told.code, json.loads(told.err)["code"]) == (1, code)

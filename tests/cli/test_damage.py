@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import at, cnsctl
 
-from cnsctl.app import learn
+from cnsctl.app import train as app_train
 from cnsctl.engine import train
 from cnsctl.store import Store
 
@@ -218,7 +218,7 @@ def test_in_merged_training_on_top_of_damage_is_refused_before_it_begins(merged,
 @pytest.mark.parametrize("verb", ["add", "score"])
 def test_in_merged_a_missing_delta_is_refused_before_the_base_is_loaded(merged, pictures_of_two, monkeypatch, verb):
     blobs_of(merged, "dog")["delta"][0].unlink()
-    monkeypatch.setattr(learn, "start", lambda *_a, **_k: pytest.fail("loaded"))
+    monkeypatch.setattr(app_train, "start", lambda *_a, **_k: pytest.fail("loaded"))
     monkeypatch.setattr("cnsctl.app.score.start", lambda *_a, **_k: pytest.fail("loaded"))
     done = cnsctl(verb, "cat", pictures_of_two / "dog", "--class", "cat", *at(merged))
     assert (done.code, "<dog> is damaged" in done.err, "cnsctl rm dog" in done.err) == (6, True, True)

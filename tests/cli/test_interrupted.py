@@ -12,8 +12,8 @@ import sys
 import pytest
 from commands import at, catalogue, cnsctl, environment
 
-from cnsctl.app import learn, resume
-from cnsctl.engine.learner import Learner
+from cnsctl.app import resume, train
+from cnsctl.engine.trainer import Learner
 from cnsctl.errors import CnsctlError
 from cnsctl.store import Store
 
@@ -129,7 +129,7 @@ def test_add_stopped_in_its_first_step_starts_again(empty, line, whole, steps):
 def test_a_failure_after_training_costs_no_step(empty, line, whole, steps, monkeypatch, late, failure):
     """In verifying, in measuring, in the commit."""
     with monkeypatch.context() as patch:
-        patch.setattr(learn.measure, late, lambda *_args, **_more: failure())
+        patch.setattr(train.measure, late, lambda *_args, **_more: failure())
         assert cnsctl(*line, *at(empty)).code in (1, 130)
     assert steps.done == STEPS
     assert cnsctl(*line, *at(empty)).code == 0
@@ -146,11 +146,11 @@ def test_a_store_that_stays_busy_costs_no_step(empty, line, whole, steps, monkey
 
 def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, pictures_of_two):
     """As when a Python program stops reading the events."""
-    from cnsctl.app.admit import AddRequest
+    from cnsctl.app.requests import AddRequest
     from cnsctl.results import Step
 
     request = AddRequest(name="cat", sources=[pictures_of_two / "dog"], class_word="dog", settings={"steps": STEPS})
-    events = learn.add(Store.open(empty), request)
+    events = train.add(Store.open(empty), request)
     for event in events:
         if isinstance(event, Step) and event.phase == "train the neurons" and event.step == 2:
             break
@@ -163,7 +163,7 @@ def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, pic
 
 def test_an_interrupt_while_an_event_is_shown_loses_no_step(empty, line, whole, steps, monkeypatch):
     """There the generator waits: it must be closed, not left to the garbage collector."""
-    from cnsctl.cli.render import View
+    from cnsctl.cli.output import View
 
     honest = View._show
 

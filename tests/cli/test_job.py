@@ -81,13 +81,13 @@ def test_in_merged_removing_the_last_concept_restores_the_picture_before_it(tiny
 def test_in_merged_what_would_be_forgotten_is_refused_and_the_work_is_kept(
     tiny_folder, tmp_path, pictures_of_two, monkeypatch
 ):
-    from cnsctl.app import learn
+    from cnsctl.app import train
 
     store = tmp_path / "store"
     cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
     assert cnsctl("add", "dog", pictures_of_two / "dog", *at(store)).code == 0
     before = tree(store)
-    monkeypatch.setattr(learn, "LOST_POINTS", -100.0)  # any change is too much
+    monkeypatch.setattr(train, "LOST_POINTS", -100.0)  # any change is too much
     args = ("add", "hat", pictures_of_two / "hat", "--steps", 25, *at(store))
     refused = cnsctl(*args)
     assert refused.code == 8
@@ -144,10 +144,10 @@ def test_a_picture_says_how_it_was_made(stocked, tmp_path):
 
 
 def test_captions_beside_the_pictures_are_what_is_trained_with(empty, pictures, monkeypatch):
-    from cnsctl.app import learn
+    from cnsctl.app import train
 
-    jobs, honest = [], learn.make_job
-    monkeypatch.setattr(learn, "make_job", lambda *args: jobs.append(honest(*args)) or jobs[-1])
+    jobs, honest = [], train.make_job
+    monkeypatch.setattr(train, "make_job", lambda *args: jobs.append(honest(*args)) or jobs[-1])
     (pictures / "0.txt").write_text("a <dog> in the snow")
     (pictures / "1.txt").write_text("the dog at night")
     assert cnsctl("add", "dog", pictures, *at(empty)).code == 0

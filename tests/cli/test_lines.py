@@ -14,9 +14,9 @@ import pytest
 import torch
 from commands import at, cnsctl
 
-from cnsctl.app import produce
-from cnsctl.app.produce import DrawRequest, generate
-from cnsctl.bases.sd1 import Sd1Base
+from cnsctl.app import generate as app
+from cnsctl.app.generate import DrawRequest, generate
+from cnsctl.bases.sd1.adapter import Sd1Base
 from cnsctl.data.png import read_png_text
 from cnsctl.engine import generate as engine
 from cnsctl.errors import UsageProblem
@@ -53,7 +53,7 @@ def streamed(store, lines, folder, **changes):
     while True:
         try:
             yield next(events)
-        except (StopIteration, produce.PartlyDone):
+        except (StopIteration, app.PartlyDone):
             return
 
 
@@ -135,7 +135,7 @@ def test_decoded_concepts_outlive_a_line_as_far_as_there_is_room(stocked, tmp_pa
     read = []
     honest = Store.delta
     monkeypatch.setattr(Store, "delta", lambda self, record: read.append(record["name"]) or honest(self, record))
-    monkeypatch.setattr(produce, "MAX_DECODED", room)  # beside one for each image of a batch
+    monkeypatch.setattr(app, "MAX_DECODED", room)  # beside one for each image of a batch
     gen(stocked, "<dog> 1\n<hat> 1\n<dog> 2\n<hat> 2\n", "-o", tmp_path / "o")
     assert len(read) == reads
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import at, cnsctl
 
-from cnsctl.app import audit, produce, shelf
+from cnsctl.app import audit, generate, shelf
 from cnsctl.errors import NoStore, UsageProblem
 
 
@@ -32,7 +32,7 @@ def meanwhile(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("module", "line"), [(produce, ["gen", "<dog>"]), (audit, ["verify", "dog"]), (audit, ["eval", "dog"])]
+    ("module", "line"), [(generate, ["gen", "<dog>"]), (audit, ["verify", "dog"]), (audit, ["eval", "dog"])]
 )
 def test_a_concept_that_was_taken_out_is_missed_in_words(stocked, tmp_path, monkeypatch, meanwhile, module, line):
     monkeypatch.chdir(tmp_path)
@@ -49,7 +49,7 @@ def test_all_concepts_are_those_of_now(stocked, meanwhile):
 
 def test_a_line_that_names_what_is_gone_fails_alone(stocked, tmp_path, meanwhile):
     """Pictures of the concepts that are left are drawn."""
-    meanwhile(produce, "rm", "dog", "-y", *at(stocked))
+    meanwhile(generate, "rm", "dog", "-y", *at(stocked))
     line = ["gen", "-", "-o", tmp_path / "out", "--json", *at(stocked)]
     done = cnsctl(*line, stdin="<hat>\n<dog>\n<hat> again\n")
     assert [one["type"] for one in done.lines if one["type"] != "phase"] == ["picture", "failed", "picture", "result"]

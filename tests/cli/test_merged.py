@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import at, cnsctl
 
-from cnsctl.app import learn, measure
+from cnsctl.app import measure, train
 from cnsctl.app.score import mask_hash
 from cnsctl.store import Store
 
@@ -107,15 +107,15 @@ def test_a_concept_stands_on_those_before_it_and_not_on_the_one_that_it_replaces
 
 def test_a_concept_that_is_gone_meanwhile_refuses_the_commit(merged, pictures_of_two, monkeypatch):
     """What was learned stood on it; the work is kept."""
-    honest = learn.start
+    honest = train.start
 
     def start(*args, **kwargs):
-        monkeypatch.setattr(learn, "start", honest)
+        monkeypatch.setattr(train, "start", honest)
         session = honest(*args, **kwargs)
         assert cnsctl("rm", "dog", "-y", *at(merged)).code == 0
         return session
 
-    monkeypatch.setattr(learn, "start", start)
+    monkeypatch.setattr(train, "start", start)
     late = cnsctl("add", "hat", pictures_of_two / "hat", *at(merged))
     store = Store.open(merged)
     assert (late.code, store.unfinished(), store.concepts()) == (8, ["hat"], ())

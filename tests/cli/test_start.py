@@ -9,7 +9,7 @@ from commands import at, cnsctl
 from safetensors.torch import load_file, save_file
 
 from cnsctl.bases import libraries
-from cnsctl.bases.sd1 import Sd1Base
+from cnsctl.bases.sd1.adapter import Sd1Base
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import sys
 import pytest
 from commands import at, cnsctl, environment
 
-from cnsctl.cli.lines import fitted, json_line
+from cnsctl.cli.streams import fitted, json_line
 from cnsctl.store import Store
 
 PROGRAM = [sys.executable, "-m", "cnsctl"]

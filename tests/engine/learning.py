@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnsctl.data.texts import training_texts
+from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.concepts import Concept, to_concept
 from cnsctl.engine.generate import Request, draw
-from cnsctl.engine.learner import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.engine.trainer import Job
 from cnsctl.results import Learned
 from cnsctl.specs import Delta, LearnSpec, Mention, Mode, Prompt
 

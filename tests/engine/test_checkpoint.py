@@ -12,7 +12,7 @@ from learning import job, learned, same_delta, states
 import cnsctl
 from cnsctl.engine import train
 from cnsctl.engine.checkpoint import Checkpoint
-from cnsctl.engine.learner import Learner
+from cnsctl.engine.trainer import Learner
 from cnsctl.results import Phase, Selected
 from cnsctl.specs import Mode
 

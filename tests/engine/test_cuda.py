@@ -13,10 +13,10 @@ import torch
 from commands import at, cnsctl
 from learning import concept_of, job, learned, named, overlay, picture, prompt, same_delta
 
-from cnsctl.bases import devices, folders, loading
-from cnsctl.data.texts import probe_prompts
+from cnsctl.bases import base_folder, devices, registry
+from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine.overlay import EMPTY
-from cnsctl.engine.verify import fit_error
+from cnsctl.engine.proof import fit_error
 from cnsctl.metrics.forgetting import psnr
 from cnsctl.specs import Mode
 
@@ -26,7 +26,7 @@ if not torch.cuda.is_available():
 
 def loaded(folder, device: str, dtype: str):
     place, number = devices.choose(device, dtype)
-    return loading.load(folders.open_folder(folder), device=place, dtype=number, hash_weights=True)
+    return registry.load(base_folder.open_folder(folder), device=place, dtype=number, hash_weights=True)
 
 
 @pytest.fixture(scope="module")

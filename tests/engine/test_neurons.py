@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from learning import prompt
 
 from cnsctl.engine import neurons
-from cnsctl.engine.text import splice
+from cnsctl.engine.prompt_tokens import splice
 from cnsctl.errors import CapacityProblem
 from cnsctl.specs import Policy
 
@@ -142,7 +142,7 @@ def test_general_neurons_are_those_on_top_for_most_prompts(tiny):
     counts = torch.zeros_like(W)
     for text in texts:
         spliced = splice(tiny, prompt(text), {})
-        from cnsctl.engine.text import features
+        from cnsctl.engine.prompt_tokens import features
 
         S = neurons.importance(W, neurons.token_norms(features(tiny, [spliced], {}), [spliced]))
         counts += S.sort(dim=1, descending=True).values[:, top - 1 : top] <= S

@@ -7,11 +7,11 @@ import pytest
 import torch
 from learning import concept_of, job, learned, overlay, same_delta, states, synthetic
 
-from cnsctl.data.texts import training_texts
+from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import train
 from cnsctl.engine.overlay import site_weight
 from cnsctl.engine.projection import RANK, TOLERANCE, Projection, directions
-from cnsctl.engine.text import features
+from cnsctl.engine.prompt_tokens import features
 from cnsctl.results import Note
 from cnsctl.specs import Mode
 

@@ -11,9 +11,9 @@ from learning import job, overlay, synthetic
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnsctl.engine import neurons, train
-from cnsctl.engine.learner import Learner
 from cnsctl.engine.optim import IndexedValues
-from cnsctl.engine.text import features
+from cnsctl.engine.prompt_tokens import features
+from cnsctl.engine.trainer import Learner
 from cnsctl.specs import Mode
 
 HARDLY = {"rtol": 1e-4, "atol": 1e-6}

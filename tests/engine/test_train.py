@@ -9,11 +9,11 @@ import pytest
 import torch
 from learning import concept_of, job, learned, overlay, prompt, same_delta, states, synthetic
 
-from cnsctl.data.texts import probe_prompts, training_texts
+from cnsctl.data.prompt_templates import probe_prompts, training_texts
 from cnsctl.engine import neurons, train
-from cnsctl.engine.learner import Learner
 from cnsctl.engine.overlay import EMPTY, text_keys_values
-from cnsctl.engine.verify import fit_error
+from cnsctl.engine.proof import fit_error
+from cnsctl.engine.trainer import Learner
 from cnsctl.results import Selected
 from cnsctl.specs import Mode, Policy
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_samples import add, fields, make_delta, names_in, new_store
 
 from cnsctl.errors import FormatTooNew, StoreDamaged
-from cnsctl.store import canonical
+from cnsctl.formats import canonical
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, first_tables, load, over, seal, unseal
 from cnsctl.store.records import concept_fault, frozen, run_fault, state_fault
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from store_samples import N_WEIGHTS, SITES, add, assert_sound, make_delta, names_in, new_store, stage
 
 from cnsctl.errors import StoreDamaged
+from cnsctl.formats.safetensors_file import pack, read_header
 from cnsctl.store import Store, blobs, index
-from cnsctl.store.container import pack, read_header
 
 SIZES = {site: rows * columns for site, (rows, columns) in SITES.items()}
 
@@ -195,7 +195,7 @@ def test_a_concept_that_was_never_counted_takes_nothing_away(store):
 def test_a_delta_of_other_sites_is_not_counted(store):
     add(store, "dog")
     record = dict(store.concept("dog"))
-    from cnsctl.store.codec import encode_delta
+    from cnsctl.formats.delta import encode_delta
 
     record["delta"] = blobs.put(store.path / "blobs", encode_delta(make_delta(0, sites={"other": (12, 16)})))
     with pytest.raises(StoreDamaged, match="'dog' is of another base"):

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options, words
+from cnsctl.cli import options, tables
 from cnsctl.cli.begin import begin
-from cnsctl.cli.render import View
+from cnsctl.cli.output import View
 
 
 def add(
@@ -47,9 +47,9 @@ def add(
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
-    from cnsctl.app.admit import AddRequest
-    from cnsctl.app.learn import add as learn
+    from cnsctl.app.requests import AddRequest
     from cnsctl.app.session import Compute
+    from cnsctl.app.train import add as learn
 
     settings = options.learn_settings(
         steps=steps, lr=lr, lr_token=lr_token, vectors=vectors, budget=budget, batch=batch, seed=seed, policy=policy,
@@ -65,5 +65,5 @@ def add(
         allow_forgetting=allow_forgetting,
         compute=Compute(device=device, dtype=dtype),
     )
-    with View(as_json=as_json, quiet=quiet, human=words.added, bare=words.concept_name, lines=True) as view:
+    with View(as_json=as_json, quiet=quiet, human=tables.added, bare=tables.concept_name, lines=True) as view:
         view.show(begin(store, lambda opened: learn(opened, request)))

@@ -19,7 +19,7 @@ def completion(
     Example:  cnsctl completion bash > ~/.local/share/bash-completion/completions/cnsctl
     """  # noqa: D301  \b keeps typer from breaking the line
     from cnsctl.cli.completion import script
-    from cnsctl.cli.render import out
+    from cnsctl.cli.output import out
 
     top: Any = context.find_root().command
     out(script(shell, top.commands).rstrip("\n"))

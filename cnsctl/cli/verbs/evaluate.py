@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options, words
-from cnsctl.cli.render import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import View
 
 
 def evaluate(
@@ -36,6 +36,6 @@ def evaluate(
     from cnsctl.app import audit, shelf
     from cnsctl.app.session import Compute
 
-    with View(as_json=as_json, quiet=quiet, human=words.evaluated, bare=words.names) as view:
+    with View(as_json=as_json, quiet=quiet, human=tables.evaluated, bare=tables.names) as view:
         compute = Compute(device=device, dtype=dtype)
         view.show(audit.evaluate(shelf.open_store(store), names or [], compute, pictures=not no_pictures))

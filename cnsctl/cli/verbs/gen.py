@@ -12,7 +12,7 @@ import typer
 from cnsctl.cli import options
 from cnsctl.cli.arrivals import Arrivals
 from cnsctl.cli.begin import begin
-from cnsctl.cli.render import View
+from cnsctl.cli.output import View
 
 
 def gen(
@@ -80,7 +80,7 @@ def gen(
 
     Example:  cnsctl gen "<dog> wearing <hat> in the snow" -n 4 --seed 7 -o out/
     """
-    from cnsctl.app.produce import DrawRequest, generate
+    from cnsctl.app.generate import DrawRequest, generate
     from cnsctl.app.session import Compute
     from cnsctl.errors import UsageProblem
 
@@ -147,7 +147,7 @@ def _random_seed() -> int:
 
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
     """Typed without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
-    from cnsctl.data.shell import redirected_concept
+    from cnsctl.cli.shell import redirected_concept
     from cnsctl.errors import NoStore, UsageProblem
 
     if "-" in asked or sys.stdin is None or sys.stdin.isatty():

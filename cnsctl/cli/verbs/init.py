@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options, words
-from cnsctl.cli.render import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import View
 from cnsctl.specs import DEFAULT_MODE
 
 
@@ -47,5 +47,5 @@ def init(
 
     if mode not in set(Mode):
         raise UsageProblem(f"no mode is called {mode!r}", hint=f"use one of: {', '.join(Mode)}")
-    with View(as_json=as_json, quiet=quiet, human=words.made, bare=lambda data: [data["store"]]) as view:
+    with View(as_json=as_json, quiet=quiet, human=tables.made, bare=lambda data: [data["store"]]) as view:
         view.show(shelf.making(store, base=base, mode=Mode(mode), copy=copy))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnsctl.cli import options, words
-from cnsctl.cli.render import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import View
 
 
 def ls(store: options.Store = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
@@ -15,5 +15,5 @@ def ls(store: options.Store = None, as_json: options.Json = False, quiet: option
     """
     from cnsctl.app import shelf
 
-    with View(as_json=as_json, quiet=quiet, human=words.listing, bare=words.names) as view:
+    with View(as_json=as_json, quiet=quiet, human=tables.listing, bare=tables.names) as view:
         view.show(shelf.listed(shelf.open_store(store)))

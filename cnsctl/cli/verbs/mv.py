@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnsctl.cli import options
-from cnsctl.cli.render import View
+from cnsctl.cli.output import View
 
 
 def mv(

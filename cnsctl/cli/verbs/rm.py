@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options, words
-from cnsctl.cli.render import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import View
 
 
 def rm(
@@ -36,7 +36,7 @@ def rm(
     shelf.removable(opened, names, only_unfinished=unfinished)
     if not yes:
         _ask(names, unfinished=unfinished)
-    with View(as_json=as_json, quiet=quiet, human=words.removed, bare=words.gone) as view:
+    with View(as_json=as_json, quiet=quiet, human=tables.removed, bare=tables.gone) as view:
         view.show(shelf.removing(opened, names, only_unfinished=unfinished))
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options, words
-from cnsctl.cli.render import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import View
 
 
 def score(
@@ -40,7 +40,7 @@ def score(
     Example:  cnsctl score dog ./examples/dog
     """
     from cnsctl.app import shelf
-    from cnsctl.app.admit import AddRequest
+    from cnsctl.app.requests import AddRequest
     from cnsctl.app.score import score as choose
     from cnsctl.app.session import Compute
 
@@ -56,5 +56,5 @@ def score(
         holdout=holdout,
         compute=Compute(device=device, dtype=dtype),
     )
-    with View(as_json=as_json, quiet=quiet, human=words.scored, bare=lambda data: [data["mask"]]) as view:
+    with View(as_json=as_json, quiet=quiet, human=tables.scored, bare=lambda data: [data["mask"]]) as view:
         view.show(choose(shelf.open_store(store), request))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options, words
-from cnsctl.cli.render import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import View
 
 
 def show(
@@ -25,5 +25,5 @@ def show(
     """
     from cnsctl.app import shelf
 
-    with View(as_json=as_json, quiet=quiet, human=words.concept, bare=words.concept_name) as view:
+    with View(as_json=as_json, quiet=quiet, human=tables.concept, bare=tables.concept_name) as view:
         view.show([shelf.show(shelf.open_store(store), name, overlaps=overlaps)])

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options, words
-from cnsctl.cli.render import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import View
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
     with View(
         as_json=as_json,
         quiet=quiet,
-        human=words.verified,
+        human=tables.verified,
         bare=lambda data: [r["name"] for r in data["concepts"] if r["forgotten"]],
     ) as view:
         view.show(audit.verify(shelf.open_store(store), names or [], Compute(device=device, dtype=dtype)))

@@ -1,0 +1,267 @@
+"""`gen`: prompts in, images on disk as soon as each is generated.
+
+Owns the order of checks and what a picture says of itself; must not know terminals or attention.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cnsctl import __version__
+from cnsctl.app.output_paths import Outputs, Planned
+from cnsctl.app.session import Compute, Session, start
+from cnsctl.app.shelf import known_names
+from cnsctl.data.prompt_grammar import missed, parse
+from cnsctl.errors import CnsctlError, DiskProblem, PartlyDone, UsageProblem
+from cnsctl.results import Answer, Drawn, Event, Failed, Phase, Warn
+from cnsctl.specs import DRAW_LIMITS, FORMAT, DrawSpec, Mode, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cnsctl.engine.concepts import Concept
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.recent import Recent
+    from cnsctl.store import Store
+
+MAX_COUNT = 100_000
+"""Images per prompt: more is a typing error."""
+
+MAX_DECODED = 16
+"""Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawRequest:
+    """What the user asked to generate."""
+
+    prompts: Sequence[str]
+    """From the command line; all are checked before the model is loaded."""
+    stream: Iterable[Sequence[str]] | None = None
+    """More prompts, as they come: those that are there together are generated together."""
+    negative: str = ""
+    count: int = 1
+    """Images per prompt: image k uses seed + k."""
+    seed: int = 0
+    output: Path | None = None
+    force: bool = False
+    batch: int = 1
+    settings: Mapping[str, Any]
+    """Fields of `DrawSpec` that the user gave."""
+    compute: Compute = field(default_factory=Compute)
+
+
+def generate(store: Store, request: DrawRequest) -> Iterator[Event]:
+    """Generate every prompt: a `Drawn` per image, a `Failed` per line that is wrong, then the answer.
+
+    Raises:
+        PartlyDone: after the answer, when some lines of the stream failed.
+    """
+    _check_settings(request)
+    negative = _parsed(store, request.negative)
+    prompts = [_parsed(store, text) for text in request.prompts]
+    many = request.stream is not None or len(prompts) * request.count > 1
+    outputs = Outputs(request.output, many=many, force=request.force)
+    seeds = range(request.seed, request.seed + request.count)
+    planned = [place for prompt in prompts for place in outputs.plan(prompt, seeds)]
+    yield Phase(name="load the base")
+    session = start(store, request.compute)
+    artist = _Artist(session, request, negative, outputs)
+    if artist.spec.guidance <= 1 and request.negative:
+        yield Warn(text=f"--negative has no effect at guidance {artist.spec.guidance:g}")
+    counts = {Drawn: 0, Failed: 0}
+    for event in _all(artist, planned, seeds):
+        if isinstance(event, (Drawn, Failed)):
+            counts[type(event)] += 1
+        yield event
+    drawn, failed = counts[Drawn], counts[Failed]
+    facts = {"format": FORMAT, "store": str(store.path), "drawn": drawn, "failed": failed}
+    yield Answer(data=facts | {"draw": asdict(artist.spec)})
+    if failed:
+        of_prompts, of_pictures = _counted(failed, "prompt"), _counted(drawn, "picture")
+        raise PartlyDone(f"{of_prompts} failed; {of_pictures} drawn", hint="see the messages above")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _all(artist: _Artist, planned: Sequence[Planned], seeds: Sequence[int]) -> Iterator[Event]:
+    """The prompts of the command line, where a failure ends the command; then the stream, where it ends its line alone."""
+    if planned:
+        for done in artist.draw(artist.overlay(place.prompt for place in planned), planned):
+            if isinstance(done, CnsctlError):
+                raise done
+            yield done
+    for texts in artist.request.stream or ():
+        yield from _together(artist, [_Line(text=text) for text in texts], seeds)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Line:
+    """A prompt of the stream: the images to generate of it, or why there are none."""
+
+    text: str
+    prompt: Prompt | None = None
+    planned: Sequence[Planned] = ()
+    error: CnsctlError | None = None
+
+    @contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        try:
+            yield
+        except DiskProblem:
+            raise
+        except CnsctlError as err:
+            self.error = err
+
+
+def _together(artist: _Artist, lines: Sequence[_Line], seeds: Sequence[int]) -> Iterator[Event]:
+    """Generate the images of several lines in shared batches; yield the events of each line in turn."""
+    for line in lines:
+        with line.failing_alone():
+            line.prompt = _parsed(artist.session.store, line.text)
+    overlay = _overlay_of(artist, lines)
+    for line in lines:
+        if overlay is not None and line.prompt is not None and line.error is None:
+            with line.failing_alone():
+                overlay.splice(artist.session.base, line.prompt)  # refuses a concept that does not fit into the text
+                line.planned = artist.outputs.plan(line.prompt, seeds)
+    planned = [place for line in lines for place in line.planned]
+    events = artist.draw(overlay, planned) if overlay is not None and planned else iter(())
+    for line in lines:
+        left = len(line.planned)
+        while left:
+            done = next(events)
+            if isinstance(done, CnsctlError):
+                line.error = line.error or done
+            else:
+                yield done
+            left -= isinstance(done, (Drawn, CnsctlError))
+        if line.error is not None:
+            yield Failed(prompt=line.text, code=line.error.code, message=str(line.error))
+
+
+def _overlay_of(artist: _Artist, lines: Sequence[_Line]) -> Overlay | None:
+    """The concepts of all lines that have none that is missing or damaged; the others fail. None when all do."""
+    while good := [(line, line.prompt) for line in lines if line.prompt is not None and line.error is None]:
+        with suppress(CnsctlError):
+            return artist.overlay(prompt for _, prompt in good)
+        for line, prompt in good:  # which line names the concept that failed?
+            with line.failing_alone():
+                artist.overlay([prompt])
+    return None
+
+
+class _Artist:
+    """A loaded base with what it made of the last few texts and concepts."""
+
+    def __init__(self, session: Session, request: DrawRequest, negative: Prompt, outputs: Outputs) -> None:
+        from cnsctl.engine.generate import Texts
+        from cnsctl.engine.recent import Recent
+
+        self.session, self.request, self.negative, self.outputs = session, request, negative, outputs
+        self.spec: DrawSpec = replace(session.base.draw_defaults, **request.settings)
+        self.texts = Texts(session.base, batch=request.batch)
+        self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch)
+        self.merged: Overlay | None = None
+
+    def overlay(self, prompts: Iterable[Prompt]) -> Overlay:
+        """The concepts that act on these prompts and the negative one, as the store has them now."""
+        names = {m.name for p in (*prompts, self.negative) for m in p.mentions}
+        if self.session.store.mode is not Mode.MERGED:
+            return self.session.overlay(names, decoded=self.decoded)
+        now = [(r["name"], r["delta"]) for r in self.session.store.concepts()]
+        have = {} if self.merged is None else self.merged.concepts
+        if self.merged is None or not names <= have.keys() or now != [(n, c.key) for n, c in have.items()]:
+            self.merged = self.session.overlay(names, decoded=self.decoded)
+        return self.merged
+
+    def draw(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event | CnsctlError]:
+        """Generate images in order: per image a `Drawn`, or the error that it has instead."""
+        from cnsctl.data.png import png_bytes
+        from cnsctl.engine import generate as engine
+
+        yield from self._warnings(overlay, planned)
+        yield Phase(name="draw", total=len(planned))
+        requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
+        places = iter(planned)
+        for event in engine.drawing(self.texts, overlay, requests, self.spec, batch=self.request.batch):
+            if not isinstance(event, engine.Image):
+                yield event
+            elif event.pixels is None:
+                next(places)
+                yield engine.not_finite(self.spec)
+            else:
+                place = next(places)
+                png = png_bytes(event.pixels, self._facts(overlay, place))
+                yield self._kept(place, event.pixels, png)
+
+    def _kept(self, place: Planned, picture: NDArray[np.uint8], png: bytes) -> Drawn | UsageProblem:
+        try:
+            path = self.outputs.keep(place, png)
+        except UsageProblem as err:
+            return err
+        names = tuple(m.name for m in place.prompt.mentions)
+        return Drawn(
+            path=str(path), seed=place.seed, prompt=place.prompt.text, concepts=names, picture=picture, png=png
+        )
+
+    def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
+        known = known_names(self.session.store)
+        for prompt in dict.fromkeys([*(p.prompt for p in planned), self.negative]):
+            if lost := overlay.splice(self.session.base, prompt).lost:
+                yield Warn(text=f"the prompt is too long for this base; it does not read: {lost}")
+            for name, nearest in missed(prompt.text, known):
+                yield Warn(text=f"@{name} names no concept and is drawn as text; did you mean @{nearest}?")
+
+    def _facts(self, overlay: Overlay, place: Planned) -> dict[str, str]:
+        """What a picture says of itself, as PNG texts."""
+        named = [m.name for m in (*place.prompt.mentions, *self.negative.mentions)]
+        acting = overlay.concepts if overlay.mode is Mode.MERGED else named
+        told = {
+            "format": FORMAT,
+            "prompt": place.prompt.text,
+            "negative": self.negative.text,
+            "seed": place.seed,
+            "concepts": {name: overlay.concepts[name].key for name in acting},
+            "base": {"name": self.session.base.name, "fingerprint": self.session.base.fingerprint},
+            "mode": str(overlay.mode),
+            "draw": asdict(self.spec),
+            "device": self.session.device.type,
+            "dtype": self.session.dtype,
+        }
+        return {"Software": f"cnsctl {__version__}", "cnsctl": json.dumps(told, sort_keys=True, ensure_ascii=False)}
+
+
+def _parsed(store: Store, text: str) -> Prompt:
+    """Parse a prompt, and refuse before the model is loaded what the store's mode cannot do."""
+    prompt = parse(text, known_names(store))
+    for mention in prompt.mentions:
+        if store.mode is Mode.MERGED and mention.scale != 1:
+            raise UsageProblem(
+                f"<{mention.name}:{mention.scale:g}> asks for a scale, and this store is merged: all deltas act",
+                hint=f"write <{mention.name}>, or use a store in prompt mode",
+            )
+    return prompt
+
+
+def _check_settings(request: DrawRequest) -> None:
+    from cnsctl.bases.samplers import check_sampler
+
+    given = {"count": request.count, "batch": request.batch, "seed": request.seed, **request.settings}
+    limits = {**DRAW_LIMITS, "count": (1, MAX_COUNT), "batch": (1, 4096), "seed": (0, 2**62)}
+    for key, (low, high) in limits.items():
+        if key in given and not low <= given[key] <= high:
+            raise UsageProblem(f"--{key} {given[key]} is out of range", hint=f"use {low} to {high}")
+    if given.get("size", 64) % 64:
+        raise UsageProblem(f"--size {given['size']} does not fit", hint="use a multiple of 64, such as 128 or 512")
+    if "sampler" in given:
+        check_sampler(given["sampler"])

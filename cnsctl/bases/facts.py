@@ -1,0 +1,66 @@
+"""Facts about a base that a store keeps for ever, so that it never takes another one for it.
+
+Owns what is recorded of a base; must not know stores. `python -m cnsctl.bases.facts FOLDER` prints the facts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnsctl.bases.base_folder import POCKET, open_folder
+from cnsctl.bases.hashing import base_files, folder_hashes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+POCKET_FACTS = POCKET.with_name("pocket_facts.json")
+"""The embedded base's facts: they make `init` instant, and hold the SHA-256 of every file of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseFacts:
+    """What identifies a base and sizes its concepts."""
+
+    name: str
+    family: str
+    fingerprint: str
+    files: Mapping[str, str]
+    """SHA-256 of every file in its folder, by relative path."""
+    sites: Mapping[str, tuple[int, int]]
+    """Rows and columns of each site."""
+    denoiser_weights: int
+
+
+def facts(path: Path, *, with_files: bool) -> BaseFacts:
+    """Load a base once, on the CPU, and note its facts."""
+    import torch
+
+    from cnsctl.bases.registry import load
+
+    folder = open_folder(path)
+    if with_files:
+        base_files(path)  # refuse a bad name before minutes of reading
+    base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
+    return BaseFacts(
+        name=folder.name,
+        family=folder.family,
+        fingerprint=base.fingerprint,
+        files=folder_hashes(path) if with_files else {},
+        sites={site: (int(W.shape[0]), int(W.shape[1])) for site, W in base.sites.items()},
+        denoiser_weights=base.denoiser_weights,
+    )
+
+
+def pocket_facts() -> BaseFacts:
+    """The embedded base's facts, from the package."""
+    data = json.loads(POCKET_FACTS.read_text(encoding="utf-8"))
+    return BaseFacts(**{**data, "sites": {site: tuple(shape) for site, shape in data["sites"].items()}})
+
+
+if __name__ == "__main__":
+    json.dump(asdict(facts(Path(sys.argv[1]), with_files=True)), sys.stdout, indent=1, sort_keys=True)
+    sys.stdout.write("\n")

@@ -1,0 +1,351 @@
+"""The `sd1` family: Stable Diffusion 1.x and 2.x, and pocket: one CLIP text encoder and a UNet with cross-attention.
+
+Owns the calls into diffusers and transformers for this family; must not know concepts or the store.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from cnsctl.bases import samplers
+from cnsctl.bases.base_folder import default_budget
+from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.libraries import quiet_libraries
+from cnsctl.bases.protocol import Layer, Sample, TextBatch
+from cnsctl.errors import BaseProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.specs import DrawSpec
+
+ENCODER = "text_encoder"
+
+
+class Sd1Base:
+    """A loaded base of the `sd1` family; satisfies `bases.protocol.Base`."""
+
+    family = "sd1"
+
+    def __init__(
+        self,
+        folder: BaseFolder,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        hash_weights: bool,
+        fingerprint: str | None,
+    ) -> None:
+        parts = _load_parts(folder.path)
+        self.name = folder.name
+        self.folder = folder
+        self.device = device
+        self.dtype = dtype
+        self._tokenizer = parts["tokenizer"]
+        self._text = parts["text_encoder"].to(device)
+        unet, vae, scheduler = parts["unet"], parts["vae"], parts["scheduler"]
+        self.layers: Sequence[Layer] = _layers(unet)
+        self.denoiser_weights = sum(p.numel() for p in unet.parameters())
+        named = dict(unet.named_parameters())
+        weights = {s: named[f"{s}.weight"].detach() for layer in self.layers for s in (layer.k, layer.v)}
+        self.stacked_sites = torch.cat(list(weights.values())).to(device, torch.float32)
+        rows = self.stacked_sites.split_with_sizes([len(W) for W in weights.values()])
+        self.sites: Mapping[str, torch.Tensor] = dict(zip(weights, rows, strict=True))
+        self.text_length = int(self._text.config.max_position_embeddings)
+        self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
+        self.fingerprint = self._fingerprint() if fingerprint is None else fingerprint
+        self.weights_hash = _weights_hash(folder.path, unet, vae) if hash_weights else None
+        # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
+        layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
+        self._unet = unet.to(device=device, dtype=dtype, memory_format=layout)
+        # half precision overflows in some decoders (force_upcast), and one decode costs little: fp32 throughout
+        self._vae = vae.to(device, torch.float32)
+        self._scheduler = scheduler
+        self._alphas = _alphas_cumprod(scheduler)
+        self.prediction = str(scheduler.config.get("prediction_type"))
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise BaseProblem(
+                f"{folder.path} predicts {self.prediction!r}", hint="use a base that predicts epsilon or v"
+            )
+        self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.size = folder.size
+
+    @property
+    def learn_defaults(self) -> Mapping[str, float | int]:
+        kv_weights = sum(W.numel() for W in self.sites.values())
+        budget = default_budget(kv_weights=kv_weights, denoiser_weights=self.denoiser_weights)
+        return {"budget": budget, **self.folder.learn}
+
+    @property
+    def draw_defaults(self) -> DrawSpec:
+        return self.folder.draw_spec(self.size)
+
+    @property
+    def n_times(self) -> int:
+        return len(self._alphas)
+
+    # ------------------------------------------------------------------ text
+
+    def token_ids(self, text: str) -> list[int]:
+        return [
+            int(i) for i in self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        ]
+
+    def token_text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids))).strip()
+
+    def frame(self, ids: Sequence[int]) -> list[int]:
+        t = self._tokenizer
+        framed = [t.bos_token_id, *ids, t.eos_token_id]
+        if len(framed) > self.text_length:
+            raise ValueError(f"{len(ids)} ids do not fit into {self.text_length - 2} positions")
+        return framed + [t.pad_token_id] * (self.text_length - len(framed))
+
+    def embeddings(self, ids: Sequence[int]) -> Mapping[str, torch.Tensor]:
+        table = self._text.get_input_embeddings().weight
+        return {ENCODER: table[torch.tensor(list(ids), device=self.device)].detach().clone()}
+
+    def text_features(self, batch: TextBatch) -> torch.Tensor:
+        with self._spliced(batch.places.to(self.device), batch.vectors.get(ENCODER)):
+            hidden: torch.Tensor = self._text(batch.ids.to(self.device)).last_hidden_state
+        return hidden  # (b, t, d)
+
+    @contextmanager
+    def _spliced(self, places: torch.Tensor, vectors: torch.Tensor | None) -> Iterator[None]:
+        """Write learned vectors over the looked-up embeddings of this call alone; the table itself is never touched."""
+        if not bool(places.any()):
+            yield
+            return
+        if vectors is None:
+            raise ValueError("places without vectors")
+
+        def write(_module: torch.nn.Module, _args: object, looked_up: torch.Tensor) -> torch.Tensor:
+            spliced = looked_up.clone()
+            spliced[places] = vectors.to(looked_up)
+            return spliced
+
+        hook = self._text.get_input_embeddings().register_forward_hook(write)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    # --------------------------------------------------------------- pictures
+
+    @torch.no_grad()
+    def encode_pictures(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        latents = []
+        for picture in pixels:  # one at a time: a picture's latents do not depend on its neighbours
+            x = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]  # (1, 3, h, w)
+            z = self._vae.encode(x.to(self.device)).latent_dist.mean * self._vae.config.scaling_factor
+            latents.append(z.float().cpu())
+        return torch.cat(latents)
+
+    def noised(
+        self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        alpha = self._alphas[times.cpu()].to(latents.device)[:, None, None, None]  # fp32; float64 would fail on MPS
+        a, s = alpha.sqrt(), (1 - alpha).sqrt()
+        noisy = a * latents + s * noise
+        target = noise if self.prediction == "epsilon" else a * noise - s * latents
+        return noisy, target
+
+    def denoise(self, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        # the text argument reaches no layer: K and V are bound; a UNet insists on having one
+        text = noisy.new_zeros((len(noisy), 1, 1), dtype=self.dtype)
+        answer: torch.Tensor = self._unet(
+            noisy.to(self.dtype), times.to(noisy.device), encoder_hidden_states=text
+        ).sample
+        return answer.float()
+
+    @torch.no_grad()
+    def sample(self, text: torch.Tensor, draw: DrawSpec, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
+        """The loop of diffusers' StableDiffusionPipeline, to the bit: a test compares the two for every sampler."""
+        scheduler = samplers.make(draw.sampler, self._scheduler)
+        given = signature(scheduler.step).parameters
+        options = {k: v for k, v in {"eta": 0.0, "generator": list(generators)}.items() if k in given}
+        scheduler.set_timesteps(draw.steps, device=self.device)
+        # the library would sample the noise in the base's dtype, where some machines give other numbers than in fp32
+        side = draw.size // self._pixels_per_latent
+        shape = (1, self._unet.config.in_channels, side, side)
+        noise = torch.cat([torch.randn(shape, generator=g) for g in generators])  # (b, c, h, w)
+        latents = noise.to(self.device, self.dtype) * scheduler.init_noise_sigma
+        text = text.to(self.dtype)
+        guided = len(text) == 2 * len(latents)
+        for step, time in enumerate(scheduler.timesteps, start=1):
+            noisy = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, time)
+            predicted = self._unet(noisy, time, encoder_hidden_states=text, return_dict=False)[0]
+            if guided:
+                without, with_text = predicted.chunk(2)
+                predicted = without + draw.guidance * (with_text - without)
+            latents = scheduler.step(predicted, time, latents, **options, return_dict=False)[0]
+            yield Sample(step=step, total=len(scheduler.timesteps), latents=latents)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: torch.Tensor) -> NDArray[np.uint8]:
+        # one at a time, so that an image does not depend on its batch
+        x = self._vae.decode(latents[None].float() / self._vae.config.scaling_factor).sample[0]
+        pixels = (x * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().float().numpy()  # as diffusers' VaeImageProcessor
+        rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)  # as its numpy_to_pil
+        return rounded
+
+    # ------------------------------------------------------------ fingerprint
+
+    def _fingerprint(self) -> str:
+        t = self._tokenizer
+        meaning = {
+            "family": self.family,
+            "vocabulary": sorted(t.get_vocab().items()),
+            "special": [t.bos_token_id, t.eos_token_id, t.pad_token_id],
+            "length": self.text_length,
+            "sample": [self.token_ids(text) for text in _TOKENIZER_SAMPLES],
+            "text_encoder": {key: str(getattr(self._text.config, key)) for key in _TEXT_SETTINGS},
+        }
+        # transformers 5.0 calls them text_model.embeddings…, later ones embeddings…
+        text = ((f"text.{n.removeprefix('text_model.')}", p) for n, p in self._text.named_parameters())
+        return tensors_hash([*self.sites.items(), *text], meaning=meaning)
+
+
+_TEXT_SETTINGS = ("hidden_act", "num_attention_heads", "num_hidden_layers", "layer_norm_eps")
+"""What decides a text encoder's answer beside its weights."""
+
+_TOKENIZER_SAMPLES = (
+    "a photo of a dog",
+    "Unforgettable, indescribable ÄÖÜ 123!",
+    "new york's finest cat-toy  at   night",
+)
+"""Texts whose ids stand for the merges, which no two versions of the library expose alike."""
+
+
+def _load_parts(path: Path) -> dict[str, Any]:
+    quiet_libraries()
+    try:
+        parts = _from_files(path)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+        TypeError,
+        ImportError,
+        NotImplementedError,
+        SafetensorError,
+    ) as err:
+        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+        raise BaseProblem(
+            f"{path} cannot be loaded as a Stable Diffusion 1.x/2.x folder: {reason}",
+            hint="give a folder that diffusers' StableDiffusionPipeline.save_pretrained wrote, with safetensors weights",
+        ) from err
+    _refuse_strangers(path, parts)
+    for part in ("text_encoder", "unet", "vae"):
+        parts[part].eval().requires_grad_(requires_grad=False)
+    return parts
+
+
+def _from_files(path: Path) -> dict[str, Any]:
+    import diffusers
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "text_encoder": (CLIPTextModel, {"dtype": torch.float32}),
+        # cast once, after hashing and after W₀ was taken: to what computes, and not to fp32 on the way
+        "unet": (UNet2DConditionModel, {"torch_dtype": _stored_dtype(path / "unet")}),
+        "vae": (AutoencoderKL, {"torch_dtype": torch.float32}),
+    }
+    parts: dict[str, Any] = {"tokenizer": CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)}
+    for part, (kind, options) in kinds.items():
+        half = {"variant": "fp16"} if _only_half(path / part) else {}
+        parts[part], told = kind.from_pretrained(
+            path / part, local_files_only=True, use_safetensors=True, output_loading_info=True, **options, **half
+        )
+        if absent := [*told["missing_keys"], *told["mismatched_keys"]]:
+            raise ValueError(f"{part} lacks {len(absent)} weights, {min(map(str, absent))} among them")
+    config = samplers.read_config(path / "scheduler")
+    if "beta_start" not in config and config.get("trained_betas") is None:
+        raise ValueError("its scheduler names no noise schedule")
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    kind_name = index.get("scheduler", [None, config["_class_name"]])[1]  # as the stock pipeline chooses
+    parts["scheduler"] = getattr(diffusers, kind_name).from_config(config)
+    return parts
+
+
+def _only_half(folder: Path) -> bool:
+    """Whether a part's weights are there as an fp16 variant alone."""
+    names = [p.name for p in folder.glob("*.safetensors")]
+    return bool(names) and all(".fp16" in name for name in names)
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """What a part's weights are stored in: half precision where all of them are, else fp32."""
+    from safetensors import safe_open
+
+    kinds = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  it is not a mapping
+    return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(kinds), torch.float32)
+
+
+def _refuse_strangers(path: Path, parts: Mapping[str, Any]) -> None:
+    """Denoisers that load, but are not driven by text and latents alone."""
+    unet, vae, text = parts["unet"].config, parts["vae"].config, parts["text_encoder"].config
+    reasons = {
+        "its denoiser takes a guidance embedding (LCM)": unet.get("time_cond_proj_dim") is not None,
+        f"its denoiser takes {unet.in_channels} channels, its decoder {vae.latent_channels}": (
+            unet.in_channels != vae.latent_channels
+        ),
+        f"its denoiser reads texts of width {unet.cross_attention_dim}, its text encoder writes {text.hidden_size}": (
+            unet.cross_attention_dim != text.hidden_size
+        ),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise BaseProblem(f"{path}: {reason}", hint="give a plain text-to-image base")
+
+
+def _layers(unet: torch.nn.Module) -> tuple[Layer, ...]:
+    found: list[Layer] = []
+    for name, module in unet.named_modules():
+        if not name.endswith(".attn2"):
+            continue
+        attention: Any = module
+        if attention.to_k.bias is not None or attention.to_v.bias is not None:
+            raise BaseProblem(f"K or V of {name} has a bias", hint="this kind of base is not supported yet")
+        found.append(Layer(attention=attention, k=f"{name}.to_k", v=f"{name}.to_v"))
+    if not found:
+        raise BaseProblem("the denoiser has no cross-attention", hint="give a text-to-image base")
+    return tuple(found)
+
+
+def _weights_hash(path: Path, unet: torch.nn.Module, vae: torch.nn.Module) -> str:
+    """All weights of denoiser and decoder, and the settings in their files: not the defaults that a library adds."""
+    named = [
+        *((f"unet.{n}", p) for n, p in unet.named_parameters()),
+        *((f"vae.{n}", p) for n, p in vae.named_parameters()),
+    ]
+    files = ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+    settings = {file: json.loads((path / file).read_text(encoding="utf-8")) for file in files}
+    meaning = {f: {k: v for k, v in s.items() if not k.startswith("_")} for f, s in settings.items()}
+    return tensors_hash(named, meaning=meaning)
+
+
+def _alphas_cumprod(scheduler: Any) -> torch.Tensor:
+    from diffusers import DDPMScheduler
+
+    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+    settings = {k: scheduler.config[k] for k in keys if scheduler.config.get(k) is not None}
+    alphas: torch.Tensor = DDPMScheduler(**settings).alphas_cumprod
+    return alphas.float()

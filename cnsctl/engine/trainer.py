@@ -1,0 +1,267 @@
+"""One learning as it stands: token vectors, values, their optimizers, and what a step does to them.
+
+Owns the state and a single step; must not know phases, events or files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from cnsctl.engine import neurons, optim
+from cnsctl.engine.overlay import Overlay, bound, site_weight
+from cnsctl.engine.projection import Projection, directions
+from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
+from cnsctl.engine.seeds import stream
+from cnsctl.engine.training_state import TrainState
+from cnsctl.errors import CnsctlError
+from cnsctl.specs import LearnSpec, Mode, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cnsctl.bases.protocol import Base
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """One concept to learn."""
+
+    name: str
+    class_word: str
+    latents: torch.Tensor
+    """(n, c, h, w) fp32 on the CPU."""
+    texts: Sequence[Sequence[Prompt]]
+    """Per picture: the prompts that may stand for it."""
+    spec: LearnSpec
+    mode: Mode
+    prior: Overlay
+    """In merged: all earlier concepts. Elsewhere a concept is learned against the base alone."""
+    general: Mapping[str, torch.Tensor]
+    """General neurons, per site (rows, columns) bool."""
+    owned: neurons.Owned
+    """Neurons that other concepts own, for policies and reports."""
+
+
+class Learner:
+    """The state of one training: vectors, values and their optimizers.
+
+    Args:
+        base: is not changed.
+        job: what to learn, and how.
+    """
+
+    def __init__(self, base: Base, job: Job) -> None:
+        self.base, self.job, spec = base, job, job.spec
+        self.token = Token(class_word=job.class_word, n_vectors=spec.vectors)
+        mean = {e: t.mean(0) for e, t in base.embeddings(base.token_ids(job.class_word)).items()}
+        self.vectors = {e: torch.nn.Parameter(m.repeat(spec.vectors, 1)) for e, m in mean.items()}
+        if spec.vectors > 1:  # equal vectors would get equal gradients for ever
+            for e, v in self.vectors.items():
+                spread = torch.randn(v.shape, generator=stream("vectors", spec.seed, e)).to(v.device)
+                v.data += 0.05 * mean[e].std() * spread
+        self.vector_optimizers = {e: optim.adamw(v, spec.rate_vectors) for e, v in self.vectors.items()}
+        self.weight = _starting_weights(base, job)
+        self.sites = _rows(base)
+        self.n_rows = [len(W) for W in base.sites.values()]
+        self.start = {site: self.weight[rows] for site, rows in self.sites.items()}
+        self.values: optim.IndexedValues | None = None
+        self.value_optimizer: torch.optim.AdamW | None = None
+        self.projection: Projection | None = None
+        known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
+        self.texts = [[known[p.text] for p in prompts] for prompts in job.texts]  # one object per text: encoded once
+        self.warmup = min(spec.steps, max(0, round(spec.warmup * spec.steps)))
+        self.done = 0
+        self.losses: list[float] = []
+
+    def train_on(self, mask: neurons.Mask) -> None:
+        """From now on values on this mask are trained too. In merged, `start` changes with them."""
+        # outside merged the matrix is the base's own, which is never written to
+        weight = self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
+        self.values = optim.IndexedValues(weight, self.sites, mask)
+        self.value_optimizer = optim.adamw(self.values.values, self.job.spec.rate_values)
+        self.pull = Pull(self.base, self.job, self.values)
+        if self.job.spec.orthogonal and self.job.prior.concepts:
+            shapes = {s: (W.shape[0], W.shape[1]) for s, W in self.base.sites.items()}
+            self.projection = Projection(directions(self.base, self.job.prior), mask, shapes)
+
+    def step(self) -> float:
+        """One optimizer step; returns the denoising loss."""
+        spec, base = self.job.spec, self.base
+        draw = stream("train", spec.seed, self.done)
+        n = len(self.job.latents)
+        rows = [int(i) for i in _spread_choice(n, spec.batch, draw)]
+        texts = [self.texts[i][int(torch.randint(len(self.texts[i]), (1,), generator=draw))] for i in rows]
+        u = (torch.arange(spec.batch) + torch.rand(spec.batch, generator=draw)) / spec.batch
+        times = (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(spec.batch, generator=draw)]
+        latents = self.job.latents[rows].to(base.device)
+        noise = torch.randn(latents.shape, generator=draw).to(base.device)
+        noisy, target = base.noised(latents, noise, times)
+        with bound(base, self._keys_values(texts)):
+            loss = F.mse_loss(base.denoise(noisy, times), target)
+            loss.backward()  # type: ignore[no-untyped-call]
+        if not math.isfinite(found := float(loss.detach())):
+            raise CnsctlError(f"the loss is {found} at step {self.done + 1}", hint="use lower --lr and --lr-token")
+        self._update()
+        self.done += 1
+        self.losses.append(found)
+        return found
+
+    def _keys_values(self, texts: Sequence[SplicedText]) -> dict[str, torch.Tensor]:
+        """K and V of every site, (b, t, rows): views of one tensor, in the dtype that the base computes in."""
+        t = self.base.text_length
+        distinct = list({id(text): text for text in texts}.values())
+        first = {id(text): i * t for i, text in enumerate(distinct)}  # each text's first row in X
+        X = features(self.base, distinct, {self.job.name: self.vectors}).flatten(0, 1)  # (distinct · t, columns)
+        moved: dict[int, int] = {}
+        if self.values is None:
+            found = F.linear(X, self.weight)
+        elif self.job.mode is not Mode.TOKEN:
+            found = F.linear(X, self.values.weight)
+        else:
+            own = [first[id(text)] + at for text in distinct for at in text.spans[self.job.name]]
+            moved = {row: len(X) + i for i, row in enumerate(own)}
+            here = torch.tensor(own, device=X.device)
+            found = _OwnTokens.apply(X, self.weight, self.values.weight, here)  # type: ignore[no-untyped-call]
+        rows = [moved.get(row, row) for text in texts for row in range(first[id(text)], first[id(text)] + t)]
+        # index_select, whose gradient is added up row by row: that of an index is added up number by number
+        kv = found.index_select(0, torch.tensor(rows, device=X.device)).to(self.base.dtype)  # (b · t, Σ rows)
+        sites = kv.view(len(texts), t, -1).split_with_sizes(self.n_rows, dim=2)
+        return dict(zip(self.sites, sites, strict=True))
+
+    def _update(self) -> None:
+        decay = _decay(self.done, self.job.spec.steps)
+        optimizers = list(self.vector_optimizers.values())
+        rates = [self.job.spec.rate_vectors] * len(optimizers)
+        if self.values is not None and self.value_optimizer is not None:
+            self.values.collect_gradient()
+            self.pull.add_to_gradient()
+            optimizers.append(self.value_optimizer)
+            rates.append(self.job.spec.rate_values)
+        before = self.values.values.detach().clone() if self.values is not None and self.projection else None
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * decay
+            optimizer.step()
+        if before is not None:
+            self._take_out(before)
+        for v in self.vectors.values():
+            v.grad = None
+        if self.values is not None:
+            self.values.write_back()
+
+    @torch.no_grad()
+    def _take_out(self, before: torch.Tensor) -> None:
+        """Take out of the step's update what earlier concepts would notice."""
+        assert self.values is not None
+        assert self.projection is not None
+        v = self.values.values
+        for site, part in self.values.parts.items():
+            v[part] = before[part] + self.projection.off(site, v[part] - before[part])
+
+    def state(self, job_hash: str) -> TrainState:
+        """All that a resumed run needs to go on bit by bit."""
+        tensors: dict[str, torch.Tensor] = {}
+        for e, v in self.vectors.items():
+            tensors[f"vectors.{e}"] = v.detach()
+            tensors |= optim.moments(self.vector_optimizers[e], f"vectors.{e}")
+        if self.values is not None and self.value_optimizer is not None:
+            tensors["values"] = self.values.values.detach()
+            tensors |= optim.moments(self.value_optimizer, "values")
+            tensors |= {f"mask.{site}": flat for site, flat in self.values.mask.items()}
+        return TrainState(step=self.done, job=job_hash, losses=tuple(self.losses), tensors=tensors)
+
+    @torch.no_grad()
+    def resume(self, state: TrainState) -> None:
+        """Put a state in, with the mask that was chosen before."""
+        self.done, self.losses = state.step, list(state.losses)
+        for e, v in self.vectors.items():
+            v.copy_(state.tensors[f"vectors.{e}"])
+            optim.restore_moments(self.vector_optimizers[e], f"vectors.{e}", state.tensors)
+        if "values" in state.tensors:
+            self.train_on({site: state.tensors[f"mask.{site}"].to(self.base.device) for site in self.base.sites})
+            assert self.values is not None
+            assert self.value_optimizer is not None
+            self.values.values.copy_(state.tensors["values"])
+            optim.restore_moments(self.value_optimizer, "values", state.tensors)
+            self.values.write_back()
+
+
+class _OwnTokens(torch.autograd.Function):
+    """X·W₀ᵀ of all n tokens, and below it X·Wᵀ of the concept's own m: (n + m, Σ rows).
+
+    The result of an own token is in its row below: nothing may read its row above, whose gradient must be zero. With
+    autograd's own formulas for selecting and writing rows, a step would launch four more operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, X: torch.Tensor, base: torch.Tensor, weight: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """Take X (n, columns), W₀ and W (Σ rows, columns), and the own tokens' rows in X (m,) int64."""
+        here = X.index_select(0, own)
+        ctx.save_for_backward(here, base, weight, own)
+        out = X.new_empty((len(X) + len(own), len(base)))
+        torch.mm(X, base.T, out=out[: len(X)])
+        torch.mm(here, weight.T, out=out[len(X) :])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, G: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor, None]:
+        here, base, weight, own = ctx.saved_tensors
+        others, trained = G.split_with_sizes([len(G) - len(own), len(own)])
+        return (others @ base).index_copy_(0, own, trained @ weight), None, trained.T @ here, None
+
+
+class Pull:
+    """Self-regularization of merged: λ_prev‖(W − W_prev)⊙(M∩owned)‖² + λ_base‖(W − W₀)⊙M‖² (CNS, L_reg)."""
+
+    def __init__(self, base: Base, job: Job, values: optim.IndexedValues) -> None:
+        self.values, spec = values, job.spec
+        self.on = job.mode is Mode.MERGED and (spec.lambda_prev > 0 or spec.lambda_base > 0)
+        if not self.on:
+            return
+        owned = neurons.owned_entries(base, job.owned)
+        self.before = values.values.detach().clone()
+        self.base = base.stacked_sites.view(-1)[values.flat]
+        marked = torch.cat([owned[s].view(-1)[flat] for s, flat in values.mask.items()])
+        self.prev = spec.lambda_prev * marked.float()
+        self.weight = spec.lambda_base
+
+    @torch.no_grad()
+    def add_to_gradient(self) -> None:
+        """Of the values, after the loss's own."""
+        if self.on:
+            v = self.values.values
+            assert v.grad is not None
+            v.grad += 2 * self.prev * (v - self.before) + 2 * self.weight * (v - self.base)
+
+
+@torch.no_grad()
+def _starting_weights(base: Base, job: Job) -> torch.Tensor:
+    """What every site starts from, as one matrix: (Σ rows, columns) fp32. Outside merged it is the base's own memory."""
+    if job.mode is not Mode.MERGED:
+        return base.stacked_sites
+    acting = [(c, 1.0) for c in job.prior.concepts.values()]
+    return torch.cat([site_weight(W, s, acting, merged=True) for s, W in base.sites.items()])
+
+
+def _rows(base: Base) -> dict[str, slice]:
+    """Per site: its rows in the stacked matrix."""
+    ends = list(accumulate(len(W) for W in base.sites.values()))
+    return {site: slice(end - len(W), end) for (site, W), end in zip(base.sites.items(), ends, strict=True)}
+
+
+def _spread_choice(n: int, k: int, generator: torch.Generator) -> list[int]:
+    """K of n, each as often as the others: whole shuffles, then a part of one."""
+    out: list[int] = []
+    while len(out) < k:
+        out += torch.randperm(n, generator=generator).tolist()
+    return out[:k]
+
+
+def _decay(step: int, steps: int) -> float:
+    """Cosine from 1 to 0.05 over the whole run."""
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))

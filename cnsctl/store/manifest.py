@@ -1,0 +1,167 @@
+"""Which base a store belongs to, and the immutable `store.json` that says so.
+
+Owns the fields of both and their check; must not know how a base is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from cnsctl.errors import StoreDamaged
+from cnsctl.formats import canonical
+from cnsctl.specs import FORMAT, Mode
+from cnsctl.store.catalogue import check_format
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE = "store.json"
+MAX_BYTES = 8 << 20
+
+KINDS = ("pocket", "folder")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SITE = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseReference:
+    """The base that a store was made on."""
+
+    kind: str
+    """`pocket` or `folder`."""
+    path: str | None
+    """Absolute path of the base's folder; None when the store holds the base itself, in `base/`."""
+    family: str
+    fingerprint: str
+    name: str
+    files: Mapping[str, str]
+    """SHA-256 of the base's files, by path relative to its folder."""
+    sites: Mapping[str, tuple[int, int]]
+    """Rows and columns of each site."""
+    denoiser_weights: int
+
+    @property
+    def n_weights(self) -> int:
+        """K/V weights: all that concepts could own."""
+        return sum(self.sizes.values())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Weights of each site."""
+        return {site: rows * columns for site, (rows, columns) in self.sites.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """What never changes in a store."""
+
+    base: BaseReference
+    mode: Mode
+    created: str
+    """ISO 8601, UTC."""
+
+
+def birth_to_bytes(birth: Birth) -> bytes:
+    """Write `store.json`.
+
+    Raises:
+        ValueError: it could not be read again.
+    """
+    base = birth.base
+    document = {
+        "format": FORMAT,
+        "mode": str(birth.mode),
+        "created": birth.created,
+        "base": {
+            "kind": base.kind,
+            "path": base.path,
+            "family": base.family,
+            "fingerprint": base.fingerprint,
+            "name": base.name,
+            "files": dict(base.files),
+            "sites": {site: list(shape) for site, shape in base.sites.items()},
+            "denoiser_weights": base.denoiser_weights,
+        },
+    }
+    content = canonical.dump(document) + b"\n"
+    _parse(content, FILE)
+    return content
+
+
+def birth_from_bytes(content: bytes, shown: str) -> Birth:
+    """Read `store.json`, distrusting all of it.
+
+    Raises:
+        StoreDamaged, FormatTooNew: with the part that is wrong.
+    """
+    try:
+        return _parse(content, shown)
+    except ValueError as err:
+        raise StoreDamaged(f"{shown} is damaged: {err}", hint="restore it from a backup: it never changes") from err
+
+
+def _parse(content: bytes, shown: str) -> Birth:
+    document = canonical.parse_object(content)
+    check_format(document.get("format"), shown)
+    if set(document) != {"format", "mode", "created", "base"}:
+        raise ValueError("its keys are not format, mode, created and base")
+    return Birth(base=_base(document["base"]), mode=Mode(_line(document, "mode")), created=_line(document, "created"))
+
+
+def _base(value: object) -> BaseReference:
+    fields = BaseReference.__dataclass_fields__
+    if not isinstance(value, dict) or set(value) != set(fields):
+        raise ValueError(f"base: its keys are not {', '.join(fields)}")
+    kind, path, n_denoiser = _line(value, "kind"), value["path"], value["denoiser_weights"]
+    if kind not in KINDS:
+        raise ValueError(f"base: kind {kind[:40]!r} is none of {', '.join(KINDS)}")
+    if path is not None and not (isinstance(path, str) and path.startswith("/") and "\0" not in path):
+        raise ValueError("base: path is not absolute")
+    if type(n_denoiser) is not int or not 0 < n_denoiser < 1 << 53:
+        raise ValueError("base: denoiser_weights is no count")
+    return BaseReference(
+        kind=kind,
+        path=path,
+        family=_line(value, "family"),
+        fingerprint=_line(value, "fingerprint"),
+        name=_line(value, "name"),
+        files=_files(value["files"]),
+        sites=_sites(value["sites"]),
+        denoiser_weights=n_denoiser,
+    )
+
+
+def _line(document: Mapping[str, object], key: str) -> str:
+    value = document[key]
+    if not isinstance(value, str) or not 1 <= len(value) <= 400 or not value.isprintable():
+        raise ValueError(f"{key} is no line of text")
+    return value
+
+
+def _files(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError("base: files is no table")  # noqa: TRY004  one exception for all that is wrong
+    for path, sha in value.items():
+        if not _is_inside(path) or not isinstance(sha, str) or not _SHA256.fullmatch(sha):
+            raise ValueError(f"base: file {path[:80]!r} has no safe relative path or no SHA-256")
+    return value
+
+
+def _is_inside(path: str) -> bool:
+    """A relative path in one spelling, which stays below its folder."""
+    parts = PurePosixPath(path).parts
+    return path.isprintable() and "\\" not in path and path == "/".join(parts) != "" and ".." not in parts
+
+
+def _sites(value: object) -> dict[str, tuple[int, int]]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError("base: sites is no table")
+    for site, shape in value.items():
+        if not _SITE.fullmatch(site) or not isinstance(shape, list) or len(shape) != 2:
+            raise ValueError(f"base: site {site[:80]!r} is malformed")
+        if any(type(n) is not int or not 0 < n < 1 << 24 for n in shape):
+            raise ValueError(f"base: site {site} has no rows and columns")
+    return {site: (shape[0], shape[1]) for site, shape in value.items()}

@@ -1,0 +1,59 @@
+"""Which prompts, pictures and figures belong together: scores with a CLIP that is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cnsctl.app import measure
+from cnsctl.data.prompt_templates import probe_prompts
+from cnsctl.engine import generate
+
+BEACH, SNOW, OTHER = (np.full((1, 1, 3), i, np.uint8) for i in range(3))
+REX = SimpleNamespace(concepts={"rex": SimpleNamespace(class_word="dog")})
+
+
+class Towers:
+    """Sees a picture's number; reads the two places."""
+
+    backbone = "known"
+
+    def pictures(self, pixels):
+        return np.eye(4)[[int(p[0, 0, 0]) for p in pixels]]
+
+    def texts(self, texts):
+        return np.eye(4)[[["a dog on a beach", "a dog in the snow"].index(text) for text in texts]]
+
+
+SESSION = SimpleNamespace(clip=Towers)
+OWN = Towers().pictures([BEACH, OTHER])
+
+
+def test_each_picture_is_compared_with_its_own_prompt():
+    found = measure.clip_scores(SESSION, REX, "rex", [BEACH, BEACH, SNOW, SNOW], OWN)
+    assert (found["clip_t"], found["clip_i"], found["backbone"]) == (1, 0.25, "known")
+    swapped = measure.clip_scores(SESSION, REX, "rex", [SNOW, SNOW, BEACH, BEACH], OWN)
+    assert swapped["clip_t"] == 0
+
+
+def test_real_against_real_is_those_held_out_against_the_others():
+    features = measure.clip_features(SESSION, np.stack([BEACH, BEACH, SNOW]))
+    assert measure.clip_i_real(features, 1) == 0
+    assert measure.clip_i_real(features, 0) == pytest.approx(1 / 3)
+    assert measure.clip_i_real(features[:1], 0) is None
+
+
+def test_probe_pictures_are_two_places_from_two_seeds(monkeypatch):
+    asked = []
+
+    def draw(_base, _overlay, requests, _spec):
+        asked.extend((request.prompt.text, request.seed) for request in requests)
+        return [(request, BEACH) for request in requests]
+
+    monkeypatch.setattr(generate, "draw", draw)
+    session = SimpleNamespace(base=SimpleNamespace(draw_defaults=None))
+    assert len(measure.probe_pictures(session, REX, probe_prompts("rex"))) == 4
+    beach, snow = "a <rex> on a beach", "a <rex> in the snow"
+    assert asked == [(beach, 0), (beach, 1), (snow, 0), (snow, 1)]
