@@ -37,6 +37,7 @@ import torch
 from benchmarks.shapes import write_sd1
 from cnsctl.bases import base_folder, devices, registry
 from cnsctl.bases.protocol import Base
+from cnsctl.concept import Delta, Mode, Prompt
 from cnsctl.data.prompt_templates import calibration_texts, probe_prompts, training_texts
 from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
@@ -45,7 +46,7 @@ from cnsctl.engine.overlay import EMPTY, Overlay, bound
 from cnsctl.engine.proof import prove, record
 from cnsctl.engine.trainer import Job, Learner
 from cnsctl.formats.delta import encode_delta
-from cnsctl.specs import Delta, LearnSpec, Mode, Prompt
+from cnsctl.settings import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,10 +93,10 @@ def general(base: Base) -> None:
 def learner(base: Base, mode: Mode, size: int) -> Learner:
     """A training run on five random images of size × size pixels."""
     pixels = np.random.default_rng(0).integers(0, 255, (5, size, size, 3), np.uint8)
-    defaults: dict[str, Any] = dict(base.learn_defaults)
+    defaults: dict[str, Any] = dict(base.train_defaults)
     asked = Job(
-        name="dog", class_word="dog", latents=base.encode_pictures(pixels), texts=[training_texts("dog")] * 5,
-        spec=LearnSpec(**defaults), mode=mode, prior=EMPTY, general={}, owned=neurons.packed(base, []),
+        name="dog", class_word="dog", latents=base.encode_images(pixels), texts=[training_texts("dog")] * 5,
+        settings=TrainSettings(**defaults), mode=mode, prior=EMPTY, general={}, owned=neurons.packed(base, []),
     )  # fmt: skip
     return Learner(base, asked)
 
@@ -105,7 +106,7 @@ def steps(base: Base, rounds: int, size: int) -> None:
     learners = {"token alone": learner(base, Mode.PROMPT, size)}
     for mode in (Mode.PROMPT, Mode.TOKEN):
         learners[f"{mode} mode"] = learner(base, mode, size)
-        learners[f"{mode} mode"].train_on(neurons.random_neurons(base, budget=base.learn_defaults["budget"], seed=0))
+        learners[f"{mode} mode"].train_on(neurons.random_neurons(base, budget=base.train_defaults["budget"], seed=0))
     # as training does: deterministic kernels are other ones
     torch.use_deterministic_algorithms(mode=True, warn_only=base.device.type != "cuda")
     times: dict[str, list[float]] = {name: [] for name in learners}
@@ -133,7 +134,7 @@ def steps(base: Base, rounds: int, size: int) -> None:
 def kernels(base: Base, learners: Mapping[str, Learner]) -> None:
     """Kernels that a step launches beside the denoiser's own, forward and backward."""
     job = learners["token alone"].job
-    latents = job.latents[[i % len(job.latents) for i in range(job.spec.batch)]].to(base.device)
+    latents = job.latents[[i % len(job.latents) for i in range(job.settings.batch)]].to(base.device)
     noisy, target = base.noised(latents, torch.randn_like(latents), torch.zeros(len(latents), dtype=torch.int64))
     shape = (len(latents), base.text_length)
     kv = {s: torch.zeros((*shape, len(W)), device=base.device, dtype=base.dtype) for s, W in base.sites.items()}
@@ -164,8 +165,8 @@ def picture(base: Base) -> None:
     prompt = Prompt(text="a dog on a beach", pieces=("a dog on a beach",))
     for seed in range(2):  # the second counts
         began = time.perf_counter()
-        list(draw(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.draw_defaults))
-    say("picture", f"{time.perf_counter() - began:.2f} s, {base.size} × {base.size}, {base.draw_defaults.steps} steps")
+        list(draw(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.generate_defaults))
+    say("picture", f"{time.perf_counter() - began:.2f} s, {base.size} × {base.size}, {base.generate_defaults.steps} steps")
 
 
 def memory(device: torch.device) -> None:

@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 
+from cnsctl.concept import Delta, Mode
 from cnsctl.formats import canonical
 from cnsctl.formats.delta import encode_delta
-from cnsctl.specs import Delta, Mode
-from cnsctl.store import BaseReference, Store, blobs, catalogue, ownership
+from cnsctl.store import BaseRecord, Store, blobs, catalogue, ownership
 from cnsctl.store.files import write_atomic
 
 WIDTHS = {"down_blocks.0": (320, 2), "down_blocks.1": (640, 2), "down_blocks.2": (1280, 2), "mid_block": (1280, 1),
@@ -95,7 +95,7 @@ def synthetic(seed: int, density: float) -> Delta:
 
 def fields(name: str, delta: Delta) -> dict[str, Any]:
     """The record of a concept, as `add` fills it in."""
-    recipe = {"steps": 250, "batch": 4, "rate_values": 0.007, "rate_vectors": 0.005, "vectors": 1, "budget": 0.058,
+    recipe = {"steps": 250, "batch": 4, "learning_rate": 0.007, "token_learning_rate": 0.005, "vectors": 1, "budget": 0.058,
               "policy": "overlap", "seed": 0, "warmup": 0.2, "lambda_prev": 0.0, "lambda_base": 0.0,
               "orthogonal": False, "random_mask": False, "pictures": 5, "device": "cuda", "dtype": "bfloat16"}  # fmt: skip
     return {
@@ -107,7 +107,7 @@ def fields(name: str, delta: Delta) -> dict[str, Any]:
 
 def filled(path: Path, n: int, density: float, n_deltas: int) -> Path:
     """A store with n concepts, c0 … : its files are those that n transactions would leave, less their fsyncs."""
-    base = BaseReference(
+    base = BaseRecord(
         kind="folder", path=str(path), family="sd1", fingerprint="f" * 64, name="sd15", files={}, sites=SITES,
         denoiser_weights=859_520_964,
     )  # fmt: skip
@@ -258,6 +258,7 @@ def _session(store: Store) -> Any:
 
 def gen(path: Path, _density: float, memory: bool) -> dict[str, float]:
     from cnsctl.app.shelf import known_names
+
     from cnsctl.data.prompt_grammar import parse
 
     session = _session(Store.open(path))

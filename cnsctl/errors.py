@@ -1,116 +1,147 @@
 """Every failure a user can meet, with its stable code and exit status.
 
 CnsctlError                      1
-├── UsageProblem                 2   the call itself makes no sense
-│   └── NameNotAllowed           2
-├── PartlyDone                   3   some of the inputs failed, the others are done
-├── ConceptNotFound              4
-├── StoreLocked                  5   another process writes, or learns the same name
-├── StoreDamaged                 6   bytes in the store are not what was written
-├── ForgettingFound              7   a concept, or the base, is not what it was
-├── LearnedNotKept               8   learned, but refused at the commit; the work is kept
-├── NoStore                      10
-├── NameTaken                    1
-├── PictureProblem               1   a picture, or a folder of them, cannot be used
-├── BaseProblem                  1   a base is absent, foreign or not the store's
-├── FormatTooNew                 1   written by a newer cnsctl
-├── CapacityProblem              1   too few free neurons for the policy asked
-└── DiskProblem                  1   full, read-only, or failing
+├── UsageError                   2   the call itself is wrong
+│   ├── InvalidNameError         2
+│   └── InvalidSettingError      2
+├── PartialFailureError          3   some of the inputs failed, the others are done
+├── ConceptNotFoundError         4
+├── StoreLockedError             5   another process writes, or trains under the same name
+├── StoreDamagedError            6   bytes in the store are not what was written
+├── ForgettingError              7   a concept, or the base model, has changed
+├── NotSavedError                8   trained, but refused at the commit; the training state is kept
+├── StoreNotFoundError           10
+├── NameTakenError               1
+├── ImageError                   1   an image, or a folder of them, cannot be used
+├── BaseModelError               1   a base model is missing, unsupported or not the store's
+├── FormatTooNewError            1   written by a newer cnsctl
+├── CapacityError                1   too few free neurons for the policy
+└── DiskError                    1   full, read-only, or failing
+    └── NotDurableError          1   saved, but not yet safe from a power cut
 
-Owns messages and numbers; must not know where they are printed.
+Owns messages, codes and numbers; must not know flags (`cli/hints.py`) or where they are printed.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class CnsctlError(Exception):
-    """A failure told in three parts: what failed, with which value, and what to do next.
+    """A failure in three parts: what failed, with which value, and what to do next.
 
     Args:
-        what: one sentence with the offending value in it, no trailing full stop.
-        hint: what the user can do now, or None when nothing can be advised.
+        what: one sentence with the offending value in it, without a full stop and without advice.
+        note: context, a limit or a path.
+        hint: what to do next, without flags or commands of a program.
+        reason: names the case for programs; `cli/hints.py` has an advice with flags for it.
+        facts: values of the case, by name.
     """
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[int] = 1
 
-    def __init__(self, what: str, *, hint: str | None = None) -> None:
-        super().__init__(what if hint is None else f"{what} — {hint}")
+    def __init__(
+        self, what: str, *, note: str | None = None, hint: str | None = None, reason: str = "", **facts: Any
+    ) -> None:
+        super().__init__("; ".join(part for part in (what, note, hint) if part))
         self.what = what
+        self.note = note
         self.hint = hint
+        self.reason = reason
+        self.facts = facts
 
 
-class UsageProblem(CnsctlError):
+class UsageError(CnsctlError):
     code = "usage"
     exit_status = 2
 
 
-class NameNotAllowed(UsageProblem):
-    code = "name-not-allowed"
+class InvalidNameError(UsageError):
+    code = "invalid-name"
 
 
-class PartlyDone(CnsctlError):
-    code = "partly-done"
+class InvalidSettingError(UsageError):
+    """A setting is unknown, of another type, or out of range.
+
+    Args:
+        name: of the setting, as in Python and JSON.
+        value: as given.
+        allowed: the allowed values in words.
+        unknown: there is no setting of this name.
+    """
+
+    code = "invalid-setting"
+
+    def __init__(self, name: str, value: object, *, allowed: str, unknown: bool = False) -> None:
+        shown = repr(value) if isinstance(value, str) else str(value)
+        what = f"unknown setting '{name[:80]}'" if unknown else f"{name} is out of range: {shown[:80]}"
+        super().__init__(what, note=f"allowed: {allowed}", reason="setting", name=name, value=value)
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+
+
+class PartialFailureError(CnsctlError):
+    code = "partial-failure"
     exit_status = 3
 
 
-class ConceptNotFound(CnsctlError):
-    code = "no-such-concept"
+class ConceptNotFoundError(CnsctlError):
+    code = "concept-not-found"
     exit_status = 4
 
 
-class StoreLocked(CnsctlError):
+class StoreLockedError(CnsctlError):
     code = "store-locked"
     exit_status = 5
 
 
-class StoreDamaged(CnsctlError):
+class StoreDamagedError(CnsctlError):
     code = "store-damaged"
     exit_status = 6
 
 
-class ForgettingFound(CnsctlError):
+class ForgettingError(CnsctlError):
     code = "forgetting-found"
     exit_status = 7
 
 
-class LearnedNotKept(CnsctlError):
-    code = "learned-not-kept"
+class NotSavedError(CnsctlError):
+    code = "not-saved"
     exit_status = 8
 
 
-class NoStore(CnsctlError):
-    code = "no-store"
+class StoreNotFoundError(CnsctlError):
+    code = "store-not-found"
     exit_status = 10
 
 
-class NameTaken(CnsctlError):
+class NameTakenError(CnsctlError):
     code = "name-taken"
 
 
-class PictureProblem(CnsctlError):
-    code = "picture"
+class ImageError(CnsctlError):
+    code = "image"
 
 
-class BaseProblem(CnsctlError):
-    code = "base"
+class BaseModelError(CnsctlError):
+    code = "base-model"
 
 
-class FormatTooNew(CnsctlError):
+class FormatTooNewError(CnsctlError):
     code = "format-too-new"
 
 
-class CapacityProblem(CnsctlError):
+class CapacityError(CnsctlError):
     code = "capacity"
 
 
-class DiskProblem(CnsctlError):
+class DiskError(CnsctlError):
     code = "disk"
 
 
-class NotDurable(DiskProblem):
+class NotDurableError(DiskError):
     """The new content is in place; only the last fsync failed. After a commit this is a warning, not a failure."""
 
     code = "not-durable"

@@ -1,119 +1,377 @@
-"""Events of long work, and what commands answer.
+"""What each command returns: one frozen dataclass per verb. Their fields are the keys of `--json`.
 
-Owns names and fields; must not know who makes or prints them.
+`docs/reference/json.md` is generated from this file: the text under a field is its meaning.
+
+Owns names and meanings of the fields; must not know who computes or prints them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cnsctl.specs import Delta
+FORMAT = 1
+"""Version of the JSON of all results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """A part of the work begins."""
+class BaseModel:
+    """The base model of a store."""
 
     name: str
-    """Short words for a person: "train the token"."""
-    total: int | None = None
-    """Steps in it, when they can be counted."""
+    """Such as `pocket`."""
+    family: str
+    """Such as `sd1`."""
+    fingerprint: str
+    """SHA-256 over what a delta depends on: K/V weights, text encoder, tokenizer."""
+    weights_kv: int
+    """Weights in the K and V projections of cross-attention."""
+    weights_denoiser: int
+    """Weights of the denoiser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One step of the current phase is done."""
-
-    phase: str
-    step: int
-    total: int
-    loss: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """Something a person should know; nothing is wrong."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warn:
-    """Something a person should look at; the work goes on."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Selected:
-    """The mask that was chosen, in numbers."""
+class Free:
+    """K/V weights that no concept owns."""
 
     neurons: int
+    """How many."""
     share: float
-    """Of the K/V weights."""
-    sites: Mapping[str, int]
-    """Neurons per site."""
-    general: Mapping[str, float]
-    """Per site: share of its weights that are general neurons."""
+    """Of all K/V weights, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Scores of a concept."""
+
+    error_removed: float | None
+    """Percent of the base model's denoising error, with the class word, that naming the concept removes."""
+    clip_i: float | None
+    """Mean cosine similarity of CLIP image features: generated images against the concept's images."""
+    clip_t: float | None
+    """Mean cosine similarity of CLIP features: generated images against the prompt with the class word."""
+    backbone: str | None = None
+    """The CLIP of both; null if the base model has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concept:
+    """A concept in the store."""
+
+    name: str
+    """`<NAME>` in prompts."""
+    class_word: str
+    """What kind of thing it is."""
+    tokens: int
+    """Trained token embeddings that stand for it, before its class word."""
+    neurons: int
+    """K/V weights that it changes."""
+    share: float
+    """Of the K/V weights, 0 to 1."""
+    share_denoiser: float
+    """Of all weights of the denoiser, 0 to 1."""
+    bytes: int
+    """Of its delta on disk."""
+    created: str
+    """UTC, ISO 8601."""
+    images: int
+    """Its images."""
+    held_out: int
+    """Of these, images that were not trained on (`--holdout`)."""
+    scores: Scores
+    """As measured right after training."""
+    damaged: bool
+    """Whether its delta is missing or has another size than recorded. `verify` finds every other damage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreResult:
+    """`init`: the new store."""
+
+    store: str
+    """Its folder."""
+    base: BaseModel
+    """Its base model."""
+    mode: str
+    """`token`, `prompt` or `merged`."""
+    free: Free
+    """What concepts can still take without sharing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListResult:
+    """`ls`: the concepts of a store."""
+
+    store: str
+    """Its folder."""
+    base: BaseModel
+    """Its base model."""
+    mode: str
+    """`token`, `prompt` or `merged`."""
+    free: Free
+    """What concepts can still take without sharing."""
+    concepts: tuple[Concept, ...]
+    """In training order."""
+    unfinished: tuple[str, ...]
+    """Names whose training is running or was interrupted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowResult:
+    """`show`: everything about one concept."""
+
+    store: str
+    """Its folder."""
+    concept: Concept
+    """The concept."""
+    recipe: Mapping[str, str | int | float | bool]
+    """The settings of its training, the number of images, device and dtype."""
+    delta: str
+    """File of its weights."""
+    preview: str | None
+    """File with images generated right after training."""
+    references: tuple[str, ...]
+    """Files: copies of its images."""
+    captions: tuple[str | None, ...]
+    """Of each image, where it has one."""
+    overlaps: Mapping[str, int | None] | None
+    """With `--overlaps`: neurons shared with each other concept, by name; null if that one cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """`add`: the concept that was trained and saved."""
+
+    store: str
+    """The store's folder."""
+    concept: Concept
+    """The new concept."""
     shared: int
     """Neurons that other concepts own too."""
     shared_random: int
     """The same for a random mask of equal size."""
-    mask: Mapping[str, Any]
-    """Per site: sorted flat indices (numpy int64)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Learned:
-    """A concept is learned; nothing is stored yet."""
-
-    delta: Delta
-    selected: Selected
-    final_loss: float
-    """Mean loss of the last fifth of the steps."""
+    free: Free
+    """What is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Denoised:
-    """A denoising step of the images that are being generated is done; an image of a large base takes minutes on a CPU."""
+class GenerateResult:
+    """`gen`: how many images there are. Each image is an event of its own."""
 
-    step: int
-    total: int
-    """Some samplers take more steps than they are asked for."""
+    store: str
+    """The store's folder."""
+    generated: int
+    """Images."""
+    failed: int
+    """Prompts that failed."""
+    settings: Mapping[str, str | int | float | bool]
+    """The settings of the generation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """A picture is on disk (or on stdout)."""
+class Site:
+    """What would be selected in one K or V projection."""
 
-    path: str
-    seed: int
-    prompt: str
+    site: str
+    """Its name."""
+    neurons: int
+    """Selected."""
+    weights: int
+    """Of so many."""
+    general: float
+    """Share that are general neurons, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """`score`: what `add` would select."""
+
+    store: str
+    """The store's folder."""
+    base: BaseModel
+    """Its base model."""
+    name: str
+    """Of the concept."""
+    class_word: str
+    """What kind of thing it is."""
+    neurons: int
+    """K/V weights that it would change."""
+    share: float
+    """Of the K/V weights, 0 to 1."""
+    share_denoiser: float
+    """Of all weights of the denoiser, 0 to 1."""
+    mask: str
+    """SHA-256 of the selection; `add` with the same settings selects the same."""
+    sites: tuple[Site, ...]
+    """By K or V projection."""
+    shared: int
+    """Neurons that other concepts own."""
+    shared_random: int
+    """The same for a random mask of equal size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """The proof of one concept."""
+
+    name: str
+    """Of the concept."""
+    unchanged: bool | None
+    """Whether everything that enters its keys and values, and these themselves, are as recorded; null if not checked."""
+    moved: float | None
+    """Relative change of keys and values; null if it is not finite or the concept cannot be read."""
+    lost: float | None
+    """In merged mode, if other deltas moved it: points of error removed lost since training."""
+    forgotten: bool | None
+    """Changed, or in merged mode lost more than 5 points: the exit status is 7. Null if not checked."""
+    damaged: bool
+    """Cannot be read: the exit status is 6."""
+    reasons: tuple[str, ...]
+    """What changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """`verify`: the proofs."""
+
+    store: str
+    """The store's folder."""
+    base: BaseModel
+    """Its base model."""
+    mode: str
+    """`token`, `prompt` or `merged`."""
+    device: str
+    """Where it was computed."""
+    dtype: str
+    """In which precision."""
+    concepts: tuple[Verified, ...]
+    """In training order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """The measurement of one concept, on its held-out images, or else on all of them."""
+
+    name: str
+    """Of the concept."""
+    held_out: int
+    """Images that were not trained on."""
+    error_removed: float
+    """Percent of the base model's denoising error, with the class word, that naming the concept removes."""
+    error_removed_spread: float
+    """Its standard deviation over three noise seeds."""
+    clip_i: float | None
+    """Mean cosine similarity of CLIP image features: four generated images against the concept's images."""
+    clip_i_class: float | None
+    """The same for images generated with the class word alone."""
+    clip_i_real: float | None
+    """The same for the concept's images against each other."""
+    clip_t: float | None
+    """Mean cosine similarity of CLIP features: the generated images against the prompt with the class word."""
+    clip_t_class: float | None
+    """The same for images generated with the class word alone."""
+    backbone: str | None
+    """The CLIP; null if the base model has none, or with `--no-images`."""
+    trained: Scores
+    """As measured right after training."""
+    forgetting: Scores
+    """Those minus now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How ten images without a concept differ from those of the base model."""
+
+    images: int
+    """Compared."""
+    changed: int
+    """With any difference."""
+    mean_abs: float
+    """Mean absolute difference, of 255 levels."""
+    max_abs: float
+    """Largest difference, of 255 levels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateResult:
+    """`eval`: the measurements."""
+
+    store: str
+    """The store's folder."""
+    base: BaseModel
+    """Its base model."""
+    mode: str
+    """`token`, `prompt` or `merged`."""
+    device: str
+    """Where it was computed."""
+    dtype: str
+    """In which precision."""
+    concepts: tuple[Evaluated, ...]
+    """In training order."""
+    damaged: tuple[str, ...]
+    """Concepts that cannot be read: the exit status is 6."""
+    drift: Drift | None
+    """Null with `--no-images`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameResult:
+    """`mv`: the two names."""
+
+    store: str
+    """The store's folder."""
+    old: str
+    """The name before."""
+    new: str
+    """The name now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveResult:
+    """`rm`: what was removed."""
+
+    store: str
+    """The store's folder."""
+    removed: tuple[str, ...]
+    """Concepts."""
+    discarded: tuple[str, ...]
+    """Names whose training state was deleted."""
+    touched: Mapping[str, Mapping[str, int]]
+    """In merged mode, by removed concept: neurons that it shared with each later one."""
+    left: tuple[str, ...]
+    """Concepts that remain."""
+    free: Free
+    """What is free now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """`demo`: where it wrote."""
+
+    store: str
+    """The store's folder."""
+    sheet: str
+    """The contact sheet, PNG."""
     concepts: tuple[str, ...]
-    picture: Any = field(default=None, compare=False, repr=False)
-    """Pixels, (h, w, 3) uint8, for previews."""
-    png: bytes = field(default=b"", compare=False, repr=False)
-    """The file's bytes."""
+    """On the sheet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """One of several inputs failed; the others go on."""
+Result = (
+    StoreResult
+    | ListResult
+    | ShowResult
+    | TrainResult
+    | GenerateResult
+    | ScoreResult
+    | VerifyResult
+    | EvaluateResult
+    | RenameResult
+    | RemoveResult
+    | DemoResult
+)
 
-    prompt: str
-    code: str
-    message: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answer:
-    """The result of a command: `data` for programs, in the published format. What went wrong after it is raised."""
-
-    data: Mapping[str, Any]
-
-
-Event = Phase | Step | Note | Warn | Selected | Learned | Denoised | Drawn | Failed | Answer
+def as_json(result: Result) -> dict[str, Any]:
+    """The JSON object of a result: its fields, and `format`."""
+    return {"format": FORMAT, **asdict(result)}

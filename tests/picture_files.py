@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnsctl.data.images import read_pictures
-from cnsctl.errors import PictureProblem
+from cnsctl.data.images import read_images
+from cnsctl.errors import ImageError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 SMOOTH = np.stack([*np.meshgrid(np.arange(0, 256, 4), np.arange(0, 256, 4)), np.full((64, 64), 90)], 2).astype(np.uint8)
@@ -18,12 +18,12 @@ def saved(path, image=None, **options):
 
 
 def one(source, size=64):
-    (picture,) = read_pictures(source, size=size)
+    (picture,) = read_images(source, size=size)
     return picture
 
 
 def refused(source, match):
-    with pytest.raises(PictureProblem, match=match) as read:
-        read_pictures(source, size=64)
+    with pytest.raises(ImageError, match=match) as read:
+        read_images(source, size=64)
     assert read.value.hint
     return read.value

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import cnsctl
-from cnsctl.specs import Delta, Mode
-from cnsctl.store import BaseReference, Store
+from cnsctl.concept import Delta, Mode
+from cnsctl.store import BaseRecord, Store
 
 SITES = {"up.0.to_k": (12, 16), "up.0.to_v": (12, 16), "mid.to_k": (7, 16)}
 N_WEIGHTS = sum(rows * columns for rows, columns in SITES.values())
@@ -31,7 +31,7 @@ def reference(**changes):
         "sites": SITES,
         "denoiser_weights": 10 * N_WEIGHTS,
     }
-    return BaseReference(**{**fields, **changes})
+    return BaseRecord(**{**fields, **changes})
 
 
 def make_delta(seed, *, sites=SITES, density=0.2, mode=Mode.PROMPT, vectors=1, class_word="dog", fingerprint="f" * 64):
@@ -47,7 +47,7 @@ def make_delta(seed, *, sites=SITES, density=0.2, mode=Mode.PROMPT, vectors=1, c
         class_word=class_word,
         fingerprint=fingerprint,
         mode=mode,
-        recipe={"steps": 250, "rate_values": 1e-5, "policy": "overlap", "random_mask": False, "seed": seed},
+        recipe={"steps": 250, "learning_rate": 1e-5, "policy": "overlap", "random_mask": False, "seed": seed},
     )
 
 

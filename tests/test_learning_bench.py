@@ -21,7 +21,8 @@ from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.proof import FIT_TIMES
-from cnsctl.specs import DEFAULT_MODE, Mode, Policy
+from cnsctl.concept import DEFAULT_MODE, Mode
+from cnsctl.settings import Policy
 from pocket import examples
 
 
@@ -70,9 +71,9 @@ def test_a_picture_is_drawn_once_by_whoever_asks(bench, pocket, monkeypatch):
     (first,) = bench.drawn(overlay, requests[:1])
     asked: list[int] = []
 
-    def counted(base, overlay, requests, spec, *, batch):
+    def counted(base, overlay, requests, settings, *, batch):
         asked.append(len(requests))
-        return draw(base, overlay, requests, spec, batch=batch)
+        return draw(base, overlay, requests, settings, batch=batch)
 
     monkeypatch.setattr(bench_module, "draw", counted)
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
@@ -104,7 +105,7 @@ def test_other_settings_are_another_result_and_other_defaults_are_not(bench, poc
     longer = Bench(pocket, bench.out, steps=5, noises=(3,))
     assert path(longer, "dog", Variant()) != here
     assert path(longer, "dog", varied(Variant(), steps=4)) == here
-    assert path(bench, "dog", varied(Variant(), rate_values=1e-4)) != here
+    assert path(bench, "dog", varied(Variant(), learning_rate=1e-4)) != here
     assert path(bench, "cat", Variant()) != here
     assert path(bench, "dog", varied(Variant(), lambda_base=1.0)) == here  # it acts in merged alone
     merged = Variant(mode=Mode.MERGED)

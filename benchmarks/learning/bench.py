@@ -19,6 +19,7 @@ from PIL import Image
 
 from benchmarks.learning.selections import SELECTIONS
 from cnsctl.bases.base_folder import POCKET
+from cnsctl.concept import DEFAULT_MODE, Delta, Mode
 from cnsctl.data.png import png_bytes, png_pixels
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.data.prompt_templates import calibration_texts, training_texts
@@ -29,9 +30,9 @@ from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.proof import fit_errors
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Job
+from cnsctl.events import Trained
 from cnsctl.formats.delta import decode_delta, encode_delta
-from cnsctl.results import Learned
-from cnsctl.specs import DEFAULT_MODE, Delta, LearnSpec, Mode
+from cnsctl.settings import TrainSettings
 from cnsctl.store import delta_key, write_atomic
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ class Variant:
     selection: str = "CNS"
     """One of SELECTIONS."""
     mode: Mode = DEFAULT_MODE
-    spec: dict[str, Any] = field(default_factory=dict)
-    """Fields of `LearnSpec` that differ from the base's defaults."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Fields of `TrainSettings` that differ from the base's defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ class Bench:
         noises: tuple[int, ...] = NOISES,
     ) -> None:
         self.base, self.out, self.folder, self.noises = base, out, folder, noises
-        self.defaults = {**base.learn_defaults, **({} if steps is None else {"steps": steps})}
+        self.defaults = {**base.train_defaults, **({} if steps is None else {"steps": steps})}
         for folder_of in ("deltas", "pictures"):
             (out / folder_of).mkdir(parents=True, exist_ok=True)
         self._figures = out / "figures.jsonl"
@@ -149,7 +150,7 @@ class Bench:
 
     @cached_property
     def scenes(self) -> list[Scene]:
-        latents = self.base.encode_pictures(_pictures([HELD_OUT / one["file"] for one in self.listed]))
+        latents = self.base.encode_images(_pictures([HELD_OUT / one["file"] for one in self.listed]))
         return [
             Scene(
                 caption=one["caption"],
@@ -204,7 +205,7 @@ class Bench:
 
     def training_latents(self, name: str) -> torch.Tensor:
         if name not in self._latents:
-            self._latents[name] = self.base.encode_pictures(training_pixels(name))
+            self._latents[name] = self.base.encode_images(training_pixels(name))
         return self._latents[name]
 
     def learned(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]] = ()) -> Delta:
@@ -219,7 +220,7 @@ class Bench:
         path = self._path(job, variant)
         if not path.is_file():
             *_, last = train.learn(self.base, job, choose=SELECTIONS[variant.selection])
-            assert isinstance(last, Learned)
+            assert isinstance(last, Trained)
             write_atomic(path, encode_delta(last.delta))
         return decode_delta(path.read_bytes())
 
@@ -259,13 +260,13 @@ class Bench:
         """Pictures (h, w, 3) with the base's defaults; each is drawn once."""
         paths = [self._drawn_at(overlay, request) for request in requests]
         missing = [(r, path) for r, path in zip(requests, paths, strict=True) if not path.is_file()]
-        new = draw(self.base, overlay, [r for r, _ in missing], self.base.draw_defaults, batch=batch)
+        new = draw(self.base, overlay, [r for r, _ in missing], self.base.generate_defaults, batch=batch)
         for (_, pixels), (_, path) in zip(new, missing, strict=True):
             write_atomic(path, png_bytes(pixels))
         return [png_pixels(path.read_bytes()) for path in paths]
 
     def _drawn_at(self, overlay: Overlay, request: Request) -> Path:
-        how = [request.prompt.text, request.negative.text, request.seed, asdict(self.base.draw_defaults)]
+        how = [request.prompt.text, request.negative.text, request.seed, asdict(self.base.generate_defaults)]
         return self.out / "pictures" / f"{self._key('picture', *_known_as(overlay), *how)}.png"
 
     def _removed(self, overlay: Overlay, scenes: Sequence[Scene], texts: Sequence[str]) -> Removed:
@@ -299,9 +300,9 @@ class Bench:
 
     def _job(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Job:
         """What is to be learned; `before` are concepts that it stands on."""
-        spec = LearnSpec(**{**self.defaults, **variant.spec})
+        settings = TrainSettings(**{**self.defaults, **variant.settings})
         if variant.mode is not Mode.MERGED:  # where these do nothing
-            spec = replace(spec, lambda_prev=0.0, lambda_base=0.0)
+            settings = replace(settings, lambda_prev=0.0, lambda_base=0.0)
         latents = self.training_latents(name)
         masks = [{s: torch.from_numpy(np.asarray(i, np.int64)) for s, i in d.indices.items()} for _, d in before]
         return Job(
@@ -309,7 +310,7 @@ class Bench:
             class_word=self.class_words[name],
             latents=latents,
             texts=[training_texts(name)] * len(latents),
-            spec=spec,
+            settings=settings,
             mode=variant.mode,
             prior=self.overlay(before, variant.mode) if before else EMPTY,
             general=self.general,
@@ -333,9 +334,9 @@ def training_pixels(name: str) -> NDArray[np.uint8]:
     return _pictures(sorted(folder.glob("*.png")))
 
 
-def varied(variant: Variant, **spec: Any) -> Variant:
+def varied(variant: Variant, **settings: Any) -> Variant:
     """The same with other settings of learning."""
-    return replace(variant, spec={**variant.spec, **spec})
+    return replace(variant, settings={**variant.settings, **settings})
 
 
 def _read(figures: Path) -> dict[str, list[float]]:

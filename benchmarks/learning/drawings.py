@@ -13,11 +13,11 @@ import numpy as np
 
 from benchmarks.learning.bench import Bench, said, training_pixels
 from cnsctl.bases.clip import towers
+from cnsctl.concept import DEFAULT_MODE, Delta
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.generate import Request
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.metrics.similarity import accuracy, clip_i, clip_t, likeness_within, nearest
-from cnsctl.specs import DEFAULT_MODE, Delta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class Likeness:
     """One concept's pictures, and its class word's on the same seeds."""
 
     clip_i: float
-    """Drawn against the concept's own pictures."""
+    """ImageReady against the concept's own pictures."""
     clip_i_class: float
     """What the bare class word draws, against them."""
     clip_i_told: float
@@ -55,7 +55,7 @@ class Likeness:
     clip_i_real: float
     """The concept's own pictures against each other, each pair once."""
     clip_t: float
-    """Drawn against the prompt with the class word."""
+    """ImageReady against the prompt with the class word."""
     clip_t_class: float
     clip_t_told: float
     clip_t_real: float

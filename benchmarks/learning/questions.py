@@ -31,9 +31,10 @@ from benchmarks.learning.rows import (
     shown_of,
 )
 from benchmarks.learning.twos import NAMED, Pair, acting, by_pair, two_in_words, two_named, two_shown, two_told
+from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import stream
-from cnsctl.specs import DEFAULT_MODE, Mode, Policy
+from cnsctl.settings import Policy
 
 FIVE = ("dog", "hat", "cat", "robot", "castle")
 SWEEP = ("blue-fox", "orange-owl", "red-car", "cyan-mushroom")
@@ -46,7 +47,7 @@ RATES = (
 """Both together, for alone and two in one prompt."""
 BEST_OF_ALL = 1e-3
 """The values' rate at which all K/V weights remove most (`controls`)."""
-ALL_FASTER = {"rate_values": 2e-3, "rate_vectors": 2e-2}
+ALL_FASTER = {"learning_rate": 2e-3, "token_learning_rate": 2e-2}
 """All K/V weights with a faster token: the most that was found for them."""
 FOR_TWO = (*((values, token) for token in (5e-3, 2e-2) for values in (5e-3, 1e-2)), (7e-3, 5e-3))
 """Those that three seeds tell apart."""
@@ -62,9 +63,9 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for name in ("CNS", "random", "V* alone"):
         yield row_alone(bench, name, _variant(name), who)
     if not quick:
-        yield row_alone(bench, "V* alone at 0.02", _variant("V* alone", rate_vectors=2e-2), who)
+        yield row_alone(bench, "V* alone at 0.02", _variant("V* alone", token_learning_rate=2e-2), who)
     for rate in (1e-3,) if quick else (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
-        yield row_alone(bench, f"all K/V at {rate:g}", _variant("all K/V", rate_values=rate), who)
+        yield row_alone(bench, f"all K/V at {rate:g}", _variant("all K/V", learning_rate=rate), who)
 
 
 def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -76,7 +77,7 @@ def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
     ways = {
         "CNS": Variant(),
         "random": _variant("random"),
-        f"all K/V at {BEST_OF_ALL:g}": _variant("all K/V", rate_values=BEST_OF_ALL),
+        f"all K/V at {BEST_OF_ALL:g}": _variant("all K/V", learning_rate=BEST_OF_ALL),
         "all K/V at 0.002, token 0.02": _variant("all K/V", **ALL_FASTER),
     }
     for seed in range(2 if quick else 3):
@@ -172,11 +173,11 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
     first = next(iter(shown))
     yield Row(name="told in words", cells={"alone": alone, **by_words}, shown=two_in_words(bench, first, "both"))
     ways = {
-        f"values {values:g}, token {token:g}": _variant(rate_values=values, rate_vectors=token)
+        f"values {values:g}, token {token:g}": _variant(learning_rate=values, token_learning_rate=token)
         for values, token in (RATES[:2] if quick else RATES)
     }
     if not quick:
-        ways |= {f"all K/V at {rate:g}": _variant("all K/V", rate_values=rate) for rate in (BEST_OF_ALL, 2e-3)}
+        ways |= {f"all K/V at {rate:g}": _variant("all K/V", learning_rate=rate) for rate in (BEST_OF_ALL, 2e-3)}
     ways |= {str(mode): Variant(mode=mode) for mode in Mode if mode is not DEFAULT_MODE}
     for label, variant in ways.items():
         yield _alone_and_two(bench, label, variant, names, shown)
@@ -190,7 +191,7 @@ def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
     names, shown = _sweep_pairs(bench, quick)
     for values, token in FOR_TWO[:2] if quick else FOR_TWO:
         for seed in range(1 if quick else 3):
-            variant = _variant(rate_values=values, rate_vectors=token)
+            variant = _variant(learning_rate=values, token_learning_rate=token)
             variant = varied(variant, seed=seed) if seed else variant
             yield _alone_and_two(bench, f"values {values:g}, token {token:g}, seed {seed}", variant, names, shown)
 
@@ -265,9 +266,9 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Merged, all five in a row: what each removes right after it was learned, and at the end."""
     ways = {
         "CNS": Variant(mode=Mode.MERGED),
-        "CNS, no pull": Variant(mode=Mode.MERGED, spec={"lambda_prev": 0.0, "lambda_base": 0.0}),
+        "CNS, no pull": Variant(mode=Mode.MERGED, settings={"lambda_prev": 0.0, "lambda_base": 0.0}),
         "random": Variant(mode=Mode.MERGED, selection="random"),
-        "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", spec={"rate_values": BEST_OF_ALL}),
+        "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", settings={"learning_rate": BEST_OF_ALL}),
     }
     orders = [_shuffled(FIVE[:3] if quick else FIVE, seed) for seed in range(1 if quick else 3)]
     for name, variant in ways.items():
@@ -292,8 +293,8 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
         how = {"orthogonal": True} if policy == "orthogonal" else {"policy": Policy(policy)}
         budget = 0.045  # so that exclusive fits twenty times
-        spec = {**how, "budget": budget, **({} if quick else {"steps": 80})}
-        variant = Variant(mode=Mode.MERGED, spec=spec)
+        settings = {**how, "budget": budget, **({} if quick else {"steps": 80})}
+        variant = Variant(mode=Mode.MERGED, settings=settings)
         learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
         yield Row(name=f"{policy}: free, %", cells=free_after(learned), spread=0.0)
         yield row_of(f"{policy}: right after", after)
@@ -301,7 +302,7 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Drawn pictures beside the class word's on the same seeds: CLIP-I, whose set is nearest, CLIP-T, and the place.
+    """ImageReady pictures beside the class word's on the same seeds: CLIP-I, whose set is nearest, CLIP-T, and the place.
 
     "told" is what the base draws when words say all that they can, "closed" the share of the gap between class word
     and real, "nearest" how often the nearest set is its own; "real's" are held-out scenes against captions with the
@@ -383,10 +384,10 @@ def _alone_and_two(
     return Row(name=label, cells={"alone": mean_of(by_itself), **by_name}, shown=sheet)
 
 
-def _variant(selection: str = "CNS", /, **spec: float) -> Variant:
+def _variant(selection: str = "CNS", /, **settings: float) -> Variant:
     if selection == "V* alone":
-        spec = {**spec, "warmup": 1.0}
-    return varied(Variant(selection=selection), **spec)
+        settings = {**settings, "warmup": 1.0}
+    return varied(Variant(selection=selection), **settings)
 
 
 def _shuffled(names: Sequence[str], seed: int) -> list[str]:

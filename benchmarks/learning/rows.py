@@ -13,14 +13,14 @@ import numpy as np
 
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant
 from benchmarks.learning.drawings import PLACES
+from cnsctl.concept import DEFAULT_MODE, Delta, Mode
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.proof import FIT_TIMES
-from cnsctl.specs import DEFAULT_MODE, Delta, Mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Learned = list[tuple[str, Delta]]
+Trained = list[tuple[str, Delta]]
 """Concepts in learning order."""
 
 IN_A_ROW = 4
@@ -51,9 +51,9 @@ class Row:
         return float(np.mean(list(self.cells.values())))
 
 
-def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Learned:
+def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Trained:
     """Learn one after another; in merged each stands on those before."""
-    learned: Learned = []
+    learned: Trained = []
     for name in names:
         learned.append((name, bench.learned(name, variant, learned)))
     return learned
@@ -61,14 +61,14 @@ def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Learned:
 
 def one_after_another(
     bench: Bench, names: Sequence[str], variant: Variant, scenes_of: Callable[[str], list[Scene]]
-) -> tuple[Learned, dict[str, Removed], dict[str, Removed]]:
+) -> tuple[Trained, dict[str, Removed], dict[str, Removed]]:
     """Learn a sequence in merged; what each removes right after it was learned, and what it removes at the end."""
     learned = in_order(bench, names, variant)
     after = {n: bench.removed(learned[: i + 1], Mode.MERGED, scenes_of(n)) for i, n in enumerate(names)}
     return learned, after, {n: bench.removed(learned, Mode.MERGED, scenes_of(n)) for n in names}
 
 
-def free_after(learned: Learned) -> dict[str, float]:
+def free_after(learned: Trained) -> dict[str, float]:
     """Share of the K/V weights, percent, that no concept owns after each: the free share of `cnsctl ls`."""
     owned: dict[str, NDArray[np.int64]] = {}
     free = {}
@@ -92,7 +92,7 @@ def elsewhere(bench: Bench, name: str) -> list[Scene]:
     return scenes
 
 
-def shown_of(bench: Bench, learned: Learned, mode: Mode) -> Shown:
+def shown_of(bench: Bench, learned: Trained, mode: Mode) -> Shown:
     """The first concepts learned in turn, each place once."""
     prompts = (f"a <{learned[i % len(learned)][0]}> {PLACES[i]}" for i in range(IN_A_ROW))
     return Shown(overlay=bench.overlay(learned, mode), prompts=tuple(prompts))

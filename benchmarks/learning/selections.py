@@ -15,7 +15,7 @@ import torch
 from cnsctl.engine import neurons
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 from cnsctl.engine.train import scored_neurons
-from cnsctl.specs import Select
+from cnsctl.settings import Select
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
@@ -32,7 +32,7 @@ def score(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
 
 def chance(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """A random mask of the same size, site by site."""
-    return scored_neurons(base, replace(job, spec=replace(job.spec, random_mask=True)), vectors, weights)
+    return scored_neurons(base, replace(job, settings=replace(job.settings, random_mask=True)), vectors, weights)
 
 
 def everything(base: Base, _job: Job, _vectors: Tensors, _weights: Tensors) -> Mask:
@@ -63,7 +63,7 @@ def with_general(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Ma
 
 def intersect(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """The paper's mask: base neurons that are not general, fewer than the budget (`cnsctl add --select intersect`)."""
-    return scored_neurons(base, replace(job, spec=replace(job.spec, select=Select.INTERSECT)), vectors, weights)
+    return scored_neurons(base, replace(job, settings=replace(job.settings, select=Select.INTERSECT)), vectors, weights)
 
 
 def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
@@ -71,7 +71,7 @@ def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     norms = _norms(base, job, vectors, lambda text: range(1, text.n_real + 1))
     mask = {}
     for site, W in weights.items():
-        n = max(1, round(job.spec.budget * W.shape[0]))
+        n = max(1, round(job.settings.budget * W.shape[0]))
         best = neurons.importance(W, norms).sum(1).topk(n).indices.sort().values
         mask[site] = (best[:, None] * W.shape[1] + torch.arange(W.shape[1], device=W.device)).flatten()
     return mask
@@ -80,13 +80,13 @@ def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
 def own_tokens(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Scored at V* and the class word, not at every real token."""
     norms = _norms(base, job, vectors, lambda text: text.spans[job.name])
-    return neurons.concept_neurons(base, weights, norms, budget=job.spec.budget, general=job.general)
+    return neurons.concept_neurons(base, weights, norms, budget=job.settings.budget, general=job.general)
 
 
 def vectors_alone(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Scored at V* alone."""
     norms = _norms(base, job, vectors, lambda text: text.places)
-    return neurons.concept_neurons(base, weights, norms, budget=job.spec.budget, general=job.general)
+    return neurons.concept_neurons(base, weights, norms, budget=job.settings.budget, general=job.general)
 
 
 SELECTIONS: dict[str, Callable[[Base, Job, Tensors, Tensors], Mask]] = {
@@ -105,14 +105,14 @@ SELECTIONS: dict[str, Callable[[Base, Job, Tensors, Tensors], Mask]] = {
 
 
 def _only(kind: str, base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
-    double = replace(job, spec=replace(job.spec, budget=min(1.0, 2 * job.spec.budget)))
+    double = replace(job, settings=replace(job.settings, budget=min(1.0, 2 * job.settings.budget)))
     mask = scored_neurons(base, double, vectors, weights)
     return {site: flat if site.endswith(kind) else flat[:0] for site, flat in mask.items()}
 
 
 def _norms(base: Base, job: Job, vectors: Tensors, where: Callable[[SplicedText], Sequence[int]]) -> torch.Tensor:
     """‖X[:, j]‖₂ of the training texts, at the positions that are asked for."""
-    token = Token(class_word=job.class_word, n_vectors=job.spec.vectors)
+    token = Token(class_word=job.class_word, n_vectors=job.settings.vectors)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
     with torch.no_grad():

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from benchmarks.learning.bench import Bench, Removed, Scene
 from benchmarks.learning.drawings import PLACES
-from benchmarks.learning.rows import IN_A_ROW, Learned, Shown
+from benchmarks.learning.rows import IN_A_ROW, Shown, Trained
+from cnsctl.concept import Delta, Mode
 from cnsctl.engine.overlay import EMPTY
-from cnsctl.specs import Delta, Mode
 
 NAMED = {"both": slice(0), "the first": slice(1), "the second": slice(1, 2)}
 """Of two concepts, those that a prompt names; nothing: all that there are."""
@@ -71,6 +71,6 @@ def _side_by_side(bench: Bench, pair: Pair, says: str, words: Mapping[str, str])
     return tuple(f"{who[0]} on the left and {who[1]} on the right {place}" for place in PLACES[:IN_A_ROW])
 
 
-def acting(known: Mapping[str, Delta], mode: Mode, named: Sequence[str]) -> Learned:
+def acting(known: Mapping[str, Delta], mode: Mode, named: Sequence[str]) -> Trained:
     """In merged every concept acts; in the other modes those that a prompt names."""
     return [(n, delta) for n, delta in known.items() if mode is Mode.MERGED or n in named]

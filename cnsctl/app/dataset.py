@@ -1,4 +1,4 @@
-"""From pictures and a request to a job for the engine: latents, texts, general neurons, what it stands on.
+"""From images and a request to a job for the engine: latents, texts, general neurons, earlier concepts.
 
 Owns what of it is cached; must not know terminals or formulas.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.concept import Prompt
 from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, training_texts
-from cnsctl.errors import PictureProblem, UsageProblem
-from cnsctl.results import Note
-from cnsctl.specs import LearnSpec, Prompt
+from cnsctl.errors import ImageError, UsageError
+from cnsctl.events import Note
+from cnsctl.settings import TrainSettings, complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,31 +20,31 @@ if TYPE_CHECKING:
 
     import torch
 
-    from cnsctl.app.requests import AddRequest
+    from cnsctl.app.requests import TrainRequest
     from cnsctl.app.session import Session
     from cnsctl.bases.protocol import Base
-    from cnsctl.data.images import Picture
-    from cnsctl.engine.trainer import Job
+    from cnsctl.data.images import TrainingImage
+    from cnsctl.engine.job import Job
 
 
 def make_job(
     session: Session,
-    request: AddRequest,
+    request: TrainRequest,
     class_word: str,
-    pictures: Sequence[Picture],
+    images: Sequence[TrainingImage],
     latents_file: Path | None = None,
 ) -> Job:
-    """The job of learning from these pictures, less those that the request holds out."""
-    from cnsctl.engine.trainer import Job
+    """The job of training on these images, less those that the request holds out."""
+    from cnsctl.engine.job import Job
 
     base, store = session.base, session.store
-    pictures = pictures[: len(pictures) - request.holdout]
+    images = images[: len(images) - request.holdout]
     return Job(
         name=request.name,
         class_word=class_word,
-        latents=_latents(session, pictures, latents_file),
-        texts=[_texts_of(request.name, class_word, p) for p in pictures],
-        spec=LearnSpec(**{**base.learn_defaults, **request.settings}),
+        latents=_latents(session, images, latents_file),
+        texts=[_texts_of(request.name, class_word, image) for image in images],
+        settings=complete(TrainSettings, base.train_defaults, request.settings),
         mode=store.mode,
         prior=session.prior(request.name),
         general=_general(session),
@@ -51,14 +52,14 @@ def make_job(
     )
 
 
-def _latents(session: Session, pictures: Sequence[Picture], file: Path | None) -> torch.Tensor:
-    """Latents of the pictures; kept with the work, so that a resumed run stands on the very same ones."""
+def _latents(session: Session, images: Sequence[TrainingImage], file: Path | None) -> torch.Tensor:
+    """Latents of the images; kept with the training state, so that a resumed run uses the same ones."""
     import numpy as np
 
     from cnsctl.engine import training_state
     from cnsctl.store import write_atomic
 
-    pixels = np.stack([p.pixels for p in pictures])
+    pixels = np.stack([image.pixels for image in images])
     key = hashlib.sha256(
         f"{session.base.fingerprint}{session.base.weights_hash}{session.device}{session.dtype}".encode()
     )
@@ -67,39 +68,39 @@ def _latents(session: Session, pictures: Sequence[Picture], file: Path | None) -
         kept = training_state.latents_from_bytes(file.read_bytes(), key=key.hexdigest())
         if kept is not None:
             return kept
-    found = session.base.encode_pictures(pixels)
+    found = session.base.encode_images(pixels)
     if file is not None:
         write_atomic(file, training_state.latents_to_bytes(found, key=key.hexdigest()))
     return found
 
 
-def _texts_of(name: str, class_word: str, picture: Picture) -> tuple[Prompt, ...]:
-    if picture.caption is None:
+def _texts_of(name: str, class_word: str, image: TrainingImage) -> tuple[Prompt, ...]:
+    if image.caption is None:
         return training_texts(name)
-    return (caption_prompt(name, class_word, picture.caption),)
+    return (caption_prompt(name, class_word, image.caption),)
 
 
-def long_captions(base: Base, job: Job, pictures: Sequence[Picture]) -> Iterator[Note]:
-    """Say of every caption that is learned from and longer than the base reads what of it is lost.
+def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iterator[Note]:
+    """For every caption that is trained with and too long for the base model: what of it is lost.
 
     Raises:
-        PictureProblem: the concept itself does not fit.
+        ImageError: the concept itself does not fit.
     """
     from cnsctl.engine.prompt_tokens import Token, splice
 
-    tokens = {job.name: Token(class_word=job.class_word, n_vectors=job.spec.vectors)}
-    for picture, prompts in zip(pictures, job.texts, strict=False):  # those held out come last, and have no texts
-        if picture.caption is None:
+    tokens = {job.name: Token(class_word=job.class_word, n_vectors=job.settings.token_embeddings)}
+    for image, prompts in zip(images, job.texts, strict=False):  # those held out come last, and have no texts
+        if image.caption is None:
             continue
         try:
             lost = "".join(splice(base, prompt, tokens).lost for prompt in prompts)
-        except UsageProblem as err:
-            raise PictureProblem(
-                f"the caption of {picture.name} is too long: {err.what}",
-                hint=f"shorten its .txt, or begin it with <{job.name}>",
+        except UsageError as err:
+            raise ImageError(
+                f"caption of {image.name} is too long: {err.what}",
+                hint=f"shorten its .txt file, or begin it with <{job.name}>",
             ) from err
         if lost:
-            yield Note(text=f"{picture.name}: its caption is too long for this base, which does not read: {lost}")
+            yield Note(text=f"{image.name}: the caption is too long for this base model; ignored: {lost}")
 
 
 def _general(session: Session) -> dict[str, Any]:

@@ -5,24 +5,24 @@ Owns which images and prompts the demo shows; must not know terminals.
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cnsctl
-from cnsctl.app.measure import class_prompt
+from cnsctl import results
+from cnsctl.app.concepts import known_names
+from cnsctl.app.evaluate import class_prompt
 from cnsctl.app.output_paths import keep
-from cnsctl.app.requests import AddRequest
-from cnsctl.app.session import Compute, Session, start
-from cnsctl.app.shelf import known_names, open_or_create
-from cnsctl.app.train import add
+from cnsctl.app.requests import TrainRequest
+from cnsctl.app.session import Session, start
+from cnsctl.app.stores import open_or_create
+from cnsctl.app.train import train
 from cnsctl.data.prompt_grammar import parse
-from cnsctl.results import Answer, Event, Note, Phase, Step
-from cnsctl.specs import FORMAT
+from cnsctl.events import Event, Note, Phase, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from cnsctl.engine.overlay import Overlay
     from cnsctl.report.contact_sheet import SheetRow
@@ -48,32 +48,33 @@ class _Line:
     prompts: Sequence[str]
 
 
-def demo(output: Path, settings: Mapping[str, Any], compute: Compute) -> Iterator[Event]:
-    """Learn, draw and lay out; what the folder's store holds already is not learned again."""
-    store, made = open_or_create(output / "store")
-    yield Note(text=f"{'made' if made else 'found'} the demo's store at {store.path}")
+def demo(
+    output: Path, settings: Mapping[str, Any], compute: Mapping[str, Any]
+) -> Generator[Event, None, results.DemoResult]:
+    """Train, generate and lay out; concepts that the folder's store contains are not trained again."""
+    store, created = open_or_create(output / "store")
+    yield Note(text=f"{'created' if created else 'found'} the demo's store at {store.path}")
     for name, class_word in CONCEPTS.items():
         if name in known_names(store):
-            yield Note(text=f"<{name}> is learned already")
+            yield Note(text=f"<{name}> is trained already")
             continue
-        yield Note(text=f"learning <{name}> from {EXAMPLES / name}")
-        request = AddRequest(
+        yield Note(text=f"training <{name}> on {EXAMPLES / name}")
+        request = TrainRequest(
             name=name, sources=[EXAMPLES / name], class_word=class_word, settings=settings, compute=compute
         )
-        with closing(add(store, request)) as events:
-            yield from (event for event in events if not isinstance(event, Answer))
-    yield Phase(name="load the base")
+        yield from train(store, request)
+    yield Phase(name="load the base model")
     session = start(store, compute)
     overlay = session.overlay(CONCEPTS)
     rows: list[SheetRow] = []
     lines = _lines()
-    yield Phase(name="draw", total=len(lines))
+    yield Phase(name="generate", total=len(lines))
     for i, line in enumerate(lines):
         rows.append(_row(session, overlay, line))
-        yield Step(phase="draw", step=i + 1, total=len(lines))
+        yield Step(phase="generate", step=i + 1, total=len(lines))
     path = output / "sheet.png"
     keep(path, _sheet(rows))
-    yield Answer(data={"format": FORMAT, "store": str(store.path), "sheet": str(path), "concepts": list(CONCEPTS)})
+    return results.DemoResult(store=str(store.path), sheet=str(path), concepts=tuple(CONCEPTS))
 
 
 def _lines() -> list[_Line]:
@@ -90,7 +91,7 @@ def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
     prompts = [parse(text, overlay.concepts) for text in line.prompts]
     plain = [class_prompt(overlay, p) for p in prompts]
     requests = [Request(prompt=p, seed=seed) for half in (plain, prompts) for seed, p in enumerate(half)]
-    drawn = [picture for _, picture in draw(session.base, overlay, requests, session.base.draw_defaults)]
+    drawn = [picture for _, picture in draw(session.base, overlay, requests, session.base.generate_defaults)]
     references = [list(session.references(session.store.concept(name))) for name in line.shown]
     shown = references[0][:TRAINED_ON] if len(references) == 1 else [images[0] for images in references]
     words = " and ".join(CONCEPTS[name] for name in line.shown)

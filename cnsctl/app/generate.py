@@ -1,26 +1,28 @@
 """`gen`: prompts in, images on disk as soon as each is generated.
 
-Owns the order of checks and what a picture says of itself; must not know terminals or attention.
+Owns the order of checks and what an image says of itself; must not know terminals or attention.
 """
 
 from __future__ import annotations
 
 import json
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cnsctl import __version__
+from cnsctl import __version__, results
+from cnsctl.app.concepts import known_names
 from cnsctl.app.output_paths import Outputs, Planned
-from cnsctl.app.session import Compute, Session, start
-from cnsctl.app.shelf import known_names
+from cnsctl.app.session import Session, started
+from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import missed, parse
-from cnsctl.errors import CnsctlError, DiskProblem, PartlyDone, UsageProblem
-from cnsctl.results import Answer, Drawn, Event, Failed, Phase, Warn
-from cnsctl.specs import DRAW_LIMITS, FORMAT, DrawSpec, Mode, Prompt
+from cnsctl.errors import CnsctlError, DiskError, InvalidSettingError, PartialFailureError, UsageError
+from cnsctl.events import Event, Failed, ImageReady, Phase, Warn
+from cnsctl.results import FORMAT
+from cnsctl.settings import GenerateSettings, checked, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -31,72 +33,76 @@ if TYPE_CHECKING:
     from cnsctl.engine.recent import Recent
     from cnsctl.store import Store
 
-MAX_COUNT = 100_000
-"""Images per prompt: more is a typing error."""
+LIMITS = {"count": (1, 100_000), "batch_size": (1, 4096), "seed": (0, 2**62)}
+"""Smallest and largest of the numbers of a request."""
 
 MAX_DECODED = 16
 """Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrawRequest:
+class GenerateRequest:
     """What the user asked to generate."""
 
     prompts: Sequence[str]
     """From the command line; all are checked before the model is loaded."""
     stream: Iterable[Sequence[str]] | None = None
     """More prompts, as they come: those that are there together are generated together."""
-    negative: str = ""
+    negative_prompt: str = ""
     count: int = 1
     """Images per prompt: image k uses seed + k."""
     seed: int = 0
+    save: bool = True
+    """Write files; otherwise images are only events."""
     output: Path | None = None
     force: bool = False
-    batch: int = 1
-    settings: Mapping[str, Any]
-    """Fields of `DrawSpec` that the user gave."""
-    compute: Compute = field(default_factory=Compute)
+    batch_size: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `GenerateSettings` that the user gave; the base model sets the rest."""
+    compute: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `ComputeSettings` that the user gave."""
 
 
-def generate(store: Store, request: DrawRequest) -> Iterator[Event]:
-    """Generate every prompt: a `Drawn` per image, a `Failed` per line that is wrong, then the answer.
-
-    Raises:
-        PartlyDone: after the answer, when some lines of the stream failed.
-    """
-    _check_settings(request)
-    negative = _parsed(store, request.negative)
+def generate(
+    store: Store, request: GenerateRequest, *, session: Session | None = None
+) -> Generator[Event, None, results.GenerateResult]:
+    """Generate every prompt: an `ImageReady` per image, a `Failed` per line of the stream that is wrong."""
+    _check(request)
+    negative = _parsed(store, request.negative_prompt)
     prompts = [_parsed(store, text) for text in request.prompts]
     many = request.stream is not None or len(prompts) * request.count > 1
-    outputs = Outputs(request.output, many=many, force=request.force)
+    outputs = Outputs(request.output, many=many, force=request.force, save=request.save)
     seeds = range(request.seed, request.seed + request.count)
     planned = [place for prompt in prompts for place in outputs.plan(prompt, seeds)]
-    yield Phase(name="load the base")
-    session = start(store, request.compute)
+    session = yield from started(store, request.compute, session)
     artist = _Artist(session, request, negative, outputs)
-    if artist.spec.guidance <= 1 and request.negative:
-        yield Warn(text=f"--negative has no effect at guidance {artist.spec.guidance:g}")
-    counts = {Drawn: 0, Failed: 0}
+    if artist.settings.guidance_scale <= 1 and request.negative_prompt:
+        yield Warn(text=f"the negative prompt has no effect at guidance scale {artist.settings.guidance_scale:g}")
+    counts = {ImageReady: 0, Failed: 0}
     for event in _all(artist, planned, seeds):
-        if isinstance(event, (Drawn, Failed)):
+        if isinstance(event, (ImageReady, Failed)):
             counts[type(event)] += 1
         yield event
-    drawn, failed = counts[Drawn], counts[Failed]
-    facts = {"format": FORMAT, "store": str(store.path), "drawn": drawn, "failed": failed}
-    yield Answer(data=facts | {"draw": asdict(artist.spec)})
-    if failed:
-        of_prompts, of_pictures = _counted(failed, "prompt"), _counted(drawn, "picture")
-        raise PartlyDone(f"{of_prompts} failed; {of_pictures} drawn", hint="see the messages above")
+    return results.GenerateResult(
+        store=str(store.path),
+        generated=counts[ImageReady],
+        failed=counts[Failed],
+        settings=asdict(artist.settings),
+    )
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def problem(result: results.GenerateResult) -> PartialFailureError | None:
+    """What a command must report after the result."""
+    if not result.failed:
+        return None
+    failed = f"{result.failed} prompt{'' if result.failed == 1 else 's'} failed"
+    return PartialFailureError(f"{failed}; {result.generated} image{'' if result.generated == 1 else 's'} generated")
 
 
 def _all(artist: _Artist, planned: Sequence[Planned], seeds: Sequence[int]) -> Iterator[Event]:
     """The prompts of the command line, where a failure ends the command; then the stream, where it ends its line alone."""
     if planned:
-        for done in artist.draw(artist.overlay(place.prompt for place in planned), planned):
+        for done in artist.generate(artist.overlay(place.prompt for place in planned), planned):
             if isinstance(done, CnsctlError):
                 raise done
             yield done
@@ -117,7 +123,7 @@ class _Line:
     def failing_alone(self) -> Iterator[None]:
         try:
             yield
-        except DiskProblem:
+        except DiskError:
             raise
         except CnsctlError as err:
             self.error = err
@@ -135,7 +141,7 @@ def _together(artist: _Artist, lines: Sequence[_Line], seeds: Sequence[int]) -> 
                 overlay.splice(artist.session.base, line.prompt)  # refuses a concept that does not fit into the text
                 line.planned = artist.outputs.plan(line.prompt, seeds)
     planned = [place for line in lines for place in line.planned]
-    events = artist.draw(overlay, planned) if overlay is not None and planned else iter(())
+    events = artist.generate(overlay, planned) if overlay is not None and planned else iter(())
     for line in lines:
         left = len(line.planned)
         while left:
@@ -144,7 +150,7 @@ def _together(artist: _Artist, lines: Sequence[_Line], seeds: Sequence[int]) -> 
                 line.error = line.error or done
             else:
                 yield done
-            left -= isinstance(done, (Drawn, CnsctlError))
+            left -= isinstance(done, (ImageReady, CnsctlError))
         if line.error is not None:
             yield Failed(prompt=line.text, code=line.error.code, message=str(line.error))
 
@@ -163,14 +169,16 @@ def _overlay_of(artist: _Artist, lines: Sequence[_Line]) -> Overlay | None:
 class _Artist:
     """A loaded base with what it made of the last few texts and concepts."""
 
-    def __init__(self, session: Session, request: DrawRequest, negative: Prompt, outputs: Outputs) -> None:
+    def __init__(self, session: Session, request: GenerateRequest, negative: Prompt, outputs: Outputs) -> None:
         from cnsctl.engine.generate import Texts
         from cnsctl.engine.recent import Recent
 
         self.session, self.request, self.negative, self.outputs = session, request, negative, outputs
-        self.spec: DrawSpec = replace(session.base.draw_defaults, **request.settings)
-        self.texts = Texts(session.base, batch=request.batch)
-        self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch)
+        self.settings: GenerateSettings = complete(
+            GenerateSettings, asdict(session.base.generate_defaults), request.settings
+        )
+        self.texts = Texts(session.base, batch=request.batch_size)
+        self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch_size)
         self.merged: Overlay | None = None
 
     def overlay(self, prompts: Iterable[Prompt]) -> Overlay:
@@ -184,57 +192,57 @@ class _Artist:
             self.merged = self.session.overlay(names, decoded=self.decoded)
         return self.merged
 
-    def draw(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event | CnsctlError]:
-        """Generate images in order: per image a `Drawn`, or the error that it has instead."""
+    def generate(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event | CnsctlError]:
+        """Generate images in order: per image a `ImageReady`, or the error that it has instead."""
         from cnsctl.data.png import png_bytes
         from cnsctl.engine import generate as engine
 
         yield from self._warnings(overlay, planned)
-        yield Phase(name="draw", total=len(planned))
+        yield Phase(name="generate", total=len(planned))
         requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
         places = iter(planned)
-        for event in engine.drawing(self.texts, overlay, requests, self.spec, batch=self.request.batch):
+        for event in engine.drawing(self.texts, overlay, requests, self.settings, batch=self.request.batch_size):
             if not isinstance(event, engine.Image):
                 yield event
             elif event.pixels is None:
                 next(places)
-                yield engine.not_finite(self.spec)
+                yield engine.not_finite(self.settings)
             else:
                 place = next(places)
                 png = png_bytes(event.pixels, self._facts(overlay, place))
                 yield self._kept(place, event.pixels, png)
 
-    def _kept(self, place: Planned, picture: NDArray[np.uint8], png: bytes) -> Drawn | UsageProblem:
+    def _kept(self, place: Planned, pixels: NDArray[np.uint8], png: bytes) -> ImageReady | UsageError:
         try:
             path = self.outputs.keep(place, png)
-        except UsageProblem as err:
+        except UsageError as err:
             return err
         names = tuple(m.name for m in place.prompt.mentions)
-        return Drawn(
-            path=str(path), seed=place.seed, prompt=place.prompt.text, concepts=names, picture=picture, png=png
+        return ImageReady(
+            path=str(path), seed=place.seed, prompt=place.prompt.text, concepts=names, pixels=pixels, png=png
         )
 
     def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
         known = known_names(self.session.store)
         for prompt in dict.fromkeys([*(p.prompt for p in planned), self.negative]):
             if lost := overlay.splice(self.session.base, prompt).lost:
-                yield Warn(text=f"the prompt is too long for this base; it does not read: {lost}")
+                yield Warn(text=f"the prompt is too long for this base model; ignored: {lost}")
             for name, nearest in missed(prompt.text, known):
-                yield Warn(text=f"@{name} names no concept and is drawn as text; did you mean @{nearest}?")
+                yield Warn(text=f"@{name} is not a concept and is used as text; did you mean @{nearest}?")
 
     def _facts(self, overlay: Overlay, place: Planned) -> dict[str, str]:
-        """What a picture says of itself, as PNG texts."""
+        """How the image was made, as PNG texts."""
         named = [m.name for m in (*place.prompt.mentions, *self.negative.mentions)]
         acting = overlay.concepts if overlay.mode is Mode.MERGED else named
         told = {
             "format": FORMAT,
             "prompt": place.prompt.text,
-            "negative": self.negative.text,
+            "negative_prompt": self.negative.text,
             "seed": place.seed,
             "concepts": {name: overlay.concepts[name].key for name in acting},
             "base": {"name": self.session.base.name, "fingerprint": self.session.base.fingerprint},
             "mode": str(overlay.mode),
-            "draw": asdict(self.spec),
+            "settings": asdict(self.settings),
             "device": self.session.device.type,
             "dtype": self.session.dtype,
         }
@@ -246,22 +254,16 @@ def _parsed(store: Store, text: str) -> Prompt:
     prompt = parse(text, known_names(store))
     for mention in prompt.mentions:
         if store.mode is Mode.MERGED and mention.scale != 1:
-            raise UsageProblem(
-                f"<{mention.name}:{mention.scale:g}> asks for a scale, and this store is merged: all deltas act",
+            raise UsageError(
+                f"cannot scale <{mention.name}:{mention.scale:g}>: in merged mode all deltas act in full",
                 hint=f"write <{mention.name}>, or use a store in prompt mode",
             )
     return prompt
 
 
-def _check_settings(request: DrawRequest) -> None:
-    from cnsctl.bases.samplers import check_sampler
-
-    given = {"count": request.count, "batch": request.batch, "seed": request.seed, **request.settings}
-    limits = {**DRAW_LIMITS, "count": (1, MAX_COUNT), "batch": (1, 4096), "seed": (0, 2**62)}
-    for key, (low, high) in limits.items():
-        if key in given and not low <= given[key] <= high:
-            raise UsageProblem(f"--{key} {given[key]} is out of range", hint=f"use {low} to {high}")
-    if given.get("size", 64) % 64:
-        raise UsageProblem(f"--size {given['size']} does not fit", hint="use a multiple of 64, such as 128 or 512")
-    if "sampler" in given:
-        check_sampler(given["sampler"])
+def _check(request: GenerateRequest) -> None:
+    checked(GenerateSettings, request.settings)
+    for name, (low, high) in LIMITS.items():
+        value = getattr(request, name)
+        if not low <= value <= high:
+            raise InvalidSettingError(name, value, allowed=f"{low:,} to {high:,}")

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.data.prompt_grammar import slug
-from cnsctl.errors import DiskProblem, UsageProblem
+from cnsctl.errors import DiskError, NotDurableError, UsageError
 from cnsctl.store import write_atomic, write_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cnsctl.specs import Prompt
+    from cnsctl.concept import Prompt
 
 STDOUT = Path("-")
+NOWHERE = Path()
+"""Of images that are only events."""
 
 _FOREIGN = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm", ".svg", ".pdf"}
 """Endings that ask for a picture of another format. Any other ending belongs to a folder, such as `sd1.5`."""
@@ -42,21 +44,24 @@ class Planned:
 class Outputs:
     """Hands out places, each once; holds which are taken by this call."""
 
-    def __init__(self, output: Path | None, *, many: bool, force: bool) -> None:
-        """`many`: whether more than one picture will, or may, be drawn."""
-        self.force, self.many = force, many
+    def __init__(self, output: Path | None, *, many: bool, force: bool, save: bool = True) -> None:
+        """`many`: whether more than one image will, or may, be generated. Without `save` no file is written."""
+        self.force, self.many, self.save = force, many, save
         self.to_stdout = output == STDOUT
         self.folder, self.file = Path(), None
         if self.to_stdout and many:
-            raise UsageProblem("-o - writes one picture to stdout", hint="give one prompt and -n 1, or -o FOLDER")
+            raise UsageError("cannot write several images to stdout", reason="many-to-stdout")
         if output is not None and not self.to_stdout:
             if output.suffix.lower() in _FOREIGN and not output.is_dir():
-                raise UsageProblem(
-                    f"pictures are PNG files, not {output.suffix}", hint=f"use -o {output.with_suffix('.png')}"
+                raise UsageError(
+                    f"unsupported image format: {output.suffix}",
+                    note="images are PNG files",
+                    reason="image-format",
+                    path=output.with_suffix(".png"),
                 )
             is_file = output.suffix.lower() == ".png" and not output.is_dir()
             self.folder, self.file = (output.parent, output) if is_file else (output, None)
-        if not self.to_stdout:
+        if save and not self.to_stdout:
             _check_folder(self.folder)
         self.taken: set[str] = set()
         self.n_prompts = 0
@@ -65,7 +70,7 @@ class Outputs:
         """Places for a prompt's pictures.
 
         Raises:
-            UsageProblem: a file is there already and writing over it was not asked for.
+            UsageError: a file is there already and writing over it was not asked for.
         """
         self.n_prompts += 1
         return tuple(Planned(prompt=prompt, seed=seed, path=self._place(prompt, seed)) for seed in seeds)
@@ -77,11 +82,11 @@ class Outputs:
         unless it is the one file that was asked for.
 
         Raises:
-            UsageProblem: that file is there already.
-            DiskProblem: the image cannot be written.
+            UsageError: that file is there already.
+            DiskError: the image cannot be written.
         """
-        if self.to_stdout:
-            return STDOUT
+        if self.to_stdout or not self.save:
+            return place.path
         path = place.path
         while True:
             try:
@@ -94,8 +99,8 @@ class Outputs:
                 return path
 
     def _place(self, prompt: Prompt, seed: int) -> Path:
-        if self.to_stdout:
-            return STDOUT
+        if self.to_stdout or not self.save:
+            return STDOUT if self.to_stdout else NOWHERE
         path = next(p for p in _numbered(self._name(prompt, seed)) if p.name not in self.taken)
         if path.exists() and not self.force:
             raise _exists(path)
@@ -122,11 +127,13 @@ def keep(path: Path, png: bytes, *, write: Callable[[Path, bytes], None] = write
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise DiskProblem(f"{path.parent} cannot be made: {err.strerror}", hint="use another -o") from err
+        raise DiskError(f"cannot create {path.parent}: {err.strerror}", reason="output") from err
     try:
         write(path, png)
-    except DiskProblem as err:  # its own hint speaks of stores
-        raise DiskProblem(err.what, hint="make room there, or use another -o") from err
+    except NotDurableError:
+        pass  # the image is there
+    except DiskError as err:  # its own hint is about stores
+        raise DiskError(err.what, note=err.note, reason="output") from err
 
 
 def _numbered(path: Path) -> Iterator[Path]:
@@ -135,17 +142,14 @@ def _numbered(path: Path) -> Iterator[Path]:
         yield path.with_name(f"{path.stem}-{number}.png")
 
 
-def _exists(path: Path) -> UsageProblem:
-    return UsageProblem(f"{path} exists already", hint="use --force to write over it, or another -o or --seed")
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"file already exists: {path}", reason="file-exists")
 
 
 def _check_folder(folder: Path) -> None:
     """Refuse before a model is loaded what would fail once the first picture is drawn."""
     there = next((p for p in (folder, *folder.parents) if p.exists()), folder)
     if there.exists() and not there.is_dir():
-        hint = "use -o - for PNG bytes on stdout" if folder.parent == Path("/dev") else "use another -o"
-        raise UsageProblem(f"{there} is a file, no folder", hint=hint)
+        raise UsageError(f"not a folder: {there}", reason="stdout" if folder.parent == Path("/dev") else "output")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise DiskProblem(
-            f"pictures cannot be written to {folder}: {there} is not yours to write", hint="use another -o"
-        )
+        raise DiskError(f"cannot write to {folder}: no write permission for {there}", reason="output")

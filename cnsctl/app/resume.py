@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
 from cnsctl.errors import CnsctlError
-from cnsctl.results import Event, Learned, Warn
+from cnsctl.events import Event, Warn
 from cnsctl.store import defer_signals, write_atomic
 
 if TYPE_CHECKING:
@@ -20,39 +20,40 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.checkpoint import Checkpoint
-    from cnsctl.engine.trainer import Job
+    from cnsctl.engine.job import Job
+    from cnsctl.engine.train import Trained
 
 WRITE_EVERY_S = 30.0
 """What a power cut or SIGKILL can cost. Every other end costs the step that was not complete."""
 
 
-def trained(base: Base, job: Job, file: Path) -> Generator[Event, None, Learned]:
+def trained(base: Base, job: Job, file: Path) -> Generator[Event, None, Trained]:
     """Train, from the state in the file if there is one. Whenever this ends, the file has the last complete step.
 
     Raises:
-        DiskProblem: the run was interrupted and its state cannot be written.
+        DiskError: the run was interrupted and its state cannot be written.
     """
     from cnsctl.engine import train
     from cnsctl.engine.checkpoint import Checkpoint
 
     resume = file.read_bytes() if file.is_file() else None
     checkpoint = Checkpoint()
-    learned: Learned | None = None
     with (
         _Keeper(file, checkpoint) as keeper,
-        closing(train.learn(base, job, resume=resume, checkpoint=checkpoint)) as events,
+        closing(train.train(base, job, resume=resume, checkpoint=checkpoint)) as events,
     ):
-        for event in events:
-            if isinstance(event, Learned):
-                learned = event
-            else:
-                yield event
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as done:
+                found: Trained = done.value
+                break
+            yield event
             if (warning := keeper.write_when_due()) is not None:
                 yield warning
-    assert learned is not None
     if keeper.failed is not None:
         yield _warning(keeper.failed)
-    return learned
+    return found
 
 
 class _Keeper:

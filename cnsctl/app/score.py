@@ -1,4 +1,4 @@
-"""`score`: what `add` would choose, and how many of these neurons other concepts own.
+"""`score`: what `add` would train, and how many of these neurons other concepts own.
 
 Owns that answer; must not know terminals or formulas.
 """
@@ -9,30 +9,29 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cnsctl import results
 from cnsctl.app.dataset import long_captions, make_job
-from cnsctl.app.requests import AddRequest, admit
-from cnsctl.app.session import Session, start
-from cnsctl.app.shelf import describe_base
-from cnsctl.results import Answer, Event, Phase, Selected
-from cnsctl.specs import FORMAT
+from cnsctl.app.requests import TrainRequest, admit
+from cnsctl.app.session import Session, started
+from cnsctl.app.stores import base_model
+from cnsctl.events import Event, Selected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
-    from cnsctl.engine.trainer import Job
     from cnsctl.store import Store
 
 
-def score(store: Store, request: AddRequest) -> Iterator[Event]:
-    """What `add` would choose: the same warm-up, score and selection, then it stops. Nothing is written."""
+def score(
+    store: Store, request: TrainRequest, *, session: Session | None = None
+) -> Generator[Event, None, results.ScoreResult]:
+    """What `add` would train: the same warm-up, score and selection, then it stops. Saves nothing."""
     from cnsctl.engine import train
 
     admitted = admit(store, replace(request, replace=True))
-    class_word, pictures = admitted.class_word, admitted.pictures
-    yield Phase(name="load the base")
-    session = start(store, request.compute)
-    job = make_job(session, request, class_word, pictures)
-    yield from long_captions(session.base, job, pictures)
+    session = yield from started(store, request.compute, session)
+    job = make_job(session, request, admitted.class_word, admitted.images)
+    yield from long_captions(session.base, job, admitted.images)
     selected: Selected | None = None
     for event in train.score(session.base, job):
         if isinstance(event, Selected):
@@ -40,31 +39,27 @@ def score(store: Store, request: AddRequest) -> Iterator[Event]:
         else:
             yield event
     assert selected is not None
-    yield Answer(data=_score_answer(session, job, selected, class_word))
-
-
-def _score_answer(session: Session, job: Job, selected: Selected, class_word: str) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "store": str(session.store.path),
-        "base": describe_base(session.store),
-        "name": job.name,
-        "class_word": class_word,
-        "neurons": selected.neurons,
-        "share": selected.share,
-        "share_denoiser": selected.neurons / session.base.denoiser_weights,
-        "mask": mask_hash(selected.mask),
-        "sites": [
-            {"site": s, "neurons": n, "weights": session.base.sites[s].numel(), "general": selected.general[s]}
+    sites = session.base.sites
+    return results.ScoreResult(
+        store=str(store.path),
+        base=base_model(store),
+        name=job.name,
+        class_word=job.class_word,
+        neurons=selected.neurons,
+        share=selected.share,
+        share_denoiser=selected.neurons / session.base.denoiser_weights,
+        mask=mask_hash(selected.mask),
+        sites=tuple(
+            results.Site(site=s, neurons=n, weights=sites[s].numel(), general=selected.general[s])
             for s, n in selected.sites.items()
-        ],
-        "shared": selected.shared,
-        "shared_random": selected.shared_random,
-    }
+        ),
+        shared=selected.shared,
+        shared_random=selected.shared_random,
+    )
 
 
 def mask_hash(mask: Mapping[str, Any]) -> str:
-    """SHA-256 of a mask: `score` prints that of the mask which `add` will choose, byte for byte."""
+    """SHA-256 of a mask. Equal settings and images give equal masks, in `score` and in `add`."""
     import numpy as np
 
     digest = hashlib.sha256()

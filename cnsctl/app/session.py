@@ -1,4 +1,4 @@
-"""A store with its base loaded: what learning, drawing and auditing begin with.
+"""A store with its base model loaded: what training, generating and measuring begin with.
 
 Owns the step from records to concepts on a device; must not know terminals.
 """
@@ -10,12 +10,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.shelf import base_of, holdout_of
-from cnsctl.errors import BaseProblem, CnsctlError
-from cnsctl.specs import Mode
+from cnsctl.app.concepts import holdout_of
+from cnsctl.app.stores import base_of
+from cnsctl.concept import Mode
+from cnsctl.errors import BaseModelError
+from cnsctl.events import Event, Phase
+from cnsctl.settings import ComputeSettings, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -28,14 +31,6 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
     from cnsctl.store import ConceptRecord, Store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compute:
-    """Where to compute: `--device` and `--dtype`."""
-
-    device: str = "auto"
-    dtype: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,8 +48,8 @@ class Session:
         `decoded` holds concepts by the SHA-256 of their deltas: those in it are not read again.
 
         Raises:
-            ConceptNotFound: one is not there, or no longer: another process may have taken it out.
-            StoreDamaged: one cannot be read.
+            ConceptNotFoundError: one is not there, or no longer: another process may have taken it out.
+            StoreDamagedError: one cannot be read.
         """
         found = self.store.snapshot()
         named = {name: found.concept(name) for name in names}
@@ -65,7 +60,7 @@ class Session:
         """What a new concept of this name is trained on: in merged all others, elsewhere the base alone.
 
         Raises:
-            StoreDamaged: in merged, when one of them cannot be read.
+            StoreDamagedError: in merged, when one of them cannot be read.
         """
         from cnsctl.engine.overlay import EMPTY
 
@@ -94,7 +89,7 @@ class Session:
 
     def latents(self, record: ConceptRecord) -> torch.Tensor:
         """The pictures that the concept is measured on, encoded: (n, c, h, w) fp32 on the CPU."""
-        return self.base.encode_pictures(judged(self.references(record), holdout_of(record)))
+        return self.base.encode_images(judged(self.references(record), holdout_of(record)))
 
     def references(self, record: ConceptRecord) -> NDArray[np.uint8]:
         """All of the concept's stored pictures, those held out last: (n, h, w, 3) uint8."""
@@ -110,17 +105,23 @@ def judged(rows: NDArray[Any], holdout: int) -> NDArray[Any]:
     return rows[-holdout:] if holdout else rows
 
 
-def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Session:
-    """Load the store's own base, checked against what the store recorded.
+def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = False) -> Session:
+    """Load the store's own base model, checked against what the store recorded.
+
+    Args:
+        store: whose base model is loaded.
+        compute: fields of `ComputeSettings` that the user gave.
+        hash_weights: hash everything again, which `verify` and `add` need.
 
     Raises:
-        BaseProblem: the base is not there, or is another one.
-        StoreDamaged: a file of the store's own base is not what was recorded.
+        BaseModelError: the base is not there, or is another one.
+        StoreDamagedError: a file of the store's own base is not what was recorded.
     """
     folder_path = base_of(store)
     from cnsctl.bases import base_folder, devices, hashing, registry
 
-    device, dtype = devices.choose(compute.device, compute.dtype)
+    where: ComputeSettings = complete(ComputeSettings, {}, compute)
+    device, dtype = devices.choose(where.device, where.dtype)
     folder = base_folder.open_folder(folder_path)
     seen = _seen(store, folder_path)
     key = f"base-{hashlib.sha256(str(folder_path.resolve()).encode()).hexdigest()[:24]}"
@@ -130,13 +131,35 @@ def start(store: Store, compute: Compute, *, hash_weights: bool = False) -> Sess
     known = store.base.fingerprint if is_known else None
     base = registry.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known)
     if base.fingerprint != store.base.fingerprint:
-        raise BaseProblem(
-            f"{folder_path} holds base {base.fingerprint[:12]}; this store was made on {store.base.fingerprint[:12]}",
-            hint="put the store's own base back, or make a new store with cnsctl init --store NEW --base FOLDER",
+        raise BaseModelError(
+            f"another base model is at {folder_path}: {base.fingerprint[:12]}",
+            note=f"this store was created on {store.base.fingerprint[:12]}",
+            reason="another-base",
         )
     if not is_known and seen == _seen(store, folder_path):  # no file was written to while it was read
         store.cache(key, seen)
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
+
+
+def started(
+    store: Store, compute: Mapping[str, Any], session: Session | None, *, hash_weights: bool = False
+) -> Generator[Event, None, Session]:
+    """The session given, which was started with `hash_weights`, or a new one, as `start` loads it."""
+    if session is not None:
+        return session
+    yield Phase(name="load the base model")
+    return start(store, compute, hash_weights=hash_weights)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back the memory of base models that nothing refers to any more."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _seen(store: Store, folder: Path) -> bytes:
@@ -154,9 +177,3 @@ def _seen(store: Store, folder: Path) -> bytes:
         "versions": libraries.versions(),
     }
     return json.dumps(facts, sort_keys=True).encode()
-
-
-def refuse_half_for_learning(compute: Compute) -> None:
-    """fp16 gradients of a denoiser underflow; nothing good would come of it."""
-    if compute.dtype == "fp16":
-        raise CnsctlError("learning in fp16 underflows", hint="use --dtype bf16 or fp32")

@@ -1,4 +1,4 @@
-"""`add`: read, score, select, train, verify, commit; or keep nothing but the work.
+"""`add`: read, score, select, train, verify, commit; or keep nothing but the training state.
 
 Owns the order of these steps; must not know terminals, file formats or formulas.
 """
@@ -8,145 +8,177 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app import measure
+from cnsctl import results
+from cnsctl.app import evaluate
+from cnsctl.app.concepts import HOLDOUT, summary
 from cnsctl.app.dataset import long_captions, make_job
-from cnsctl.app.requests import AddRequest, admit, refuse_damaged
+from cnsctl.app.requests import TrainRequest, admit, refuse_damaged
 from cnsctl.app.resume import trained
-from cnsctl.app.session import Session, judged, start
-from cnsctl.app.shelf import now, saved_but, summary
-from cnsctl.errors import CnsctlError, LearnedNotKept
-from cnsctl.results import Answer, Event, Note, Phase, Warn
-from cnsctl.specs import FORMAT, Mode
+from cnsctl.app.session import Session, judged, started
+from cnsctl.app.stores import now, saved_but
+from cnsctl.app.verify import LOST_POINTS, checked, probe_record
+from cnsctl.concept import Mode
+from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError
+from cnsctl.events import Event, Note, Phase, Warn
 from cnsctl.store import defer_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from cnsctl.data.images import Picture
-    from cnsctl.engine.trainer import Job
-    from cnsctl.results import Learned
+    from cnsctl.concept import Delta
+    from cnsctl.data.images import TrainingImage
+    from cnsctl.engine.job import Job
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.train import Trained
     from cnsctl.store import Store
-
-LOST_POINTS = 5.0
-"""In merged: an earlier concept that loses more points of error removed than this refuses the commit."""
 
 STATE_FILE, LATENTS_FILE = "state.safetensors", "latents.safetensors"
 
 
-def add(store: Store, request: AddRequest) -> Generator[Event, None, None]:
-    """Learn a concept and keep it; the last event is the answer.
+def train(
+    store: Store, request: TrainRequest, *, session: Session | None = None
+) -> Generator[Event, None, results.TrainResult]:
+    """Train a concept and save it.
 
     Everything that can be refused is refused before the model is loaded. Until the commit nothing in the store changes,
     and an interrupted run is resumed by the same call.
+
+    Args:
+        store: gets the concept.
+        request: what to train.
+        session: a loaded session of this store; by default one is started.
     """
     admitted = admit(store, request)
-    class_word, pictures = admitted.class_word, admitted.pictures
-    yield Note(text=f"<{request.name}> stands for a new token and the class word {class_word!r}")
-    yield from (Note(text=f"{p.name}: {p.note}") for p in pictures if p.note is not None)
+    class_word, images = admitted.class_word, admitted.images
+    yield Note(text=f"<{request.name}> stands for a new token embedding and the class word {class_word!r}")
+    yield from (Note(text=f"{image.name}: {image.note}") for image in images if image.note is not None)
     with ExitStack() as held:
-        if store.mode is Mode.MERGED:  # each concept is learned on top of the others: one at a time
+        if store.mode is Mode.MERGED:  # each concept is trained on top of the others: one at a time
             held.enter_context(store.training())
         work = held.enter_context(store.reserve(request.name))
         refuse_damaged(store, request.name, files=True)
         generation = store.generation()
-        yield Phase(name="load the base")
-        session = start(store, request.compute, hash_weights=True)
+        session = yield from started(store, request.compute, session, hash_weights=True)
         yield Phase(name="encode the images, find general neurons")
-        job = make_job(session, request, class_word, pictures, work / LATENTS_FILE)
-        yield from long_captions(session.base, job, pictures)
+        job = make_job(session, request, class_word, images, work / LATENTS_FILE)
+        yield from long_captions(session.base, job, images)
         yield Note(text=_plan(job))
-        learned = yield from trained(session.base, job, work / STATE_FILE)
-        answer = yield from _keep(session, request, job, pictures=pictures, learned=learned, generation=generation)
+        found = yield from trained(session.base, job, work / STATE_FILE)
+        result = yield from _save(session, request, job, images=images, found=found, generation=generation)
         with defer_signals("the change is saved"):
             try:
                 store.discard_work(request.name)
             except CnsctlError as err:
                 store.warnings.append(err.what)
     yield from saved_but(store)
-    yield Answer(data=answer)
+    return result
 
 
 def _plan(job: Job) -> str:
-    """What is about to be done, in the base's defaults and the user's settings."""
-    spec, n = job.spec, len(job.latents)
+    """What is about to be done, in the base model's defaults and the user's settings."""
+    settings, n = job.settings, len(job.latents)
     return (
-        f"learning from {n} picture{'' if n == 1 else 's'}: {spec.steps} steps of {spec.batch}, "
-        f"neurons at {spec.rate_values:g}, token at {spec.rate_vectors:g}"
+        f"training on {n} image{'' if n == 1 else 's'}: {settings.steps} steps, batch size {settings.batch_size}, "
+        f"learning rate {settings.learning_rate:g}, token learning rate {settings.token_learning_rate:g}"
     )
 
 
-def _keep(
+def _save(
     session: Session,
-    request: AddRequest,
+    request: TrainRequest,
     job: Job,
     *,
-    pictures: Sequence[Picture],
-    learned: Learned,
+    images: Sequence[TrainingImage],
+    found: Trained,
     generation: int,
-) -> Generator[Event, None, dict[str, Any]]:
-    """In merged verify the others; measure the new one, commit; returns the answer."""
+) -> Generator[Event, None, results.TrainResult]:
+    """In merged mode verify the others; measure the new one, commit."""
     import numpy as np
 
     from cnsctl.data.png import png_bytes
 
     store, name = session.store, request.name
-    overlay = measure.with_new(session, job.prior, name, learned.delta)
+    overlay = _with_new(session, job.prior, name, found.delta)
     if store.mode is Mode.MERGED:  # elsewhere no other concept can change
         yield Phase(name="check that nothing was forgotten")
         yield from _others_checked(session, overlay, request)
-    yield Phase(name="draw and measure it")
-    pixels = judged(np.stack([p.pixels for p in pictures]), request.holdout)
-    latents = session.base.encode_pictures(pixels) if request.holdout else job.latents
-    scores, drawn = measure.fresh(session, overlay, name, pixels, latents)
-    record = measure.probe_record(session, overlay, name)
+    yield Phase(name="generate and measure")
+    pixels = judged(np.stack([image.pixels for image in images]), request.holdout)
+    latents = session.base.encode_images(pixels) if request.holdout else job.latents
+    scores, generated = evaluate.fresh(session, overlay, name, pixels, latents)
+    record = probe_record(session, overlay, name)
     with store.transaction(f"add {name}") as tx:
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
-        kept = tx.add(
-            measure.concept_fields(
-                session,
-                name,
-                learned,
-                scores,
-                [p.caption for p in pictures],
-                holdout=request.holdout,
-                created=now(),
-            ),
-            learned.delta,
-            references=[png_bytes(p.pixels) for p in pictures],
+        saved = tx.add(
+            _record_fields(session, name, found, scores, [image.caption for image in images], holdout=request.holdout),
+            found.delta,
+            references=[png_bytes(image.pixels) for image in images],
             probe=record,
-            preview=png_bytes(np.concatenate(list(drawn), axis=1)),
+            preview=png_bytes(np.concatenate(list(generated), axis=1)),
             replace=request.replace,
         )
-        store.will_commit(name, kept["delta"])
+        store.will_commit(name, saved["delta"])
+    return results.TrainResult(
+        store=str(store.path),
+        concept=summary(store, saved),
+        shared=found.selected.shared,
+        shared_random=found.selected.shared_random,
+        free=tx.free(),
+    )
+
+
+def _with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Overlay:
+    """A concept on top of those that it was trained on: in merged, the store's overlay as it would be with it."""
+    from cnsctl.engine.concepts import to_concept
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.store import delta_key
+
+    concept = to_concept(session.base, delta, key=delta_key(delta))
+    return Overlay(mode=session.store.mode, concepts={**prior.concepts, name: concept})
+
+
+def _record_fields(
+    session: Session,
+    name: str,
+    found: Trained,
+    scores: Mapping[str, float | str | None],
+    captions: Sequence[str | None],
+    *,
+    holdout: int,
+) -> dict[str, Any]:
+    """A concept's record, less what the store computes itself."""
     return {
-        "format": FORMAT,
-        "store": str(store.path),
-        "concept": summary(store, kept),
-        "shared": learned.selected.shared,
-        "shared_random": learned.selected.shared_random,
-        "free": tx.free(),
+        "name": name,
+        "class_word": found.delta.class_word,
+        "tokens": len(next(iter(found.delta.vectors.values()))),
+        "share": found.selected.share,
+        "share_denoiser": found.selected.neurons / session.base.denoiser_weights,
+        "created": now(),
+        "captions": list(captions),
+        "recipe": {**found.delta.recipe, **({HOLDOUT: holdout} if holdout else {})},
+        "scores": dict(scores),
     }
 
 
-def _others_checked(session: Session, overlay: Any, request: AddRequest) -> Iterator[Event]:
+def _others_checked(session: Session, overlay: Overlay, request: TrainRequest) -> Iterator[Event]:
     """In merged: proof for every other concept; those whose K or V moved are measured.
 
     Raises:
-        LearnedNotKept: an earlier concept lost too much; the work is kept.
+        NotSavedError: an earlier concept lost too much; the training state is kept.
+        ForgettingError: one has changed in another way.
     """
     lost = []
     others = [r for r in session.store.concepts() if r["name"] in overlay.concepts and r["name"] != request.name]
-    for outcome in (measure.checked(session, overlay, record) for record in others):
+    for outcome in (checked(session, overlay, record) for record in others):
         if outcome.lost is not None and outcome.lost > LOST_POINTS:
             lost.append(f"<{outcome.name}> lost {outcome.lost:.1f} points of error removed")
         elif not outcome.proof.unchanged and outcome.lost is None:
-            raise CnsctlError(
-                f"<{outcome.name}> is not what it was: {'; '.join(outcome.proof.reasons)}", hint="run cnsctl verify"
+            raise ForgettingError(
+                f"<{outcome.name}> has changed: {'; '.join(outcome.proof.reasons)}", reason="changed-concept"
             )
     if lost and not request.allow_forgetting:
-        raise LearnedNotKept(
-            f"{'; '.join(lost)} (limit {LOST_POINTS:g})",
-            hint="the work is kept: --allow-forgetting commits it, --policy prefer-free or fewer --steps lose less",
+        raise NotSavedError(
+            "; ".join(lost), note=f"limit: {LOST_POINTS:g} points; the training state is kept", reason="lost"
         )
     yield from (Warn(text=text) for text in lost)

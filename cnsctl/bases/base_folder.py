@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.errors import BaseProblem
-from cnsctl.specs import DRAW_LIMITS, LEARN_LIMITS, DrawSpec
+from cnsctl.errors import BaseModelError, InvalidSettingError
+from cnsctl.settings import GenerateSettings, TrainSettings, checked, complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,26 +20,26 @@ POCKET = Path(__file__).parent / "pocket"
 """The embedded base: a stock pipeline folder inside the package."""
 
 SETTINGS_FILE = "cnsctl.json"
-"""Optional file in a base's folder: its name and its own defaults of learning and drawing."""
+"""Optional file in a base's folder: its name and its own defaults of training and generating."""
 
 FAMILIES = {"StableDiffusionPipeline": "sd1"}
 """Pipeline class → family."""
 
-LEARN: Mapping[str, float | int] = {
+TRAIN: Mapping[str, Any] = {
     "steps": 250,
-    "batch": 4,
-    "rate_values": 4e-5,
-    "rate_vectors": 5e-4,
+    "batch_size": 4,
+    "learning_rate": 4e-5,
+    "token_learning_rate": 5e-4,
     "lambda_prev": 0.05,
     "lambda_base": 0.002,
 }
-"""For bases that bring no settings: Custom Diffusion's 1e-5 × batch size and 250 steps. Untuned here."""
+"""For base models without settings of their own: Custom Diffusion's 1e-5 × batch size and 250 steps. Untuned here."""
 
 DENOISER_SHARE = 0.0013
-"""Share of the denoiser's weights that one concept may change, where a base brings no budget: the paper's."""
+"""Share of the denoiser's weights that one concept may change, if a base model brings no budget: the paper's."""
 
-DRAW: Mapping[str, float | int | str] = {"steps": 30, "guidance": 7.5, "sampler": "base"}
-"""For bases that bring no settings: what Stable Diffusion's own examples use."""
+GENERATE: Mapping[str, Any] = {"steps": 30, "guidance_scale": 7.5, "sampler": "base"}
+"""For base models without settings of their own: what Stable Diffusion's own examples use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,30 +49,33 @@ class BaseFolder:
     path: Path
     family: str
     name: str
-    learn: Mapping[str, float | int]
-    draw: Mapping[str, Any]
+    train: Mapping[str, Any]
+    """Fields of `TrainSettings`."""
+    generate: Mapping[str, Any]
+    """Fields of `GenerateSettings`."""
 
     @property
     def size(self) -> int:
         """Width and height that the base model was trained at: its own setting, else from the UNet and the VAE.
 
         Raises:
-            BaseProblem: a configuration file does not contain it.
+            BaseModelError: a configuration file does not contain it.
         """
-        if "size" in self.draw:
-            return int(self.draw["size"])
+        if "width" in self.generate:
+            return int(self.generate["width"])
         side = _read_json(self.path / "unet" / "config.json").get("sample_size")
         blocks = _read_json(self.path / "vae" / "config.json").get("block_out_channels", [64])
         if not isinstance(side, int) or not isinstance(blocks, list):
-            raise BaseProblem(
-                f"{self.path} does not contain its resolution: sample_size is {side!r}",
-                hint=f'add "draw": {{"size": 512}} to {self.path / SETTINGS_FILE}',
+            raise BaseModelError(
+                f"resolution of the base model not found in {self.path}: sample_size is {side!r}",
+                hint=f'add "generate": {{"width": 512, "height": 512}} to {self.path / SETTINGS_FILE}',
             )
         return int(side * 2 ** (len(blocks) - 1))
 
-    def draw_spec(self, size: int) -> DrawSpec:
-        d = self.draw
-        return DrawSpec(steps=int(d["steps"]), guidance=float(d["guidance"]), sampler=str(d["sampler"]), size=size)
+    def generate_settings(self, size: int) -> GenerateSettings:
+        """Its defaults of generating, in this width and height where it brings none."""
+        settings: GenerateSettings = complete(GenerateSettings, {"width": size, "height": size}, self.generate)
+        return settings
 
 
 def default_budget(*, kv_weights: int, denoiser_weights: int) -> float:
@@ -84,54 +87,45 @@ def open_folder(path: Path) -> BaseFolder:
     """Read what a diffusers folder says of itself, without loading a weight.
 
     Raises:
-        BaseProblem: no such folder, no pipeline in it, or a family that is not supported.
+        BaseModelError: no such folder, no pipeline in it, or a family that is not supported.
     """
     index = path / "model_index.json"
     if not path.is_dir():
-        raise BaseProblem(f"no base at {path}", hint="give a local diffusers folder, or leave --base out for pocket")
+        raise BaseModelError(f"base model not found: {path}", reason="base-missing")
     if not index.is_file():
-        raise BaseProblem(f"{path} has no model_index.json", hint="give the top folder of a diffusers pipeline")
+        raise BaseModelError(
+            f"model_index.json not found in {path}", hint="give the top folder of a diffusers pipeline"
+        )
     kind = _read_json(index).get("_class_name")
     if kind not in FAMILIES:
-        raise BaseProblem(
-            f"{path} is a {kind}; supported are {', '.join(FAMILIES)}", hint="give a Stable Diffusion 1.x or 2.x folder"
+        raise BaseModelError(
+            f"unsupported base model: {path} is a {kind}",
+            note=f"supported: {', '.join(FAMILIES)}",
+            hint="give a Stable Diffusion 1.x or 2.x folder",
         )
     settings = _read_json(path / SETTINGS_FILE) if (path / SETTINGS_FILE).is_file() else {}
     return BaseFolder(
         path=path,
         family=FAMILIES[str(kind)],
         name=_one_line(str(settings.get("name", path.resolve().name))),
-        learn={**LEARN, **_numbers(path, settings, "learn", LEARN_LIMITS)},
-        draw={**DRAW, **_numbers(path, settings, "draw", DRAW_LIMITS)},
+        train={**TRAIN, **_defaults(path, settings, "train", TrainSettings)},
+        generate={**GENERATE, **_defaults(path, settings, "generate", GenerateSettings)},
     )
 
 
-def _numbers(
-    path: Path, settings: Mapping[str, Any], table: str, limits: Mapping[str, tuple[float, float]]
-) -> Mapping[str, Any]:
-    """The defaults that a base brings, each known and within its limits.
+def _defaults(path: Path, settings: Mapping[str, Any], table: str, kind: type) -> Mapping[str, Any]:
+    """The defaults that a base model brings, each known and within its range.
 
     Raises:
-        BaseProblem: one is not.
+        BaseModelError: one is not.
     """
     where, found = path / SETTINGS_FILE, settings.get(table, {})
     if not isinstance(found, dict):
-        raise BaseProblem(f"{where}: {table} is no table of defaults", hint="mend or remove it")
-    for key, value in found.items():
-        if key == "sampler" and table == "draw" and isinstance(value, str):
-            continue  # named by its own check, when it is used
-        if key not in limits:
-            known = ", ".join([*limits, *(["sampler"] if table == "draw" else [])])
-            raise BaseProblem(f"{where}: {table} has no {str(key)[:40]!r}", hint=f"it has {known}")
-        low, high = limits[key]
-        whole = isinstance(low, int) and isinstance(high, int)
-        kinds = (int,) if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-            raise BaseProblem(
-                f"{where}: {table}.{key} is {str(value)[:40]!r}",
-                hint=f"write a {'whole ' if whole else ''}number from {low:g} to {high:g}",
-            )
-    return found
+        raise BaseModelError(f'"{table}" must be an object: {where}', hint="fix it or delete it")
+    try:
+        return checked(kind, found)
+    except InvalidSettingError as err:
+        raise BaseModelError(f"{where}: {table}.{err.what}", note=err.note, hint="fix it or delete it") from err
 
 
 def _one_line(text: str) -> str:
@@ -143,7 +137,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
-        raise BaseProblem(f"{path} cannot be read: {err}", hint="restore the base's folder") from err
+        raise BaseModelError(f"cannot read {path}: {err}", hint="restore the folder of the base model") from err
     if not isinstance(data, dict):
-        raise BaseProblem(f"{path} is not a JSON object", hint="restore the base's folder")
+        raise BaseModelError(f"not a JSON object: {path}", hint="restore the folder of the base model")
     return data

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 
 from cnsctl.bases.libraries import quiet_libraries
-from cnsctl.errors import BaseProblem
+from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ class ClipTowers:
             )
             self._projection = load_file(folder / PROJECTION)["text_projection.weight"].float().to(device)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
-            raise BaseProblem(
+            raise BaseModelError(
                 f"the CLIP of {folder} cannot be loaded: {err}", hint="restore the base's folder"
             ) from err
         self.backbone = f"{name}-clip"
@@ -53,7 +53,7 @@ class ClipTowers:
         self._text.to(device).eval()
 
     @torch.no_grad()
-    def pictures(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def images(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Unit features of pictures (h, w, 3) uint8: (n, d)."""
         found = []
         for picture in pixels:  # one at a time: a score does not depend on what it is computed beside

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import BaseProblem
+from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ def unknown_words(base: Path, words: str) -> list[str]:
     """The words that are not one whole token of the base's vocabulary.
 
     Raises:
-        BaseProblem: the folder has no tokenizer.
+        BaseModelError: the folder has no tokenizer.
     """
     vocabulary = _vocabulary(base / "tokenizer")
     return [word for word in words.split() if word.lower() + END_OF_WORD not in vocabulary]
@@ -34,5 +34,5 @@ def _vocabulary(folder: Path) -> dict[str, int]:
         else:
             found = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise BaseProblem(f"{folder} holds no readable vocabulary: {err}", hint="restore the base's folder") from err
+        raise BaseModelError(f"{folder} holds no readable vocabulary: {err}", hint="restore the base's folder") from err
     return dict(found)

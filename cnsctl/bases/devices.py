@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import UsageProblem
+from cnsctl.errors import UsageError
+from cnsctl.settings import Device, Dtype
 
 if TYPE_CHECKING:
     import torch
 
-DEVICES = ("auto", "cuda", "mps", "cpu")
-DTYPES = ("auto", "fp32", "bf16", "fp16")
 
-
-def choose(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch.dtype]:
+def choose(device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) -> tuple[torch.device, torch.dtype]:
     """Resolve `auto` and refuse what the machine does not have.
 
     `auto` is bf16 on CUDA that computes in it, else fp32. On CPUs it is fp32 always: on one with AVX512-BF16 learning
@@ -28,18 +26,16 @@ def choose(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, tor
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         device = next(name for name, there in has.items() if there)
-    if device not in has:
-        raise UsageProblem(f"no device is called {device!r}", hint=f"use one of: {', '.join(DEVICES)}")
     if not has[device]:
-        raise UsageProblem(f"this machine, or this build of torch, has no {device}", hint="use --device auto")
+        raise UsageError(
+            f"device not available: {device}", note="on this machine, or in this build of torch", reason="device"
+        )
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if dtype == "auto":
         fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = "bf16" if fast else "fp32"
-    if dtype not in types:
-        raise UsageProblem(f"no dtype is called {dtype!r}", hint=f"use one of: {', '.join(DTYPES)}")
     if dtype == "fp16" and device == "cpu":
-        raise UsageProblem("fp16 on a CPU is slow and inexact", hint="use --dtype fp32")
+        raise UsageError("cannot compute in fp16 on a CPU: slow and inexact", reason="fp16-cpu")
     if device == "cuda":
         # learning must give the same delta for the same seed; cuBLAS needs this before its first call
         import os

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import BaseProblem, StoreDamaged
+from cnsctl.errors import BaseModelError, StoreDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,7 +56,7 @@ def base_files(folder: Path) -> list[str]:
     Hidden files, such as a repository's history, and weights in pickles, which are never read, are left out.
 
     Raises:
-        BaseProblem: the name of one cannot be recorded.
+        BaseModelError: the name of one cannot be recorded.
     """
     found = []
     for path in sorted(folder.rglob("*")):
@@ -65,7 +65,7 @@ def base_files(folder: Path) -> list[str]:
         if not path.is_file() or hidden or path.suffix in PICKLES:
             continue
         if not inside.as_posix().isprintable() or "\\" in inside.as_posix():
-            raise BaseProblem(
+            raise BaseModelError(
                 f"the base has a file {str(inside)!r}", hint="rename or remove it: the name is no plain text"
             )
         found.append(inside.as_posix())
@@ -101,17 +101,16 @@ def check_folder(folder: Path, hashes: Mapping[str, str]) -> None:
     """Compare a folder with recorded hashes.
 
     Raises:
-        BaseProblem: the folder, or a file of it, is absent.
-        StoreDamaged: a file's bytes are not the recorded ones.
+        BaseModelError: the folder, or a file of it, is absent.
+        StoreDamagedError: a file's bytes are not the recorded ones.
     """
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
-            raise BaseProblem(
-                f"the base lacks its file {path}", hint="restore the folder, or make a new store with cnsctl init"
-            )
+            raise BaseModelError(f"file of the base model not found: {path}", reason="base-changed")
         if (found := file_hash(path)) != expected:
-            raise StoreDamaged(
-                f"{path} is not the file that was recorded (sha256 {found[:12]}…, recorded {expected[:12]}…)",
-                hint="restore it from a backup or from the package, or make a new store with cnsctl init",
+            raise StoreDamagedError(
+                f"file of the base model has changed: {path}",
+                note=f"SHA-256 {found[:12]}…, recorded {expected[:12]}…",
+                reason="base-changed",
             )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cnsctl.specs import DrawSpec
+    from cnsctl.settings import GenerateSettings
 
 
 class CrossAttention(Protocol):
@@ -92,10 +92,10 @@ class Base(Protocol):
     """Pixels per side that the base was made for."""
 
     @property
-    def learn_defaults(self) -> Mapping[str, float | int]: ...
+    def train_defaults(self) -> Mapping[str, float | int]: ...
 
     @property
-    def draw_defaults(self) -> DrawSpec: ...
+    def generate_defaults(self) -> GenerateSettings: ...
 
     def token_ids(self, text: str) -> list[int]:
         """Ids of a text without start, end, padding or truncation."""
@@ -115,7 +115,7 @@ class Base(Protocol):
         """What K and V read: X, (b, t, d) fp32; differentiable towards `batch.vectors`."""
         ...
 
-    def encode_pictures(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+    def encode_images(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """(n, h, w, 3) uint8 → latents (n, c, h/8, w/8) fp32 on the CPU, mean of the posterior, scaled."""
         ...
 
@@ -132,12 +132,14 @@ class Base(Protocol):
         """Run the denoiser with the K and V now bound to its layers; (b, c, h, w) fp32."""
         ...
 
-    def sample(self, text: torch.Tensor, draw: DrawSpec, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
+    def sample(
+        self, text: torch.Tensor, settings: GenerateSettings, generators: Sequence[torch.Generator]
+    ) -> Iterator[Sample]:
         """Denoise one image per generator with the K and V now bound, step by step as the stock pipeline does.
 
         Args:
             text: X, (b, t, d); with guidance (2b, t, d), that of the negative prompts first.
-            draw: how.
+            settings: of the generation.
             generators: on the CPU; each decides the noise of its image alone.
         """
         ...

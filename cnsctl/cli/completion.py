@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.errors import UsageProblem
+from cnsctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ def script(shell: str, commands: Mapping[str, Any]) -> str:
     """The script of one shell, for these verbs by name (typer's commands)."""
     makers = {"bash": _bash, "zsh": _zsh, "fish": _fish}
     if shell not in makers:
-        raise UsageProblem(f"no completion for {shell!r}", hint=f"use one of: {', '.join(makers)}")
+        raise UsageError(f"no completion for {shell!r}", hint=f"use one of: {', '.join(makers)}")
     return makers[shell](_verbs(commands))
 
 

@@ -11,17 +11,36 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
+from cnsctl.cli.hints import hint_of
 from cnsctl.cli.streams import drop, fitted, given_up, json_line
-from cnsctl.errors import CnsctlError, DiskProblem
-from cnsctl.specs import FORMAT
+from cnsctl.errors import CnsctlError, DiskError
+from cnsctl.results import FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
 P = ParamSpec("P")
 
 BROKEN_PIPE = 141
+
+TABLE: Mapping[int, str] = {
+    0: "ok",
+    1: "error",
+    2: "usage",
+    3: "partial failure",
+    4: "concept not found",
+    5: "store locked",
+    6: "store damaged",
+    7: "forgetting found",
+    8: "trained but not saved",
+    10: "store not found",
+    129: "SIGHUP",
+    130: "Ctrl-C",
+    141: "output pipe closed",
+    143: "SIGTERM",
+}
+"""What each exit status means."""
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command in good order, with exit status 128 + their number."""
@@ -41,12 +60,12 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-def guarded(verb: Callable[P, None]) -> Callable[P, None]:
+def guarded(verb: Callable[P, None], name: str) -> Callable[P, None]:
     """Run a verb; print what failed on stderr and leave with its exit status."""
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with told(as_json=bool(kwargs.get("as_json")), resumes=verb.__name__ in _RESUMABLE):
+        with reported(as_json=bool(kwargs.get("as_json")), resumes=name in _RESUMABLE):
             verb(*args, **kwargs)
             sys.stdout.flush()
 
@@ -54,12 +73,13 @@ def guarded(verb: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
-def told(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
-    """Tell on stderr what fails inside, and leave with its exit status."""
+def reported(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
+    """Print on stderr what fails inside, and leave with its exit status."""
     try:
         yield
     except CnsctlError as err:
-        _fail(_with_notes(err.what, err), err.hint, code=err.code, status=err.exit_status, as_json=as_json)
+        what, hint = _with_notes(err.what, err), hint_of(err)
+        _fail(what, hint, note=err.note, code=err.code, status=err.exit_status, as_json=as_json)
     except KeyboardInterrupt as err:
         for number in ENDING:  # a second signal would only cut the message off
             signal.signal(number, signal.SIG_IGN)
@@ -72,17 +92,17 @@ def told(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         _leave_quietly()
     except OSError as err:
-        what = f"{err.filename or 'a file cannot be read or written'}: {err.strerror or err}"
-        hint = "check the path and the disk; nothing in the store is lost"
-        _fail(what, hint, code=DiskProblem.code, status=DiskProblem.exit_status, as_json=as_json)
+        what = f"cannot read or write {err.filename or 'a file'}: {err.strerror or err}"
+        hint = "check the path and the disk"
+        _fail(what, hint, code=DiskError.code, status=DiskError.exit_status, as_json=as_json)
     except Exception as err:
         if _is_out_of_memory(err):
             what = f"out of memory: {' '.join(str(err).split())[:200] or 'the system has none left'}"
-            hint = "use a smaller --batch or --size, or --device cpu; nothing in the store is lost"
+            hint = "use a smaller --batch-size, --width or --height, or --device cpu"
             _fail(what, hint, code="out-of-memory", status=CnsctlError.exit_status, as_json=as_json)
         if not as_json or _is_typers(err):
             raise
-        what, hint = f"{type(err).__name__}: {err}", "a bug: the same without --json shows where; please report it"
+        what, hint = f"{type(err).__name__}: {err}", "this is a bug: report it with the output without --json"
         _fail(what, hint, code="internal", status=CnsctlError.exit_status, as_json=as_json)
 
 
@@ -118,17 +138,19 @@ def _with_notes(what: str, err: BaseException) -> str:
     return "; ".join([what, *_notes(err)])
 
 
-def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool) -> NoReturn:
+def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool, note: str | None = None) -> NoReturn:
     with given_up(sys.stdout):
         sys.stdout.flush()
     with given_up(sys.stderr):  # a full or closed stderr takes the message, not the exit status
         if as_json:
-            facts = {"format": FORMAT, "type": "error", "code": code, "message": what, "hint": hint, "exit": status}
+            facts = {"format": FORMAT, "type": "error", "code": code, "message": what}
+            facts |= {"note": note, "hint": hint, "exit": status}
             sys.stderr.write(json_line(facts, sys.stderr) + "\n")
         else:
-            sys.stderr.write(fitted(f"cnsctl: {what}", sys.stderr) + "\n")
-            if hint is not None:
-                sys.stderr.write(fitted(f"  hint: {hint}", sys.stderr) + "\n")
+            sys.stderr.write(fitted(f"error[{code}]: {what}", sys.stderr) + "\n")
+            for title, text in (("note", note), ("hint", hint)):
+                if text is not None:
+                    sys.stderr.write(fitted(f"  {title}: {text}", sys.stderr) + "\n")
         sys.stderr.flush()
     sys.exit(status)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 from cnsctl import __version__
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> NoReturn:
 
     streams.ready()
     exit_status.catch_interrupts()
-    with exit_status.told(as_json="--json" in arguments):
+    with exit_status.reported(as_json="--json" in arguments):
         if arguments == ["--version"]:
             sys.stdout.write(f"cnsctl {__version__}\n")
             status = None
@@ -47,7 +48,7 @@ def _called(arguments: list[str]) -> int | None:
     """Let typer read the arguments and call the verb; what it complains of is told as everything else is."""
     import typer
 
-    from cnsctl.errors import UsageProblem
+    from cnsctl.errors import UsageError
 
     usage_error = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer has no public name for it
     try:
@@ -56,54 +57,55 @@ def _called(arguments: list[str]) -> int | None:
         problem: Any = err
         if not arguments or problem.ctx is None:
             problem.show()  # the help, as an answer to nothing
-            return UsageProblem.exit_status
+            return UsageError.exit_status
         message = problem.format_message().rstrip(".")
-        raise UsageProblem(message[:1].lower() + message[1:], hint=f"see {problem.ctx.command_path} --help") from err
+        raise UsageError(message[:1].lower() + message[1:], hint=f"see {problem.ctx.command_path} --help") from err
+
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Train": ("add", "score"),
+    "Use": ("gen", "demo"),
+    "Inspect": ("ls", "show", "verify", "eval"),
+    "Maintain": ("init", "mv", "rm", "completion"),
+}
+"""The verbs, each in `cli/verbs/`, under the headings of the help."""
 
 
 def make_app() -> typer.Typer:
     """The typer application with every verb."""
+    import importlib
+
     import typer
 
-    from cnsctl.cli.exit_status import guarded
-    from cnsctl.cli.verbs.add import add
-    from cnsctl.cli.verbs.completion import completion
-    from cnsctl.cli.verbs.demo import demo
-    from cnsctl.cli.verbs.evaluate import evaluate
-    from cnsctl.cli.verbs.gen import gen
-    from cnsctl.cli.verbs.init import init
-    from cnsctl.cli.verbs.ls import ls
-    from cnsctl.cli.verbs.mv import mv
-    from cnsctl.cli.verbs.rm import rm
-    from cnsctl.cli.verbs.score import score
-    from cnsctl.cli.verbs.show import show
-    from cnsctl.cli.verbs.verify import verify
+    from cnsctl.cli.exit_status import TABLE, guarded
+    from cnsctl.cli.help import GroupedCommand, GroupedCommands
 
     app = typer.Typer(
         name="cnsctl",
+        cls=GroupedCommands,
         help=(
-            "Teach a text-to-image model new things one after another, without forgetting the earlier ones.\n\n"
+            "Teach a text-to-image diffusion model new concepts, without forgetting earlier ones.\n\n"
             "Example:  cnsctl add dog ./examples/dog && cnsctl gen '<dog> on a beach'"
         ),
-        epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 partly done, 4 no such concept, 5 store locked, 6 store damaged, "
-        "7 forgetting found, 8 learned but not kept, 10 no store, "
-        "130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.",
+        epilog="Exit status: " + ", ".join(f"{status} {meaning}" for status, meaning in TABLE.items()) + ".",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,  # rich would double the time of --help
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    verbs = {"init": init, "add": add, "gen": gen, "ls": ls, "show": show, "rm": rm, "mv": mv, "eval": evaluate}
-    verbs |= {"verify": verify, "score": score, "demo": demo, "completion": completion}
-    for name, verb in verbs.items():
-        app.command(name)(guarded(verb))  # type: ignore[arg-type]
+    for title, names in GROUPS.items():
+        for name in names:
+            command = importlib.import_module(f"cnsctl.cli.verbs.{name}").command
+            app.command(name, cls=GroupedCommand, rich_help_panel=title)(guarded(command, name))
     app.callback()(_top)
     return app
 
 
-def _top() -> None:
-    pass
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
+) -> None:
+    """`--version` is answered before typer is loaded; it is declared here for the help."""
 
 
 if __name__ == "__main__":

@@ -1,102 +1,123 @@
-"""Options that several verbs share, each described once.
+"""Options of the verbs: those that several share, and those that `cnsctl.settings` declares.
 
-Owns flags and their help; must not know what verbs do with them.
+Owns how a declaration becomes a flag; must not know what verbs do with it.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from cnsctl.settings import BY_BASE, Setting, settings_of
 
 Store = Annotated[
     Path | None,
     typer.Option(
-        "--store", metavar="DIR", readable=False, help="The store. Default: $CNSCTL_STORE, else the user-data folder."
+        "--store", metavar="DIR", readable=False, help="The store.  [default: $CNSCTL_STORE, else the user-data folder]"
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, errors included; the README tells the keys.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Bare names or paths, one a line; no progress.")]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cuda|mps|cpu", help="Where to compute.")]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="auto|fp32|bf16|fp16", help="Precision; fp16 only draws.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Write over files that exist.")]
-
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, including errors (keys: docs/reference/json.md)")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print bare names or paths, one per line; no progress")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files")]
 ClassWord = Annotated[
     str | None,
     typer.Option(
-        "--class", metavar="WORD", help="What kind of thing it is. Default: the name, where the base knows it."
-    ),
-]
-LearnSteps = Annotated[
-    int | None,
-    typer.Option(
-        "--steps",
-        help="Training steps; the first fifth trains the token alone. Default: the base's.",
+        "--class",
+        metavar="WORD",
+        help="Class word, such as dog.  [default: NAME, if the base model knows each of its words]",
         show_default=False,
     ),
-]
-Rate = Annotated[
-    float | None,
-    typer.Option(
-        "--lr",
-        help="Learning rate of the neurons. Default: the base's (untuned on Stable Diffusion).",
-        show_default=False,
-    ),
-]
-RateVectors = Annotated[
-    float | None,
-    typer.Option("--lr-token", help="Learning rate of the token. Default: the base's.", show_default=False),
-]
-Vectors = Annotated[
-    int | None, typer.Option("--vectors", help="Token vectors that stand for it.  [default: 1]", show_default=False)
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(
-        "--budget", help="Share of the K/V weights that it may change, 0 to 1. Default: the base's.", show_default=False
-    ),
-]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch", help="Pictures per step. Default: the base's.", show_default=False)
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Seed of every random draw.  [default: 0]", show_default=False)
-]
-Policy = Annotated[
-    str | None,
-    typer.Option(
-        "--policy",
-        metavar="overlap|prefer-free|exclusive",
-        help="In merged, neurons that others own: take them, take free ones first, or leave them.  [default: overlap]",
-        show_default=False,
-    ),
-]
-Orthogonal = Annotated[
-    bool,
-    typer.Option("--orthogonal", help="In merged: learn only in directions that earlier concepts do not read."),
 ]
 Holdout = Annotated[
     int,
-    typer.Option("--holdout", help="Keep the last N pictures out of the learning, to measure on them."),
+    typer.Option(
+        "--holdout", metavar="N", help="Keep the last N images for evaluation.  [default: 0]", show_default=False
+    ),
 ]
-RandomMask = Annotated[bool, typer.Option("--random-mask", help="For comparison: random neurons, as many.")]
 
 
-def given(**settings: Any) -> dict[str, Any]:
-    """The settings that were given: None means "not given"."""
-    return {key: value for key, value in settings.items() if value is not None}
+def flag(name: str) -> str:
+    """The option of a setting: `learning_rate` is `--learning-rate`."""
+    return f"--{name.replace('_', '-')}"
 
 
-def learn_settings(**flags: Any) -> dict[str, Any]:
-    """Fields of `LearnSpec` from the flags of `add` and `score`."""
-    from cnsctl.errors import UsageProblem
-    from cnsctl.specs import Policy as Policies
+def with_settings(
+    **kinds: type | tuple[type, Sequence[str]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb one option for each declared setting.
 
-    policy = flags.pop("policy")
-    if policy is not None and policy not in set(Policies):
-        raise UsageProblem(f"no policy is called {policy!r}", hint=f"use one of: {', '.join(Policies)}")
-    names = {"lr": "rate_values", "lr_token": "rate_vectors"}
-    settings = {names.get(key, key): value for key, value in flags.items()}
-    return given(**settings, policy=None if policy is None else Policies(policy))
+    Args:
+        kinds: by parameter of the verb: a class of settings, or that and the names wanted. The verb receives a dict of
+            those that the user gave.
+    """
+    wanted: dict[str, list[Setting]] = {}
+    for parameter, kind in kinds.items():
+        cls, names = kind if isinstance(kind, tuple) else (kind, None)
+        wanted[parameter] = [s for s in settings_of(cls).values() if names is None or s.name in names]
+
+    def decorated(verb: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(verb)
+        def run(**given: Any) -> None:
+            taken = {
+                parameter: {s.name: value for s in settings if (value := given.pop(s.name, None)) is not None}
+                for parameter, settings in wanted.items()
+            }
+            verb(**given, **taken)
+
+        _sign(run, verb, wanted)
+        return run
+
+    return decorated
+
+
+def _sign(run: Callable[..., None], verb: Callable[..., None], wanted: Mapping[str, Sequence[Setting]]) -> None:
+    """Let typer find the options where the verb has one parameter for all of them."""
+    hints = get_type_hints(verb, include_extras=True)
+    parameters, annotations = [], {"return": type(None)}
+    for parameter in inspect.signature(verb).parameters.values():
+        if parameter.name in wanted:
+            for setting in wanted[parameter.name]:
+                annotations[setting.name] = _annotation(setting)
+                parameters.append(inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None))
+        else:
+            annotations[parameter.name] = hints[parameter.name]
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    typed = [p.replace(annotation=annotations[p.name]) for p in parameters]
+    run.__signature__ = inspect.Signature(typed)  # type: ignore[attr-defined]
+    run.__annotations__ = annotations
+
+
+def _annotation(setting: Setting) -> Any:
+    kind = str if setting.choices else setting.kind
+    metavar = "|".join(setting.choices) if setting.choices else None
+    option = typer.Option(
+        flag(setting.name),
+        metavar=metavar,
+        help=_help(setting),
+        rich_help_panel=setting.group or None,
+        show_default=False,
+    )
+    return Annotated[kind | None, option]
+
+
+def _help(setting: Setting) -> str:
+    """What it does, its range and its default."""
+    if setting.kind is bool:
+        return setting.help
+    span = "" if setting.choices or setting.low is None else f" ({setting.allowed})"
+    return f"{setting.help}{span}.  [default: {_default(setting)}]"
+
+
+def _default(setting: Setting) -> str:
+    if setting.default is not BY_BASE:
+        return str(setting.default)
+    from cnsctl.app.stores import pocket_defaults
+
+    found = pocket_defaults().get(setting.name)
+    return "set by the base model" if found is None else f"set by the base model; pocket {found}"

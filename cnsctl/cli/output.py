@@ -1,6 +1,6 @@
-"""The only printing: answers on stdout, everything else on stderr.
+"""The only printing: results on stdout, everything else on stderr.
 
-Owns how events look to a person and to a program; must not know how they come about.
+Owns how events and results look to a person and to a program; must not know how they come about.
 """
 
 from __future__ import annotations
@@ -9,37 +9,51 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cnsctl.cli.progress import Progress
 from cnsctl.cli.streams import fitted, given_up, json_line
-from cnsctl.errors import DiskProblem
-from cnsctl.results import Answer, Denoised, Drawn, Event, Failed, Note, Phase, Selected, Step, Warn
-from cnsctl.specs import FORMAT
+from cnsctl.errors import DiskError
+from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
+from cnsctl.results import FORMAT, Result, as_json
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-EMPTY = ("", "–")
-"""Cells that say nothing."""
+R = TypeVar("R", bound=Result)
 
-Human = Callable[[Mapping[str, Any]], Iterable[str]]
-"""An answer's data as lines for a person."""
+EMPTY = ("", "–")
+"""Cells without a value."""
 
 PREVIEWS = 8
-"""Pictures shown in the terminal by one call; the rest are on disk."""
+"""Images shown in the terminal by one call; the rest are on disk."""
 
 PREVIEW_CELLS = 32
-"""Columns of a preview; fewer where the terminal is small."""
+"""Columns of a preview; fewer if the terminal is small."""
 
 
-class View:
-    """Shows events as they come. Use it as a context manager: the progress line is taken away in the end."""
+class Output(Generic[R]):
+    """Prints events as they come, and the result. Use it as a context manager: the progress line is removed at the end.
+
+    Args:
+        as_json: print JSON.
+        quiet: print bare names or paths.
+        human: a result as lines for a person.
+        bare: a result as bare names or paths.
+        lines: with `as_json`, print events as JSON lines and the result as the last one.
+        previews: show images in a terminal that can.
+    """
 
     def __init__(
-        self, *, as_json: bool, quiet: bool, human: Human, bare: Human, lines: bool = False, previews: bool = False
+        self,
+        *,
+        as_json: bool,
+        quiet: bool,
+        human: Callable[[R], Iterable[str]],
+        bare: Callable[[R], Iterable[str]],
+        lines: bool = False,
+        previews: bool = False,
     ) -> None:
-        """`lines`: with --json, events are JSON lines and the answer the last; otherwise the answer is one object."""
         self.as_json, self.quiet, self.human, self.bare, self.lines = as_json, quiet, human, bare, lines
         self.progress = None if as_json or quiet or not sys.stderr.isatty() else Progress()
         self.previews = PREVIEWS if previews and self.progress is not None else 0
@@ -53,16 +67,37 @@ class View:
         if self.progress is not None:
             self.progress.stop()
 
-    def show(self, events: Iterable[Event]) -> None:
-        """Show events until there are no more. When showing one fails, their generator is closed before this returns."""
-        with closing(events) if isinstance(events, Generator) else nullcontext():
-            for event in events:
-                self._show(event)
+    def run(self, work: Generator[Event, None, R]) -> R:
+        """Print the events of a workflow as they come, then its result, which is also returned."""
+        with closing(work):  # at once, also when printing fails: training state is written then
+            while True:
+                try:
+                    event = next(work)
+                except StopIteration as done:
+                    result: R = done.value
+                    self.result(result)
+                    return result
+                self._event(event)
 
-    def _show(self, event: Event) -> None:  # noqa: C901, PLR0912  one case per kind of event
+    def _event(self, event: Event) -> None:
+        if not self.as_json:
+            self._show(event)
+        elif self.lines and (line := _as_json(event)) is not None:
+            out_json({"format": FORMAT, **line})
+        elif isinstance(event, Warn):  # the one object of stdout is the result
+            self._say(json_line({"format": FORMAT, "type": "warning", "text": event.text}, sys.stderr))
+
+    def result(self, result: R) -> None:
+        """Print a result."""
+        if self.progress is not None:
+            self.progress.stop()
         if self.as_json:
-            self._show_json(event)
+            out_json({**as_json(result), **({"type": "result"} if self.lines else {})})
             return
+        for line in self.bare(result) if self.quiet else (fitted(h, sys.stdout) for h in self.human(result)):
+            out(line)
+
+    def _show(self, event: Event) -> None:
         match event:
             case Phase() | Step():
                 if self.progress is not None:
@@ -75,38 +110,25 @@ class View:
             case Warn(text=text):
                 self._say(f"warning: {text}")
             case Failed(prompt=prompt, message=message):
-                self._say(f"cnsctl: {prompt}: {message}")
+                self._say(f"error: {prompt}: {message}")
             case Selected() if not self.quiet:
                 self._say(
                     f"{event.neurons:,} neurons, {event.share:.2%} of the K/V weights; "
-                    f"{event.shared:,} shared with other concepts (a random mask: {event.shared_random:,})"
+                    f"{event.shared:,} shared with other concepts (random mask: {event.shared_random:,})"
                 )
-            case Drawn():
-                self._picture(event)
-            case Answer(data=data):
-                if self.progress is not None:
-                    self.progress.stop()
-                for line in self.bare(data) if self.quiet else (fitted(h, sys.stdout) for h in self.human(data)):
-                    out(line)
+            case ImageReady():
+                self._image(event)
             case _:
                 pass
 
-    def _show_json(self, event: Event) -> None:
-        if isinstance(event, Answer):
-            out_json({**event.data, **({"type": "result"} if self.lines else {})})
-        elif self.lines and (told := _told(event)) is not None:
-            out_json({"format": FORMAT, **told})
-        elif isinstance(event, Warn):  # the one object of stdout is the answer
-            self._say(json_line({"format": FORMAT, "type": "warning", "text": event.text}, sys.stderr))
-
     def _say(self, text: str) -> None:
-        with self._still(), given_up(sys.stderr):  # nobody may be there to read it: the work goes on
+        with self._still(), given_up(sys.stderr):  # the work goes on if stderr cannot be written
             sys.stderr.write(fitted(text, sys.stderr) + "\n")
             sys.stderr.flush()
 
-    def _picture(self, event: Drawn) -> None:
+    def _image(self, event: ImageReady) -> None:
         if event.path == "-":
-            with _writing_the_answer():
+            with _writing_the_result():
                 sys.stdout.buffer.write(event.png)
                 sys.stdout.buffer.flush()
             return
@@ -118,7 +140,7 @@ class View:
         if self.progress is not None:
             self.progress.advance()
 
-    def _preview(self, event: Drawn) -> None:
+    def _preview(self, event: ImageReady) -> None:
         import shutil
 
         from cnsctl.cli.preview import preview_bytes, protocol_of
@@ -127,16 +149,16 @@ class View:
             size = shutil.get_terminal_size()
             cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 4)))
             with given_up(sys.stderr):
-                sys.stderr.write(preview_bytes(event.picture, protocol=protocol, width_cells=cells))
+                sys.stderr.write(preview_bytes(event.pixels, protocol=protocol, width_cells=cells))
                 sys.stderr.flush()
 
     def note(self, text: str) -> None:
-        """Say something to a person who is there."""
+        """Print a note for a person."""
         if not self.as_json and not self.quiet:
             self._say(text)
 
     def rest(self) -> None:
-        """Take the progress line away until there is more: a person may be typing."""
+        """Remove the progress line until there is more: a person may be typing."""
         if self.progress is not None:
             self.progress.stop()
 
@@ -148,34 +170,33 @@ class View:
 
 
 def out(line: str) -> None:
-    """One line of the answer, at once: a reader of the pipe has it when it is true."""
-    with _writing_the_answer():
+    """Print one line of the result, at once: a reader of the pipe has it when it is true."""
+    with _writing_the_result():
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
 
 def out_json(data: Mapping[str, Any]) -> None:
-    """One line of the answer, as JSON."""
+    """Print one line of JSON."""
     out(json_line(data, sys.stdout))
 
 
 @contextmanager
-def _writing_the_answer() -> Iterator[None]:
+def _writing_the_result() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as err:
-        raise DiskProblem(
-            f"the standard output cannot be written: {err.strerror}",
-            hint="make room, or send it elsewhere; nothing in the store is lost",
+        raise DiskError(
+            f"cannot write to standard output: {err.strerror}", hint="free some space, or write to another place"
         ) from err
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str], *, nothing: str = "") -> Iterable[str]:
-    """Aligned columns with a head on a terminal; bare tab-separated fields in a pipe.
+    """Aligned columns with a header on a terminal; tab-separated fields in a pipe.
 
-    On a terminal a column without a value is left out, and `nothing` says that there are no rows.
+    On a terminal a column without a value is left out, and `nothing` is printed if there are no rows.
     """
     if not sys.stdout.isatty():
         yield from ("\t".join(row) for row in rows)
@@ -183,8 +204,8 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str], *, nothing: str = 
     if not rows:
         yield nothing
         return
-    told = [i for i in range(len(head)) if any(row[i] not in EMPTY for row in rows)]
-    head, rows = [head[i] for i in told], [[row[i] for i in told] for row in rows]
+    kept = [i for i in range(len(head)) if any(row[i] not in EMPTY for row in rows)]
+    head, rows = [head[i] for i in kept], [[row[i] for i in kept] for row in rows]
     widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
     numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(head))]
     for row in [head, *rows]:
@@ -196,20 +217,18 @@ def _is_number(cell: str) -> bool:
     return cell in EMPTY or cell.rstrip(" %KMGB").replace(",", "").replace(".", "").lstrip("+-−").isdigit()
 
 
-def _told(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per kind of event
+def _as_json(event: Event) -> dict[str, Any] | None:
     match event:
         case Phase(name=name, total=total):
             return {"type": "phase", "phase": name, "total": total}
         case Step(phase=phase, step=step, total=total, loss=loss):
             return {"type": "step", "phase": phase, "step": step, "total": total, "loss": loss}
-        case Note(text=text):
-            return {"type": "note", "text": text}
-        case Warn(text=text):
-            return {"type": "warning", "text": text}
+        case Note(text=text) | Warn(text=text):
+            return {"type": "note" if isinstance(event, Note) else "warning", "text": text}
         case Failed(prompt=prompt, code=code, message=message):
             return {"type": "failed", "prompt": prompt, "code": code, "message": message}
-        case Drawn(path=path, seed=seed, prompt=prompt, concepts=concepts):
-            return {"type": "picture", "path": path, "seed": seed, "prompt": prompt, "concepts": list(concepts)}
+        case ImageReady(path=path, seed=seed, prompt=prompt, concepts=concepts):
+            return {"type": "image", "path": path, "seed": seed, "prompt": prompt, "concepts": list(concepts)}
         case Selected():
             return {
                 "type": "selected",
@@ -218,5 +237,4 @@ def _told(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per
                 "shared": event.shared,
                 "shared_random": event.shared_random,
             }
-        case _:
-            return None
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.results import Phase, Step
+from cnsctl.events import Phase, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,162 +1,153 @@
-"""Answers as lines for people, one function per verb.
+"""Results as lines for people, one function per verb.
 
 Owns wording and columns; must not know stores or models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cnsctl.cli.output import table
 
-Data = Mapping[str, Any]
+if TYPE_CHECKING:
+    from cnsctl import results
+
 NONE = "–"
 
 
-def made(data: Data) -> Iterable[str]:
-    yield f"made a store at {data['store']}, on {data['base']['name']}, in {data['mode']} mode"
+def created(r: results.StoreResult) -> Iterable[str]:
+    yield f"created the store {r.store}: base model {r.base.name}, mode {r.mode}"
 
 
-def listing(data: Data) -> Iterable[str]:
+def listing(r: results.ListResult) -> Iterable[str]:
     rows = [
         (
-            c["name"],
-            c["class_word"],
-            str(c["tokens"]),
-            f"{c['neurons']:,}",
-            f"{c['share']:.2%}",
-            size(c["bytes"]),
-            number(c["learned"].get("error_removed"), ".1f"),
-            number(c["learned"].get("clip_i"), ".3f"),
-            c["created"][:10],
-            "damaged" if c["damaged"] else "",
+            c.name,
+            c.class_word,
+            str(c.tokens),
+            f"{c.neurons:,}",
+            f"{c.share:.2%}",
+            size(c.bytes),
+            number(c.scores.error_removed, ".1f"),
+            number(c.scores.clip_i, ".3f"),
+            c.created[:10],
+            "damaged" if c.damaged else "",
         )
-        for c in data["concepts"]
+        for c in r.concepts
     ]
     yield from table(
         rows,
-        ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "learned", "state"),
-        nothing="no concept is learned yet: cnsctl add NAME PICTURES",
+        ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "trained", "state"),
+        nothing="there are no concepts yet: cnsctl add NAME IMAGES",
     )
 
 
-def names(data: Data) -> Iterable[str]:
-    return [c["name"] for c in data["concepts"]]
+def names(r: results.ListResult | results.EvaluateResult) -> Iterable[str]:
+    return [c.name for c in r.concepts]
 
 
-def concept(data: Data) -> Iterable[str]:
-    c = data["concept"]
-    yield f"<{c['name']}>  {c['class_word']}, {counted(c['tokens'], 'token')}, learned {c['created']} from {counted(c['pictures'] - c['held_out'], 'picture')}"
-    yield f"  {c['neurons']:,} neurons: {c['share']:.2%} of the K/V weights, {c['share_denoiser']:.3%} of the denoiser; {size(c['bytes'])}"
-    learned = c["learned"]
+def shown(r: results.ShowResult) -> Iterable[str]:
+    c = r.concept
     yield (
-        f"  at learning: error removed {number(learned.get('error_removed'), '.1f')} %, "
-        f"CLIP-I {number(learned.get('clip_i'), '.3f')}, CLIP-T {number(learned.get('clip_t'), '.3f')} "
-        f"({learned.get('backbone') or 'no CLIP'})"
+        f"<{c.name}>  {c.class_word}, {counted(c.tokens, 'token embedding')}, trained {c.created} on "
+        f"{counted(c.images - c.held_out, 'image')}"
     )
-    recipe = ", ".join(f"{key} {value}" for key, value in sorted(c.get("recipe", {}).items()))
-    yield f"  recipe: {recipe}"
-    if c["damaged"]:
-        yield "  damaged: its delta is missing or has the wrong size"
-    for other, shared in sorted(c.get("overlaps", {}).items()):
-        yield (
-            f"  shares {shared:,} neurons with <{other}>"
-            if shared is not None
-            else f"  <{other}>: a delta cannot be read"
-        )
-    yield f"  delta: {c['delta']}"
-    for i, path in enumerate(c["references"]):
-        held_out = i >= c["pictures"] - c["held_out"]
-        yield f"  {'held out' if held_out else 'picture'}: {path}"
-
-
-def concept_name(data: Data) -> Iterable[str]:
-    return [data["concept"]["name"]]
-
-
-def added(data: Data) -> Iterable[str]:
-    c = data["concept"]
-    learned = c["learned"]
     yield (
-        f"<{c['name']}>: {c['neurons']:,} neurons, {c['share']:.2%} of the K/V weights, {c['share_denoiser']:.3%} of the "
-        f"denoiser, {size(c['bytes'])}; error removed {number(learned.get('error_removed'), '.1f')} %"
-        + (f", CLIP-I {learned['clip_i']:.3f}" if learned.get("clip_i") is not None else "")
+        f"  {c.neurons:,} neurons: {c.share:.2%} of the K/V weights, {c.share_denoiser:.3%} of the denoiser; {size(c.bytes)}"
     )
-
-
-def scored(data: Data) -> Iterable[str]:
     yield (
-        f"<{data['name']}> ({data['class_word']}): {data['neurons']:,} neurons, {data['share']:.2%} of the K/V weights, "
-        f"{data['share_denoiser']:.3%} of the denoiser; mask {data['mask'][:12]}"
+        f"  after training: error removed {number(c.scores.error_removed, '.1f')} %, "
+        f"CLIP-I {number(c.scores.clip_i, '.3f')}, CLIP-T {number(c.scores.clip_t, '.3f')} "
+        f"({c.scores.backbone or 'no CLIP'})"
     )
-    rows = [
-        (s["site"], f"{s['neurons']:,}", f"{s['neurons'] / s['weights']:.2%}", f"{s['general']:.2%}")
-        for s in data["sites"]
-    ]
+    yield f"  recipe: {', '.join(f'{key} {value}' for key, value in sorted(r.recipe.items()))}"
+    for other, shared in sorted((r.overlaps or {}).items()):
+        yield f"  shares {'?' if shared is None else f'{shared:,}'} neurons with <{other}>"
+    yield f"  delta: {r.delta}" + ("  (damaged)" if c.damaged else "")
+    for i, path in enumerate(r.references):
+        yield f"  {'held out' if i >= c.images - c.held_out else 'image'}: {path}"
+
+
+def added(r: results.TrainResult) -> Iterable[str]:
+    c = r.concept
+    clip = "" if c.scores.clip_i is None else f", CLIP-I {c.scores.clip_i:.3f}"
+    yield (
+        f"<{c.name}>: {c.neurons:,} neurons, {c.share:.2%} of the K/V weights, {c.share_denoiser:.3%} of the denoiser, "
+        f"{size(c.bytes)}; error removed {number(c.scores.error_removed, '.1f')} %{clip}"
+    )
+
+
+def scored(r: results.ScoreResult) -> Iterable[str]:
+    yield (
+        f"<{r.name}> ({r.class_word}): {r.neurons:,} neurons, {r.share:.2%} of the K/V weights, "
+        f"{r.share_denoiser:.3%} of the denoiser; mask {r.mask[:12]}"
+    )
+    rows = [(s.site, f"{s.neurons:,}", f"{s.neurons / s.weights:.2%}", f"{s.general:.2%}") for s in r.sites]
     yield from table(rows, ("site", "neurons", "share", "general"))
-    yield f"{data['shared']:,} shared with other concepts (a random mask: {data['shared_random']:,})"
+    yield f"shares {r.shared:,} neurons with other concepts (random mask: {r.shared_random:,})"
 
 
-def verified(data: Data) -> Iterable[str]:
+def verified(r: results.VerifyResult) -> Iterable[str]:
     rows = [
         (
-            r["name"],
-            _state(r),
-            "0" if r["moved"] == 0 else number(r["moved"], ".1e"),
-            number(r["lost"], "+.1f"),
-            "; ".join(r["reasons"]),
+            c.name,
+            _state(c),
+            "0" if c.moved == 0 else number(c.moved, ".1e"),
+            number(c.lost, "+.1f"),
+            "; ".join(c.reasons),
         )
-        for r in data["concepts"]
+        for c in r.concepts
     ]
-    yield from table(rows, ("name", "state", "moved", "points lost", "because"))
+    yield from table(rows, ("name", "state", "moved", "points lost", "reason"))
 
 
-def _state(row: Data) -> str:
-    if row["damaged"]:
-        return "damaged"
-    if row["unchanged"] is None:
+def _state(c: results.Verified) -> str:
+    if c.unchanged is None:
         return "not checked"
-    return "forgotten" if row["forgotten"] else "unchanged" if row["unchanged"] else "moved"
+    return "damaged" if c.damaged else "forgotten" if c.forgotten else "unchanged" if c.unchanged else "moved"
 
 
-def evaluated(data: Data) -> Iterable[str]:
+def evaluated(r: results.EvaluateResult) -> Iterable[str]:
     rows = [
         (
-            r["name"],
-            f"{number(r['error_removed'], '.1f')} ± {number(r['error_removed_spread'], '.1f')}",
-            number(r["forgetting"]["error_removed"], "+.1f"),
-            number(r["clip_i"], ".3f"),
-            number(r["clip_i_class"], ".3f"),
-            number(r["clip_i_real"], ".3f"),
-            number(r["forgetting"]["clip_i"], "+.3f"),
-            number(r["clip_t"], ".3f"),
-            number(r["clip_t_class"], ".3f"),
-            str(r["held_out"] or NONE),
+            c.name,
+            f"{number(c.error_removed, '.1f')} ± {number(c.error_removed_spread, '.1f')}",
+            number(c.forgetting.error_removed, "+.1f"),
+            number(c.clip_i, ".3f"),
+            number(c.clip_i_class, ".3f"),
+            number(c.clip_i_real, ".3f"),
+            number(c.forgetting.clip_i, "+.3f"),
+            number(c.clip_t, ".3f"),
+            number(c.clip_t_class, ".3f"),
+            str(c.held_out or NONE),
         )
-        for r in data["concepts"]
+        for c in r.concepts
     ]
     head = (
         "name", "err. removed", "forgotten", "CLIP-I", "class word", "real", "forgotten", "CLIP-T", "class word",
         "held out",
     )  # fmt: skip
     yield from table(rows, head)
-    if data["drift"] is not None:
-        d = data["drift"]
-        yield f"drift of the base: {d['changed']} of {d['pictures']} pictures changed, mean {d['mean_abs']:.3f} of 255 levels"
+    if (d := r.drift) is not None:
+        yield f"drift of the base model: {d.changed} of {d.images} images changed, mean {d.mean_abs:.3f} of 255 levels"
 
 
-def removed(data: Data) -> Iterable[str]:
-    for name in data["removed"]:
-        touched = data["touched"].get(name, {})
-        after = f"; it lay under {', '.join(f'<{n}> ({k:,} neurons)' for n, k in touched.items())}" if touched else ""
-        yield f"removed <{name}>{after}"
-    for name in data["discarded"]:
-        yield f"threw away the unfinished learning of <{name}>"
+def removed(r: results.RemoveResult) -> Iterable[str]:
+    for name in r.removed:
+        touched = ", ".join(f"<{n}> had overwritten {k:,} of its weights" for n, k in r.touched.get(name, {}).items())
+        yield f"removed <{name}>" + (f"; {touched}" if touched else "")
+    for name in r.discarded:
+        yield f"deleted the training state of <{name}>"
 
 
-def gone(data: Data) -> Iterable[str]:
-    return [*data["removed"], *data["discarded"]]
+def renamed(r: results.RenameResult) -> Iterable[str]:
+    yield f"renamed <{r.old}> to <{r.new}>"
+
+
+def demo(r: results.DemoResult) -> Iterable[str]:
+    yield f"contact sheet: {r.sheet}"
+    yield f"store: {r.store}"
 
 
 def size(n_bytes: int) -> str:
@@ -167,5 +158,5 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def number(value: object, spec: str) -> str:
-    return format(float(value), spec) if isinstance(value, (int, float)) else NONE
+def number(value: object, settings: str) -> str:
+    return format(float(value), settings) if isinstance(value, (int, float)) else NONE

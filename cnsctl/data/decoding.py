@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import PictureProblem
+from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,14 +53,14 @@ def decoded(path: Path) -> Decoded:
     """Decode one file wholly, so that a file cut short is found here and not while learning.
 
     Raises:
-        PictureProblem: it cannot be read, is no picture, is broken, or is too large or too small.
+        ImageError: it cannot be read, is no picture, is broken, or is too large or too small.
     """
     content = _content(path)
     with opened(content, str(path)) as image:
         n_frames = getattr(image, "n_frames", 1)
         flat = _flat(image)
     if min(flat.size) < MIN_SIDE:
-        raise PictureProblem(
+        raise ImageError(
             f"'{path}' is {flat.width}x{flat.height}: too small to learn from",
             hint=f"each side takes {MIN_SIDE} pixels at least; take it out or find a larger copy",
         )
@@ -78,7 +78,7 @@ def opened(content: bytes, shown: str, formats: tuple[str, ...] = FORMATS) -> It
         formats: those allowed; the name of the file has no say.
 
     Raises:
-        PictureProblem: it is no picture of these formats, is broken, or is too large.
+        ImageError: it is no picture of these formats, is broken, or is too large.
     """
     from io import BytesIO
 
@@ -97,7 +97,7 @@ def opened(content: bytes, shown: str, formats: tuple[str, ...] = FORMATS) -> It
         except UnidentifiedImageError as err:
             raise _unidentified(content, shown, formats) from err
         except _BROKEN as err:
-            raise PictureProblem(f"'{shown}' is broken or cut short ({err})", hint=_SAVE_AGAIN) from err
+            raise ImageError(f"'{shown}' is broken or cut short ({err})", hint=_SAVE_AGAIN) from err
 
 
 def _content(path: Path) -> bytes:
@@ -105,16 +105,16 @@ def _content(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise PictureProblem(f"'{path}' is not a regular file", hint="name a PNG, JPEG or WEBP file")
+            raise ImageError(f"'{path}' is not a regular file", hint="name a PNG, JPEG or WEBP file")
         if status.st_size > MAX_BYTES:
-            raise PictureProblem(
+            raise ImageError(
                 f"'{path}' has {status.st_size >> 20} MB, more than {MAX_BYTES >> 20}", hint="save a smaller copy of it"
             )
         return path.read_bytes()
     except FileNotFoundError as err:
-        raise PictureProblem(f"there is no file '{path}'", hint="check its name") from err
+        raise ImageError(f"there is no file '{path}'", hint="check its name") from err
     except OSError as err:
-        raise PictureProblem(
+        raise ImageError(
             f"'{path}' cannot be read ({err.strerror})", hint="check its permissions and its disk, or take it out"
         ) from err
 
@@ -135,16 +135,16 @@ def _flat(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _too_large(shown: str, value: str) -> PictureProblem:
-    return PictureProblem(
+def _too_large(shown: str, value: str) -> ImageError:
+    return ImageError(
         f"'{shown}' is too large to open safely ({value})",
         hint=f"save a smaller copy: at most {MAX_SIDE} pixels a side and {MAX_PIXELS // 10**6} million in all",
     )
 
 
-def _unidentified(content: bytes, shown: str, formats: tuple[str, ...]) -> PictureProblem:
+def _unidentified(content: bytes, shown: str, formats: tuple[str, ...]) -> ImageError:
     if not content:
-        return PictureProblem(f"'{shown}' is empty", hint="copy it again, or take it out")
+        return ImageError(f"'{shown}' is empty", hint="copy it again, or take it out")
     if content.startswith(tuple(_MAGIC[f] for f in formats)):
-        return PictureProblem(f"'{shown}' is broken or cut short", hint=_SAVE_AGAIN)
-    return PictureProblem(f"'{shown}' is no picture in the format {' or '.join(formats)}", hint=_SAVE_AGAIN)
+        return ImageError(f"'{shown}' is broken or cut short", hint=_SAVE_AGAIN)
+    return ImageError(f"'{shown}' is no picture in the format {' or '.join(formats)}", hint=_SAVE_AGAIN)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cnsctl.data.decoding import decoded
 from cnsctl.data.prompt_grammar import bad_character
-from cnsctl.errors import PictureProblem
+from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ MAX_CAPTION = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Picture:
+class TrainingImage:
     """One picture, ready to learn from."""
 
     name: str
@@ -45,7 +45,7 @@ class Picture:
     """What the user should know about it: upscaled, animated, present twice."""
 
 
-def read_pictures(source: Path | Sequence[Path], *, size: int, limit: int = 1000) -> list[Picture]:
+def read_images(source: Path | Sequence[Path], *, size: int, limit: int = 1000) -> list[TrainingImage]:
     """Read the pictures of folders and files, cut to their centre square and resized.
 
     A folder gives its own pictures, by name; hidden files, other files and sub-folders are passed over. Of pictures with
@@ -58,7 +58,7 @@ def read_pictures(source: Path | Sequence[Path], *, size: int, limit: int = 1000
         limit: more pictures than this are refused: it is the wrong folder.
 
     Raises:
-        PictureProblem: names the file and what to do about it.
+        ImageError: names the file and what to do about it.
     """
     return _without_twins([_picture(path, size) for path in _files(source, limit)])
 
@@ -66,10 +66,10 @@ def read_pictures(source: Path | Sequence[Path], *, size: int, limit: int = 1000
 def _files(source: Path | Sequence[Path], limit: int) -> list[Path]:
     sources = [source] if isinstance(source, Path) else list(source)
     if not sources:
-        raise PictureProblem("no pictures were named", hint="name a folder of pictures, or picture files")
+        raise ImageError("no pictures were named", hint="name a folder of pictures, or picture files")
     paths = [path for given in sources for path in (_in_folder(given) if _is_folder(given) else [given])]
     if len(paths) > limit:
-        raise PictureProblem(
+        raise ImageError(
             f"'{sources[0]}' gives {len(paths)} pictures, more than {limit}",
             hint="a concept takes about five: name the files wanted, or copy them to a folder of their own",
         )
@@ -80,9 +80,9 @@ def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as err:
-        raise PictureProblem(f"there is no folder or file '{path}'", hint="check its name") from err
+        raise ImageError(f"there is no folder or file '{path}'", hint="check its name") from err
     except OSError as err:
-        raise PictureProblem(f"'{path}' cannot be read ({err.strerror})", hint="check its permissions") from err
+        raise ImageError(f"'{path}' cannot be read ({err.strerror})", hint="check its permissions") from err
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -90,12 +90,12 @@ def _in_folder(folder: Path) -> list[Path]:
         seen = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
         folders = [p for p in seen if p.is_dir()]
     except OSError as err:
-        raise PictureProblem(f"'{folder}' cannot be read ({err.strerror})", hint="check its permissions") from err
+        raise ImageError(f"'{folder}' cannot be read ({err.strerror})", hint="check its permissions") from err
     found = [p for p in seen if p.suffix.lower() in SUFFIXES and p not in folders]
     if found:
         return found
     within = next((f for f in folders if _has_pictures(f)), None)
-    raise PictureProblem(
+    raise ImageError(
         f"'{folder}' has no pictures in it: {', '.join(SUFFIXES)} count, and it has {len(seen) - len(folders)} other files",
         hint=f"sub-folders are not searched: name '{within}' itself" if within else "name a folder of pictures",
     )
@@ -108,7 +108,7 @@ def _has_pictures(folder: Path) -> bool:
         return False
 
 
-def _picture(path: Path, size: int) -> Picture:
+def _picture(path: Path, size: int) -> TrainingImage:
     import numpy as np
 
     picture = decoded(path)
@@ -116,7 +116,7 @@ def _picture(path: Path, size: int) -> Picture:
     notes = list(picture.notes)
     if side < size:
         notes.append(f"upscaled from {picture.image.width}x{picture.image.height}")
-    return Picture(
+    return TrainingImage(
         name=str(path.name).encode(errors="replace").decode(),  # a name of other bytes must not break JSON later
         pixels=np.array(_squared(picture.image, size)),
         caption=_caption(path),
@@ -141,19 +141,17 @@ def _caption(picture: Path) -> str | None:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(64 * MAX_CAPTION).strip()[:MAX_CAPTION].strip()
     except UnicodeDecodeError as err:
-        raise PictureProblem(f"the caption '{path}' is not UTF-8 text", hint="save it as UTF-8") from err
+        raise ImageError(f"the caption '{path}' is not UTF-8 text", hint="save it as UTF-8") from err
     except OSError as err:
-        raise PictureProblem(
-            f"the caption '{path}' cannot be read ({err.strerror})", hint="check its permissions"
-        ) from err
+        raise ImageError(f"the caption '{path}' cannot be read ({err.strerror})", hint="check its permissions") from err
     if (bad := bad_character(text)) is not None:
-        raise PictureProblem(f"the caption '{path}' has {bad}", hint="a caption is one line of plain text: take it out")
+        raise ImageError(f"the caption '{path}' has {bad}", hint="a caption is one line of plain text: take it out")
     return text.replace("\t", " ") or None
 
 
-def _without_twins(pictures: list[Picture]) -> list[Picture]:
+def _without_twins(pictures: list[TrainingImage]) -> list[TrainingImage]:
     """Keep the first of pictures with equal pixels: a picture that counts twice is learned twice."""
-    kept: dict[bytes, Picture] = {}
+    kept: dict[bytes, TrainingImage] = {}
     for picture in pictures:
         pixels = hashlib.sha256(picture.pixels.tobytes()).digest()
         first = kept.setdefault(pixels, picture)

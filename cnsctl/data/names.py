@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from cnsctl.errors import NameNotAllowed
-from cnsctl.specs import NAME
+from cnsctl.concept import NAME
+from cnsctl.errors import InvalidNameError
 
 _SHOWN = 80
 """Characters of a refused name that a message shows."""
@@ -22,13 +22,13 @@ def check_name(name: str) -> str:
     case or accents.
 
     Raises:
-        NameNotAllowed: with the rule, and the nearest allowed name when there is one.
+        InvalidNameError: with the rule, and the nearest allowed name when there is one.
     """
     if NAME.fullmatch(name):
         return name
     shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
     nearest = _nearest(name)
-    raise NameNotAllowed(
+    raise InvalidNameError(
         f"{shown!r} cannot be the name of a concept: it takes 1 to 63 of a-z, 0-9, '-' and '_', and starts with a letter"
         " or digit",
         hint="choose another, such as 'dog' or 'top-hat'" if nearest is None else f"try {nearest!r}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.data.decoding import opened
-from cnsctl.errors import PictureProblem
+from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,15 +48,13 @@ def read_png_text(png: bytes | Path) -> dict[str, str]:
     """Read the texts of a PNG, those after the pixels too.
 
     Raises:
-        PictureProblem: it cannot be read, is no PNG, is broken or too large.
+        ImageError: it cannot be read, is no PNG, is broken or too large.
     """
     shown = str(png) if isinstance(png, Path) else "the PNG"
     try:
         content = png.read_bytes() if isinstance(png, Path) else png
     except OSError as err:
-        raise PictureProblem(
-            f"'{shown}' cannot be read ({err.strerror})", hint="check its name and permissions"
-        ) from err
+        raise ImageError(f"'{shown}' cannot be read ({err.strerror})", hint="check its name and permissions") from err
     with opened(content, shown, ("PNG",)) as image:
         texts: Mapping[str, str] = getattr(image, "text", {})  # decodes the pixels to reach what follows them
     return {str(key): str(value) for key, value in texts.items()}
@@ -66,7 +64,7 @@ def png_pixels(png: bytes) -> NDArray[np.uint8]:
     """Read back what `png_bytes` wrote: (h, w, 3).
 
     Raises:
-        PictureProblem: it is no PNG, or is broken.
+        ImageError: it is no PNG, or is broken.
     """
     import numpy as np
 

@@ -25,8 +25,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import ConceptNotFound, UsageProblem
-from cnsctl.specs import Mention, Prompt
+from cnsctl.concept import Mention, Prompt
+from cnsctl.errors import ConceptNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -51,19 +51,19 @@ def parse(text: str, known: Collection[str]) -> Prompt:
         known: names of the concepts there are.
 
     Raises:
-        ConceptNotFound: `<name>` matches none of them.
-        UsageProblem: a scale is no number or too large, differs between two mentions, or the text has characters that
+        ConceptNotFoundError: `<name>` matches none of them.
+        UsageError: a scale is no number or too large, differs between two mentions, or the text has characters that
             no prompt can have.
     """
     if (bad := bad_character(text)) is not None:
-        raise UsageProblem(f"the prompt {text!r} has {bad}", hint="a prompt is one line of plain text: take it out")
+        raise UsageError(f"the prompt {text!r} has {bad}", hint="a prompt is one line of plain text: take it out")
     text = text.replace("\t", " ")
     pieces: list[str | Mention] = []
     scales: dict[str, float] = {}
     done = 0
     for start, end, mention in _mentions(text, known):
         if scales.setdefault(mention.name, mention.scale) != mention.scale:
-            raise UsageProblem(
+            raise UsageError(
                 f"the prompt {text!r} names <{mention.name}> with the scales {scales[mention.name]:g} and"
                 f" {mention.scale:g}",
                 hint="a concept has one scale per prompt: write the same one each time",
@@ -182,16 +182,17 @@ def _after_at(text: str, start: int, known: Collection[str]) -> tuple[int, Menti
 def _scale(number: str, mention: str) -> float:
     scale = float(number) if _NUMBER.fullmatch(number) else float("nan")
     if not abs(scale) <= MAX_SCALE:  # true for nan
-        raise UsageProblem(
+        raise UsageError(
             f"the scale of {mention} is not a number from -{MAX_SCALE:g} to {MAX_SCALE:g}",
             hint=f"write it like {mention.partition(':')[0]}:0.8{'>' if mention[0] == '<' else ''}, without spaces",
         )
     return scale + 0.0  # -0.0 becomes 0.0: they are one scale and must look like one
 
 
-def _unknown(name: str, known: Collection[str]) -> ConceptNotFound:
+def _unknown(name: str, known: Collection[str]) -> ConceptNotFoundError:
     from difflib import get_close_matches
 
-    nearest = [f"<{n}>" for n in get_close_matches(name[:63].lower(), sorted(known), n=3)]
-    meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    return ConceptNotFound(f"there is no concept named {name!r}", hint=f"{meant}`cnsctl ls` lists those there are")
+    near = get_close_matches(name[:63].lower(), sorted(known), n=3)
+    return ConceptNotFoundError(
+        f"concept not found: {name[:80]!r}", reason="concept-missing", near=[f"<{n}>" for n in near]
+    )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from cnsctl.errors import PictureProblem
-from cnsctl.specs import Mention, Prompt
+from cnsctl.concept import Mention, Prompt
+from cnsctl.errors import ImageError
 
 
 def training_texts(name: str) -> tuple[Prompt, ...]:
@@ -23,10 +23,10 @@ def caption_prompt(name: str, class_word: str, caption: str) -> Prompt:
     without that, the concept is put in front: `<name>, caption`. Nothing else is special in a caption.
 
     Raises:
-        PictureProblem: the caption gives the concept a scale.
+        ImageError: the caption gives the concept a scale.
     """
     if (scaled := re.search(f"<{re.escape(name)}:[^<>]*>", caption)) is not None:
-        raise PictureProblem(
+        raise ImageError(
             f"the caption {caption!r} gives the concept a scale, {scaled[0]}",
             hint=f"write <{name}>: a concept is learned at full scale",
         )

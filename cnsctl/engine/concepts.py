@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cnsctl.errors import BaseProblem, StoreDamaged
+from cnsctl.errors import BaseModelError, StoreDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cnsctl.bases.protocol import Base
-    from cnsctl.specs import Delta
+    from cnsctl.concept import Delta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,20 +43,20 @@ def to_concept(base: Base, delta: Delta, *, key: str) -> Concept:
     """Move a delta to the base's device.
 
     Raises:
-        BaseProblem: it was learned on another base.
-        StoreDamaged: it claims this base, but its sites or widths are not this base's.
+        BaseModelError: it was learned on another base.
+        StoreDamagedError: it claims this base, but its sites or widths are not this base's.
     """
     if delta.fingerprint != base.fingerprint:
-        raise BaseProblem(
-            f"the concept was learned on base {delta.fingerprint[:12]}; loaded is {base.name} {base.fingerprint[:12]}",
-            hint="use the store's own base",
+        raise BaseModelError(
+            f"the concept was trained on another base model: {delta.fingerprint[:12]}",
+            note=f"loaded: {base.name} {base.fingerprint[:12]}",
+            hint="use the base model of the concept's store",
         )
     shapes = {site: tuple(W.shape) for site, W in base.sites.items()}
     widths = {e: v.shape[1] for e, v in delta.vectors.items()}
     if {s: tuple(d) for s, d in delta.shapes.items()} != shapes or widths != dict(base.vector_widths):
-        raise StoreDamaged(
-            "a delta's sites or widths are not those of its base",
-            hint="learn it again: cnsctl add NAME PICTURES --replace",
+        raise StoreDamagedError(
+            "the sites or widths of a delta differ from those of its base model", hint="train the concept again"
         )
     return Concept(
         class_word=delta.class_word,

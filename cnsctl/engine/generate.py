@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cnsctl.concept import Mode, Prompt
 from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
 from cnsctl.engine.recent import Recent
 from cnsctl.errors import CnsctlError
-from cnsctl.results import Denoised
-from cnsctl.specs import DrawSpec, Mode, Prompt
+from cnsctl.events import Denoised
+from cnsctl.settings import GenerateSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,28 +70,28 @@ class Texts:
 
 
 def draw(
-    base: Base, overlay: Overlay, requests: Iterable[Request], spec: DrawSpec, *, batch: int = 1
+    base: Base, overlay: Overlay, requests: Iterable[Request], settings: GenerateSettings, *, batch: int = 1
 ) -> Iterator[tuple[Request, NDArray[np.uint8]]]:
     """Generate requests in order, `batch` at a time; each image as soon as it is done, (h, w, 3) uint8.
 
     Raises:
         CnsctlError: the latents of one are not finite.
     """
-    for event in drawing(Texts(base, batch=batch), overlay, requests, spec, batch=batch):
+    for event in drawing(Texts(base, batch=batch), overlay, requests, settings, batch=batch):
         if isinstance(event, Image):
             if event.pixels is None:
-                raise not_finite(spec)
+                raise not_finite(settings)
             yield event.request, event.pixels
 
 
 def drawing(
-    texts: Texts, overlay: Overlay, requests: Iterable[Request], spec: DrawSpec, *, batch: int = 1
+    texts: Texts, overlay: Overlay, requests: Iterable[Request], settings: GenerateSettings, *, batch: int = 1
 ) -> Iterator[Denoised | Image]:
     """Generate requests in order, `batch` at a time: a `Denoised` per step of a batch, then its images.
 
     Rows of one batch may use different concepts. Prompt and negative prompt each read the concepts they name themselves.
     """
-    base, guided = texts.base, spec.guidance > 1
+    base, guided = texts.base, settings.guidance_scale > 1
     pending = iter(requests)
     while group := list(islice(pending, batch)):
         positive = [texts.read(overlay, r.prompt) for r in group]
@@ -99,7 +100,7 @@ def drawing(
         keys_values = {s: x.to(base.dtype) for s, x in stacked([kv for _, kv in negative + positive]).items()}
         samples = base.sample(
             torch.cat([X for X, _ in negative + positive]),
-            spec,
+            settings,
             [torch.Generator().manual_seed(r.seed) for r in group],
         )
         while True:
@@ -113,9 +114,11 @@ def drawing(
             yield Image(request=request, pixels=base.decode_latents(z) if bool(torch.isfinite(z).all()) else None)
 
 
-def not_finite(spec: DrawSpec) -> CnsctlError:
+def not_finite(settings: GenerateSettings) -> CnsctlError:
     """The error of an image without pixels."""
     return CnsctlError(
-        f"sampler {spec.sampler} at {spec.steps} steps and guidance {spec.guidance:g} gave no numbers, and so no picture",
-        hint="use other --steps, another --sampler, or --dtype fp32",
+        f"latents contain NaN or Inf (sampler {settings.sampler}, {settings.steps} steps, guidance scale "
+        f"{settings.guidance_scale:g})",
+        hint="use other steps, another sampler, or fp32",
+        reason="not-finite",
     )

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cnsctl.concept import Prompt
 from cnsctl.engine.prompt_tokens import SplicedText, features, splice
 from cnsctl.engine.seeds import stream
-from cnsctl.errors import CapacityProblem
-from cnsctl.specs import Policy, Prompt, Select
+from cnsctl.errors import CapacityError
+from cnsctl.settings import Policy, Select
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
@@ -97,7 +98,7 @@ def select_neurons(
         policy: what to do about `owned`.
 
     Raises:
-        CapacityProblem: `exclusive`, and too few free neurons are left.
+        CapacityError: `exclusive`, and too few free neurons are left.
     """
     rows, columns = scores.shape
     total = site_budget(budget, rows, columns)
@@ -109,9 +110,9 @@ def select_neurons(
     if owned is not None and policy is Policy.EXCLUSIVE:
         usable = (~owned).sum(1)
         if int(usable.sum()) < total:
-            raise CapacityProblem(
-                f"a site has {int(usable.sum())} free neurons left, the budget asks for {total}",
-                hint="use --policy prefer-free, a smaller --budget, or remove a concept",
+            raise CapacityError(
+                f"not enough free neurons: a site has {int(usable.sum())}, the budget needs {total}",
+                reason="capacity",
             )
     counts = _row_counts(scores, tier, order, usable, total=total, budget=budget)
     taken = torch.arange(columns, device=scores.device)[None, :] < counts[:, None]
@@ -189,7 +190,7 @@ def concept_neurons(
     """Select on every site. `weights` are those the concept trains on: W₀, or in merged the overlay so far.
 
     Raises:
-        CapacityProblem: too few free neurons (`exclusive`), or every base neuron is general (`intersect`).
+        CapacityError: too few free neurons (`exclusive`), or every base neuron is general (`intersect`).
     """
     if select is Select.INTERSECT:
         strict = {
@@ -197,9 +198,7 @@ def concept_neurons(
             for site in base.sites
         }
         if not any(len(flat) for flat in strict.values()):
-            raise CapacityProblem(
-                "every base neuron is a general neuron", hint="use a larger --budget, or --select exact"
-            )
+            raise CapacityError("every base neuron is a general neuron", reason="no-general-free")
         return strict
     return {
         site: select_neurons(

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from cnsctl.concept import Mode, Prompt
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 from cnsctl.engine.seeds import stream
-from cnsctl.specs import Mode, Prompt
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base, CrossAttention

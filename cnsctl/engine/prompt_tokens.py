@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnsctl.bases.protocol import Base, TextBatch
-from cnsctl.errors import UsageProblem
-from cnsctl.specs import Mention, Prompt
+from cnsctl.concept import Mention, Prompt
+from cnsctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def splice(base: Base, prompt: Prompt, tokens: Mapping[str, Token]) -> SplicedTe
     `tokens` holds every concept that the prompt names. A prompt without one gives the stock tokenizer's ids.
 
     Raises:
-        UsageProblem: a concept does not fit into the text length.
+        UsageError: a concept does not fit into the text length.
     """
     ids: list[int] = []
     places: list[tuple[int, str, int]] = []
@@ -63,7 +63,7 @@ def splice(base: Base, prompt: Prompt, tokens: Mapping[str, Token]) -> SplicedTe
             own = base.token_ids(token.class_word)
             start = len(ids) + 1  # position 0 is the start token
             if len(ids) + token.n_vectors + len(own) > room:
-                raise UsageProblem(
+                raise UsageError(
                     f"<{piece.name}> does not fit: this base reads {room} tokens, and it would end at token "
                     f"{len(ids) + token.n_vectors + len(own)}",
                     hint="shorten the prompt, or name the concept earlier",

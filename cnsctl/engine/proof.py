@@ -1,6 +1,6 @@
-"""Proof and fit: what shows, without drawing, that a concept is what it was and how well it was learned.
+"""The proof: shows without generating an image that a concept has not changed.
 
-Owns probe records and the denoising error; must not know the store or pictures on disk.
+Owns probe records; must not know the store.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cnsctl.engine.overlay import KeysValues, Overlay, bound, misreading, stacked, text_keys_values
+from cnsctl.concept import FORMAT, Mention, Prompt
+from cnsctl.engine.overlay import KeysValues, Overlay, misreading, text_keys_values
 from cnsctl.engine.seeds import stream
-from cnsctl.errors import FormatTooNew, StoreDamaged
-from cnsctl.specs import FORMAT, Mention, Prompt
+from cnsctl.errors import FormatTooNewError, StoreDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,8 @@ TOLERANCE = 1e-4
 MISREADING = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
 """Relative difference between the installed attention and its formula that rounding explains, by the base's dtype."""
 
-FIT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Noise levels of the fit, as shares of the base's timesteps."""
+
+_AGAIN = "train the concept again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def prove(base: Base, overlay: Overlay, name: str, recorded: bytes) -> Proof:
     """Compute the probes again and compare them with the record, and the installed attention with its formula.
 
     Raises:
-        StoreDamaged: the record is not one. FormatTooNew: a newer cnsctl wrote it.
+        StoreDamagedError: the record is not one. FormatTooNewError: a newer cnsctl wrote it.
     """
     data = _read(recorded)
     reasons = [f"the base's {part} changed" for part, h in _base_hashes(base).items() if data["base"].get(part) != h]
@@ -88,8 +88,8 @@ _REASONS = {
 }
 
 
-def only_company_changed(proof: Proof) -> bool:
-    """In merged: whether all that differs is which other deltas act, and how far that moved K and V."""
+def only_other_deltas_changed(proof: Proof) -> bool:
+    """In merged mode: whether only the other deltas that act differ, and how far that moved K and V."""
     return set(proof.reasons) <= {_REASONS["deltas"], "K or V moved"}
 
 
@@ -126,18 +126,12 @@ def _project(site: str, x: torch.Tensor) -> list[float]:
 
 def _distance(new: dict[str, list[float]], old: Any) -> float:
     if not isinstance(old, dict) or set(old) != set(new):
-        raise StoreDamaged(
-            "a probe record names other sites than its base has",
-            hint="learn it again: cnsctl add NAME PICTURES --replace",
-        )
+        raise StoreDamagedError("a probe record names other sites than its base model has", hint=_AGAIN)
     worst = 0.0
     for site, values in new.items():
         a, b = np.asarray(values), np.asarray(old[site], dtype=np.float64)
         if a.shape != b.shape:
-            raise StoreDamaged(
-                f"a probe record has {b.shape} projections for {site}",
-                hint="learn it again: cnsctl add NAME PICTURES --replace",
-            )
+            raise StoreDamagedError(f"a probe record has {b.shape} projections for {site}", hint=_AGAIN)
         relative = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
         if not math.isfinite(relative):  # NaN compares with nothing: it must not be lost on the way
             return math.inf
@@ -149,8 +143,8 @@ def _read(recorded: bytes) -> dict[str, Any]:
     try:
         data = json.loads(recorded)
         if data["format"] > FORMAT:
-            raise FormatTooNew(
-                f"a probe record has format {data['format']}", hint="it was written by a newer cnsctl: upgrade"
+            raise FormatTooNewError(
+                f"a probe record has format {data['format']}", note="written by a newer cnsctl", reason="upgrade"
             )
         if data["kind"] != "probe" or not isinstance(data["probes"], list) or not isinstance(data["base"], dict):
             raise ValueError(data["kind"])
@@ -158,35 +152,5 @@ def _read(recorded: bytes) -> dict[str, Any]:
             if not isinstance(probe["pieces"], list) or not isinstance(probe["projections"], dict):
                 raise TypeError("pieces")
     except (ValueError, KeyError, TypeError) as err:
-        raise StoreDamaged(
-            f"a probe record cannot be read: {err}", hint="learn it again: cnsctl add NAME PICTURES --replace"
-        ) from err
+        raise StoreDamagedError(f"cannot read a probe record: {err}", hint=_AGAIN) from err
     return dict(data)
-
-
-@torch.no_grad()
-def fit_errors(
-    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
-) -> tuple[float, ...]:
-    """Mean denoising error on latents (n, c, h, w) at each of `FIT_TIMES`, with fixed noise.
-
-    It needs no sampling and works on any base; what a concept adds is this against the bare class word's
-    (`metrics.fit.error_removed`).
-    """
-    times = torch.tensor([int(f * base.n_times) for f in FIT_TIMES])
-    _, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
-    total = torch.zeros(len(times), dtype=torch.float64)
-    with bound(base, stacked([kv] * len(times))):
-        for i, latent in enumerate(latents):
-            z = latent.expand(len(times), *latent.shape).to(base.device)
-            draw = stream("fit", i, *([noise_seed] if noise_seed else []))
-            noise = torch.randn(z.shape, generator=draw).to(base.device)
-            noisy, target = base.noised(z, noise, times)
-            total += (base.denoise(noisy, times) - target).square().mean((1, 2, 3)).cpu().double()
-    return tuple((total / len(latents)).tolist())
-
-
-def fit_error(base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0) -> float:
-    """Mean of `fit_errors` over the noise levels."""
-    errors = fit_errors(base, overlay, prompt, latents, noise_seed=noise_seed)
-    return sum(errors) / len(errors)

@@ -1,6 +1,6 @@
-"""Learning one concept: the token first, then the score, then the values on its neurons.
+"""Training one concept: the token embedding first, then the score, then the values of its neurons.
 
-Owns the phases and what they tell; must not know files, the store or terminals.
+Owns the phases and their events; must not know files, the store or terminals.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,15 @@ import numpy as np
 import torch
 
 from cnsctl import __version__
+from cnsctl.concept import Delta, Mode
 from cnsctl.engine import neurons
+from cnsctl.engine.job import Job
 from cnsctl.engine.prompt_tokens import Token, features, splice
 from cnsctl.engine.seeds import fold
-from cnsctl.engine.trainer import Job, Learner
+from cnsctl.engine.trainer import Trainer
 from cnsctl.engine.training_state import state_from_bytes
-from cnsctl.results import Event, Learned, Note, Phase, Selected, Step
-from cnsctl.specs import Delta, LearnSpec, Mode, Policy
+from cnsctl.events import Event, Note, Phase, Selected, Step
+from cnsctl.settings import Policy, TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -32,78 +34,89 @@ if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.checkpoint import Checkpoint
 
-TOKEN, VALUES = "train the token", "train the neurons"
+TOKEN, VALUES = "train the token embedding", "train the neurons"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """A trained concept; nothing is saved yet."""
+
+    delta: Delta
+    selected: Selected
+    final_loss: float
+    """Mean loss of the last fifth of the steps."""
+
 
 Chooser = Callable[["Base", Job, "Mapping[str, torch.Tensor]", "Mapping[str, torch.Tensor]"], neurons.Mask]
 """From base, job, learned token vectors and the weights trained on: the neurons to train."""
 
 
-def learn(
+def train(
     base: Base,
     job: Job,
     *,
     resume: bytes | None = None,
     checkpoint: Checkpoint | None = None,
     choose: Chooser | None = None,
-) -> Generator[Event, None, None]:
-    """Learn one concept; the last event is `Learned`.
+) -> Generator[Event, None, Trained]:
+    """Train one concept.
 
     A run that is resumed from a checkpoint ends bit-identical to an uninterrupted one.
 
     Args:
         base: is not changed.
-        job: what to learn, and how.
+        job: what to train, and how.
         resume: what `Checkpoint.to_bytes` gave.
         checkpoint: has the state after the last whole step, also when this generator fails or is closed.
         choose: selects the neurons instead of the score: controls of benchmarks.
     """
     with _deterministic(base.device):
-        yield from _learn(base, job, resume, checkpoint, scored_neurons if choose is None else choose)
+        return (yield from _train(base, job, resume, checkpoint, scored_neurons if choose is None else choose))
 
 
-def _learn(
+def _train(
     base: Base, job: Job, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser
-) -> Iterator[Event]:
-    learner = Learner(base, job)
+) -> Generator[Event, None, Trained]:
+    trainer = Trainer(base, job)
     job_hash = hash_of(base, job)
 
     def take() -> None:
         if checkpoint is not None:
-            checkpoint.take(learner.state(job_hash))
+            checkpoint.take(trainer.state(job_hash))
 
     if resume is not None:
         state = state_from_bytes(resume, job=job_hash)
         if state is None:
             yield Note(text="saved training state ignored: images or settings differ; training starts at step 0")
         else:
-            learner.resume(state)
+            trainer.resume(state)
             take()
             yield Note(text=f"training resumes after step {state.step}")
-    yield from _warm_up(learner, take)
-    if learner.values is None:
-        mask = choose(base, job, learner.vectors, learner.start)
-        selected = _selected(base, job, mask, chance_neurons(base, job.spec))
+    yield from _warm_up(trainer, take)
+    if trainer.values is None:
+        mask = choose(base, job, trainer.vectors, trainer.start)
+        selected = _selected(base, job, mask, chance_neurons(base, job.settings))
     else:  # selected before the run was interrupted, with the token as it was then
-        selected = _selected(base, job, learner.values.mask, chance_neurons(base, job.spec))
+        selected = _selected(base, job, trainer.values.mask, chance_neurons(base, job.settings))
     yield selected
-    if learner.values is None:
-        learner.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
+    if trainer.values is None:
+        trainer.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
         take()
-    if (projection := learner.projection) is not None and projection.full_rows:
+    if (projection := trainer.projection) is not None and projection.full_rows:
         yield Note(
             text=f"{projection.full_rows:,} of {projection.used_rows:,} rows have no direction left that earlier "
-            "concepts do not read: they learn nothing"
+            "concepts do not read; they are not trained"
         )
-    yield from _steps(learner, VALUES, until=job.spec.steps, since=learner.warmup, take=take)
-    yield Learned(delta=_delta(learner), selected=selected, final_loss=_final_loss(learner))
+    yield from _steps(trainer, VALUES, until=job.settings.steps, since=trainer.warmup, take=take)
+    return Trained(delta=_delta(trainer), selected=selected, final_loss=_final_loss(trainer))
 
 
 def score(base: Base, job: Job) -> Iterator[Event]:
-    """Everything `learn` does up to the mask, and no further: the mask is `learn`'s, byte for byte."""
+    """Everything that `train` does up to the selection, and no more: the mask is the same, byte for byte."""
     with _deterministic(base.device):
-        learner = Learner(base, job)
-        yield from _warm_up(learner, lambda: None)
-        yield select(base, job, learner.vectors, learner.start)
+        trainer = Trainer(base, job)
+        yield from _warm_up(trainer, lambda: None)
+        yield select(base, job, trainer.vectors, trainer.start)
 
 
 @contextmanager
@@ -125,54 +138,54 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         deterministic.fill_uninitialized_memory = filled
 
 
-def _warm_up(learner: Learner, take: Callable[[], None]) -> Iterator[Event]:
-    yield from _steps(learner, TOKEN, until=learner.warmup, since=0, take=take)
+def _warm_up(trainer: Trainer, take: Callable[[], None]) -> Iterator[Event]:
+    yield from _steps(trainer, TOKEN, until=trainer.warmup, since=0, take=take)
 
 
-def _steps(learner: Learner, phase: str, *, until: int, since: int, take: Callable[[], None]) -> Iterator[Event]:
-    if learner.done >= until:
+def _steps(trainer: Trainer, phase: str, *, until: int, since: int, take: Callable[[], None]) -> Iterator[Event]:
+    if trainer.done >= until:
         return
     yield Phase(name=phase, total=until - since)
-    while learner.done < until:
-        loss = learner.step()
+    while trainer.done < until:
+        loss = trainer.step()
         take()
-        yield Step(phase=phase, step=learner.done - since, total=until - since, loss=loss)
+        yield Step(phase=phase, step=trainer.done - since, total=until - since, loss=loss)
 
 
 def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> Selected:
     """Score with the learned token and select the concept's neurons."""
-    return _selected(base, job, scored_neurons(base, job, vectors, weights), chance_neurons(base, job.spec))
+    return _selected(base, job, scored_neurons(base, job, vectors, weights), chance_neurons(base, job.settings))
 
 
 def scored_neurons(
     base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
 ) -> neurons.Mask:
     """The concept's neurons by score with the learned token; a random mask where the job asks for one."""
-    spec = job.spec
-    if spec.random_mask:
+    settings = job.settings
+    if settings.random_mask:
         # each concept has a mask of its own: with one for all, the concepts of a store would own the same neurons
-        return neurons.random_neurons(base, budget=spec.budget, seed=fold("random", job.name, spec.seed))
-    token = Token(class_word=job.class_word, n_vectors=spec.vectors)
+        return neurons.random_neurons(base, budget=settings.budget, seed=fold("random", job.name, settings.seed))
+    token = Token(class_word=job.class_word, n_vectors=settings.token_embeddings)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
-    policy = spec.policy if job.mode is Mode.MERGED else Policy.OVERLAP
+    policy = settings.policy if job.mode is Mode.MERGED else Policy.OVERLAP
     with torch.no_grad():
         norms = neurons.token_norms(features(base, texts, {job.name: vectors}), texts)
         return neurons.concept_neurons(
             base,
             weights,
             norms,
-            budget=spec.budget,
+            budget=settings.budget,
             general=job.general,
             owned=None if policy is Policy.OVERLAP else neurons.owned_entries(base, job.owned),
             policy=policy,
-            select=spec.select,
+            select=settings.select,
         )
 
 
-def chance_neurons(base: Base, spec: LearnSpec) -> neurons.Mask:
+def chance_neurons(base: Base, settings: TrainSettings) -> neurons.Mask:
     """A random mask to compare overlaps with; another one than that of the control, `--random-mask`."""
-    return neurons.random_neurons(base, budget=spec.budget, seed=fold("chance", spec.seed))
+    return neurons.random_neurons(base, budget=settings.budget, seed=fold("chance", settings.seed))
 
 
 def _selected(base: Base, job: Job, mask: neurons.Mask, chance: neurons.Mask) -> Selected:
@@ -190,7 +203,7 @@ def _selected(base: Base, job: Job, mask: neurons.Mask, chance: neurons.Mask) ->
 
 def hash_of(base: Base, job: Job) -> str:
     """What a state belongs to: base, pictures, texts, settings, and in merged the overlay it stands on."""
-    settings: dict[str, Any] = asdict(replace(job.spec))
+    settings: dict[str, Any] = asdict(replace(job.settings))
     meaning = {
         "versions": [__version__, torch.__version__],
         "base": base.fingerprint,
@@ -198,7 +211,7 @@ def hash_of(base: Base, job: Job) -> str:
         "dtype": str(base.dtype),
         "class": job.class_word,
         "mode": job.mode,
-        "spec": settings,
+        "settings": settings,
         "texts": [[[p if isinstance(p, str) else p.scale for p in q.pieces] for q in ps] for ps in job.texts],
         "prior": [c.key for c in job.prior.concepts.values()],
     }
@@ -207,25 +220,25 @@ def hash_of(base: Base, job: Job) -> str:
     return digest.hexdigest()
 
 
-def _final_loss(learner: Learner) -> float:
-    last = learner.losses[-max(1, len(learner.losses) // 5) :]
+def _final_loss(trainer: Trainer) -> float:
+    last = trainer.losses[-max(1, len(trainer.losses) // 5) :]
     return sum(last) / len(last) if last else math.nan
 
 
-def _delta(learner: Learner) -> Delta:
+def _delta(trainer: Trainer) -> Delta:
     """Round to fp16: what is verified later is exactly what is stored."""
-    base, job = learner.base, learner.job
-    if learner.values is None:
+    base, job = trainer.base, trainer.job
+    if trainer.values is None:
         raise RuntimeError("no values were trained")
-    spec = {k: (str(v) if isinstance(v, StrEnum) else v) for k, v in asdict(job.spec).items()}
-    values = {s: v.cpu().numpy().astype(np.float16) for s, v in learner.values.by_site().items()}
+    settings = {k: (str(v) if isinstance(v, StrEnum) else v) for k, v in asdict(job.settings).items()}
+    values = {s: v.cpu().numpy().astype(np.float16) for s, v in trainer.values.by_site().items()}
     return Delta(
         shapes={s: (int(W.shape[0]), int(W.shape[1])) for s, W in base.sites.items()},
-        indices={s: m.cpu().numpy() for s, m in learner.values.mask.items()},
+        indices={s: m.cpu().numpy() for s, m in trainer.values.mask.items()},
         values=values,
-        vectors={e: v.detach().cpu().numpy().astype(np.float16) for e, v in learner.vectors.items()},
+        vectors={e: v.detach().cpu().numpy().astype(np.float16) for e, v in trainer.vectors.items()},
         class_word=job.class_word,
         fingerprint=base.fingerprint,
         mode=job.mode,
-        recipe={**spec, "pictures": len(job.latents), "device": base.device.type, "dtype": str(base.dtype)[6:]},
+        recipe={**settings, "images": len(job.latents), "device": base.device.type, "dtype": str(base.dtype)[6:]},
     )

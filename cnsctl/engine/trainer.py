@@ -1,4 +1,4 @@
-"""One learning as it stands: token vectors, values, their optimizers, and what a step does to them.
+"""The state of a training run: token embeddings, values, their optimizers, and what a step does to them.
 
 Owns the state and a single step; must not know phases, events or files.
 """
@@ -6,66 +6,47 @@ Owns the state and a single step; must not know phases, events or files.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
+from cnsctl.concept import Mode
 from cnsctl.engine import neurons, optim
-from cnsctl.engine.overlay import Overlay, bound, site_weight
+from cnsctl.engine.job import Job
+from cnsctl.engine.overlay import bound, site_weight
 from cnsctl.engine.projection import Projection, directions
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
+from cnsctl.engine.regularization import Pull
 from cnsctl.engine.seeds import stream
 from cnsctl.engine.training_state import TrainState
 from cnsctl.errors import CnsctlError
-from cnsctl.specs import LearnSpec, Mode, Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from cnsctl.bases.protocol import Base
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Job:
-    """One concept to learn."""
-
-    name: str
-    class_word: str
-    latents: torch.Tensor
-    """(n, c, h, w) fp32 on the CPU."""
-    texts: Sequence[Sequence[Prompt]]
-    """Per picture: the prompts that may stand for it."""
-    spec: LearnSpec
-    mode: Mode
-    prior: Overlay
-    """In merged: all earlier concepts. Elsewhere a concept is learned against the base alone."""
-    general: Mapping[str, torch.Tensor]
-    """General neurons, per site (rows, columns) bool."""
-    owned: neurons.Owned
-    """Neurons that other concepts own, for policies and reports."""
-
-
-class Learner:
-    """The state of one training: vectors, values and their optimizers.
+class Trainer:
+    """The state of one training run: token embeddings, values and their optimizers.
 
     Args:
         base: is not changed.
-        job: what to learn, and how.
+        job: what to train, and how.
     """
 
     def __init__(self, base: Base, job: Job) -> None:
-        self.base, self.job, spec = base, job, job.spec
-        self.token = Token(class_word=job.class_word, n_vectors=spec.vectors)
+        self.base, self.job, settings = base, job, job.settings
+        self.token = Token(class_word=job.class_word, n_vectors=settings.token_embeddings)
         mean = {e: t.mean(0) for e, t in base.embeddings(base.token_ids(job.class_word)).items()}
-        self.vectors = {e: torch.nn.Parameter(m.repeat(spec.vectors, 1)) for e, m in mean.items()}
-        if spec.vectors > 1:  # equal vectors would get equal gradients for ever
+        self.vectors = {e: torch.nn.Parameter(m.repeat(settings.token_embeddings, 1)) for e, m in mean.items()}
+        if settings.token_embeddings > 1:  # equal embeddings would get equal gradients
             for e, v in self.vectors.items():
-                spread = torch.randn(v.shape, generator=stream("vectors", spec.seed, e)).to(v.device)
+                spread = torch.randn(v.shape, generator=stream("vectors", settings.seed, e)).to(v.device)
                 v.data += 0.05 * mean[e].std() * spread
-        self.vector_optimizers = {e: optim.adamw(v, spec.rate_vectors) for e, v in self.vectors.items()}
+        self.vector_optimizers = {e: optim.adamw(v, settings.token_learning_rate) for e, v in self.vectors.items()}
         self.weight = _starting_weights(base, job)
         self.sites = _rows(base)
         self.n_rows = [len(W) for W in base.sites.values()]
@@ -75,7 +56,7 @@ class Learner:
         self.projection: Projection | None = None
         known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
         self.texts = [[known[p.text] for p in prompts] for prompts in job.texts]  # one object per text: encoded once
-        self.warmup = min(spec.steps, max(0, round(spec.warmup * spec.steps)))
+        self.warmup = min(settings.steps, max(0, round(settings.warmup * settings.steps)))
         self.done = 0
         self.losses: list[float] = []
 
@@ -84,21 +65,23 @@ class Learner:
         # outside merged the matrix is the base's own, which is never written to
         weight = self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
         self.values = optim.IndexedValues(weight, self.sites, mask)
-        self.value_optimizer = optim.adamw(self.values.values, self.job.spec.rate_values)
+        self.value_optimizer = optim.adamw(self.values.values, self.job.settings.learning_rate)
         self.pull = Pull(self.base, self.job, self.values)
-        if self.job.spec.orthogonal and self.job.prior.concepts:
+        if self.job.settings.orthogonal and self.job.prior.concepts:
             shapes = {s: (W.shape[0], W.shape[1]) for s, W in self.base.sites.items()}
             self.projection = Projection(directions(self.base, self.job.prior), mask, shapes)
 
     def step(self) -> float:
         """One optimizer step; returns the denoising loss."""
-        spec, base = self.job.spec, self.base
-        draw = stream("train", spec.seed, self.done)
+        settings, base = self.job.settings, self.base
+        draw = stream("train", settings.seed, self.done)
         n = len(self.job.latents)
-        rows = [int(i) for i in _spread_choice(n, spec.batch, draw)]
+        rows = [int(i) for i in _spread_choice(n, settings.batch_size, draw)]
         texts = [self.texts[i][int(torch.randint(len(self.texts[i]), (1,), generator=draw))] for i in rows]
-        u = (torch.arange(spec.batch) + torch.rand(spec.batch, generator=draw)) / spec.batch
-        times = (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(spec.batch, generator=draw)]
+        u = (torch.arange(settings.batch_size) + torch.rand(settings.batch_size, generator=draw)) / settings.batch_size
+        times = (
+            (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(settings.batch_size, generator=draw)]
+        )
         latents = self.job.latents[rows].to(base.device)
         noise = torch.randn(latents.shape, generator=draw).to(base.device)
         noisy, target = base.noised(latents, noise, times)
@@ -106,7 +89,9 @@ class Learner:
             loss = F.mse_loss(base.denoise(noisy, times), target)
             loss.backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(found := float(loss.detach())):
-            raise CnsctlError(f"the loss is {found} at step {self.done + 1}", hint="use lower --lr and --lr-token")
+            raise CnsctlError(
+                f"the loss is {found} at step {self.done + 1}", hint="use lower learning rates", reason="loss"
+            )
         self._update()
         self.done += 1
         self.losses.append(found)
@@ -135,14 +120,14 @@ class Learner:
         return dict(zip(self.sites, sites, strict=True))
 
     def _update(self) -> None:
-        decay = _decay(self.done, self.job.spec.steps)
+        decay = _decay(self.done, self.job.settings.steps)
         optimizers = list(self.vector_optimizers.values())
-        rates = [self.job.spec.rate_vectors] * len(optimizers)
+        rates = [self.job.settings.token_learning_rate] * len(optimizers)
         if self.values is not None and self.value_optimizer is not None:
             self.values.collect_gradient()
             self.pull.add_to_gradient()
             optimizers.append(self.value_optimizer)
-            rates.append(self.job.spec.rate_values)
+            rates.append(self.job.settings.learning_rate)
         before = self.values.values.detach().clone() if self.values is not None and self.projection else None
         for optimizer, rate in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * decay
@@ -213,30 +198,6 @@ class _OwnTokens(torch.autograd.Function):
         here, base, weight, own = ctx.saved_tensors
         others, trained = G.split_with_sizes([len(G) - len(own), len(own)])
         return (others @ base).index_copy_(0, own, trained @ weight), None, trained.T @ here, None
-
-
-class Pull:
-    """Self-regularization of merged: λ_prev‖(W − W_prev)⊙(M∩owned)‖² + λ_base‖(W − W₀)⊙M‖² (CNS, L_reg)."""
-
-    def __init__(self, base: Base, job: Job, values: optim.IndexedValues) -> None:
-        self.values, spec = values, job.spec
-        self.on = job.mode is Mode.MERGED and (spec.lambda_prev > 0 or spec.lambda_base > 0)
-        if not self.on:
-            return
-        owned = neurons.owned_entries(base, job.owned)
-        self.before = values.values.detach().clone()
-        self.base = base.stacked_sites.view(-1)[values.flat]
-        marked = torch.cat([owned[s].view(-1)[flat] for s, flat in values.mask.items()])
-        self.prev = spec.lambda_prev * marked.float()
-        self.weight = spec.lambda_base
-
-    @torch.no_grad()
-    def add_to_gradient(self) -> None:
-        """Of the values, after the loss's own."""
-        if self.on:
-            v = self.values.values
-            assert v.grad is not None
-            v.grad += 2 * self.prev * (v - self.before) + 2 * self.weight * (v - self.base)
 
 
 @torch.no_grad()

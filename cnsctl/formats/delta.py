@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cnsctl.errors import FormatTooNew, LearnedNotKept, StoreDamaged
+from cnsctl.concept import FORMAT, Delta, Mode
+from cnsctl.errors import FormatTooNewError, NotSavedError, StoreDamagedError
 from cnsctl.formats.gaps import decode_gaps, encode_gaps
 from cnsctl.formats.safetensors_file import Header, pack, read_header, read_tensors
-from cnsctl.specs import FORMAT, Delta, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ def encode_delta(delta: Delta) -> bytes:
     """Write a delta: about three bytes per neuron.
 
     Raises:
-        LearnedNotKept: it is not one that could be read again: values that are not finite, indices out of order.
+        NotSavedError: it is not one that could be read again: values that are not finite, indices out of order.
     """
     tensors: dict[str, NDArray[np.generic]] = {}
     try:
@@ -50,7 +50,7 @@ def encode_delta(delta: Delta) -> bytes:
             tensors[f"{site}.values"] = delta.values[site]
         tensors |= {f"{_VECTORS}{encoder}": table for encoder, table in delta.vectors.items()}
     except ValueError as err:
-        raise LearnedNotKept(
+        raise NotSavedError(
             f"the delta of class word {delta.class_word!r} cannot be kept: {err}",
             hint="learn it again; values that are not finite come from too high a rate",
         ) from err
@@ -70,8 +70,8 @@ def decode_delta(data: bytes) -> Delta:
     """Read a delta, distrusting every part of it. Its arrays are its own, not views into the data.
 
     Raises:
-        StoreDamaged: with the part that is wrong.
-        FormatTooNew: written by a newer cnsctl.
+        StoreDamagedError: with the part that is wrong.
+        FormatTooNewError: written by a newer cnsctl.
     """
     try:
         meta, shapes, tensors = _opened(data)
@@ -95,7 +95,7 @@ def read_indices(data: bytes) -> dict[str, NDArray[np.int64]]:
     """Read only which neurons a delta owns, per site, as strictly as all of it.
 
     Raises:
-        StoreDamaged, FormatTooNew: as `decode_delta`.
+        StoreDamagedError, FormatTooNewError: as `decode_delta`.
     """
     try:
         _, shapes, tensors = _opened(data)
@@ -104,8 +104,10 @@ def read_indices(data: bytes) -> dict[str, NDArray[np.int64]]:
         raise _damaged(err) from err
 
 
-def _damaged(err: ValueError) -> StoreDamaged:
-    return StoreDamaged(f"the delta is damaged: {err}", hint="restore it from a backup, or learn the concept again")
+def _damaged(err: ValueError) -> StoreDamagedError:
+    return StoreDamagedError(
+        f"the delta is damaged: {err}", hint="restore it from a backup, or learn the concept again"
+    )
 
 
 def _opened(data: bytes) -> tuple[Mapping[str, object], Shapes, Tensors]:
@@ -128,9 +130,10 @@ def _check_format(header: Header) -> None:
     if type(found) is not int or found < 1:
         raise ValueError(f"format: {str(found)[:40]!r} is no version")
     if found > FORMAT:
-        raise FormatTooNew(
-            f"the delta has format {found}, this cnsctl reads up to {FORMAT}: it was written by a newer cnsctl",
-            hint="upgrade: pip install --upgrade cnsctl",
+        raise FormatTooNewError(
+            f"the delta has format {found}",
+            note=f"written by a newer cnsctl; this one reads up to {FORMAT}",
+            reason="upgrade",
         )
 
 

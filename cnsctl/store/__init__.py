@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnsctl.store.files import free_bytes, write_atomic, write_once
-from cnsctl.store.manifest import BaseReference
+from cnsctl.store.manifest import BaseRecord
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot
@@ -16,7 +16,7 @@ from cnsctl.store.store import Store, default_path
 from cnsctl.store.transaction import Transaction
 
 if TYPE_CHECKING:
-    from cnsctl.specs import Delta
+    from cnsctl.concept import Delta
 
 
 def delta_key(delta: Delta) -> str:
@@ -28,7 +28,7 @@ def delta_key(delta: Delta) -> str:
 
 
 __all__ = [
-    "BaseReference",
+    "BaseRecord",
     "ConceptRecord",
     "RunRecord",
     "Snapshot",

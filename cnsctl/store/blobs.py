@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import CapacityProblem, DiskProblem, StoreDamaged
+from cnsctl.errors import CapacityError, DiskError, StoreDamagedError
 from cnsctl.formats.canonical import sha256
 from cnsctl.store.files import disk_problem, read_bounded, sync_folder, write_atomic
 
@@ -26,11 +26,11 @@ def put(folder: Path, data: bytes) -> str:
     """Keep data durably and return its name. What is there already is kept if it is right, replaced if it is damaged.
 
     Raises:
-        DiskProblem: it cannot be written.
-        CapacityProblem: larger than a blob may be.
+        DiskError: it cannot be written.
+        CapacityError: larger than a blob may be.
     """
     if len(data) > MAX_BYTES:
-        raise CapacityProblem(
+        raise CapacityError(
             f"{len(data)} bytes are too many for one file of a store, at most {MAX_BYTES}", hint="use a smaller budget"
         )
     sha = sha256(data)
@@ -48,24 +48,24 @@ def get(folder: Path, sha: str) -> bytes:
     """Read a blob, whole and verified.
 
     Raises:
-        StoreDamaged: it is missing, or its bytes are not those that were kept.
-        DiskProblem: it cannot be read.
+        StoreDamagedError: it is missing, or its bytes are not those that were kept.
+        DiskError: it cannot be read.
     """
     if not SHA256.fullmatch(sha):
-        raise StoreDamaged(f"{sha[:80]!r} is no name of a blob", hint="restore catalogue.json from a backup")
+        raise StoreDamagedError(f"{sha[:80]!r} is no name of a blob", hint="restore catalogue.json from a backup")
     try:
         data = read_bounded(folder / sha, MAX_BYTES)
     except FileNotFoundError as err:
-        raise StoreDamaged(f"{folder / sha} is missing", hint=_advice(sha)) from err
+        raise StoreDamagedError(f"{folder / sha} is missing", hint=_advice(sha)) from err
     if sha256(data) != sha:
-        raise StoreDamaged(f"{folder / sha} is damaged: its content is not what was kept", hint=_advice(sha))
+        raise StoreDamagedError(f"{folder / sha} is damaged: its content is not what was kept", hint=_advice(sha))
     return data
 
 
 def _is_right(path: Path, sha: str) -> bool:
     try:
         return sha256(read_bounded(path, MAX_BYTES)) == sha
-    except (FileNotFoundError, StoreDamaged, DiskProblem):
+    except (FileNotFoundError, StoreDamagedError, DiskError):
         return False
 
 

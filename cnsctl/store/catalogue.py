@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 from tinydb import TinyDB
 from tinydb.storages import Storage
 
-from cnsctl.errors import DiskProblem, FormatTooNew, NotDurable, StoreDamaged
+from cnsctl.concept import FORMAT
+from cnsctl.errors import DiskError, FormatTooNewError, NotDurableError, StoreDamagedError
 from cnsctl.formats import canonical
-from cnsctl.specs import FORMAT
 from cnsctl.store.files import read_bounded, write_atomic
 from cnsctl.store.records import ConceptRecord, StateRecord, concept_fault, frozen, run_fault, state_fault
 
@@ -75,19 +75,21 @@ class CatalogueStorage(Storage):
         """Put the tables on disk, after the generation that they replace; only for the holder of the lock.
 
         Raises:
-            StoreDamaged: they could not be read again: they must not replace ones that can.
-            NotDurable: the new tables are on disk, but a power cut may bring the old ones back.
-            DiskProblem: the old tables are on disk.
+            StoreDamagedError: they could not be read again: they must not replace ones that can.
+            NotDurableError: the new tables are on disk, but a power cut may bring the old ones back.
+            DiskError: the old tables are on disk.
         """
         known = self._committed
         try:
             content = seal(self._tables, known)
         except ValueError as err:
-            raise StoreDamaged(f"the new catalogue is damaged: {err}", hint="report this; nothing was changed") from err
+            raise StoreDamagedError(
+                f"the new catalogue is damaged: {err}", hint="report this; nothing was changed"
+            ) from err
         try:
             write_atomic(self._folder / PREVIOUS, known.content)
-        except NotDurable as err:  # nothing is committed yet
-            raise DiskProblem(err.what, hint=err.hint) from err
+        except NotDurableError as err:  # nothing is committed yet
+            raise DiskError(err.what, hint=err.hint) from err
         write_atomic(self._folder / FILE, content)
 
 
@@ -106,16 +108,16 @@ def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
     """Read and check a store's catalogue; `known` is given back where it is the same.
 
     Raises:
-        StoreDamaged: it is missing or damaged; the hint names the way back.
-        FormatTooNew: written by a newer cnsctl.
+        StoreDamagedError: it is missing or damaged; the hint names the way back.
+        FormatTooNewError: written by a newer cnsctl.
     """
     content = _content(folder / FILE)
     if known is not None and known.content == content:
         return known
     try:
         return unseal(content, str(folder / FILE))
-    except StoreDamaged as err:
-        raise StoreDamaged(err.what, hint=_way_back(folder)) from err
+    except StoreDamagedError as err:
+        raise StoreDamagedError(err.what, hint=_way_back(folder)) from err
 
 
 def concepts_of(tables: Tables) -> list[ConceptRecord]:
@@ -156,7 +158,7 @@ def unseal(content: bytes, shown: str) -> Catalogue:
         shown: how to call it in a message.
 
     Raises:
-        StoreDamaged, FormatTooNew: with the part that is wrong.
+        StoreDamagedError, FormatTooNewError: with the part that is wrong.
     """
     try:
         payload = content[len(_HEAD) : -len(_tail("0" * 64))]
@@ -170,7 +172,7 @@ def unseal(content: bytes, shown: str) -> Catalogue:
                 _check_document(name, key, document)
         _check_whole(tables)
     except ValueError as err:
-        raise StoreDamaged(f"{shown} is damaged: {err}", hint="restore it from a backup") from err
+        raise StoreDamagedError(f"{shown} is damaged: {err}", hint="restore it from a backup") from err
     held = {name: {key: frozen(document) for key, document in table.items()} for name, table in tables.items()}
     return Catalogue(content=content, tables=held, lines=lines)
 
@@ -179,15 +181,16 @@ def check_format(found: object, shown: str) -> None:
     """Accept the version of a file, or refuse it.
 
     Raises:
-        FormatTooNew: written by a newer cnsctl.
+        FormatTooNewError: written by a newer cnsctl.
         ValueError: no version at all.
     """
     if type(found) is not int or found < 1:
         raise ValueError(f"{str(found)[:40]!r} is no format version")
     if found > FORMAT:
-        raise FormatTooNew(
-            f"{shown} has format {found}, this cnsctl reads up to {FORMAT}: it was written by a newer cnsctl",
-            hint="upgrade: pip install --upgrade cnsctl",
+        raise FormatTooNewError(
+            f"{shown} has format {found}",
+            note=f"written by a newer cnsctl; this one reads up to {FORMAT}",
+            reason="upgrade",
         )
 
 
@@ -195,14 +198,14 @@ def _content(path: Path) -> bytes:
     try:
         return read_bounded(path, MAX_BYTES)
     except FileNotFoundError as err:
-        raise StoreDamaged(f"{path} is missing", hint=_way_back(path.parent)) from err
+        raise StoreDamagedError(f"{path} is missing", hint=_way_back(path.parent)) from err
 
 
 def _way_back(folder: Path) -> str:
     """Advice for a catalogue that cannot be read. Going back is the user's decision: it loses the last change."""
     try:
         previous = unseal(read_bounded(folder / PREVIOUS, MAX_BYTES), PREVIOUS)
-    except (FileNotFoundError, StoreDamaged, FormatTooNew):
+    except (FileNotFoundError, StoreDamagedError, FormatTooNewError):
         return f"restore {FILE} from a backup of {folder}"
     return (
         f"the previous generation, with {len(previous.tables['concepts'])} concepts, is in {folder / PREVIOUS}: "

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import DiskProblem, NotDurable, StoreDamaged
+from cnsctl.errors import DiskError, NotDurableError, StoreDamagedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,15 +28,15 @@ _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 """What file systems answer that have no hard links, such as FAT."""
 
 _WORDS = {
-    errno.ENOSPC: ("the disk is full", "make room and run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "make room and run the same command again"),
-    errno.EROFS: ("the disk is read-only", "use a store on another disk: --store FOLDER"),
-    errno.EACCES: ("permission denied", "give yourself the right to write there, or use --store FOLDER"),
-    errno.EPERM: ("permission denied", "give yourself the right to write there, or use --store FOLDER"),
-    errno.EIO: ("the disk is failing", "save what you can, and restore the store on another disk"),
+    errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EROFS: ("the disk is read-only", "use a store on another disk"),
+    errno.EACCES: ("permission denied", "change the permissions, or use a store in another place"),
+    errno.EPERM: ("permission denied", "change the permissions, or use a store in another place"),
+    errno.EIO: ("the disk is failing", "copy the store to another disk and use that copy"),
     errno.ELOOP: ("it is a symbolic link", "remove the link"),
-    errno.ENOLCK: ("the file system has no locks", "keep the store on a local disk: --store FOLDER"),
-    errno.ENOTSUP: ("the file system cannot do that", "keep the store on a local disk: --store FOLDER"),
+    errno.ENOLCK: ("the file system has no locks", "use a store on a local disk"),
+    errno.ENOTSUP: ("the file system does not support this", "use a store on a local disk"),
 }
 
 
@@ -51,8 +51,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         mode: permissions, before the umask.
 
     Raises:
-        NotDurable: the new file is there, but a power cut may bring the old one back.
-        DiskProblem: full, read-only or failing; the old file is there.
+        NotDurableError: the new file is there, but a power cut may bring the old one back.
+        DiskError: full, read-only or failing; the old file is there.
     """
     # fsync errors are final: a second fsync of the same pages would lie, so a retry writes a new file
     temp = _temp(path)
@@ -75,8 +75,8 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
     Raises:
         FileExistsError: the name is taken; what has it is unchanged.
-        NotDurable: the file is there, but a power cut may remove it.
-        DiskProblem: full, read-only or failing.
+        NotDurableError: the file is there, but a power cut may remove it.
+        DiskError: full, read-only or failing.
     """
     temp = _temp(path)
     try:
@@ -100,17 +100,17 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
     Raises:
         FileNotFoundError: it is not there; what that means only the caller knows.
-        StoreDamaged: it is larger, or no regular file.
-        DiskProblem: it cannot be read.
+        StoreDamagedError: it is larger, or no regular file.
+        DiskError: it cannot be read.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for a writer
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                raise StoreDamaged(f"{path} is no regular file", hint="put the file itself there, from a backup")
+                raise StoreDamagedError(f"{path} is no regular file", hint="put the file itself there, from a backup")
             if found.st_size > limit:
-                raise StoreDamaged(
+                raise StoreDamagedError(
                     f"{path} has {found.st_size} bytes, at most {limit} are allowed", hint="restore it from a backup"
                 )
             return _read_all(fd, found.st_size, limit, path)
@@ -126,7 +126,7 @@ def make_folder(path: Path) -> None:
     """Make a folder and what is missing above it, so that all of them survive a power cut.
 
     Raises:
-        DiskProblem: full, read-only or failing, or something else bears the name.
+        DiskError: full, read-only or failing, or something else bears the name.
     """
     if path.is_dir():
         return
@@ -179,11 +179,11 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def disk_problem(err: OSError, doing: str, path: Path) -> DiskProblem:
+def disk_problem(err: OSError, doing: str, path: Path) -> DiskError:
     """Say an operating system's error in words, with the path and what to do."""
     default = (os.strerror(err.errno) if err.errno is not None else str(err), "check the disk and the path")
     words, hint = _WORDS.get(err.errno if err.errno is not None else 0, default)
-    return DiskProblem(f"cannot {doing} {path}: {words}", hint=hint)
+    return DiskError(f"cannot {doing} {path}: {words}", hint=hint)
 
 
 def _temp(path: Path) -> Path:
@@ -206,10 +206,10 @@ def _name_once(temp: Path, path: Path, mode: int) -> None:
             raise
 
 
-def not_durable(err: OSError, path: Path) -> NotDurable:
+def not_durable(err: OSError, path: Path) -> NotDurableError:
     """Say that something is in place and not safe from a power cut."""
     problem = disk_problem(err, "make durable", path)
-    return NotDurable(problem.what, hint=problem.hint)
+    return NotDurableError(problem.what, hint=problem.hint)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
@@ -232,5 +232,7 @@ def _read_all(fd: int, size: int, limit: int, path: Path) -> bytes:
         pieces.append(piece)
         n_bytes += len(piece)
         if n_bytes > limit:  # it grew after fstat
-            raise StoreDamaged(f"{path} grew past {limit} bytes while it was read", hint="restore it from a backup")
+            raise StoreDamagedError(
+                f"{path} grew past {limit} bytes while it was read", hint="restore it from a backup"
+            )
     return b"".join(pieces)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cnsctl.errors import DiskProblem, FormatTooNew, StoreDamaged
+from cnsctl.concept import FORMAT
+from cnsctl.errors import DiskError, FormatTooNewError, StoreDamagedError
 from cnsctl.formats import safetensors_file
 from cnsctl.formats.delta import read_indices
-from cnsctl.specs import FORMAT
 from cnsctl.store import blobs
 from cnsctl.store.files import make_folder
 from cnsctl.store.ownership import Bits, Planes, added, by_site, count, n_bytes, pack, removed, spare_bits, union
@@ -36,7 +36,7 @@ MAX_PLANES = 32
 RECENT_KEPT = 8
 """Masks beside the planes. Each is as large as a plane."""
 
-_UNREADABLE = (StoreDamaged, DiskProblem, FormatTooNew)
+_UNREADABLE = (StoreDamagedError, DiskError, FormatTooNewError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,14 +91,14 @@ class Index:
         """The numbers of owners, as all files of the index together say them.
 
         Raises:
-            StoreDamaged: one is missing or damaged, or they contradict each other.
+            StoreDamagedError: one is missing or damaged, or they contradict each other.
         """
         planes = self.read(state["owners"])
         for sha in state["recent"]:
             (mask,) = self.read(sha)
             planes = added(planes, mask)
         if not np.array_equal(union(planes, self.sizes), union(self.read(state["owned"]), self.sizes)):
-            raise StoreDamaged("the ownership index contradicts itself", hint="it is counted again")
+            raise StoreDamagedError("the ownership index contradicts itself", hint="it is counted again")
         return planes
 
     def rebuild(self, records: Iterable[ConceptRecord]) -> Count:
@@ -125,7 +125,7 @@ class Index:
             The fields of the new state that concern the index.
 
         Raises:
-            DiskProblem: full, read-only or failing.
+            DiskError: full, read-only or failing.
         """
         new = [mask for mask in new if mask.any()]
         owned = None
@@ -146,7 +146,7 @@ class Index:
         """Keep a file of planes durably and return its name; of none there is no file.
 
         Raises:
-            DiskProblem: it cannot be written.
+            DiskError: it cannot be written.
         """
         if not planes:
             return None
@@ -158,25 +158,25 @@ class Index:
         """Read a file of planes, distrusting every part of it.
 
         Raises:
-            StoreDamaged: it is missing, damaged, or of other sites.
+            StoreDamagedError: it is missing, damaged, or of other sites.
         """
         if sha is None:
             return ()
         try:
             return self._planes(blobs.get(self.folder, sha))
         except ValueError as err:
-            raise StoreDamaged(f"the ownership index is damaged: {err}", hint="it is counted again") from err
+            raise StoreDamagedError(f"the ownership index is damaged: {err}", hint="it is counted again") from err
 
     def mask_of(self, record: ConceptRecord) -> Bits:
         """Read which neurons a concept owns.
 
         Raises:
-            StoreDamaged, FormatTooNew: its delta cannot be read, or is of another base.
+            StoreDamagedError, FormatTooNewError: its delta cannot be read, or is of another base.
         """
         try:
             return pack(read_indices(blobs.get(self.blobs, record["delta"])), self.sizes)
         except ValueError as err:
-            raise StoreDamaged(f"the delta of {record['name']!r} is of another base: {err}") from err
+            raise StoreDamagedError(f"the delta of {record['name']!r} is of another base: {err}") from err
 
     def sweep(self, *states: StateRecord) -> None:
         """Delete the files to which none of these states refers. Only for the holder of the store's lock."""

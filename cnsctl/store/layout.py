@@ -11,7 +11,7 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from cnsctl.errors import BaseProblem, CnsctlError, UsageProblem
+from cnsctl.errors import BaseModelError, CnsctlError, UsageError
 from cnsctl.store import catalogue, manifest
 from cnsctl.store.files import (
     TEMP_PREFIX,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cnsctl.store.manifest import Birth
+    from cnsctl.store.manifest import StoreManifest
 
 BASE = "base"
 BLOBS = "blobs"
@@ -55,7 +55,7 @@ _FICLONE = 0x40049409
 """Linux: share the blocks of another file until one of both changes."""
 
 
-def build(path: Path, birth: Birth, base_files: Path | None) -> list[str]:
+def build(path: Path, birth: StoreManifest, base_files: Path | None) -> list[str]:
     """Make a store at a path where nothing is, or an empty folder. It is there whole or not at all.
 
     What an earlier call left that was killed is removed. A signal waits while the parts are moved into place.
@@ -69,9 +69,9 @@ def build(path: Path, birth: Birth, base_files: Path | None) -> list[str]:
         What failed after the store was there, in words that complete "saved, but …".
 
     Raises:
-        UsageProblem: something is at the path already.
-        BaseProblem: a file of the base is missing.
-        DiskProblem: full, read-only or failing.
+        UsageError: something is at the path already.
+        BaseModelError: a file of the base is missing.
+        DiskError: full, read-only or failing.
     """
     path = path.resolve()
     _remove_abandoned(path)
@@ -113,7 +113,7 @@ def _moved_parts(path: Path) -> set[str]:
     return found
 
 
-def _build_inside(path: Path, birth: Birth, base_files: Path | None) -> list[str]:
+def _build_inside(path: Path, birth: StoreManifest, base_files: Path | None) -> list[str]:
     """Fill an empty folder, which may be a mount point or lie where nothing else can be made."""
     with locked(path / LOCK, what="init", wait_s=INIT_WAIT_S):
         try:
@@ -206,23 +206,18 @@ def _counts_as_empty(path: Path) -> bool:
 
 def _refuse_taken(path: Path) -> None:
     if (path / manifest.FILE).exists():
-        raise UsageProblem(
-            f"there is a store at {path} already", hint="use it, or choose another place: --store FOLDER"
-        )
+        raise UsageError(f"store already exists: {path}", reason="other-place")
     if path.exists() and not path.is_dir():
-        raise UsageProblem(f"{path} is a file, no folder", hint="choose another place: --store FOLDER")
+        raise UsageError(f"not a folder: {path}", reason="other-place")
     try:
         is_empty = not path.exists() or _counts_as_empty(path)
     except OSError as err:
         raise disk_problem(err, "read the folder", path) from err
     if not is_empty:
-        raise UsageProblem(
-            f"{path} is not empty and no store",
-            hint="choose an empty or new folder: --store FOLDER; nothing was changed",
-        )
+        raise UsageError(f"folder is not empty: {path}", reason="other-place")
 
 
-def _fill(folder: Path, birth: Birth, base_files: Path | None) -> None:
+def _fill(folder: Path, birth: StoreManifest, base_files: Path | None) -> None:
     make_folder(folder / BLOBS)
     if base_files is not None:
         names = sorted(birth.base.files) or _names_in(base_files)
@@ -245,7 +240,7 @@ def _copy(source: Path, target: Path) -> None:
     try:
         content = source.open("rb")
     except OSError as err:
-        raise BaseProblem(f"{source} of the base cannot be read: {err.strerror}", hint="restore the base") from err
+        raise BaseModelError(f"{source} of the base cannot be read: {err.strerror}", hint="restore the base") from err
     try:
         with content, target.open("xb") as copy:
             if not _reflinked(content, copy):

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from cnsctl.errors import StoreLocked
+from cnsctl.errors import StoreLockedError
 from cnsctl.store.files import disk_problem, make_folder
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
         wait_s: how long to wait for another holder.
 
     Raises:
-        StoreLocked: another process holds it; the message names it.
-        DiskProblem: the file cannot be opened, or the file system has no locks.
+        StoreLockedError: another process holds it; the message names it.
+        DiskError: the file cannot be opened, or the file system has no locks.
         FileNotFoundError: the folder is not there, or was removed just now.
     """
     fd = _acquired(path, time.monotonic() + wait_s)
@@ -55,7 +55,7 @@ def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Ite
     """Make a folder and hold a lock in it. Its last holder may remove it meanwhile; then it is made again.
 
     Raises:
-        StoreLocked, DiskProblem: as from `locked`.
+        StoreLockedError, DiskError: as from `locked`.
     """
     with ExitStack() as held:
         while True:
@@ -118,7 +118,7 @@ def _refuse(fd: int, path: Path, err: OSError) -> NoReturn:
         holder = "another process"
     finally:
         os.close(fd)
-    raise StoreLocked(
+    raise StoreLockedError(
         f"{path.parent} is in use by {holder}", hint="wait until it has ended, or end it; nothing was changed"
     ) from err
 

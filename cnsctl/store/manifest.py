@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import StoreDamaged
+from cnsctl.concept import FORMAT, Mode
+from cnsctl.errors import StoreDamagedError
 from cnsctl.formats import canonical
-from cnsctl.specs import FORMAT, Mode
 from cnsctl.store.catalogue import check_format
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _SITE = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BaseReference:
+class BaseRecord:
     """The base that a store was made on."""
 
     kind: str
@@ -55,16 +55,16 @@ class BaseReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class StoreManifest:
     """What never changes in a store."""
 
-    base: BaseReference
+    base: BaseRecord
     mode: Mode
     created: str
     """ISO 8601, UTC."""
 
 
-def birth_to_bytes(birth: Birth) -> bytes:
+def birth_to_bytes(birth: StoreManifest) -> bytes:
     """Write `store.json`.
 
     Raises:
@@ -91,28 +91,32 @@ def birth_to_bytes(birth: Birth) -> bytes:
     return content
 
 
-def birth_from_bytes(content: bytes, shown: str) -> Birth:
+def birth_from_bytes(content: bytes, shown: str) -> StoreManifest:
     """Read `store.json`, distrusting all of it.
 
     Raises:
-        StoreDamaged, FormatTooNew: with the part that is wrong.
+        StoreDamagedError, FormatTooNewError: with the part that is wrong.
     """
     try:
         return _parse(content, shown)
     except ValueError as err:
-        raise StoreDamaged(f"{shown} is damaged: {err}", hint="restore it from a backup: it never changes") from err
+        raise StoreDamagedError(
+            f"{shown} is damaged: {err}", hint="restore it from a backup: it never changes"
+        ) from err
 
 
-def _parse(content: bytes, shown: str) -> Birth:
+def _parse(content: bytes, shown: str) -> StoreManifest:
     document = canonical.parse_object(content)
     check_format(document.get("format"), shown)
     if set(document) != {"format", "mode", "created", "base"}:
         raise ValueError("its keys are not format, mode, created and base")
-    return Birth(base=_base(document["base"]), mode=Mode(_line(document, "mode")), created=_line(document, "created"))
+    return StoreManifest(
+        base=_base(document["base"]), mode=Mode(_line(document, "mode")), created=_line(document, "created")
+    )
 
 
-def _base(value: object) -> BaseReference:
-    fields = BaseReference.__dataclass_fields__
+def _base(value: object) -> BaseRecord:
+    fields = BaseRecord.__dataclass_fields__
     if not isinstance(value, dict) or set(value) != set(fields):
         raise ValueError(f"base: its keys are not {', '.join(fields)}")
     kind, path, n_denoiser = _line(value, "kind"), value["path"], value["denoiser_weights"]
@@ -122,7 +126,7 @@ def _base(value: object) -> BaseReference:
         raise ValueError("base: path is not absolute")
     if type(n_denoiser) is not int or not 0 < n_denoiser < 1 << 53:
         raise ValueError("base: denoiser_weights is no count")
-    return BaseReference(
+    return BaseRecord(
         kind=kind,
         path=path,
         family=_line(value, "family"),

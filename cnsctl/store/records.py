@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypedDict
 
-from cnsctl.specs import NAME
+from cnsctl.concept import NAME
+from cnsctl.results import Free
 
 ID = re.compile(r"[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -49,7 +50,7 @@ class ConceptRecord(TypedDict):
     preview: str | None
     """Blob: a picture of it."""
     recipe: Mapping[str, str | int | float | bool]
-    learned: Mapping[str, float | str | None]
+    scores: Mapping[str, float | str | None]
     """Scores right after learning."""
 
 
@@ -80,9 +81,9 @@ class StateRecord(TypedDict):
     """Ids of concepts that the index does not count, because their delta could not be read."""
 
 
-def free_of(state: StateRecord, n_weights: int) -> dict[str, float]:
-    """Neurons that no concept owns: `neurons`, and `share` of the K/V weights."""
-    return {"neurons": state["free"], "share": state["free"] / n_weights}
+def free_of(state: StateRecord, n_weights: int) -> Free:
+    """Neurons that no concept owns, of so many K/V weights."""
+    return Free(neurons=state["free"], share=state["free"] / n_weights)
 
 
 Check = Callable[[object], bool]
@@ -190,7 +191,7 @@ _CONCEPT: Mapping[str, Check] = {
     "probe": _matches(_SHA256),
     "preview": lambda value: value is None or _matches(_SHA256)(value),
     "recipe": _table_of(_is_line, _is_setting),
-    "learned": _table_of(_is_line, _is_score),
+    "scores": _table_of(_is_line, _is_score),
 }
 
 _RUN: Mapping[str, Check] = {"verb": _is_line, "name": _matches(NAME), "when": _matches(_UTC), "outcome": _is_line}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import ConceptNotFound
+from cnsctl.errors import ConceptNotFoundError
 from cnsctl.store.catalogue import concepts_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Snapshot:
         """One concept.
 
         Raises:
-            ConceptNotFound: with the nearest names.
+            ConceptNotFoundError: with the nearest names.
         """
         try:
             return self.by_name[name]
@@ -68,13 +68,10 @@ def snapshot_of(catalogue: Catalogue) -> Snapshot:
     )
 
 
-def not_found(name: str, known: KeysView[str]) -> ConceptNotFound:
-    """Say that there is no such concept, and what is near."""
+def not_found(name: str, known: KeysView[str]) -> ConceptNotFoundError:
+    """The error for a concept that is missing, with the nearest names."""
     import difflib
 
     near = difflib.get_close_matches(name, known, n=3)
-    if near:
-        hint = f"did you mean {', '.join(near)}?"
-    else:
-        hint = "cnsctl ls lists them" if known else "there is none yet: cnsctl add NAME PICTURES"
-    return ConceptNotFound(f"there is no concept called {name[:80]!r}", hint=hint)
+    reason = "concept-missing" if known else "empty-store"
+    return ConceptNotFoundError(f"concept not found: {name[:80]!r}", reason=reason, near=near)

@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnsctl.concept import NAME
 from cnsctl.data.names import check_name
-from cnsctl.errors import CnsctlError, NoStore, StoreDamaged, StoreLocked, UsageProblem
-from cnsctl.specs import NAME
+from cnsctl.errors import CnsctlError, StoreDamagedError, StoreLockedError, StoreNotFoundError, UsageError
 from cnsctl.store import blobs, catalogue, layout, manifest
 from cnsctl.store.files import (
     TEMP_PREFIX,
@@ -25,7 +25,7 @@ from cnsctl.store.files import (
     write_atomic,
 )
 from cnsctl.store.lock import locked, locked_in
-from cnsctl.store.manifest import BaseReference, Birth
+from cnsctl.store.manifest import BaseRecord, StoreManifest
 from cnsctl.store.records import free_of
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot, snapshot_of
@@ -34,7 +34,8 @@ from cnsctl.store.transaction import Transaction
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cnsctl.specs import Delta, Mode
+    from cnsctl.concept import Delta, Mode
+    from cnsctl.results import Free
     from cnsctl.store.catalogue import Catalogue
     from cnsctl.store.index import Index
     from cnsctl.store.records import ConceptRecord, RunRecord
@@ -52,7 +53,7 @@ _MAX_CACHED = 2 << 30
 class Store:
     """A folder of concepts. Reading takes no lock and writes nothing; each answer is of one committed state."""
 
-    def __init__(self, path: Path, birth: Birth) -> None:
+    def __init__(self, path: Path, birth: StoreManifest) -> None:
         self._path = path
         self._birth = birth
         self._reserved: set[str] = set()
@@ -61,9 +62,7 @@ class Store:
         self._read: tuple[tuple[int, ...], Catalogue, Snapshot] | None = None
 
     @classmethod
-    def create(
-        cls, path: Path, *, base: BaseReference, mode: Mode, created: str, base_files: Path | None = None
-    ) -> Store:
+    def create(cls, path: Path, *, base: BaseRecord, mode: Mode, created: str, base_files: Path | None = None) -> Store:
         """Make a new store, whole or not at all.
 
         Args:
@@ -74,12 +73,12 @@ class Store:
             base_files: folder to copy the base from, when the store shall hold it.
 
         Raises:
-            UsageProblem: something is at the path already.
-            BaseProblem: a file of the base is missing.
-            DiskProblem: full, read-only or failing.
+            UsageError: something is at the path already.
+            BaseModelError: a file of the base is missing.
+            DiskError: full, read-only or failing.
         """
         _refuse_windows()
-        birth = Birth(base=base, mode=mode, created=created)
+        birth = StoreManifest(base=base, mode=mode, created=created)
         warnings = layout.build(path, birth, base_files)
         store = cls(path, birth)
         store.warnings += warnings
@@ -90,18 +89,16 @@ class Store:
         """Open a store for reading.
 
         Raises:
-            NoStore: there is none.
-            StoreDamaged, FormatTooNew: by its `store.json`.
+            StoreNotFoundError: there is none.
+            StoreDamagedError, FormatTooNewError: by its `store.json`.
         """
         _refuse_windows()
         try:
             content = read_bounded(path / manifest.FILE, manifest.MAX_BYTES)
         except FileNotFoundError as err:
             if (path / catalogue.FILE).exists() and not layout.is_unfinished(path):
-                raise StoreDamaged(f"{path / manifest.FILE} is missing", hint="restore it from a backup") from err
-            raise NoStore(
-                f"there is no store at {path}", hint="make one with cnsctl init, or name another with --store FOLDER"
-            ) from err
+                raise StoreDamagedError(f"{path / manifest.FILE} is missing", hint="restore it from a backup") from err
+            raise StoreNotFoundError(f"store not found: {path}", reason="store-missing") from err
         return cls(path, manifest.birth_from_bytes(content, str(path / manifest.FILE)))
 
     @property
@@ -113,7 +110,7 @@ class Store:
         return self._birth.mode
 
     @property
-    def base(self) -> BaseReference:
+    def base(self) -> BaseRecord:
         return self._birth.base
 
     @property
@@ -134,7 +131,7 @@ class Store:
         """The committed state. Each version of the catalogue is read and checked once, however often this is asked.
 
         Raises:
-            StoreDamaged, FormatTooNew: by the catalogue.
+            StoreDamagedError, FormatTooNewError: by the catalogue.
         """
         return self._current()[1]
 
@@ -146,7 +143,7 @@ class Store:
         """One concept of the snapshot.
 
         Raises:
-            ConceptNotFound: with the nearest names.
+            ConceptNotFoundError: with the nearest names.
         """
         return self.snapshot().concept(name)
 
@@ -154,7 +151,7 @@ class Store:
         """The last training runs and removals, oldest first."""
         return self.snapshot().runs
 
-    def free(self) -> dict[str, float]:
+    def free(self) -> Free:
         """Neurons that no concept owns: `neurons`, and `share` of the K/V weights."""
         return free_of(self.snapshot().state, self.base.n_weights)
 
@@ -180,23 +177,24 @@ class Store:
         """A concept's delta, verified, and of this store's base.
 
         Raises:
-            StoreDamaged: missing, damaged, or of another base; the message names the concept.
+            StoreDamagedError: missing, damaged, or of another base; the message names the concept.
         """
         from cnsctl.formats.delta import decode_delta
 
         try:
             delta = decode_delta(self.blob(record["delta"]))
-        except StoreDamaged as err:
-            raise StoreDamaged(
-                f"the concept {record['name']!r} cannot be read: {err.what}",
-                hint="restore the store from a backup, or learn it again: "
-                f"cnsctl add {record['name']} PICTURES --replace",
+        except StoreDamagedError as err:
+            raise StoreDamagedError(
+                f"cannot read the concept {record['name']!r}: {err.what}",
+                reason="damaged-concept",
+                name=record["name"],
             ) from err
         if delta.fingerprint != self.base.fingerprint or dict(delta.shapes) != dict(self.base.sites):
-            raise StoreDamaged(
-                f"the delta of {record['name']!r} was learned on base {delta.fingerprint[:12]}, "
-                f"the store's is {self.base.fingerprint[:12]}",
-                hint=f"restore the store from a backup, or take the concept out: cnsctl rm {record['name']}",
+            raise StoreDamagedError(
+                f"the delta of {record['name']!r} was trained on another base model: {delta.fingerprint[:12]}",
+                note=f"the base model of the store: {self.base.fingerprint[:12]}",
+                reason="damaged-concept",
+                name=record["name"],
             )
         return delta
 
@@ -204,7 +202,7 @@ class Store:
         """A blob, verified.
 
         Raises:
-            StoreDamaged: missing or damaged.
+            StoreDamagedError: missing or damaged.
         """
         return blobs.get(self._path / layout.BLOBS, sha)
 
@@ -220,14 +218,14 @@ class Store:
             wait_s: how long to wait for another writer.
 
         Raises:
-            StoreLocked: another process writes for longer than that.
-            DiskProblem: full, read-only or failing: the old or the new state is there.
+            StoreLockedError: another process writes for longer than that.
+            DiskError: full, read-only or failing: the old or the new state is there.
         """
         with ExitStack() as held:
             try:
                 held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
             except FileNotFoundError as err:
-                raise NoStore(f"there is no store at {self._path} any more", hint="make one: cnsctl init") from err
+                raise StoreNotFoundError(f"store not found any more: {self._path}", reason="store-gone") from err
             for folder in (self._path, self._path / layout.BLOBS, self._path / layout.INDEX, self.cache_folder):
                 remove_unfinished(folder)
             self._sweep_work()
@@ -252,7 +250,7 @@ class Store:
         The folder outlives the block, so that a later one goes on, unless nothing was put into it.
 
         Raises:
-            StoreLocked: another process learns under this name.
+            StoreLockedError: another process learns under this name.
         """
         folder = self._work(name)
         with locked_in(folder, layout.LOCK, what=f"add {name}", wait_s=RESERVE_WAIT_S):
@@ -269,7 +267,7 @@ class Store:
         """Hold the right to learn, where each concept is learned on top of the others and only one can be at a time.
 
         Raises:
-            StoreLocked: another process is learning.
+            StoreLockedError: another process is learning.
         """
         with locked_in(self._path / layout.WORK, layout.TRAINING_LOCK, what="learn in merged mode"):
             yield
@@ -291,7 +289,7 @@ class Store:
         If the process is killed between the commit and `discard_work`, the next command finds out that the work is done.
 
         Raises:
-            DiskProblem: full, read-only or failing.
+            DiskError: full, read-only or failing.
         """
         write_atomic(self._work(name) / layout.COMMITTING, delta.encode("ascii"))
 
@@ -299,12 +297,12 @@ class Store:
         """Remove the unfinished work under a name, unless another process is at it.
 
         Raises:
-            DiskProblem: it cannot be removed.
+            DiskError: it cannot be removed.
         """
         folder = self._work(name)
         if name not in self._reserved:
             if folder.is_dir():
-                with suppress(StoreLocked), self.reserve(name):
+                with suppress(StoreLockedError), self.reserve(name):
                     self.discard_work(name)
             return
         try:
@@ -332,7 +330,7 @@ class Store:
         """Tidy the work folders that nobody is using, and remove those in which nothing is left."""
         with suppress(OSError):
             for folder in (self._path / layout.WORK).iterdir():
-                with suppress(OSError, StoreLocked):
+                with suppress(OSError, StoreLockedError):
                     if _has_leftovers(folder):
                         with locked(folder / layout.LOCK, what="clean up"):
                             self._tidy(folder)
@@ -387,7 +385,7 @@ def default_path() -> Path:
 
 def _refuse_windows() -> None:
     if sys.platform == "win32":
-        raise UsageProblem("Windows is supported through WSL", hint="install cnsctl inside WSL: wsl --install")
+        raise UsageError("Windows is not supported", hint="install it inside WSL: wsl --install")
 
 
 def _has_leftovers(folder: Path) -> bool:

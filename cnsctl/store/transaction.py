@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tinydb.table import Document
 
 from cnsctl.data.names import check_name
-from cnsctl.errors import BaseProblem, CnsctlError, LearnedNotKept, NameTaken, NotDurable
+from cnsctl.errors import BaseModelError, CnsctlError, NameTakenError, NotDurableError, NotSavedError
 from cnsctl.formats import canonical
 from cnsctl.store import blobs
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, state_of
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from cnsctl.specs import Delta
+    from cnsctl.concept import Delta
+    from cnsctl.results import Free
     from cnsctl.store.catalogue import Catalogue
     from cnsctl.store.index import Index
-    from cnsctl.store.manifest import Birth
+    from cnsctl.store.manifest import StoreManifest
     from cnsctl.store.ownership import Bits
 
 RUNS_KEPT = 100
@@ -41,7 +42,7 @@ class Transaction:
     Blobs are on disk before the catalogue names them; those of a block that fails stay, named by nobody.
     """
 
-    def __init__(self, folder: Path, birth: Birth, catalogue: Catalogue) -> None:
+    def __init__(self, folder: Path, birth: StoreManifest, catalogue: Catalogue) -> None:
         """`catalogue` must be the one on disk, read under the store's lock."""
         self._blobs, self._index = folder / BLOBS, folder / INDEX
         self._birth = birth
@@ -75,10 +76,10 @@ class Transaction:
             replace: take the place of a concept of the same name, if there is one.
 
         Raises:
-            NameNotAllowed, NameTaken: by the name.
-            BaseProblem: the delta belongs to another base or mode.
-            LearnedNotKept: the delta is not one that could be read again.
-            DiskProblem: full, read-only or failing.
+            InvalidNameError, NameTakenError: by the name.
+            BaseModelError: the delta belongs to another base or mode.
+            NotSavedError: the delta is not one that could be read again.
+            DiskError: full, read-only or failing.
         """
         name = check_name(fields["name"])
         old = self._find(name)
@@ -98,7 +99,7 @@ class Transaction:
         """Take a concept out and return what its record was. Its blobs stay.
 
         Raises:
-            ConceptNotFound: there is none.
+            ConceptNotFoundError: there is none.
         """
         key = self._require(name)
         record = self._record(key)
@@ -110,7 +111,7 @@ class Transaction:
         """Give a concept another name; nothing else changes.
 
         Raises:
-            ConceptNotFound, NameNotAllowed, NameTaken: by the names.
+            ConceptNotFoundError, InvalidNameError, NameTakenError: by the names.
         """
         key = self._require(old)
         if self._find(check_name(new)) is not None:
@@ -118,31 +119,31 @@ class Transaction:
         self._set(key, {"name": new})
 
     def update(
-        self, name: str, *, probe: bytes | None = None, learned: Mapping[str, float | str | None] | None = None
+        self, name: str, *, probe: bytes | None = None, scores: Mapping[str, float | str | None] | None = None
     ) -> None:
         """Replace what proofs compare with, or the scores right after learning.
 
         Raises:
-            ConceptNotFound: there is none.
+            ConceptNotFoundError: there is none.
         """
         key = self._require(name)
         fields: dict[str, Any] = {}
         if probe is not None:
             fields["probe"] = blobs.put(self._blobs, probe)
-        if learned is not None:
-            fields["learned"] = dict(learned)
+        if scores is not None:
+            fields["scores"] = dict(scores)
         self._set(key, fields)
 
     def expect_generation(self, generation: int) -> None:
         """Refuse to go on when concepts came or went since `Store.generation` answered this.
 
         Raises:
-            LearnedNotKept: they did.
+            NotSavedError: they did.
         """
         found = state_of(self._db)["generation"]
         if found != generation:
-            raise LearnedNotKept(
-                f"the store changed while the concept was learned: generation {generation} is now {found}",
+            raise NotSavedError(
+                f"the store changed while the concept was scores: generation {generation} is now {found}",
                 hint="run the same command again: it learns on the concepts that are there now",
             )
 
@@ -153,7 +154,7 @@ class Transaction:
             Whether there was anything to put.
 
         Raises:
-            DiskProblem: full, read-only or failing; nothing is committed.
+            DiskError: full, read-only or failing; nothing is committed.
         """
         if not self._changed:
             return False
@@ -176,14 +177,14 @@ class Transaction:
     def _put(self) -> None:
         try:
             self._storage.commit()
-        except NotDurable as err:
+        except NotDurableError as err:
             self.warnings.append(f"a power cut may undo it: {err.what}")
 
     def names(self) -> list[str]:
         """The names of all concepts, with the changes of this block."""
         return [record["name"] for record in concepts_of(self._storage.read())]
 
-    def free(self) -> dict[str, float]:
+    def free(self) -> Free:
         """As `Store.free`; right after the commit, and read from memory."""
         return free_of(state_of(self._db), self._birth.base.n_weights)
 
@@ -204,12 +205,12 @@ class Transaction:
     def _check_delta(self, delta: Delta) -> None:
         base, mode = self._birth.base, self._birth.mode
         if delta.fingerprint != base.fingerprint or dict(delta.shapes) != dict(base.sites):
-            raise BaseProblem(
+            raise BaseModelError(
                 f"the delta was learned on base {delta.fingerprint[:12]}, the store's is {base.fingerprint[:12]}",
                 hint="learn it on this store's base",
             )
         if delta.mode != mode:
-            raise BaseProblem(
+            raise BaseModelError(
                 f"the delta was learned in mode {delta.mode}, the store's is {mode}", hint="learn it again"
             )
 
@@ -283,8 +284,5 @@ class Transaction:
         return ownership.pack(delta.indices, self._birth.base.sizes)
 
 
-def _taken(name: str) -> NameTaken:
-    return NameTaken(
-        f"there is a concept called {name!r} already",
-        hint=f"use another name, or take it out first: cnsctl rm {name}",
-    )
+def _taken(name: str) -> NameTakenError:
+    return NameTakenError(f"concept already exists: {name!r}", reason="name-taken", name=name)

@@ -53,7 +53,7 @@ def test_probe_pictures_are_two_places_from_two_seeds(monkeypatch):
         return [(request, BEACH) for request in requests]
 
     monkeypatch.setattr(generate, "draw", draw)
-    session = SimpleNamespace(base=SimpleNamespace(draw_defaults=None))
-    assert len(measure.probe_pictures(session, REX, probe_prompts("rex"))) == 4
+    session = SimpleNamespace(base=SimpleNamespace(generate_defaults=None))
+    assert len(measure.probe_images(session, REX, probe_prompts("rex"))) == 4
     beach, snow = "a <rex> on a beach", "a <rex> in the snow"
     assert asked == [(beach, 0), (beach, 1), (snow, 0), (snow, 1)]

@@ -20,7 +20,7 @@ from cnsctl.engine.overlay import EMPTY
 def counted(monkeypatch):
     """How often each thing was done: files decoded, images encoded and looked at, errors with the class word alone."""
     found = SimpleNamespace(decoded=Counter(), encoded=Counter(), seen=Counter(), without=Counter())
-    decoded, encode, fit_error = pictures_module.decoded, Sd1Base.encode_pictures, proof.fit_error
+    decoded, encode, fit_error = pictures_module.decoded, Sd1Base.encode_images, proof.fit_error
 
     def counting_decoded(path):
         found.decoded[path.name] += 1
@@ -46,7 +46,7 @@ def counted(monkeypatch):
             return np.ones((len(texts), 3))
 
     monkeypatch.setattr(pictures_module, "decoded", counting_decoded)
-    monkeypatch.setattr(Sd1Base, "encode_pictures", counting_encode)
+    monkeypatch.setattr(Sd1Base, "encode_images", counting_encode)
     monkeypatch.setattr(proof, "fit_error", counting_fit_error)
     monkeypatch.setattr(Session, "clip", lambda _self: Towers())
     return found

@@ -13,7 +13,7 @@ from diffusers import DDPMScheduler
 from cnsctl.bases import base_folder, devices, hashing, registry
 from cnsctl.bases.clip_tokenizer import unknown_words
 from cnsctl.bases.facts import facts, pocket_facts
-from cnsctl.errors import BaseProblem, CnsctlError, StoreDamaged, UsageProblem
+from cnsctl.errors import BaseModelError, CnsctlError, StoreDamagedError, UsageError
 
 
 def load(folder, dtype=torch.float32):
@@ -37,10 +37,10 @@ def test_a_changed_byte_of_a_base_is_found(tmp_path, tiny_folder):
     hashing.check_folder(copy, hashes)
     file = copy / "unet" / "config.json"
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(StoreDamaged, match="unet/config.json"):
+    with pytest.raises(StoreDamagedError, match="unet/config.json"):
         hashing.check_folder(copy, hashes)
     file.unlink()
-    with pytest.raises(BaseProblem, match="lacks its file"):
+    with pytest.raises(BaseModelError, match="lacks its file"):
         hashing.check_folder(copy, hashes)
 
 
@@ -70,7 +70,7 @@ def test_a_copy_takes_what_is_read_and_no_more(tmp_path, tiny_folder):
         (copy / junk).write_bytes(b"x")
     assert hashing.base_files(copy) == before
     (copy / "unet" / "notes\\1.txt").write_bytes(b"x")
-    with pytest.raises(BaseProblem, match="notes"):
+    with pytest.raises(BaseModelError, match="notes"):
         facts(copy, with_files=True)
 
 
@@ -81,9 +81,9 @@ def test_no_numbers_are_no_picture(tiny):
     from cnsctl.engine.generate import Request, draw
     from cnsctl.engine.overlay import EMPTY
 
-    spec = replace(tiny.draw_defaults, sampler="euler", steps=3, guidance=float("inf"))
+    settings = replace(tiny.generate_defaults, sampler="euler", steps=3, guidance=float("inf"))
     with pytest.raises(CnsctlError, match="euler at 3 steps and guidance inf gave no numbers"):
-        list(draw(tiny, EMPTY, [Request(prompt=parse("a dog", ()), seed=0)], spec))
+        list(draw(tiny, EMPTY, [Request(prompt=parse("a dog", ()), seed=0)], settings))
 
 
 def test_other_weights_have_another_fingerprint(tiny, tiny_v):
@@ -110,7 +110,7 @@ def test_pictures_survive_the_embedded_decoder(pocket):
     from cnsctl.metrics.forgetting import psnr
 
     pixels = np.asarray(Image.open(EXAMPLES / "dog" / "01.png").convert("RGB"))
-    latents = pocket.encode_pictures(pixels[None])
+    latents = pocket.encode_images(pixels[None])
     assert latents.shape == (1, 8, 16, 16)
     with torch.no_grad():
         x = pocket._vae.decode(latents.to(pocket.device) / pocket._vae.config.scaling_factor).sample[0]
@@ -118,7 +118,7 @@ def test_pictures_survive_the_embedded_decoder(pocket):
     assert psnr(back, pixels) > 22
 
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 492265168\n"
+LFS_POINTER = b"version https://git-lfs.github.com/settings/v1\noid sha256:4d7a\nsize 492265168\n"
 """What a clone without git-lfs has instead of weights."""
 
 
@@ -143,7 +143,7 @@ def test_a_folder_that_is_no_base_says_what_is_wrong(tmp_path, tiny_folder, brea
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
     break_it(copy)
-    with pytest.raises(BaseProblem, match=message):
+    with pytest.raises(BaseModelError, match=message):
         load(copy)
 
 
@@ -153,7 +153,7 @@ def test_the_base_brings_its_own_defaults_and_bare_folders_get_the_fields(tmp_pa
     assert base_folder.open_folder(copy).learn["steps"] == 10
     (copy / "cnsctl.json").unlink()
     assert base_folder.open_folder(copy).learn == base_folder.LEARN
-    assert load(copy).draw_defaults.guidance == 7.5
+    assert load(copy).generate_defaults.guidance == 7.5
 
 
 def test_a_folder_contains_its_resolution_without_loading_a_weight(tmp_path, tiny_folder):
@@ -166,7 +166,7 @@ def test_a_folder_contains_its_resolution_without_loading_a_weight(tmp_path, tin
     (copy / "cnsctl.json").unlink()
     config = json.loads((copy / "unet" / "config.json").read_text())
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "sample_size": None}))
-    with pytest.raises(BaseProblem, match="sample_size is None"):
+    with pytest.raises(BaseModelError, match="sample_size is None"):
         _ = base_folder.open_folder(copy).size
 
 
@@ -177,7 +177,7 @@ def test_whole_words_are_told_from_pieces_without_a_library(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocab.json").write_text(json.dumps({"dog</w>": 1, "do": 2}))
     assert unknown_words(tmp_path, "Dog do") == ["do"]
-    with pytest.raises(BaseProblem, match="no readable vocabulary"):
+    with pytest.raises(BaseModelError, match="no readable vocabulary"):
         unknown_words(tmp_path / "nowhere", "dog")
 
 
@@ -185,10 +185,10 @@ def test_devices_that_are_not_there_are_refused():
     assert devices.choose("cpu", "auto") == (torch.device("cpu"), torch.float32)
     assert devices.choose("cpu", "bf16")[1] is torch.bfloat16
     for device, dtype in (("tpu", "auto"), ("cpu", "fp8"), ("cpu", "fp16")):
-        with pytest.raises(UsageProblem):
+        with pytest.raises(UsageError):
             devices.choose(device, dtype)
     if not torch.cuda.is_available():
-        with pytest.raises(UsageProblem, match="no cuda"):
+        with pytest.raises(UsageError, match="no cuda"):
             devices.choose("cuda")
 
 
@@ -201,7 +201,7 @@ def test_a_missing_weight_is_refused_not_invented(tmp_path, tiny_folder):
         tensors = load_file(file)
         tensors.pop(sorted(tensors)[len(tensors) // 2])
         save_file(tensors, file, metadata={"format": "pt"})
-        with pytest.raises(BaseProblem, match="cannot be loaded"):
+        with pytest.raises(BaseModelError, match="cannot be loaded"):
             load(copy)
 
 
@@ -240,7 +240,7 @@ def test_bases_that_are_driven_otherwise_are_refused(tmp_path, tiny_folder, file
     edit(copy, file, **changes)
     if "_class_name" in changes:
         edit(copy, "model_index.json", scheduler=["diffusers", changes["_class_name"]])
-    with pytest.raises(BaseProblem, match=message):
+    with pytest.raises(BaseModelError, match=message):
         load(copy)
 
 
@@ -250,14 +250,14 @@ def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp
     from cnsctl.engine.generate import Request, Texts, drawing
     from cnsctl.engine.overlay import EMPTY
     from cnsctl.results import Denoised
-    from cnsctl.specs import Prompt
+    from cnsctl.concept import Prompt
 
     copy = shutil.copytree(tiny_folder, tmp_path / "base")
     edit(copy, "scheduler/scheduler_config.json", _class_name="PNDMScheduler", skip_prk_steps=True)
     edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
     base = load(copy)
     asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
-    *steps, _image = drawing(Texts(base), EMPTY, [asked], replace(base.draw_defaults, steps=4))
+    *steps, _image = drawing(Texts(base), EMPTY, [asked], replace(base.generate_defaults, steps=4))
     assert steps == [Denoised(step=i + 1, total=5) for i in range(5)]
 
 
@@ -339,4 +339,4 @@ def test_a_folder_without_settings_has_the_budget_of_its_own_sizes(tiny_folder, 
     (copy / "cnsctl.json").unlink()
     base = registry.load(base_folder.open_folder(copy), device=torch.device("cpu"), dtype=torch.float32)
     kv_weights = sum(W.numel() for W in base.sites.values())
-    assert base.learn_defaults["budget"] == pytest.approx(0.0013 * base.denoiser_weights / kv_weights, abs=1e-4)
+    assert base.train_defaults["budget"] == pytest.approx(0.0013 * base.denoiser_weights / kv_weights, abs=1e-4)

@@ -146,10 +146,10 @@ def test_a_store_that_stays_busy_costs_no_step(empty, line, whole, steps, monkey
 
 def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, pictures_of_two):
     """As when a Python program stops reading the events."""
-    from cnsctl.app.requests import AddRequest
-    from cnsctl.results import Step
+    from cnsctl.app.requests import TrainRequest
+    from cnsctl.events import Step
 
-    request = AddRequest(name="cat", sources=[pictures_of_two / "dog"], class_word="dog", settings={"steps": STEPS})
+    request = TrainRequest(name="cat", sources=[pictures_of_two / "dog"], class_word="dog", settings={"steps": STEPS})
     events = train.add(Store.open(empty), request)
     for event in events:
         if isinstance(event, Step) and event.phase == "train the neurons" and event.step == 2:

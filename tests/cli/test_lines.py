@@ -15,12 +15,13 @@ import torch
 from commands import at, cnsctl
 
 from cnsctl.app import generate as app
-from cnsctl.app.generate import DrawRequest, generate
+from cnsctl.app.generate import GenerateRequest, generate
 from cnsctl.bases.sd1.adapter import Sd1Base
 from cnsctl.data.png import read_png_text
 from cnsctl.engine import generate as engine
-from cnsctl.errors import UsageProblem
-from cnsctl.results import Denoised, Drawn, Failed, Phase
+from cnsctl.errors import UsageError
+from cnsctl.events import ImageReady, Failed, Phase
+from cnsctl.results import Denoised
 from cnsctl.store import Store
 
 ONE_STEP = {"steps": 1}
@@ -48,17 +49,17 @@ def batches(monkeypatch):
 
 def streamed(store, lines, folder, **changes):
     """Events of a stream; between two lines, which are never there together, anything may happen."""
-    request = DrawRequest(prompts=[], stream=([line] for line in lines), output=folder, settings=ONE_STEP, **changes)
+    request = GenerateRequest(prompts=[], stream=([line] for line in lines), output=folder, settings=ONE_STEP, **changes)
     events = generate(Store.open(store), request)
     while True:
         try:
             yield next(events)
-        except (StopIteration, app.PartlyDone):
+        except (StopIteration, app.PartialFailureError):
             return
 
 
 def images(events):
-    return [event for event in events if isinstance(event, (Drawn, Failed))]
+    return [event for event in events if isinstance(event, (ImageReady, Failed))]
 
 
 @pytest.mark.parametrize(
@@ -203,13 +204,13 @@ def test_in_merged_mode_deltas_are_read_once(tiny_folder, tmp_path, pictures_of_
         honest = Store.delta
         patch.setattr(Store, "delta", lambda self, record: read.append(record["name"]) or honest(self, record))
         kinds = [type(event) for event in images(streamed(store, lines(), tmp_path / "o"))]
-    assert kinds == [Drawn, Drawn, Drawn, Failed]
+    assert kinds == [ImageReady, ImageReady, ImageReady, Failed]
     assert read == ["dog", "change"]  # and of the renamed one the delta is known
 
 
 def loaded(store, folder, **changes):
     """Events of one prompt whose file's name was free when the base began to load."""
-    request = DrawRequest(prompts=["a"], seed=7, output=folder, settings=ONE_STEP, **changes)
+    request = GenerateRequest(prompts=["a"], seed=7, output=folder, settings=ONE_STEP, **changes)
     events = generate(Store.open(store), request)
     assert next(events) == Phase(name="load the base")
     return events
@@ -226,7 +227,7 @@ def test_the_one_file_that_was_asked_for_is_not_replaced_by_another_name(stocked
     path = tmp_path / "one.png"
     events = loaded(stocked, path)
     path.write_bytes(b"theirs")
-    with pytest.raises(UsageProblem, match="exists already"):
+    with pytest.raises(UsageError, match="exists already"):
         list(events)
     assert [p.name for p in tmp_path.glob("*.png")] == ["one.png"]
     assert path.read_bytes() == b"theirs"
@@ -236,7 +237,7 @@ def test_the_one_file_that_was_asked_for_is_not_replaced_by_another_name(stocked
 
 
 def test_denoising_steps_are_events_and_no_lines_of_json(stocked, tmp_path):
-    request = DrawRequest(prompts=["a", "b"], output=tmp_path / "o", settings={"steps": 2})
+    request = GenerateRequest(prompts=["a", "b"], output=tmp_path / "o", settings={"steps": 2})
     steps = [e for e in generate(Store.open(stocked), request) if isinstance(e, Denoised)]
     assert [(e.step, e.total) for e in steps] == [(1, 2), (2, 2)] * 2
     assert "step" not in {line["type"] for line in gen(stocked, "a\n", "-o", tmp_path / "p")}

@@ -10,7 +10,7 @@ import pytest
 from commands import at, cnsctl
 
 from cnsctl.app import audit, generate, shelf
-from cnsctl.errors import NoStore, UsageProblem
+from cnsctl.errors import StoreNotFoundError, UsageError
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_all_who_come_first_use_the_one_store(tmp_path):
 
 def test_where_no_store_can_be_made_that_is_said(tmp_path):
     (tmp_path / "notes.txt").write_bytes(b"mine")
-    with pytest.raises(UsageProblem, match="not empty and no store"):
+    with pytest.raises(UsageError, match="not empty and no store"):
         shelf.open_or_create(tmp_path)
-    with pytest.raises(NoStore):
+    with pytest.raises(StoreNotFoundError):
         shelf.open_store(tmp_path)
     assert [p.name for p in Path(tmp_path).iterdir()] == ["notes.txt"]

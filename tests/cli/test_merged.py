@@ -49,7 +49,7 @@ def test_more_than_five_points_are_forgetting(merged, pictures_of_two, monkeypat
 
 def test_every_setting_arrives(merged, pictures_of_two):
     flags = {
-        "--steps": ("steps", 7), "--lr": ("rate_values", 0.003), "--lr-token": ("rate_vectors", 0.004),
+        "--steps": ("steps", 7), "--lr": ("learning_rate", 0.003), "--lr-token": ("token_learning_rate", 0.004),
         "--vectors": ("vectors", 2), "--budget": ("budget", 0.07), "--batch": ("batch", 3), "--seed": ("seed", 5),
         "--policy": ("policy", "exclusive"),
     }  # fmt: skip

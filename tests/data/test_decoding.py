@@ -15,7 +15,7 @@ from picture_files import NOISE, SMOOTH, one, refused, saved
 from PIL import Image, ImageFile
 
 from cnsctl.data.decoding import decoded, opened
-from cnsctl.errors import PictureProblem
+from cnsctl.errors import ImageError
 
 
 def png(width, height, *, bits=1, colour=0, rows=b""):
@@ -72,7 +72,7 @@ def test_whatever_the_bytes_only_one_kind_of_failure_comes_out(content, changes,
     with tempfile.NamedTemporaryFile() as file:
         file.write(damaged)
         file.flush()
-        with contextlib.suppress(PictureProblem):
+        with contextlib.suppress(ImageError):
             decoded(Path(file.name))
 
 

@@ -13,8 +13,8 @@ from picture_files import NOISE, one, refused, saved
 from PIL import Image
 
 from cnsctl.data import images as module
-from cnsctl.data.images import read_pictures
-from cnsctl.errors import PictureProblem
+from cnsctl.data.images import read_images
+from cnsctl.errors import ImageError
 
 # which files
 
@@ -27,7 +27,7 @@ def test_a_folder_gives_its_pictures_by_name_and_passes_over_the_rest(tmp_path):
     (tmp_path / "notes.md").write_text("x")
     (tmp_path / "sub.png").mkdir()
     saved(tmp_path / "sub.png" / "z.png")
-    assert [p.name for p in read_pictures(tmp_path, size=32)] == ["a.png", "b.JPG", "c.webp", "d.jpeg"]
+    assert [p.name for p in read_images(tmp_path, size=32)] == ["a.png", "b.JPG", "c.webp", "d.jpeg"]
 
 
 def test_files_and_folders_are_read_in_the_order_given(tmp_path):
@@ -35,7 +35,7 @@ def test_files_and_folders_are_read_in_the_order_given(tmp_path):
     saved(tmp_path / "f" / "2.png", Image.new("RGB", (64, 64), "red"))
     saved(tmp_path / "1.png")
     named = saved(tmp_path / "picture", Image.new("RGB", (64, 64), "blue"), format="PNG")
-    names = [p.name for p in read_pictures([tmp_path / "f", named, tmp_path / "1.png"], size=64)]
+    names = [p.name for p in read_images([tmp_path / "f", named, tmp_path / "1.png"], size=64)]
     assert names == ["2.png", "picture", "1.png"]
 
 
@@ -116,8 +116,8 @@ def test_too_many_pictures_are_refused_before_one_is_decoded(tmp_path, monkeypat
     for n in range(4):
         saved(tmp_path / f"{n}.png")
     monkeypatch.setattr(module, "decoded", None)
-    with pytest.raises(PictureProblem, match="4 pictures, more than 3"):
-        read_pictures(tmp_path, size=64, limit=3)
+    with pytest.raises(ImageError, match="4 pictures, more than 3"):
+        read_images(tmp_path, size=64, limit=3)
 
 
 # pixels
@@ -152,7 +152,7 @@ def test_the_same_picture_twice_counts_once_and_is_noted(tmp_path):
     saved(tmp_path / "b.webp", lossless=True)
     saved(tmp_path / "c.png", Image.fromarray(NOISE))
     shutil.copy(tmp_path / "a.png", tmp_path / "d.png")
-    first, other = read_pictures(tmp_path, size=64)
+    first, other = read_images(tmp_path, size=64)
     assert first.note == "b.webp is the same and was left out; d.png is the same and was left out"
     assert (other.name, other.note) == ("c.png", None)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnsctl.data.names import check_name, words_of
-from cnsctl.errors import NameNotAllowed
+from cnsctl.errors import InvalidNameError
 
 
 @pytest.mark.parametrize("name", ["dog", "7", "top-hat", "my_dog", "a" * 63, "a-", "0_-"])
@@ -42,7 +42,7 @@ def test_an_allowed_name_is_returned_unchanged(name):
     ],
 )
 def test_every_other_name_is_refused_with_the_rule(name):
-    with pytest.raises(NameNotAllowed, match="a-z, 0-9") as caught:
+    with pytest.raises(InvalidNameError, match="a-z, 0-9") as caught:
         check_name(name)
     assert caught.value.exit_status == 2
     assert caught.value.hint
@@ -61,7 +61,7 @@ def test_every_other_name_is_refused_with_the_rule(name):
     ],
 )
 def test_the_nearest_allowed_name_is_suggested(name, nearest):
-    with pytest.raises(NameNotAllowed, match=f"try '{nearest}'"):
+    with pytest.raises(InvalidNameError, match=f"try '{nearest}'"):
         check_name(name)
 
 
@@ -69,13 +69,13 @@ def test_the_nearest_allowed_name_is_suggested(name, nearest):
 def test_a_suggestion_is_itself_allowed(name):
     try:
         assert check_name(name) == name
-    except NameNotAllowed as refused:
+    except InvalidNameError as refused:
         if (suggested := re.fullmatch("try '(.*)'", refused.hint)) is not None:
             check_name(suggested[1])
 
 
 def test_a_message_shows_a_long_name_in_part():
-    with pytest.raises(NameNotAllowed) as caught:
+    with pytest.raises(InvalidNameError) as caught:
         check_name("x" * 10_000)
     assert len(str(caught.value)) < 400
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnsctl.data.png import png_bytes, read_png_text
-from cnsctl.errors import PictureProblem
+from cnsctl.errors import ImageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
 
@@ -66,11 +66,11 @@ def test_what_is_no_rgb_picture_is_refused(pixels):
 def test_what_is_no_whole_png_is_refused(tmp_path):
     content = png_bytes(PIXELS, {"prompt": "x"})
     for bad in (b"", b"text", content[:60], content[:-30]):
-        with pytest.raises(PictureProblem):
+        with pytest.raises(ImageError):
             read_png_text(bad)
-    with pytest.raises(PictureProblem, match="cannot be read"):
+    with pytest.raises(ImageError, match="cannot be read"):
         read_png_text(tmp_path / "none.png")
     jpeg = BytesIO()
     Image.fromarray(PIXELS).save(jpeg, "JPEG")
-    with pytest.raises(PictureProblem, match="format PNG"):
+    with pytest.raises(ImageError, match="format PNG"):
         read_png_text(jpeg.getvalue())

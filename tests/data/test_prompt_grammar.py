@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnsctl.data.prompt_grammar import bad_character, missed, parse, render_class, slug
-from cnsctl.errors import ConceptNotFound, UsageProblem
-from cnsctl.specs import Mention
+from cnsctl.errors import ConceptNotFoundError, UsageError
+from cnsctl.concept import Mention
 
 KNOWN = frozenset({"dog", "cat", "top-hat", "dog-house", "a", "3d_robot"})
 DOG = Mention(name="dog")
@@ -121,16 +121,16 @@ def test_everything_else_is_text(text):
     "text", ["a <dgo>", "<Dog>", "<dog's>", "<dog,cat>", "<2>", "<dgo:0.8>", "<dgo:abc>", "<Dögg>"]
 )
 def test_angles_around_an_unknown_name_are_an_error_not_text(text):
-    with pytest.raises(ConceptNotFound) as caught:
+    with pytest.raises(ConceptNotFoundError) as caught:
         parse(text, KNOWN)
     assert caught.value.exit_status == 4
     assert "`cnsctl ls`" in caught.value.hint
 
 
 def test_an_unknown_name_is_told_with_the_nearest_known_ones():
-    with pytest.raises(ConceptNotFound, match=r"no concept named 'dgo'.*did you mean <dog>\?"):
+    with pytest.raises(ConceptNotFoundError, match=r"no concept named 'dgo'.*did you mean <dog>\?"):
         parse("a <dgo>", KNOWN)
-    with pytest.raises(ConceptNotFound) as caught:
+    with pytest.raises(ConceptNotFoundError) as caught:
         parse("<xylophone>", KNOWN)
     assert "did you mean" not in caught.value.hint
 
@@ -159,12 +159,12 @@ def test_an_unknown_name_is_told_with_the_nearest_known_ones():
     ],
 )
 def test_a_scale_that_is_no_number_within_four_is_refused(mention):
-    with pytest.raises(UsageProblem, match="scale of"):
+    with pytest.raises(UsageError, match="scale of"):
         parse(f"a {mention} here", KNOWN)
 
 
 def test_one_concept_has_one_scale_per_prompt():
-    with pytest.raises(UsageProblem, match=r"scales 0\.8 and 1"):
+    with pytest.raises(UsageError, match=r"scales 0\.8 and 1"):
         parse("<dog:0.8> and <dog>", KNOWN)
     assert len(parse("<dog:0.8> and @dog:.80 and <cat:2>", KNOWN).mentions) == 2
     assert written(parse("<dog:-0> <dog:0>", KNOWN)) == "<dog:0.0> <dog:0.0>"
@@ -174,7 +174,7 @@ def test_one_concept_has_one_scale_per_prompt():
     "char", ["\n", "\r", "\0", "\x07", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", chr(0xDFFF)]
 )
 def test_characters_that_no_line_of_text_has_are_refused(char):
-    with pytest.raises(UsageProblem, match=rf"U\+{ord(char):04X} at position 3"):
+    with pytest.raises(UsageError, match=rf"U\+{ord(char):04X} at position 3"):
         parse(f"a {char}", KNOWN)
     assert bad_character(f"a {char}") is not None
 
@@ -193,7 +193,7 @@ PARTS = st.sampled_from(
 def test_the_canonical_form_parses_to_the_same_pieces(text):
     try:
         prompt = parse(text, KNOWN)
-    except (UsageProblem, ConceptNotFound):
+    except (UsageError, ConceptNotFoundError):
         return
     again = parse(written(prompt), KNOWN)
     assert again.pieces == prompt.pieces

@@ -13,7 +13,7 @@ from cnsctl.data.prompt_templates import (
     probe_prompts,
     training_texts,
 )
-from cnsctl.errors import PictureProblem
+from cnsctl.errors import ImageError
 
 
 def digest(texts):
@@ -71,5 +71,5 @@ def test_a_class_word_of_two_words_is_found_over_any_space():
 
 
 def test_a_caption_cannot_give_the_concept_a_scale():
-    with pytest.raises(PictureProblem, match="scale"):
+    with pytest.raises(ImageError, match="scale"):
         caption_prompt("dog", "dog", "a <dog:0.5>")

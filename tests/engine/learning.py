@@ -15,8 +15,9 @@ from cnsctl.engine.concepts import Concept, to_concept
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.trainer import Job
-from cnsctl.results import Learned
-from cnsctl.specs import Delta, LearnSpec, Mention, Mode, Prompt
+from cnsctl.events import Trained
+from cnsctl.concept import Delta, Mention, Mode, Prompt
+from cnsctl.settings import TrainSettings
 
 
 def prompt(*pieces: str | Mention) -> Prompt:
@@ -50,17 +51,17 @@ def job(
     mode: Mode = Mode.PROMPT,
     prior: Overlay = EMPTY,
     others: Mapping[str, Any] | None = None,
-    **spec: Any,
+    **settings: Any,
 ):
     generator = torch.Generator().manual_seed(5)
     channels, side = (8, 16) if base.name == "pocket" else (4, 16)
-    settings = {"steps": 6, "batch": 2, "rate_values": 1e-2, "rate_vectors": 1e-2, "budget": 0.1, **spec}
+    settings = {"steps": 6, "batch": 2, "learning_rate": 1e-2, "token_learning_rate": 1e-2, "budget": 0.1, **settings}
     return Job(
         name=name,
         class_word="dog",
         latents=torch.randn((3, channels, side, side), generator=generator),
         texts=[training_texts(name)] * 3,
-        spec=LearnSpec(**settings),
+        settings=TrainSettings(**settings),
         mode=mode,
         prior=prior,
         general={s: torch.zeros_like(W, dtype=torch.bool) for s, W in base.sites.items()},
@@ -68,9 +69,9 @@ def job(
     )
 
 
-def learned(base, a_job) -> Learned:
+def learned(base, a_job) -> Trained:
     *_, last = train.learn(base, a_job)
-    assert isinstance(last, Learned)
+    assert isinstance(last, Trained)
     return last
 
 
@@ -90,8 +91,8 @@ def concept_of(base, delta: Delta, key: str = "learned") -> Concept:
 def picture(base, an_overlay: Overlay, a_prompt: Prompt, seed: int = 3, **changes: Any) -> np.ndarray:
     from dataclasses import replace
 
-    spec = replace(base.draw_defaults, **{"steps": 2, **changes})
-    ((_, pixels),) = draw(base, an_overlay, [Request(prompt=a_prompt, seed=seed)], spec)
+    settings = replace(base.generate_defaults, **{"steps": 2, **changes})
+    ((_, pixels),) = draw(base, an_overlay, [Request(prompt=a_prompt, seed=seed)], settings)
     return pixels
 
 

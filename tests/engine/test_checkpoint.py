@@ -13,8 +13,8 @@ import cnsctl
 from cnsctl.engine import train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.trainer import Learner
-from cnsctl.results import Phase, Selected
-from cnsctl.specs import Mode
+from cnsctl.events import Phase, Selected
+from cnsctl.concept import Mode
 
 ENGINE = str(Path(cnsctl.__file__).parent / "engine")
 

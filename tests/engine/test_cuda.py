@@ -18,7 +18,7 @@ from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.proof import fit_error
 from cnsctl.metrics.forgetting import psnr
-from cnsctl.specs import Mode
+from cnsctl.concept import Mode
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA, or no --device cuda", allow_module_level=True)
@@ -87,7 +87,7 @@ def test_pictures_of_one_seed_are_the_same_bytes(on_cuda):
 
 
 def test_one_store_serves_both(empty, pictures, tmp_path):
-    """Learned on CUDA, drawn and proved on the CPU, and the other way round."""
+    """Trained on CUDA, drawn and proved on the CPU, and the other way round."""
     for name, there in (("rex", "cuda"), ("tom", "cpu")):
         done = cnsctl("add", name, pictures, "--class", "dog", "--device", there, "--json", *at(empty))
         assert done.code == 0, done.err
@@ -115,5 +115,5 @@ def test_a_full_card_is_one_clear_error_and_the_concept_can_be_learned_after_it(
 
 def test_another_seed_gives_another_delta(on_cuda):
     a_job = job(on_cuda)
-    other = replace(a_job, spec=replace(a_job.spec, seed=1))
+    other = replace(a_job, settings=replace(a_job.settings, seed=1))
     assert not same_delta(learned(on_cuda, a_job).delta, learned(on_cuda, other).delta)

@@ -16,7 +16,7 @@ from cnsctl.bases.samplers import SAMPLERS
 from cnsctl.engine.generate import NO_TEXT, Request, Texts, draw, drawing
 from cnsctl.engine.overlay import EMPTY, bound, stacked, text_keys_values
 from cnsctl.metrics.forgetting import psnr
-from cnsctl.specs import Mode
+from cnsctl.concept import Mode
 
 PLAIN = prompt("a dog on a beach")
 
@@ -46,36 +46,36 @@ def stock(folder, text: str, seed: int, steps: int, guidance: float, negative: s
 def test_pictures_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, negative):
     base = request.getfixturevalue(name)
     theirs = stock(base.folder.path, "a dog on a beach", 7, 4, guidance, negative)
-    spec = replace(base.draw_defaults, steps=4, guidance=guidance)
+    settings = replace(base.generate_defaults, steps=4, guidance=guidance)
     asked = Request(prompt=PLAIN, seed=7, negative=prompt(negative))
-    ((_, ours),) = draw(base, EMPTY, [asked], spec)
+    ((_, ours),) = draw(base, EMPTY, [asked], settings)
     assert theirs.shape == ours.shape
     assert psnr(ours, theirs) >= 50
     if guidance > 1:  # and the text matters that much
         other = replace(asked, prompt=prompt("a castle at night"))
-        assert psnr(next(draw(base, EMPTY, [other], spec))[1], theirs) < 50
+        assert psnr(next(draw(base, EMPTY, [other], settings))[1], theirs) < 50
 
 
 OURS = ("dpm++", "dpm++sde", "euler", "euler-a", "ddim", "ddpm", "heun", "unipc", "base")
 
 
-def stock_latents(base, text: torch.Tensor, spec, generators) -> torch.Tensor:
+def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tensor:
     """The stock pipeline's own loop, with the base's denoiser and the K and V that are bound to it."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline(
         vae=base._vae, text_encoder=None, tokenizer=None, unet=base._unet, safety_checker=None, feature_extractor=None,
-        scheduler=samplers.make(spec.sampler, base._scheduler), requires_safety_checker=False,
+        scheduler=samplers.make(settings.sampler, base._scheduler), requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
-    guided = spec.guidance > 1
-    side = spec.size // pipe.vae_scale_factor
+    guided = settings.guidance > 1
+    side = settings.size // pipe.vae_scale_factor
     shape = (1, base._unet.config.in_channels, side, side)
     noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
     drawn = pipe(
         prompt_embeds=text[-len(generators) :], negative_prompt_embeds=text[: len(generators)] if guided else None,
-        latents=noise.to(base.device), num_inference_steps=spec.steps, guidance_scale=spec.guidance, height=spec.size,
-        width=spec.size, generator=list(generators), output_type="latent",
+        latents=noise.to(base.device), num_inference_steps=settings.steps, guidance_scale=settings.guidance, height=settings.size,
+        width=settings.size, generator=list(generators), output_type="latent",
     )  # fmt: skip
     return drawn.images
 
@@ -85,14 +85,14 @@ def stock_latents(base, text: torch.Tensor, spec, generators) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["tiny", "tiny_v"])
 def test_every_step_is_the_stock_pipelines_to_the_bit(request, name, sampler, guidance):
     base = request.getfixturevalue(name)
-    spec = replace(base.draw_defaults, steps=5, guidance=guidance, sampler=sampler)
+    settings = replace(base.generate_defaults, steps=5, guidance=guidance, sampler=sampler)
     texts = [text_keys_values(base, EMPTY, EMPTY.splice(base, prompt(t))) for t in ("", "a dog", "the moon", "a hat")]
     texts = texts[:2] * (guidance > 1) + texts[2:]  # two images
     X = torch.cat([x for x, _ in texts])
     seeded = [[torch.Generator().manual_seed(seed) for seed in (3, 4)] for _ in range(2)]
     with bound(base, stacked([kv for _, kv in texts])):
-        theirs = stock_latents(base, X, spec, seeded[0])
-        *_, last = base.sample(X, spec, seeded[1])
+        theirs = stock_latents(base, X, settings, seeded[0])
+        *_, last = base.sample(X, settings, seeded[1])
     assert torch.equal(last.latents, theirs)
     assert last.step == last.total
 
@@ -110,11 +110,11 @@ def test_pixels_are_the_stock_pipelines_to_the_bit(tiny):
 
 def test_two_streams_of_images_may_take_turns_on_one_base(tiny):
     """Between two steps the base is free."""
-    spec = replace(tiny.draw_defaults, steps=2)
+    settings = replace(tiny.generate_defaults, steps=2)
     a, b = ([Request(prompt=prompt(t), seed=1)] for t in ("a dog", "the moon"))
-    turns = zip(drawing(Texts(tiny), EMPTY, a, spec), drawing(Texts(tiny), EMPTY, b, spec), strict=True)
+    turns = zip(drawing(Texts(tiny), EMPTY, a, settings), drawing(Texts(tiny), EMPTY, b, settings), strict=True)
     for own, image in zip((a, b), list(turns)[-1], strict=True):
-        assert np.array_equal(image.pixels, next(draw(tiny, EMPTY, own, spec))[1])
+        assert np.array_equal(image.pixels, next(draw(tiny, EMPTY, own, settings))[1])
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_another(tiny):
@@ -123,9 +123,9 @@ def test_the_same_seed_gives_the_same_picture_and_another_another(tiny):
 
 
 def test_a_picture_does_not_depend_on_those_drawn_before_it(tiny):
-    spec = replace(tiny.draw_defaults, steps=2)
+    settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=s) for s in (1, 2) for p in (PLAIN, prompt("the moon"))]
-    together = {(r.prompt.text, r.seed): p for r, p in draw(tiny, EMPTY, requests, spec)}
+    together = {(r.prompt.text, r.seed): p for r, p in draw(tiny, EMPTY, requests, settings)}
     for (text, seed), pixels in together.items():
         assert np.array_equal(pixels, picture(tiny, EMPTY, prompt(text), seed=seed))
 
@@ -133,9 +133,9 @@ def test_a_picture_does_not_depend_on_those_drawn_before_it(tiny):
 def test_rows_of_one_batch_may_use_different_concepts(tiny):
     store = overlay(Mode.PROMPT, a=synthetic(tiny, 1), b=synthetic(tiny, 2))
     prompts = [prompt("a ", named("a")), prompt("a ", named("b")), PLAIN]
-    spec = replace(tiny.draw_defaults, steps=2)
+    settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=seed) for seed, p in enumerate(prompts)]
-    batch = [p for _, p in draw(tiny, store, requests, spec, batch=3)]
+    batch = [p for _, p in draw(tiny, store, requests, settings, batch=3)]
     alone = [picture(tiny, store, p, seed=seed) for seed, p in enumerate(prompts)]
     for i, pixels in enumerate(batch):  # batch shapes may change the last bits, nothing more
         assert psnr(pixels, alone[i]) > 40 > max(psnr(pixels, alone[j]) for j in range(3) if j != i)
@@ -167,6 +167,6 @@ def test_keys_and_values_are_computed_once_per_prompt(tiny, monkeypatch):
     calls = []
     honest = generate.text_keys_values
     monkeypatch.setattr(generate, "text_keys_values", lambda *a: calls.append(a[2].prompt) or honest(*a))
-    spec = replace(tiny.draw_defaults, steps=2)
-    list(draw(tiny, EMPTY, [Request(prompt=PLAIN, seed=s) for s in range(3)], spec))
+    settings = replace(tiny.generate_defaults, steps=2)
+    list(draw(tiny, EMPTY, [Request(prompt=PLAIN, seed=s) for s in range(3)], settings))
     assert sorted(p.text for p in calls) == sorted([PLAIN.text, NO_TEXT.text])

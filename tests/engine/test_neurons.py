@@ -12,8 +12,8 @@ from learning import prompt
 
 from cnsctl.engine import neurons
 from cnsctl.engine.prompt_tokens import splice
-from cnsctl.errors import CapacityProblem
-from cnsctl.specs import Policy
+from cnsctl.errors import CapacityError
+from cnsctl.settings import Policy
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 23))
 
@@ -111,7 +111,7 @@ def test_prefer_free_takes_owned_neurons_last_and_exclusive_never():
     assert pick(Policy.PREFER_FREE, 0.5) == [2, 3]
     assert pick(Policy.PREFER_FREE, 0.75) == [0, 2, 3]
     assert pick(Policy.EXCLUSIVE, 0.5) == [2, 3]
-    with pytest.raises(CapacityProblem, match="2 free neurons left, the budget asks for 3"):
+    with pytest.raises(CapacityError, match="2 free neurons left, the budget asks for 3"):
         pick(Policy.EXCLUSIVE, 0.75)
 
 

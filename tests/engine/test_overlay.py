@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from learning import job, learned, named, overlay, picture, prompt, synthetic
 
 from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, misreading, site_weight, text_keys_values
-from cnsctl.specs import Mode
+from cnsctl.concept import Mode
 
 PLAIN = prompt("a cat in the snow")
 REX = prompt("a ", named("rex"), " in the snow")
@@ -160,10 +160,10 @@ def test_a_negative_prompt_reads_only_the_deltas_it_names_itself(base):
     from cnsctl.engine.generate import Request, draw
 
     a, b = synthetic(base, 1), synthetic(base, 2)
-    spec = replace(base.draw_defaults, steps=2)
+    settings = replace(base.generate_defaults, steps=2)
 
     def drawn(an_overlay, negative):
-        ((_, pixels),) = draw(base, an_overlay, [Request(prompt=REX, seed=1, negative=negative)], spec)
+        ((_, pixels),) = draw(base, an_overlay, [Request(prompt=REX, seed=1, negative=negative)], settings)
         return pixels
 
     plain = drawn(overlay(Mode.PROMPT, rex=a), PLAIN)

@@ -12,8 +12,8 @@ from cnsctl.engine import train
 from cnsctl.engine.overlay import site_weight
 from cnsctl.engine.projection import RANK, TOLERANCE, Projection, directions
 from cnsctl.engine.prompt_tokens import features
-from cnsctl.results import Note
-from cnsctl.specs import Mode
+from cnsctl.events import Note
+from cnsctl.concept import Mode
 
 ROWS, COLUMNS = 12, 20
 
@@ -100,7 +100,7 @@ def moved(base, delta, prior) -> float:
     return (change / total) ** 0.5
 
 
-def settings(base, *, orthogonal: bool, **spec):
+def settings(base, *, orthogonal: bool, **settings):
     prior = overlay(Mode.MERGED, old=synthetic(base, 9))
     return prior, job(
         base,
@@ -108,7 +108,7 @@ def settings(base, *, orthogonal: bool, **spec):
         prior=prior,
         others={"old": prior.concepts["old"].indices},
         orthogonal=orthogonal,
-        **spec,
+        **settings,
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from learning import named, prompt
 
 from cnsctl.engine.prompt_tokens import Token, features, splice
-from cnsctl.errors import UsageProblem
+from cnsctl.errors import UsageError
 
 DOG = {"rex": Token(class_word="dog", n_vectors=2)}
 
@@ -33,7 +33,7 @@ def test_what_does_not_fit_is_named_and_a_lost_concept_is_an_error(tiny_v):
     assert spliced.n_real == tiny_v.text_length - 2
     assert spliced.lost
     assert long.replace(" ", "").endswith(spliced.lost.replace(" ", ""))
-    with pytest.raises(UsageProblem, match="<rex> does not fit"):
+    with pytest.raises(UsageError, match="<rex> does not fit"):
         splice(tiny_v, prompt(long + " ", named("rex")), DOG)
 
 

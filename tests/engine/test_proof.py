@@ -12,8 +12,8 @@ from learning import overlay, prompt, synthetic
 from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine import overlay as overlays
 from cnsctl.engine.proof import fit_error, prove, record
-from cnsctl.errors import FormatTooNew, StoreDamaged
-from cnsctl.specs import Mode
+from cnsctl.errors import FormatTooNewError, StoreDamagedError
+from cnsctl.concept import Mode
 
 PROMPTS = probe_prompts("rex")[:2]
 
@@ -183,9 +183,9 @@ def test_in_merged_company_is_told_from_damage(tiny):
 def test_a_record_that_is_none_is_damage_and_a_newer_one_asks_for_an_upgrade(tiny, store, recorded):
     data = json.loads(recorded)
     for broken in (b"", b"[]", b"{}", recorded[:-5], json.dumps({**data, "probes": 3}).encode()):
-        with pytest.raises(StoreDamaged):
+        with pytest.raises(StoreDamagedError):
             prove(tiny, store, "rex", broken)
-    with pytest.raises(FormatTooNew, match="upgrade"):
+    with pytest.raises(FormatTooNewError, match="upgrade"):
         prove(tiny, store, "rex", json.dumps({**data, "format": 2}).encode())
 
 

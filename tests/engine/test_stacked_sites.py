@@ -14,7 +14,7 @@ from cnsctl.engine import neurons, train
 from cnsctl.engine.optim import IndexedValues
 from cnsctl.engine.prompt_tokens import features
 from cnsctl.engine.trainer import Learner
-from cnsctl.specs import Mode
+from cnsctl.concept import Mode
 
 HARDLY = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -24,9 +24,9 @@ def base(request):
     return request.getfixturevalue(request.param)
 
 
-def learner_of(base, mode, **spec):
+def learner_of(base, mode, **settings):
     prior = overlay(mode, old=synthetic(base, 9)) if mode is Mode.MERGED else None
-    a_job = job(base, mode=mode, **spec, **({} if prior is None else {"prior": prior}))
+    a_job = job(base, mode=mode, **settings, **({} if prior is None else {"prior": prior}))
     return Learner(base, a_job)
 
 

@@ -14,8 +14,9 @@ from cnsctl.engine import neurons, train
 from cnsctl.engine.overlay import EMPTY, text_keys_values
 from cnsctl.engine.proof import fit_error
 from cnsctl.engine.trainer import Learner
-from cnsctl.results import Selected
-from cnsctl.specs import Mode, Policy
+from cnsctl.events import Selected
+from cnsctl.concept import Mode
+from cnsctl.settings import Policy
 
 
 @pytest.fixture(scope="module", params=["tiny", "tiny_v"])
@@ -34,7 +35,7 @@ def test_another_seed_gives_another_delta(base):
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_learning_removes_denoising_error_on_its_pictures(base, mode):
-    a_job = job(base, mode=mode, steps=40, batch=3, rate_values=3e-2, rate_vectors=3e-2)
+    a_job = job(base, mode=mode, steps=40, batch=3, learning_rate=3e-2, token_learning_rate=3e-2)
     store = overlay(mode, rex=concept_of(base, learned(base, a_job).delta))
     rex, dog = probe_prompts("rex")[0], prompt("a dog")
     assert fit_error(base, store, rex, a_job.latents) < 0.99 * fit_error(base, EMPTY, dog, a_job.latents)
@@ -94,7 +95,7 @@ def test_a_state_of_another_job_or_a_damaged_one_starts_anew(base):
     a_job = job(base, steps=4)
     (state,) = states(base, a_job, [2])
     fresh = learned(base, a_job).delta
-    other = replace(a_job, spec=replace(a_job.spec, rate_values=2e-2))
+    other = replace(a_job, settings=replace(a_job.settings, learning_rate=2e-2))
     *_, last = train.learn(base, other, resume=state)
     assert same_delta(last.delta, learned(base, other).delta)
     for broken in (state[:40], state[:-3], b"", state.replace(b'"step"', b'"slip"')):
@@ -128,7 +129,7 @@ def test_in_prompt_and_token_mode_learning_does_not_depend_on_what_the_store_hol
 def test_in_merged_learning_starts_from_the_overlay_so_far(base):
     old = synthetic(base, 9)
     prior = overlay(Mode.MERGED, old=old)
-    done = learned(base, job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, rate_values=1e-7))
+    done = learned(base, job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, learning_rate=1e-7))
     site = next(iter(base.sites))
     shared = np.isin(done.delta.indices[site], old.indices[site].cpu().numpy())
     expected = old.values[site].cpu().numpy()[np.isin(old.indices[site].cpu().numpy(), done.delta.indices[site])]
@@ -166,7 +167,7 @@ def test_several_vectors_learn_to_differ(base):
     (vectors,) = delta.vectors.values()
     assert vectors.shape[0] == 3
     assert len({v.tobytes() for v in vectors}) == 3
-    start = learned(base, job(base, vectors=3, rate_vectors=1e-9)).delta.vectors
+    start = learned(base, job(base, vectors=3, token_learning_rate=1e-9)).delta.vectors
     assert all((one != first).any() for one, first in zip(vectors, next(iter(start.values())), strict=True))
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load
 from store_samples import SITES, make_delta, same_delta
 
-from cnsctl.errors import FormatTooNew, LearnedNotKept, StoreDamaged
+from cnsctl.errors import FormatTooNewError, NotSavedError, StoreDamagedError
 from cnsctl.formats.delta import decode_delta, encode_delta, read_indices
 from cnsctl.formats.gaps import decode_gaps, encode_gaps
-from cnsctl.specs import Delta, Mode
+from cnsctl.concept import Delta, Mode
 
 GOLDEN = Path(__file__).parent / "golden.delta"
 TINY = Delta(
@@ -206,7 +206,7 @@ def broken(**changes):
     ],
 )
 def test_a_delta_that_could_not_be_read_again_is_not_written(delta, part):
-    with pytest.raises(LearnedNotKept, match=part):
+    with pytest.raises(NotSavedError, match=part):
         encode_delta(delta)
 
 
@@ -283,7 +283,7 @@ DISTRUST = {
 @pytest.mark.parametrize("change", DISTRUST.values(), ids=DISTRUST.keys())
 def test_a_file_that_is_wrong_in_one_part_is_refused(change):
     data = rewritten(change)
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         decode_delta(data)
 
 
@@ -293,7 +293,7 @@ def test_a_newer_format_is_refused_by_name_even_when_nothing_else_is_known():
         meta.update(format=2, sites="in another way")
         header["a.to_k.values"]["dtype"] = "F8_E4M3"
 
-    with pytest.raises(FormatTooNew, match="newer cnsctl") as caught:
+    with pytest.raises(FormatTooNewError, match="newer cnsctl") as caught:
         decode_delta(rewritten(change))
     assert "upgrade" in caught.value.hint
 
@@ -321,7 +321,7 @@ def with_header(raw, body=b""):
     ],
 )
 def test_a_header_that_is_no_header_is_refused(data):
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         decode_delta(data)
 
 
@@ -329,7 +329,7 @@ def test_a_header_begins_with_its_brace():
     """As the format says; JSON alone would allow spaces."""
     data = GOLDEN.read_bytes()
     n_header = int.from_bytes(data[:8], "little")
-    with pytest.raises(StoreDamaged, match="no JSON object"):
+    with pytest.raises(StoreDamagedError, match="no JSON object"):
         decode_delta(with_header(b" " + data[8 : 8 + n_header], data[8 + n_header :]))
 
 
@@ -344,7 +344,7 @@ def test_a_key_that_stands_twice_is_refused(where):
         else raw.replace(b'\\"kind\\":\\"delta\\"', b'\\"kind\\":\\"delta\\",\\"kind\\":\\"delta\\"')
     )
     assert len(twice) > len(raw)
-    with pytest.raises(StoreDamaged, match="twice"):
+    with pytest.raises(StoreDamagedError, match="twice"):
         decode_delta(with_header(twice, data[8 + n_header :]))
 
 
@@ -369,7 +369,7 @@ def test_random_damage_is_refused_in_words_or_still_a_valid_delta(data):
             del damaged[at : at + 1]
     try:
         decoded = decode_delta(bytes(damaged))
-    except (StoreDamaged, FormatTooNew):
+    except (StoreDamagedError, FormatTooNewError):
         return
     load(bytes(damaged))
     assert same_delta(decode_delta(encode_delta(decoded)), decoded)
@@ -384,6 +384,6 @@ def test_every_byte_of_the_header_may_be_flipped_without_another_exception():
             damaged[at] ^= bit
             try:
                 decode_delta(bytes(damaged))
-            except (StoreDamaged, FormatTooNew):
+            except (StoreDamagedError, FormatTooNewError):
                 n_refused += 1
     assert n_refused > 0

@@ -23,15 +23,15 @@ from store_samples import (
 )
 
 from cnsctl.errors import (
-    BaseProblem,
-    ConceptNotFound,
-    DiskProblem,
-    FormatTooNew,
-    NoStore,
-    StoreDamaged,
-    UsageProblem,
+    BaseModelError,
+    ConceptNotFoundError,
+    DiskError,
+    FormatTooNewError,
+    StoreNotFoundError,
+    StoreDamagedError,
+    UsageError,
 )
-from cnsctl.specs import Mode
+from cnsctl.concept import Mode
 from cnsctl.store import Store, default_path, delta_key
 from cnsctl.store.catalogue import seal
 from cnsctl.store.records import frozen
@@ -89,16 +89,16 @@ def test_a_link_to_an_empty_folder_leads_to_the_store(tmp_path):
 
 def test_a_store_is_not_made_twice(store):
     add(store, "dog")
-    with pytest.raises(UsageProblem, match="already"):
+    with pytest.raises(UsageError, match="already"):
         new_store(store.path)
     assert assert_sound(store.path) == ["dog"]
 
 
 def test_a_folder_with_anything_in_it_is_refused_and_left_as_it_was(tmp_path):
     (tmp_path / "notes.txt").write_bytes(b"mine")
-    with pytest.raises(UsageProblem, match="not empty and no store"):
+    with pytest.raises(UsageError, match="not empty and no store"):
         new_store(tmp_path)
-    with pytest.raises(UsageProblem, match="no folder"):
+    with pytest.raises(UsageError, match="no folder"):
         new_store(tmp_path / "notes.txt")
     assert names_in(tmp_path) == ["notes.txt"]
 
@@ -112,7 +112,7 @@ def test_of_two_who_make_a_store_at_once_one_is_refused(tmp_path, monkeypatch):
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", late)
-    with pytest.raises(UsageProblem, match="already"):
+    with pytest.raises(UsageError, match="already"):
         new_store(tmp_path / "s")
     assert names_in(tmp_path) == ["s"]
 
@@ -150,7 +150,7 @@ def test_an_empty_folder_that_cannot_become_a_store_stays_empty(tmp_path, monkey
         patch.setattr(os, "rename", failing)
         try:
             new_store(tmp_path / "s")
-        except DiskProblem:
+        except DiskError:
             assert names_in(tmp_path / "s") == []
         else:
             assert nth > 4, "a store has as many entries, each renamed into place"
@@ -168,7 +168,7 @@ def test_a_store_that_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, call)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        with pytest.raises(DiskProblem, match="disk is full"):
+        with pytest.raises(DiskError, match="disk is full"):
             new_store(tmp_path / "s")
     assert names_in(tmp_path) == []
 
@@ -193,14 +193,14 @@ def test_of_a_base_exactly_the_recorded_files_are_copied(tmp_path, base_files):
 
 def test_a_base_without_a_recorded_file_makes_no_store(tmp_path, base_files):
     base = reference(files={"vae/model.safetensors": "a" * 64})
-    with pytest.raises(BaseProblem, match=r"vae/model.safetensors"):
+    with pytest.raises(BaseModelError, match=r"vae/model.safetensors"):
         Store.create(tmp_path / "s", base=base, mode=Mode.PROMPT, created=CREATED, base_files=base_files)
     assert names_in(tmp_path) == ["base"]
 
 
 def test_where_nothing_is_there_is_no_store(tmp_path):
     for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(NoStore, match=str(path)) as caught:
+        with pytest.raises(StoreNotFoundError, match=str(path)) as caught:
             Store.open(path)
         assert "cnsctl init" in caught.value.hint
         assert caught.value.exit_status == 10
@@ -208,14 +208,14 @@ def test_where_nothing_is_there_is_no_store(tmp_path):
 
 def test_a_store_without_its_birth_certificate_is_damaged_not_absent(store):
     (store.path / "store.json").unlink()
-    with pytest.raises(StoreDamaged, match=r"store\.json is missing"):
+    with pytest.raises(StoreDamagedError, match=r"store\.json is missing"):
         Store.open(store.path)
 
 
 def test_a_store_of_a_newer_format_is_refused_by_name(store):
     document = json.loads((store.path / "store.json").read_bytes())
     (store.path / "store.json").write_text(json.dumps({"format": 2, "born": document}))
-    with pytest.raises(FormatTooNew, match="newer cnsctl"):
+    with pytest.raises(FormatTooNewError, match="newer cnsctl"):
         Store.open(store.path)
 
 
@@ -251,22 +251,22 @@ def test_a_birth_certificate_that_is_wrong_in_one_part_is_refused(store, change)
     Store.open(store.path)
     change(document)
     path.write_text(json.dumps(document))
-    with pytest.raises(StoreDamaged, match=r"store\.json"):
+    with pytest.raises(StoreDamagedError, match=r"store\.json"):
         Store.open(store.path)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{" * 10**5, b"\xff", b'{"format":1,"format":1}'])
 def test_a_birth_certificate_that_is_no_json_is_refused_in_words(store, content):
     (store.path / "store.json").write_bytes(content)
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         Store.open(store.path)
 
 
 def test_native_windows_is_refused_in_words(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(UsageProblem, match="Windows is supported through WSL"):
+    with pytest.raises(UsageError, match="Windows is supported through WSL"):
         Store.open(tmp_path)
-    with pytest.raises(UsageProblem, match="Windows is supported through WSL"):
+    with pytest.raises(UsageError, match="Windows is supported through WSL"):
         new_store(tmp_path / "s")
 
 
@@ -340,15 +340,15 @@ def test_a_block_builds_on_what_is_on_disk_even_where_the_file_looks_the_same(st
 
 
 def test_an_unknown_concept_is_answered_with_the_nearest_names(store):
-    with pytest.raises(ConceptNotFound) as empty:
+    with pytest.raises(ConceptNotFoundError) as empty:
         store.concept("dgo")
     assert "cnsctl add" in empty.value.hint
     add(store, "dog")
-    with pytest.raises(ConceptNotFound, match="'dgo'") as caught:
+    with pytest.raises(ConceptNotFoundError, match="'dgo'") as caught:
         store.concept("dgo")
     assert "did you mean dog?" in caught.value.hint
     assert caught.value.exit_status == 4
-    with pytest.raises(ConceptNotFound) as far:
+    with pytest.raises(ConceptNotFoundError) as far:
         store.concept("zzzzzz")
     assert "cnsctl ls" in far.value.hint
 
@@ -385,7 +385,7 @@ def test_a_damaged_blob_is_reported_and_the_rest_still_reads(store):
     path = store.path / "blobs" / record["delta"]
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(StoreDamaged, match=record["delta"]):
+    with pytest.raises(StoreDamagedError, match=record["delta"]):
         store.delta(record)
     assert same_delta(store.delta(store.concept("cat")), make_delta(1))
 
@@ -395,7 +395,7 @@ def test_a_delta_of_another_base_is_not_given_out(store):
     birth = json.loads((store.path / "store.json").read_bytes())
     birth["base"]["fingerprint"] = "e" * 64
     (store.path / "store.json").write_text(json.dumps(birth))
-    with pytest.raises(StoreDamaged, match="'dog' was learned on base ffff"):
+    with pytest.raises(StoreDamagedError, match="'dog' was learned on base ffff"):
         Store.open(store.path).delta(record)
 
 
@@ -427,6 +427,6 @@ def test_the_store_can_be_moved_as_a_folder(store, tmp_path):
     add(store, "dog")
     store.path.rename(tmp_path / "moved")
     assert assert_sound(tmp_path / "moved") == ["dog"]
-    with pytest.raises(NoStore), store.transaction("add") as tx:
+    with pytest.raises(StoreNotFoundError), store.transaction("add") as tx:
         stage(tx, "cat", make_delta(1))
     assert not Path(store.path).exists()

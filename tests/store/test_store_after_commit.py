@@ -9,7 +9,7 @@ import pytest
 from faults import Fault, Killed, arm_after_commit
 from store_samples import assert_sound, make_delta, names_in, new_store, stage
 
-from cnsctl.errors import DiskProblem
+from cnsctl.errors import DiskError
 from cnsctl.store import Store
 
 
@@ -68,7 +68,7 @@ def test_what_fails_before_the_commit_is_a_failure_and_nothing_is_kept(tmp_path,
             try:
                 with store.transaction("change") as tx:
                     stage(tx, "cat", make_delta(1))
-            except DiskProblem:
+            except DiskError:
                 failed += 1
                 assert store.warnings == []
                 assert assert_sound(path) == ["dog"]

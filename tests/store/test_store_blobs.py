@@ -6,7 +6,7 @@ import os
 import pytest
 from store_samples import names_in
 
-from cnsctl.errors import CapacityProblem, StoreDamaged
+from cnsctl.errors import CapacityError, StoreDamagedError
 from cnsctl.store import blobs
 
 
@@ -38,7 +38,7 @@ def test_a_blob_that_is_there_is_made_durable_all_the_same(tmp_path, monkeypatch
 def test_a_damaged_blob_is_reported_by_reading_and_mended_by_putting(tmp_path, damage):
     sha = blobs.put(tmp_path, b"content")
     (tmp_path / sha).write_bytes(damage)
-    with pytest.raises(StoreDamaged, match=sha) as caught:
+    with pytest.raises(StoreDamagedError, match=sha) as caught:
         blobs.get(tmp_path, sha)
     assert "backup" in caught.value.hint
     blobs.put(tmp_path, b"content")
@@ -47,20 +47,20 @@ def test_a_damaged_blob_is_reported_by_reading_and_mended_by_putting(tmp_path, d
 
 def test_a_missing_blob_is_told_by_its_name(tmp_path):
     sha = "0" * 64
-    with pytest.raises(StoreDamaged, match=f"{sha} is missing"):
+    with pytest.raises(StoreDamagedError, match=f"{sha} is missing"):
         blobs.get(tmp_path, sha)
 
 
 @pytest.mark.parametrize("sha", ["", "..", "../" + "0" * 61, "0" * 63, "0" * 65, "A" * 64, "0" * 64 + "\n"])
 def test_only_a_hash_can_be_asked_for(tmp_path, sha):
-    with pytest.raises(StoreDamaged, match="no name of a blob"):
+    with pytest.raises(StoreDamagedError, match="no name of a blob"):
         blobs.get(tmp_path, sha)
 
 
 def test_a_blob_has_a_largest_size_both_ways(tmp_path, monkeypatch):
     sha = blobs.put(tmp_path, b"12345")
     monkeypatch.setattr(blobs, "MAX_BYTES", 4)
-    with pytest.raises(CapacityProblem, match="5 bytes"):
+    with pytest.raises(CapacityError, match="5 bytes"):
         blobs.put(tmp_path, b"54321")
-    with pytest.raises(StoreDamaged, match="5 bytes"):
+    with pytest.raises(StoreDamagedError, match="5 bytes"):
         blobs.get(tmp_path, sha)

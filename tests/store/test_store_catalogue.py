@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_samples import add, fields, make_delta, names_in, new_store
 
-from cnsctl.errors import FormatTooNew, StoreDamaged
+from cnsctl.errors import FormatTooNewError, StoreDamagedError
 from cnsctl.formats import canonical
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, first_tables, load, over, seal, unseal
 from cnsctl.store.records import concept_fault, frozen, run_fault, state_fault
@@ -132,7 +132,7 @@ def test_nothing_reaches_the_disk_before_the_commit_and_then_all_in_one_write(fo
 def test_tables_that_could_not_be_read_again_are_not_committed(folder):
     storage = CatalogueStorage(folder, load(folder))
     over(storage).table("concepts").insert({"name": "half a concept"})
-    with pytest.raises(StoreDamaged, match="new catalogue"):
+    with pytest.raises(StoreDamagedError, match="new catalogue"):
         storage.commit()
     assert names_in(folder) == ["catalogue.json"]
     assert load(folder).tables == FROZEN
@@ -145,7 +145,7 @@ def test_a_damaged_catalogue_points_at_the_previous_generation_and_does_not_use_
     path = store.path / "catalogue.json"
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"cat"', b'"cow"'))
-    with pytest.raises(StoreDamaged, match="damaged") as caught:
+    with pytest.raises(StoreDamagedError, match="damaged") as caught:
         store.concepts()
     assert "with 1 concepts" in caught.value.hint
     assert "catalogue.json.bak" in caught.value.hint
@@ -156,7 +156,7 @@ def test_a_damaged_catalogue_points_at_the_previous_generation_and_does_not_use_
 def test_without_a_readable_previous_generation_a_backup_is_advised(folder):
     (folder / "catalogue.json").write_bytes(b"")
     (folder / "catalogue.json.bak").write_bytes(b"{}")
-    with pytest.raises(StoreDamaged) as caught:
+    with pytest.raises(StoreDamagedError) as caught:
         load(folder)
     assert "from a backup of" in caught.value.hint
     assert ".bak" not in caught.value.hint
@@ -164,12 +164,12 @@ def test_without_a_readable_previous_generation_a_backup_is_advised(folder):
 
 def test_a_missing_catalogue_is_damage_and_no_empty_store(folder):
     (folder / "catalogue.json").unlink()
-    with pytest.raises(StoreDamaged, match="missing"):
+    with pytest.raises(StoreDamagedError, match="missing"):
         load(folder)
 
 
 def test_a_newer_format_is_refused_by_name():
-    with pytest.raises(FormatTooNew, match="format 2") as caught:
+    with pytest.raises(FormatTooNewError, match="format 2") as caught:
         unseal(b'{"format":2,"tables":"in another way"}', "catalogue.json")
     assert "upgrade" in caught.value.hint
 
@@ -177,7 +177,7 @@ def test_a_newer_format_is_refused_by_name():
 @pytest.mark.parametrize("format_", [0, -1, True, "1", None, 1.0])
 def test_a_format_that_is_no_version_is_damage(format_):
     envelope = json.loads(seal(TABLES)) | {"format": format_}
-    with pytest.raises(StoreDamaged, match="no format version"):
+    with pytest.raises(StoreDamagedError, match="no format version"):
         unseal(json.dumps(envelope).encode(), "x")
 
 
@@ -193,7 +193,7 @@ def test_random_damage_never_changes_what_is_read(data):
         del damaged[at:]
     else:
         damaged[at:at] = data.draw(st.binary(min_size=1, max_size=4))
-    with suppress(StoreDamaged, FormatTooNew):
+    with suppress(StoreDamagedError, FormatTooNewError):
         assert unseal(bytes(damaged), "x").tables == FROZEN
 
 
@@ -201,7 +201,7 @@ def test_random_damage_never_changes_what_is_read(data):
     "content", [b"", b"[]", b"{}", b"\xff", b"[" * 200_000, b'{"format":1}', b'{"format":1,"payload":[],"sha256":""}']
 )
 def test_a_file_that_is_no_catalogue_is_refused_in_words(content):
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         unseal(content, "x")
 
 
@@ -241,7 +241,7 @@ def test_the_forger_above_can_write_a_right_catalogue():
 def test_a_catalogue_with_a_right_seal_and_wrong_tables_is_refused(forge):
     tables = copy.deepcopy(TABLES)
     forge(tables)
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         unseal(sealed(payload_of(tables)), "x")
 
 
@@ -267,7 +267,7 @@ def test_a_catalogue_with_a_right_seal_and_wrong_tables_is_refused(forge):
 def test_a_catalogue_with_a_right_seal_and_other_lines_is_refused(change):
     payload = payload_of(TABLES)
     assert change(payload) != payload
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         unseal(sealed(change(payload)), "x")
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from store_samples import add, assert_sound, finish, make_delta, new_store, stage, start
 
-from cnsctl.errors import DiskProblem
+from cnsctl.errors import DiskError
 from cnsctl.store import Store
 
 
@@ -65,7 +65,7 @@ def test_whichever_call_fails_the_store_is_in_the_old_or_the_new_state(tmp_path,
         succeeded = False
         with monkeypatch.context() as patch:
             fault = Fault(patch, call, n, error)
-            with suppress(Killed if error is Killed else DiskProblem):
+            with suppress(Killed if error is Killed else DiskError):
                 change(store)
                 succeeded = True
         names = assert_sound(path)
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_at_any_byte_leaves_the_old_or_the_new_state(tmpfs)
         try:
             change(Store.open(tmpfs / "s"))
             outcomes.add("succeeded")
-        except DiskProblem as err:
+        except DiskError as err:
             outcomes.add(err.what.split(": ")[1])
         names = assert_sound(tmpfs / "s")
         assert names in (["dog"], ["cat"])
@@ -212,9 +212,9 @@ def test_a_store_on_a_read_only_disk_is_read_and_not_written(tmpfs):
     store = Store.open(tmpfs / "s")
     assert store.cached("x") is None
     store.cache("x", b"")
-    with pytest.raises(DiskProblem, match="read-only"):
+    with pytest.raises(DiskError, match="read-only"):
         add(store, "cat", 1)
-    with pytest.raises(DiskProblem, match="read-only"), store.reserve("cat"):
+    with pytest.raises(DiskError, match="read-only"), store.reserve("cat"):
         pass
-    with pytest.raises(DiskProblem, match="read-only"):
+    with pytest.raises(DiskError, match="read-only"):
         new_store(tmpfs / "t")

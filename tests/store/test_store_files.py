@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from store_samples import names_in
 
-from cnsctl.errors import DiskProblem, StoreDamaged
+from cnsctl.errors import DiskError, StoreDamagedError
 from cnsctl.store.files import free_bytes, make_folder, read_bounded, remove_unfinished, write_atomic, write_once
 
 
@@ -65,7 +65,7 @@ def test_a_failing_call_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        with pytest.raises(DiskProblem, match=str(path)) as caught:
+        with pytest.raises(DiskError, match=str(path)) as caught:
             write_atomic(path, b"new")
     assert caught.value.hint
     assert path.read_bytes() == b"old"
@@ -81,7 +81,7 @@ def test_the_disk_s_troubles_are_told_in_words(tmp_path, monkeypatch, code, word
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "open", fail)
-    with pytest.raises(DiskProblem, match=words):
+    with pytest.raises(DiskError, match=words):
         write_atomic(tmp_path / "f", b"new")
 
 
@@ -98,14 +98,14 @@ def test_only_a_file_system_without_folder_syncs_is_forgiven_one(tmp_path, monke
     if tolerated:
         write_atomic(tmp_path / "f", b"new")
     else:
-        with pytest.raises(DiskProblem):
+        with pytest.raises(DiskError):
             write_atomic(tmp_path / "f", b"new")
 
 
 def test_reading_stops_at_the_limit(tmp_path):
     (tmp_path / "f").write_bytes(b"12345")
     assert read_bounded(tmp_path / "f", 5) == b"12345"
-    with pytest.raises(StoreDamaged, match="5 bytes, at most 4"):
+    with pytest.raises(StoreDamagedError, match="5 bytes, at most 4"):
         read_bounded(tmp_path / "f", 4)
 
 
@@ -113,7 +113,7 @@ def test_a_fifo_or_a_folder_in_place_of_a_file_is_refused_and_not_waited_for(tmp
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     for name in ("fifo", "folder"):
-        with pytest.raises(StoreDamaged, match="no regular file"):
+        with pytest.raises(StoreDamagedError, match="no regular file"):
             read_bounded(tmp_path / name, 5)
 
 
@@ -126,7 +126,7 @@ def test_an_absent_file_is_told_apart_from_a_failing_disk(tmp_path, monkeypatch)
         raise OSError(errno.EIO, "x")
 
     monkeypatch.setattr(os, "read", fail)
-    with pytest.raises(DiskProblem, match="read"):
+    with pytest.raises(DiskError, match="read"):
         read_bounded(tmp_path / "f", 5)
 
 
@@ -147,7 +147,7 @@ def test_folders_are_made_with_all_above_them_and_each_is_synced_into_its_parent
 
 def test_a_file_in_the_way_of_a_folder_is_a_problem_in_words(tmp_path):
     (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(DiskProblem, match="make the folder"):
+    with pytest.raises(DiskError, match="make the folder"):
         make_folder(tmp_path / "a" / "b")
 
 
@@ -200,7 +200,7 @@ def test_a_failing_call_leaves_a_name_free(tmp_path, monkeypatch, call):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
-        with pytest.raises(DiskProblem):
+        with pytest.raises(DiskError):
             write_once(tmp_path / "f", b"x")
     assert names_in(tmp_path) == []
 
@@ -215,6 +215,6 @@ def test_where_there_are_no_links_a_failing_replace_leaves_the_name_free(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", fail(errno.ENOTSUP))
         patch.setattr(os, "replace", fail(errno.EIO))
-        with pytest.raises(DiskProblem):
+        with pytest.raises(DiskError):
             write_once(tmp_path / "f", b"x")
     assert names_in(tmp_path) == []

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_samples import N_WEIGHTS, SITES, add, assert_sound, make_delta, names_in, new_store, stage
 
-from cnsctl.errors import StoreDamaged
+from cnsctl.errors import StoreDamagedError
 from cnsctl.formats.safetensors_file import pack, read_header
 from cnsctl.store import Store, blobs, index
 
@@ -143,7 +143,7 @@ def test_a_damaged_index_is_counted_again_from_the_deltas(store, monkeypatch, ki
         add(store, name, seed)
     expected = n_owned(store), n_owned(store, besides="c1")
     wreck(store, how, kind)
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         store.index.kept(store.snapshot().state)
     assert (n_owned(store), n_owned(store, besides="c1")) == expected
     for n in range(5, 7):
@@ -198,7 +198,7 @@ def test_a_delta_of_other_sites_is_not_counted(store):
     from cnsctl.formats.delta import encode_delta
 
     record["delta"] = blobs.put(store.path / "blobs", encode_delta(make_delta(0, sites={"other": (12, 16)})))
-    with pytest.raises(StoreDamaged, match="'dog' is of another base"):
+    with pytest.raises(StoreDamagedError, match="'dog' is of another base"):
         store.index.mask_of(record)
 
 
@@ -227,7 +227,7 @@ FORGED = {
 @pytest.mark.parametrize("content", FORGED.values(), ids=FORGED.keys())
 def test_an_index_with_a_right_name_and_wrong_content_is_refused(tmp_path, content):
     sha = blobs.put(tmp_path, content())
-    with pytest.raises(StoreDamaged, match="index is damaged"):
+    with pytest.raises(StoreDamagedError, match="index is damaged"):
         at(tmp_path).read(sha)
 
 
@@ -242,7 +242,7 @@ def test_a_bit_without_a_weight_is_refused(tmp_path):
     meta = META | {"sizes": ODD}
     right, wrong = (pack(meta, {"plane.0": np.array([bits], np.uint8)}) for bits in (0b10, 0b11))
     assert at(tmp_path, ODD).read(blobs.put(tmp_path, right))
-    with pytest.raises(StoreDamaged, match="without a weight"):
+    with pytest.raises(StoreDamagedError, match="without a weight"):
         at(tmp_path, ODD).read(blobs.put(tmp_path, wrong))
 
 
@@ -261,7 +261,7 @@ def test_an_index_that_contradicts_itself_is_refused(store):
     add(store, "dog", 0)
     add(store, "cat", 1)
     state = store.snapshot().state
-    with pytest.raises(StoreDamaged, match="contradicts"):
+    with pytest.raises(StoreDamagedError, match="contradicts"):
         store.index.kept({**state, "owned": state["recent"][0]})
 
 

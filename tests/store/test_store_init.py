@@ -10,7 +10,7 @@ import pytest
 from faults import Fault, Killed
 from store_samples import add, assert_sound, names_in, new_store
 
-from cnsctl.errors import CnsctlError, NoStore, UsageProblem
+from cnsctl.errors import CnsctlError, StoreNotFoundError, UsageError
 from cnsctl.store import Store
 from cnsctl.store.files import remove_unfinished
 
@@ -37,13 +37,13 @@ def test_whichever_call_of_init_fails_the_same_command_succeeds_afterwards(tmp_p
             break
         if made is None and not (path / "store.json").exists():
             n_failed += 1
-            with pytest.raises(NoStore):
+            with pytest.raises(StoreNotFoundError):
                 Store.open(path)
             new_store(path)
         else:  # it was made; what failed came later
             n_made += 1
             if made is None:
-                with pytest.raises(UsageProblem, match="already"):
+                with pytest.raises(UsageError, match="already"):
                     new_store(path)
         assert assert_sound(path) == []
         add(Store.open(path), "dog")
@@ -93,7 +93,7 @@ def test_a_killed_init_is_cleaned_up_by_the_next_one_of_the_same_name_alone(tmp_
 def test_a_killed_init_is_cleaned_up_also_when_another_one_succeeded(tmp_path):
     new_store(tmp_path / "s")
     (tmp_path / ".tmp-s-999-0123456789ab").mkdir()
-    with pytest.raises(UsageProblem, match="already"):
+    with pytest.raises(UsageError, match="already"):
         new_store(tmp_path / "s")
     assert names_in(tmp_path) == ["s"]
 
@@ -109,7 +109,7 @@ def test_an_init_that_is_running_is_not_cleaned_up(tmp_path, monkeypatch):
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", late)
-    with pytest.raises(UsageProblem, match="already"):
+    with pytest.raises(UsageError, match="already"):
         new_store(tmp_path / "s")
     assert seen == [True]
     assert names_in(tmp_path) == ["s"]
@@ -118,7 +118,7 @@ def test_an_init_that_is_running_is_not_cleaned_up(tmp_path, monkeypatch):
 def _make(path):
     try:
         new_store(path)
-    except UsageProblem:
+    except UsageError:
         os._exit(2)
     os._exit(0)
 
@@ -147,7 +147,7 @@ def test_a_store_without_its_store_json_is_damaged_and_not_overwritten(tmp_path)
     before = names_in(store.path)
     with pytest.raises(CnsctlError, match=r"store.json is missing"):
         Store.open(store.path)
-    with pytest.raises(UsageProblem, match="not empty"):
+    with pytest.raises(UsageError, match="not empty"):
         new_store(store.path)
     assert names_in(store.path) == before
 
@@ -161,7 +161,7 @@ def test_what_a_user_put_beside_a_killed_init_is_not_removed(tmp_path):
         (temp / part).write_bytes(b"")
     (path / "base").mkdir()
     (path / "base" / "mine").write_bytes(b"mine")
-    with pytest.raises(UsageProblem, match="not empty"):
+    with pytest.raises(UsageError, match="not empty"):
         new_store(path)
     assert (path / "base" / "mine").read_bytes() == b"mine"
 

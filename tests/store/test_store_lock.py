@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from store_samples import start
 
-from cnsctl.errors import DiskProblem, StoreLocked
+from cnsctl.errors import DiskError, StoreLockedError
 from cnsctl.store.lock import locked
 
 HOLD = """
@@ -34,13 +34,13 @@ def holder(tmp_path):
 
 
 def assert_refused(path, match=None):
-    with pytest.raises(StoreLocked, match=match) as caught, locked(path, what="b"):
+    with pytest.raises(StoreLockedError, match=match) as caught, locked(path, what="b"):
         pass
     return caught
 
 
 def test_a_held_lock_is_refused_naming_holder_work_and_age(tmp_path, holder):
-    with pytest.raises(StoreLocked) as caught, locked(tmp_path / "lock", what="rm dog"):
+    with pytest.raises(StoreLockedError) as caught, locked(tmp_path / "lock", what="rm dog"):
         pass
     assert f"process {holder.pid} (add dog, for " in caught.value.what
     assert str(tmp_path) in caught.value.what
@@ -50,7 +50,7 @@ def test_a_held_lock_is_refused_naming_holder_work_and_age(tmp_path, holder):
 
 def test_the_refused_do_not_change_the_holder_s_note(tmp_path, holder):
     before = (tmp_path / "lock").read_bytes()
-    with pytest.raises(StoreLocked), locked(tmp_path / "lock", what="rm dog"):
+    with pytest.raises(StoreLockedError), locked(tmp_path / "lock", what="rm dog"):
         pass
     assert json.loads(before)["pid"] == holder.pid
     assert (tmp_path / "lock").read_bytes() == before
@@ -71,7 +71,7 @@ def test_a_waiter_gets_the_lock_when_its_holder_ends(tmp_path, holder):
 
 
 def test_two_holders_in_one_process_exclude_each_other_too(tmp_path):
-    with locked(tmp_path / "lock", what="a"), pytest.raises(StoreLocked), locked(tmp_path / "lock", what="b"):
+    with locked(tmp_path / "lock", what="a"), pytest.raises(StoreLockedError), locked(tmp_path / "lock", what="b"):
         pass
     with locked(tmp_path / "lock", what="b"):
         pass
@@ -103,7 +103,7 @@ def test_a_lock_on_a_removed_file_is_not_mistaken_for_the_lock(tmp_path, monkeyp
 def test_a_symbolic_link_in_place_of_the_lock_is_not_followed(tmp_path):
     (tmp_path / "precious").write_bytes(b"precious")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(DiskProblem, match="symbolic link"), locked(tmp_path / "lock", what="a"):
+    with pytest.raises(DiskError, match="symbolic link"), locked(tmp_path / "lock", what="a"):
         pass
     assert (tmp_path / "precious").read_bytes() == b"precious"
 

@@ -19,16 +19,16 @@ from store_samples import (
 )
 
 from cnsctl.errors import (
-    BaseProblem,
-    ConceptNotFound,
-    LearnedNotKept,
-    NameNotAllowed,
-    NameTaken,
-    NoStore,
-    StoreDamaged,
-    StoreLocked,
+    BaseModelError,
+    ConceptNotFoundError,
+    NotSavedError,
+    InvalidNameError,
+    NameTakenError,
+    StoreNotFoundError,
+    StoreDamagedError,
+    StoreLockedError,
 )
-from cnsctl.specs import Mode
+from cnsctl.concept import Mode
 from cnsctl.store import Store, transaction
 
 
@@ -135,7 +135,7 @@ def test_the_same_learning_twice_shares_its_bytes_and_stays_two_concepts(store):
 def test_a_taken_name_is_refused_and_replaced_only_on_request(store):
     first = add(store, "dog", 0)
     add(store, "cat", 1)
-    with pytest.raises(NameTaken, match="'dog'") as caught:
+    with pytest.raises(NameTakenError, match="'dog'") as caught:
         add(store, "dog", 2)
     assert caught.value.hint
     second = add(store, "dog", 2, replace=True)
@@ -152,10 +152,10 @@ def test_replacing_what_is_not_there_adds_it(store):
 
 @pytest.mark.parametrize("name", ["Dog", "../dog", "", "dog\n"])
 def test_a_name_that_is_not_allowed_is_refused_with_the_rule(store, name):
-    with pytest.raises(NameNotAllowed, match="a-z, 0-9"):
+    with pytest.raises(InvalidNameError, match="a-z, 0-9"):
         add(store, name)
     add(store, "dog")
-    with pytest.raises(NameNotAllowed), store.transaction("mv") as tx:
+    with pytest.raises(InvalidNameError), store.transaction("mv") as tx:
         tx.rename("dog", name)
     assert assert_sound(store.path) == ["dog"]
 
@@ -174,11 +174,11 @@ def test_renaming_changes_the_name_and_not_one_byte_else(store):
 def test_renaming_to_a_taken_name_or_from_an_absent_one_is_refused(store):
     add(store, "dog", 0)
     add(store, "cat", 1)
-    with pytest.raises(NameTaken), store.transaction("mv") as tx:
+    with pytest.raises(NameTakenError), store.transaction("mv") as tx:
         tx.rename("dog", "cat")
-    with pytest.raises(ConceptNotFound, match="'dgo'"), store.transaction("mv") as tx:
+    with pytest.raises(ConceptNotFoundError, match="'dgo'"), store.transaction("mv") as tx:
         tx.rename("dgo", "rex")
-    with pytest.raises(ConceptNotFound), store.transaction("rm") as tx:
+    with pytest.raises(ConceptNotFoundError), store.transaction("rm") as tx:
         tx.remove("dgo")
     assert assert_sound(store.path) == ["dog", "cat"]
 
@@ -196,7 +196,7 @@ def test_an_update_replaces_probe_and_scores_alone(store):
 def test_a_call_that_fails_inside_a_block_leaves_the_rest_of_the_block(store):
     with store.transaction("add") as tx:
         stage(tx, "dog", make_delta(0))
-        with pytest.raises(NameTaken):
+        with pytest.raises(NameTakenError):
             stage(tx, "dog", make_delta(1))
         with pytest.raises(ValueError, match="learned"):
             tx.update("dog", learned={"clip_i": float("nan")})
@@ -237,7 +237,7 @@ def test_the_generation_grows_as_concepts_come_and_go_and_not_by_names_and_score
 def test_a_commit_that_expects_another_store_is_refused(store):
     generation = store.generation()
     add(store, "dog")
-    with pytest.raises(LearnedNotKept, match="generation 0 is now 1") as caught, store.transaction("add") as tx:
+    with pytest.raises(NotSavedError, match="generation 0 is now 1") as caught, store.transaction("add") as tx:
         tx.expect_generation(generation)
         stage(tx, "cat", make_delta(1))
     assert caught.value.exit_status == 8
@@ -262,7 +262,7 @@ def test_a_place_in_the_order_is_never_given_twice(store):
     ids=["base", "sites", "shapes", "mode"],
 )
 def test_a_delta_of_another_base_or_mode_is_not_kept(store, delta):
-    with pytest.raises(BaseProblem), store.transaction("add") as tx:
+    with pytest.raises(BaseModelError), store.transaction("add") as tx:
         stage(tx, "dog", delta)
     assert names_in(store.path / "blobs") == []
 
@@ -270,7 +270,7 @@ def test_a_delta_of_another_base_or_mode_is_not_kept(store, delta):
 def test_a_delta_whose_learning_went_astray_is_not_kept(store):
     delta = make_delta(0)
     delta.values["mid.to_k"][3] = np.inf
-    with pytest.raises(LearnedNotKept, match="finite"), store.transaction("add") as tx:
+    with pytest.raises(NotSavedError, match="finite"), store.transaction("add") as tx:
         stage(tx, "dog", delta)
     assert names_in(store.path / "blobs") == []
 
@@ -335,7 +335,7 @@ def test_a_damaged_catalogue_takes_no_transaction_and_no_longer_way_back(store):
     add(store, "cat", 1)
     previous = (store.path / "catalogue.json.bak").read_bytes()
     (store.path / "catalogue.json").write_bytes(b"{}")
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(StoreDamagedError):
         add(store, "cow", 2)
     assert (store.path / "catalogue.json.bak").read_bytes() == previous
 
@@ -359,7 +359,7 @@ def test_names_that_cannot_be_written_do_not_undo_the_commit(store):
 
 def test_a_block_waits_for_nobody_longer_than_asked(store):
     late = Store.open(store.path).transaction("add cat", wait_s=0)
-    with store.transaction("add dog"), pytest.raises(StoreLocked, match="add dog"), late:
+    with store.transaction("add dog"), pytest.raises(StoreLockedError, match="add dog"), late:
         pass
 
 
@@ -373,7 +373,7 @@ def test_what_killed_writers_left_is_swept_by_the_next_block(store):
 
 def test_a_store_that_vanished_takes_no_transaction(store, tmp_path):
     store.path.rename(tmp_path / "moved")
-    with pytest.raises(NoStore), store.transaction("add"):
+    with pytest.raises(StoreNotFoundError), store.transaction("add"):
         pass
 
 

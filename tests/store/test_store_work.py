@@ -3,7 +3,7 @@
 import pytest
 from store_samples import names_in, new_store
 
-from cnsctl.errors import NameNotAllowed, StoreLocked
+from cnsctl.errors import InvalidNameError, StoreLockedError
 from cnsctl.store import Store
 
 
@@ -15,7 +15,7 @@ def store(tmp_path):
 def test_a_reserved_name_is_refused_to_others_and_free_afterwards(store):
     with store.reserve("dog") as work:
         assert work.is_dir()
-        with pytest.raises(StoreLocked, match="add dog"), Store.open(store.path).reserve("dog"):
+        with pytest.raises(StoreLockedError, match="add dog"), Store.open(store.path).reserve("dog"):
             pass
         with store.reserve("cat"):
             pass
@@ -83,9 +83,9 @@ def test_work_that_another_process_is_at_is_not_discarded(store):
 
 @pytest.mark.parametrize("name", ["..", "a/b", "Dog", ""])
 def test_only_a_concept_s_name_can_be_reserved(store, name):
-    with pytest.raises(NameNotAllowed), store.reserve(name):
+    with pytest.raises(InvalidNameError), store.reserve(name):
         pass
-    with pytest.raises(NameNotAllowed):
+    with pytest.raises(InvalidNameError):
         store.discard_work(name)
 
 

@@ -19,7 +19,7 @@ from cnsctl.bases.base_folder import default_budget
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.protocol import Layer, Sample, TextBatch
-from cnsctl.errors import BaseProblem
+from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.specs import DrawSpec
+    from cnsctl.settings import GenerateSettings
 
 ENCODER = "text_encoder"
 
@@ -75,21 +75,21 @@ class Sd1Base:
         self._alphas = _alphas_cumprod(scheduler)
         self.prediction = str(scheduler.config.get("prediction_type"))
         if self.prediction not in ("epsilon", "v_prediction"):
-            raise BaseProblem(
+            raise BaseModelError(
                 f"{folder.path} predicts {self.prediction!r}", hint="use a base that predicts epsilon or v"
             )
         self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size = folder.size
 
     @property
-    def learn_defaults(self) -> Mapping[str, float | int]:
+    def train_defaults(self) -> Mapping[str, float | int]:
         kv_weights = sum(W.numel() for W in self.sites.values())
         budget = default_budget(kv_weights=kv_weights, denoiser_weights=self.denoiser_weights)
-        return {"budget": budget, **self.folder.learn}
+        return {"budget": budget, **self.folder.train}
 
     @property
-    def draw_defaults(self) -> DrawSpec:
-        return self.folder.draw_spec(self.size)
+    def generate_defaults(self) -> GenerateSettings:
+        return self.folder.generate_settings(self.size)
 
     @property
     def n_times(self) -> int:
@@ -144,10 +144,10 @@ class Sd1Base:
     # --------------------------------------------------------------- pictures
 
     @torch.no_grad()
-    def encode_pictures(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+    def encode_images(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         latents = []
-        for picture in pixels:  # one at a time: a picture's latents do not depend on its neighbours
-            x = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]  # (1, 3, h, w)
+        for image in pixels:  # one at a time: the latents of an image do not depend on its neighbours
+            x = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]  # (1, 3, h, w)
             z = self._vae.encode(x.to(self.device)).latent_dist.mean * self._vae.config.scaling_factor
             latents.append(z.float().cpu())
         return torch.cat(latents)
@@ -170,15 +170,17 @@ class Sd1Base:
         return answer.float()
 
     @torch.no_grad()
-    def sample(self, text: torch.Tensor, draw: DrawSpec, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
+    def sample(
+        self, text: torch.Tensor, settings: GenerateSettings, generators: Sequence[torch.Generator]
+    ) -> Iterator[Sample]:
         """The loop of diffusers' StableDiffusionPipeline, to the bit: a test compares the two for every sampler."""
-        scheduler = samplers.make(draw.sampler, self._scheduler)
+        scheduler = samplers.make(settings.sampler, self._scheduler)
         given = signature(scheduler.step).parameters
         options = {k: v for k, v in {"eta": 0.0, "generator": list(generators)}.items() if k in given}
-        scheduler.set_timesteps(draw.steps, device=self.device)
+        scheduler.set_timesteps(settings.steps, device=self.device)
         # the library would sample the noise in the base's dtype, where some machines give other numbers than in fp32
-        side = draw.size // self._pixels_per_latent
-        shape = (1, self._unet.config.in_channels, side, side)
+        height, width = (pixels // self._pixels_per_latent for pixels in (settings.height, settings.width))
+        shape = (1, self._unet.config.in_channels, height, width)
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])  # (b, c, h, w)
         latents = noise.to(self.device, self.dtype) * scheduler.init_noise_sigma
         text = text.to(self.dtype)
@@ -188,7 +190,7 @@ class Sd1Base:
             predicted = self._unet(noisy, time, encoder_hidden_states=text, return_dict=False)[0]
             if guided:
                 without, with_text = predicted.chunk(2)
-                predicted = without + draw.guidance * (with_text - without)
+                predicted = without + settings.guidance_scale * (with_text - without)
             latents = scheduler.step(predicted, time, latents, **options, return_dict=False)[0]
             yield Sample(step=step, total=len(scheduler.timesteps), latents=latents)
 
@@ -244,7 +246,7 @@ def _load_parts(path: Path) -> dict[str, Any]:
         SafetensorError,
     ) as err:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise BaseProblem(
+        raise BaseModelError(
             f"{path} cannot be loaded as a Stable Diffusion 1.x/2.x folder: {reason}",
             hint="give a folder that diffusers' StableDiffusionPipeline.save_pretrained wrote, with safetensors weights",
         ) from err
@@ -313,7 +315,7 @@ def _refuse_strangers(path: Path, parts: Mapping[str, Any]) -> None:
     }
     for reason, holds in reasons.items():
         if holds:
-            raise BaseProblem(f"{path}: {reason}", hint="give a plain text-to-image base")
+            raise BaseModelError(f"{path}: {reason}", hint="give a plain text-to-image base")
 
 
 def _layers(unet: torch.nn.Module) -> tuple[Layer, ...]:
@@ -323,10 +325,10 @@ def _layers(unet: torch.nn.Module) -> tuple[Layer, ...]:
             continue
         attention: Any = module
         if attention.to_k.bias is not None or attention.to_v.bias is not None:
-            raise BaseProblem(f"K or V of {name} has a bias", hint="this kind of base is not supported yet")
+            raise BaseModelError(f"K or V of {name} has a bias", hint="this kind of base is not supported yet")
         found.append(Layer(attention=attention, k=f"{name}.to_k", v=f"{name}.to_v"))
     if not found:
-        raise BaseProblem("the denoiser has no cross-attention", hint="give a text-to-image base")
+        raise BaseModelError("the denoiser has no cross-attention", hint="give a text-to-image base")
     return tuple(found)
 
 

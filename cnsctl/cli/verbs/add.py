@@ -1,69 +1,63 @@
-"""`cnsctl add`: learn a concept."""
+"""`cnsctl add`: train a concept."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnsctl.cli import options, tables
-from cnsctl.cli.begin import begin
-from cnsctl.cli.output import View
+from cnsctl.cli.output import Output
+from cnsctl.settings import ComputeSettings, TrainSettings
 
 
-def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the concept is called: <NAME> in prompts.")],
-    pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURES...", readable=False, help="A folder of pictures, or files.")
+@options.with_settings(settings=TrainSettings, compute=ComputeSettings)
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the concept: <NAME> in prompts")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", readable=False, help="A folder of images, or image files")
     ],
+    settings: dict[str, Any],
+    compute: dict[str, Any],
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,
-    steps: options.LearnSteps = None,
-    lr: options.Rate = None,
-    lr_token: options.RateVectors = None,
-    vectors: options.Vectors = None,
-    budget: options.Budget = None,
-    batch: options.BatchSize = None,
-    seed: options.Seed = None,
-    policy: options.Policy = None,
-    orthogonal: options.Orthogonal = False,
-    random_mask: options.RandomMask = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Learn it anew in place of the one of this name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the concept of this name")] = False,
     allow_forgetting: Annotated[
-        bool, typer.Option("--allow-forgetting", help="In merged: keep it even if others lose by it.")
+        bool,
+        typer.Option(
+            "--allow-forgetting",
+            help="Save the concept even if an earlier one loses more than 5 points",
+            rich_help_panel="Merged mode",
+        ),
     ] = False,
     store: options.Store = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Learn a concept from a few pictures and keep it in the store.
+    """Train a concept from images.
 
-    About five pictures are enough: PNG, JPEG or WEBP, cut to their centre square. NAME.txt beside NAME.png is read as
-    that picture's caption. The store keeps copies, for later checks. If the command is interrupted, run it again to
-    resume.
+    About five images are enough: PNG, JPEG or WebP, cropped to a square. The text in NAME.txt beside NAME.png is the
+    caption of that image. The store keeps copies of the images for evaluation. After an interruption, run the same
+    command again: it continues where it stopped.
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
-    from cnsctl.app.requests import AddRequest
-    from cnsctl.app.session import Compute
-    from cnsctl.app.train import add as learn
+    from cnsctl.app import stores
+    from cnsctl.app.requests import TrainRequest
+    from cnsctl.app.train import train
 
-    settings = options.learn_settings(
-        steps=steps, lr=lr, lr_token=lr_token, vectors=vectors, budget=budget, batch=batch, seed=seed, policy=policy,
-        orthogonal=orthogonal or None, random_mask=random_mask or None,
-    )  # fmt: skip
-    request = AddRequest(
+    request = TrainRequest(
         name=name,
-        sources=pictures,
+        sources=images,
         class_word=class_word,
         settings=settings,
         holdout=holdout,
         replace=replace,
         allow_forgetting=allow_forgetting,
-        compute=Compute(device=device, dtype=dtype),
+        compute=compute,
     )
-    with View(as_json=as_json, quiet=quiet, human=tables.added, bare=tables.concept_name, lines=True) as view:
-        view.show(begin(store, lambda opened: learn(opened, request)))
+    with Output(
+        as_json=as_json, quiet=quiet, human=tables.added, bare=lambda r: [r.concept.name], lines=True
+    ) as output:
+        output.run(stores.with_store(store, lambda opened: train(opened, request)))

@@ -1,4 +1,4 @@
-"""`cnsctl completion`: the shell's completion script."""
+"""`cnsctl completion`: the completion script of a shell."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 
 
-def completion(
+def command(
     context: typer.Context,
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Which shell.")],
+    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell")],
 ) -> None:
-    """Print the completion script of a shell.
+    """Print a shell completion script.
 
-    It reads concepts' names from a plain file, so that Tab starts no Python.
+    It reads the names of concepts from a plain file, so pressing Tab does not start Python.
 
     \b
     Example:  cnsctl completion bash > ~/.local/share/bash-completion/completions/cnsctl

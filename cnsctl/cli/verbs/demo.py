@@ -1,40 +1,41 @@
-"""`cnsctl demo`: the whole job on the built-in base and pictures."""
+"""`cnsctl demo`: the whole job on the built-in base model and images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cnsctl.cli import options
-from cnsctl.cli.output import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import Output
+from cnsctl.settings import ComputeSettings, TrainSettings
 
 
-def demo(
+@options.with_settings(settings=(TrainSettings, ["steps"]), compute=ComputeSettings)
+def command(
+    settings: dict[str, Any],
+    compute: dict[str, Any],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", readable=False, help="Store, pictures and sheet go here.")
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", readable=False, help="Folder of the store, images and sheet"),
     ] = Path("demo"),
-    steps: options.LearnSteps = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Learn two bundled concepts, draw both, write a contact sheet.
+    """Train two bundled concepts and show them.
 
-    Called again, it goes on where it stopped, and learns nothing twice.
+    Writes a store, images and a contact sheet. Run it again to continue where it stopped.
 
     Example:  cnsctl demo -o demo
     """
-    from cnsctl.app.demo import demo as run
-    from cnsctl.app.session import Compute
+    from cnsctl.app.demo import demo
 
-    with View(
+    with Output(
         as_json=as_json,
         quiet=quiet,
-        human=lambda data: [f"contact sheet: {data['sheet']}", f"store: {data['store']}"],
-        bare=lambda data: [data["sheet"]],
+        human=tables.demo,
+        bare=lambda r: [r.sheet],
         lines=True,
-    ) as view:
-        view.show(run(output, options.given(steps=steps), Compute(device=device, dtype=dtype)))
+    ) as shown:
+        shown.run(demo(output, settings, compute))

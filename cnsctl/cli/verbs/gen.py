@@ -1,30 +1,38 @@
-"""`cnsctl gen`: draw pictures."""
+"""`cnsctl gen`: generate images."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnsctl.cli import options
 from cnsctl.cli.arrivals import Arrivals
-from cnsctl.cli.begin import begin
-from cnsctl.cli.output import View
+from cnsctl.cli.output import Output
+from cnsctl.settings import ComputeSettings, GenerateSettings
 
 
-def gen(
+@options.with_settings(settings=GenerateSettings, compute=ComputeSettings)
+def command(
+    settings: dict[str, Any],
+    compute: dict[str, Any],
     prompts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PROMPT...", help='Prompts, quoted: "<dog> on a beach". - reads them from stdin, one a line.'
+            metavar="PROMPT...", help='Quoted prompts: "<dog> on a beach". - reads them from stdin, one per line'
         ),
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", help="Pictures per prompt; picture k uses seed + k.")] = 1,
+    count: Annotated[
+        int,
+        typer.Option(
+            "-n", "--count", help="Images per prompt; image k uses seed + k.  [default: 1]", show_default=False
+        ),
+    ] = 1,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of the first picture. Default: a random one.", show_default=False)
+        int | None, typer.Option("--seed", help="Seed of the first image.  [default: random]", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,
@@ -33,107 +41,89 @@ def gen(
             "--output",
             metavar="PATH",
             readable=False,
-            help="FILE.png, a folder, or - for PNG bytes. Default: this folder.",
-        ),
-    ] = None,
-    negative: Annotated[
-        str, typer.Option("--negative", help="What the pictures should not show. Default: nothing.")
-    ] = "",
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps. Default: the base's.", show_default=False)
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance", help="How closely to follow the text; 1 is off. Default: the base's.", show_default=False
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            "--sampler",
-            metavar="NAME",
-            help="base, dpm++, dpm++sde, euler, euler-a, ddim, ddpm, heun, unipc. Default: the base's.",
+            help="FILE.png, a folder, or - for PNG bytes.  [default: this folder]",
             show_default=False,
         ),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", help="Pixels per side, a multiple of 64. Default: the base's.", show_default=False),
-    ] = None,
-    batch: Annotated[
-        int, typer.Option("--batch", help="Images at a time. 1 makes each independent of the others.")
+    negative_prompt: Annotated[
+        str,
+        typer.Option(
+            "--negative-prompt", help="What the images should not show.  [default: empty]", show_default=False
+        ),
+    ] = "",
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size",
+            help="Images at a time; 1 makes each independent of the others.  [default: 1]",
+            show_default=False,
+        ),
     ] = 1,
     force: options.Force = False,
     store: options.Store = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw pictures of prompts that may name learned concepts.
+    """Generate images from prompts.
 
-    <dog> names a concept, <dog:0.8> scales it, @dog at the start of a word is the same without shell quoting.
-    Prints the path of each image as soon as it is on disk. -o FILE.png with several images gives FILE-SEED.png;
-    a folder gets PROMPT-SEED.png. With --batch N, up to N images are generated together; lines of stdin that have
+    <dog> names a concept, <dog:0.8> scales it; @dog at the start of a word is the same without shell quoting.
+    Prints the path of each image as soon as it is on disk. -o FILE.png with several images writes FILE-SEED.png; a
+    folder gets PROMPT-SEED.png. With --batch-size N, up to N images are generated together; lines of stdin that have
     arrived share a batch.
 
     Example:  cnsctl gen "<dog> wearing <hat> in the snow" -n 4 --seed 7 -o out/
     """
-    from cnsctl.app.generate import DrawRequest, generate
-    from cnsctl.app.session import Compute
-    from cnsctl.errors import UsageProblem
+    from cnsctl.app import generate, stores
+    from cnsctl.errors import UsageError
 
     asked = prompts or []
     _refuse_stdout(output, as_json=as_json)
-    view = View(
+    shown: Output[Any] = Output(
         as_json=as_json, quiet=quiet, human=lambda _: (), bare=lambda _: (), lines=True, previews=output != Path("-")
     )
-    request = DrawRequest(
+    request = generate.GenerateRequest(
         prompts=[p for p in asked if p != "-"],
-        stream=_arriving(view, at_most=batch) if "-" in asked else None,
-        negative=negative,
+        stream=_arriving(shown, at_most=batch_size) if "-" in asked else None,
+        negative_prompt=negative_prompt,
         count=count,
         seed=_random_seed() if seed is None else seed,
         output=output,
         force=force,
-        batch=batch,
-        settings=options.given(steps=steps, guidance=guidance, sampler=sampler, size=size),
-        compute=Compute(device=device, dtype=dtype),
+        batch_size=batch_size,
+        settings=settings,
+        compute=compute,
     )
     _refuse_unquoted(store, asked)
     if not asked:
-        raise UsageProblem(
-            "no prompt was given", hint='try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt'
-        )
-    with view:
+        raise UsageError("no prompt", reason="no-prompt")
+    with shown:
         if len(asked) > 1 and not any(" " in prompt for prompt in asked):
-            view.note(f"{len(asked)} prompts, of one word each; quote a prompt of several words")
-        if seed is None and output is not None and (output.suffix or output == Path("-")):  # other names tell it
-            view.note(f"seed {request.seed}")
-        view.show(begin(store, lambda opened: generate(opened, request)))
+            shown.note(f"{len(asked)} prompts of one word each; quote a prompt of several words")
+        if seed is None and output is not None and (output.suffix or output == Path("-")):  # other names contain it
+            shown.note(f"seed {request.seed}")
+        result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
+    if (found := generate.problem(result)) is not None:
+        raise found
 
 
 def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
-    from cnsctl.errors import UsageProblem
+    from cnsctl.errors import UsageError
 
     if output != Path("-"):
         return
     if as_json:
-        raise UsageProblem("-o - and --json both want stdout", hint="use one of them")
+        raise UsageError("cannot write both an image and JSON to stdout", hint="use one of -o - and --json")
     if sys.stdout.isatty():
-        raise UsageProblem(
-            "-o - would write the bytes of a PNG to the terminal", hint="add > FILE.png, or use -o FILE.png"
-        )
+        raise UsageError("cannot write the bytes of a PNG to the terminal", hint="add > FILE.png, or use -o FILE.png")
 
 
-def _arriving(view: View, *, at_most: int) -> Iterator[list[str]]:
+def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
     """Lines of stdin as they arrive; meanwhile a person may be typing."""
     if sys.stdin.isatty():
-        view.note("prompts, one a line; Ctrl-D ends")
+        shown.note("prompts, one per line; Ctrl-D ends")
     lines = Arrivals(sys.stdin)
     while True:
-        view.rest()
+        shown.rest()
         if not (arrived := lines.next(at_most)):
             return
         yield arrived
@@ -148,23 +138,24 @@ def _random_seed() -> int:
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
     """Typed without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
     from cnsctl.cli.shell import redirected_concept
-    from cnsctl.errors import NoStore, UsageProblem
+    from cnsctl.errors import StoreNotFoundError, UsageError
 
     if "-" in asked or sys.stdin is None or sys.stdin.isatty():
         return
     try:
         name = redirected_concept(0, _names(store))
-    except NoStore:
+    except StoreNotFoundError:
         return
     if name is not None:
-        raise UsageProblem(
-            f"the shell took <{name}> for a redirection: quote the prompt",
-            hint=f'write cnsctl gen "<{name}> …", or @{name} without quotes; a file named after > may have been emptied',
+        raise UsageError(
+            f"the shell read <{name}> as a redirection",
+            note="a file named after > may have been emptied",
+            hint=f'quote the prompt: cnsctl gen "<{name}> …", or write @{name} without quotes',
         )
 
 
 def _names(store: Path | None) -> Iterator[str]:
     """Concepts of the store, which is opened when the first is asked for."""
-    from cnsctl.app.shelf import known_names, open_store
+    from cnsctl.app import concepts, stores
 
-    yield from known_names(open_store(store))
+    yield from concepts.known_names(stores.open_store(store))

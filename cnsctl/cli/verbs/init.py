@@ -1,4 +1,4 @@
-"""`cnsctl init`: make a store."""
+"""`cnsctl init`: create a store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from cnsctl.cli import options, tables
-from cnsctl.cli.output import View
-from cnsctl.specs import DEFAULT_MODE
+from cnsctl.cli.output import Output
+from cnsctl.concept import DEFAULT_MODE, Mode
 
 
-def init(
+def command(
     store: options.Store = None,
     base: Annotated[
         Path | None,
@@ -20,32 +20,31 @@ def init(
             "--base",
             metavar="DIR",
             readable=False,
-            help="A local diffusers folder: Stable Diffusion 1.x or 2.x. Default: pocket, built in.",
+            show_default=False,
+            help="Base model: a local diffusers folder of Stable Diffusion 1.x or 2.x, or pocket.  [default: pocket]",
         ),
     ] = None,
     copy: Annotated[
-        bool, typer.Option("--copy", help="Copy the base into the store; otherwise it must stay where it is.")
+        bool, typer.Option("--copy", help="Copy the base model into the store. Otherwise do not move its folder")
     ] = False,
     mode: Annotated[
         str,
         typer.Option(
             "--mode",
-            metavar="token|prompt|merged",
-            help="How concepts act, for good. In merged all act on every prompt, else those that it names.",
+            metavar="|".join(Mode),
+            show_default=False,
+            help="token, prompt: apply the concepts named in the prompt; merged: apply all. Fixed for this store."
+            f"  [default: {DEFAULT_MODE}]",
         ),
     ] = DEFAULT_MODE.value,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a store for concepts on a base model.
+    """Create a store on a base model.
 
     Example:  cnsctl init --store ./sd15 --base ./stable-diffusion-v1-5
     """
-    from cnsctl.app import shelf
-    from cnsctl.errors import UsageProblem
-    from cnsctl.specs import Mode
+    from cnsctl.app import stores
 
-    if mode not in set(Mode):
-        raise UsageProblem(f"no mode is called {mode!r}", hint=f"use one of: {', '.join(Mode)}")
-    with View(as_json=as_json, quiet=quiet, human=tables.made, bare=lambda data: [data["store"]]) as view:
-        view.show(shelf.making(store, base=base, mode=Mode(mode), copy=copy))
+    with Output(as_json=as_json, quiet=quiet, human=tables.created, bare=lambda r: [r.store]) as output:
+        output.run(stores.create(store, base=base, mode=mode, copy=copy))

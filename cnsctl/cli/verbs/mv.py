@@ -6,27 +6,22 @@ from typing import Annotated
 
 import typer
 
-from cnsctl.cli import options
-from cnsctl.cli.output import View
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import Output
 
 
-def mv(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A learned concept.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+def command(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A concept")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name")],
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Rename a concept; not one byte of it changes.
+    """Rename a concept; its bytes stay the same.
 
     Example:  cnsctl mv dog rex
     """
-    from cnsctl.app import shelf
+    from cnsctl.app import concepts, stores
 
-    with View(
-        as_json=as_json,
-        quiet=quiet,
-        human=lambda data: [f"<{data['renamed']['from']}> is <{data['renamed']['to']}> now"],
-        bare=lambda data: [data["renamed"]["to"]],
-    ) as view:
-        view.show(shelf.renaming(shelf.open_store(store), old, new))
+    with Output(as_json=as_json, quiet=quiet, human=tables.renamed, bare=lambda r: [r.new]) as output:
+        output.run(concepts.rename(stores.open_store(store), old, new))

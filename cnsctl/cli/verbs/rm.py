@@ -1,4 +1,4 @@
-"""`cnsctl rm`: take concepts out."""
+"""`cnsctl rm`: remove concepts."""
 
 from __future__ import annotations
 
@@ -8,45 +8,49 @@ from typing import Annotated
 import typer
 
 from cnsctl.cli import options, tables
-from cnsctl.cli.output import View
+from cnsctl.cli.output import Output
 
 
-def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Concepts, or names of unfinished learnings.")],
+def command(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Concepts, or names of interrupted training runs")
+    ],
     unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Only throw interrupted learnings away; concepts stay.")
+        bool, typer.Option("--unfinished", help="Delete only the training state; concepts stay")
     ] = False,
     yes: options.Yes = False,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Take concepts out of the store: all of those named, or none.
+    """Remove concepts from the store.
 
-    Of a name whose learning was interrupted, what was kept for going on is thrown away too.
+    Removes all of the named concepts, or none. The training state of these names is deleted too.
 
-    In prompt and token mode no other picture changes by a bit. In merged, later concepts that stood on it are named.
-    The files of what is removed, copies of its pictures among them, stay in the store's folder blobs.
+    In token and prompt mode no other image changes. In merged mode, later concepts that shared neurons are listed.
+    The files of a removed concept, including copies of its images, stay in the folder blobs of the store.
 
     Example:  cnsctl rm dog hat -y
     """
-    from cnsctl.app import shelf
+    from cnsctl.app import concepts, stores
 
-    opened = shelf.open_store(store)
-    shelf.removable(opened, names, only_unfinished=unfinished)
+    opened = stores.open_store(store)
+    concepts.removable(opened, names, only_unfinished=unfinished)
     if not yes:
         _ask(names, unfinished=unfinished)
-    with View(as_json=as_json, quiet=quiet, human=tables.removed, bare=tables.gone) as view:
-        view.show(shelf.removing(opened, names, only_unfinished=unfinished))
+    with Output(
+        as_json=as_json, quiet=quiet, human=tables.removed, bare=lambda r: [*r.removed, *r.discarded]
+    ) as output:
+        output.run(concepts.remove(opened, names, only_unfinished=unfinished))
 
 
 def _ask(names: list[str], *, unfinished: bool) -> None:
-    from cnsctl.errors import UsageProblem
+    from cnsctl.errors import UsageError
 
-    option, what = ("--unfinished ", "give up learning") if unfinished else ("", "remove")
+    option, what = ("--unfinished ", "delete the training state of") if unfinished else ("", "remove")
     if not sys.stdin.isatty():
-        raise UsageProblem(
-            "rm asks before it removes, and nobody is there to ask", hint=f"cnsctl rm {option}{' '.join(names)} -y"
+        raise UsageError(
+            "cannot ask for confirmation: stdin is not a terminal", hint=f"cnsctl rm {option}{' '.join(names)} -y"
         )
     sys.stderr.write(f"{what} {', '.join(f'<{n}>' for n in names)}? [y/N] ")
     sys.stderr.flush()

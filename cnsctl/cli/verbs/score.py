@@ -1,60 +1,50 @@
-"""`cnsctl score`: what `add` would choose."""
+"""`cnsctl score`: what `add` would train."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnsctl.cli import options, tables
-from cnsctl.cli.output import View
+from cnsctl.cli.output import Output
+from cnsctl.settings import ComputeSettings, TrainSettings
+
+SETTINGS = (
+    "steps", "token_learning_rate", "batch_size", "budget", "seed", "token_embeddings", "warmup", "policy", "select",
+    "random_mask",
+)  # fmt: skip
+"""Those that decide which neurons are selected."""
 
 
-def score(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name it would get.")],
-    pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURES...", readable=False, help="A folder of pictures, or files.")
+@options.with_settings(settings=(TrainSettings, SETTINGS), compute=ComputeSettings)
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name that the concept would get")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", readable=False, help="A folder of images, or image files")
     ],
+    settings: dict[str, Any],
+    compute: dict[str, Any],
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,
-    steps: options.LearnSteps = None,
-    lr_token: options.RateVectors = None,
-    vectors: options.Vectors = None,
-    budget: options.Budget = None,
-    batch: options.BatchSize = None,
-    seed: options.Seed = None,
-    policy: options.Policy = None,
-    random_mask: options.RandomMask = False,
     store: options.Store = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show which neurons `add` would choose, and how many are shared.
+    """Show which neurons add would train.
 
-    Trains the token as `add` does (a fifth of the steps), scores, selects, and stops: the mask is add's, byte for byte.
-    Nothing is kept.
+    Trains the token embedding as add does, scores, selects, and stops. The mask is equal to the one of add. Nothing is
+    saved.
 
     Example:  cnsctl score dog ./examples/dog
     """
-    from cnsctl.app import shelf
-    from cnsctl.app.requests import AddRequest
-    from cnsctl.app.score import score as choose
-    from cnsctl.app.session import Compute
+    from cnsctl.app import stores
+    from cnsctl.app.requests import TrainRequest
+    from cnsctl.app.score import score
 
-    settings = options.learn_settings(
-        steps=steps, lr_token=lr_token, vectors=vectors, budget=budget, batch=batch, seed=seed, policy=policy,
-        random_mask=True if random_mask else None,
-    )  # fmt: skip
-    request = AddRequest(
-        name=name,
-        sources=pictures,
-        class_word=class_word,
-        settings=settings,
-        holdout=holdout,
-        compute=Compute(device=device, dtype=dtype),
+    request = TrainRequest(
+        name=name, sources=images, class_word=class_word, settings=settings, holdout=holdout, compute=compute
     )
-    with View(as_json=as_json, quiet=quiet, human=tables.scored, bare=lambda data: [data["mask"]]) as view:
-        view.show(choose(shelf.open_store(store), request))
+    with Output(as_json=as_json, quiet=quiet, human=tables.scored, bare=lambda r: [r.mask]) as output:
+        output.run(score(stores.open_store(store), request))

@@ -7,23 +7,23 @@ from typing import Annotated
 import typer
 
 from cnsctl.cli import options, tables
-from cnsctl.cli.output import View
+from cnsctl.cli.output import Output
 
 
-def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A learned concept.")],
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A concept")],
     overlaps: Annotated[
-        bool, typer.Option("--overlaps", help="Count the neurons it shares with each other concept (reads all deltas).")
+        bool, typer.Option("--overlaps", help="Count the neurons shared with each other concept; reads all of them")
     ] = False,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show all that is known of one concept.
+    """Show everything about one concept.
 
     Example:  cnsctl show dog
     """
-    from cnsctl.app import shelf
+    from cnsctl.app import concepts, stores
 
-    with View(as_json=as_json, quiet=quiet, human=tables.concept, bare=tables.concept_name) as view:
-        view.show([shelf.show(shelf.open_store(store), name, overlaps=overlaps)])
+    with Output(as_json=as_json, quiet=quiet, human=tables.shown, bare=lambda r: [r.concept.name]) as output:
+        output.result(concepts.show(stores.open_store(store), name, overlaps=overlaps))

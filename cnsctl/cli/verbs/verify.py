@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cnsctl.cli import options, tables
-from cnsctl.cli.output import View
+from cnsctl.cli.output import Output
+from cnsctl.settings import ComputeSettings
 
 
-def verify(
+@options.with_settings(compute=ComputeSettings)
+def command(
+    compute: dict[str, Any],
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Learned concepts. Default: all of them.")
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Concepts.  [default: all]", show_default=False)
     ] = None,
     store: options.Store = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Prove, without drawing, that nothing was forgotten.
+    """Check that no concept has changed.
 
-    Each concept must give the keys and values that it gave when it was learned; milliseconds each. The exit status is 7
-    when one does not. In merged, where learning moves others, those that moved are measured, and one that lost more than
-    5 points of error removed counts as forgotten.
+    Recomputes the keys and values of each concept and compares them with those saved at training time; milliseconds per
+    concept, without generating an image. The exit status is 7 if one differs. In merged mode, where training moves earlier
+    concepts, those that moved are measured, and a loss of more than 5 points of error removed counts as forgotten.
 
     Example:  cnsctl verify && echo "nothing forgotten"
     """
-    from cnsctl.app import audit, shelf
-    from cnsctl.app.session import Compute
+    from cnsctl.app import stores
+    from cnsctl.app.verify import problem, verify
 
-    with View(
+    with Output(
         as_json=as_json,
         quiet=quiet,
         human=tables.verified,
-        bare=lambda data: [r["name"] for r in data["concepts"] if r["forgotten"]],
-    ) as view:
-        view.show(audit.verify(shelf.open_store(store), names or [], Compute(device=device, dtype=dtype)))
+        bare=lambda r: [c.name for c in r.concepts if c.forgotten],
+    ) as output:
+        result = output.run(verify(stores.open_store(store), names or [], compute))
+    if (found := problem(result)) is not None:
+        raise found

@@ -1,0 +1,214 @@
+"""Concepts in a store, without any model: list, show, remove, rename.
+
+Owns the answers of the light commands; must not know torch or terminals.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from cnsctl import results
+from cnsctl.app.stores import base_model, saved_but
+from cnsctl.concept import Mode
+from cnsctl.errors import CnsctlError, ConceptNotFoundError, UsageError
+from cnsctl.events import Event, Warn
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, KeysView, Mapping, Sequence
+
+    from cnsctl.store import ConceptRecord, Store
+
+HOLDOUT = "holdout"
+"""In a record's recipe, if there are any: how many of its images, the last ones, were not trained on."""
+
+
+def listed(store: Store) -> Generator[Event, None, results.ListResult]:
+    """The concepts of a store, with a warning for each that is damaged."""
+    concepts = tuple(summary(store, record) for record in store.concepts())
+    for concept in concepts:
+        if concept.damaged:
+            yield Warn(text=f"<{concept.name}> is damaged: its delta is missing or has the wrong size")
+    return results.ListResult(
+        store=str(store.path),
+        base=base_model(store),
+        mode=str(store.mode),
+        free=store.free(),
+        concepts=concepts,
+        unfinished=tuple(store.unfinished()),
+    )
+
+
+def summary(store: Store, record: ConceptRecord) -> results.Concept:
+    """What results say of a concept."""
+    return results.Concept(
+        name=record["name"],
+        class_word=record["class_word"],
+        tokens=record["tokens"],
+        neurons=record["neurons"],
+        share=record["share"],
+        share_denoiser=record["share_denoiser"],
+        bytes=record["bytes"],
+        created=record["created"],
+        images=len(record["references"]),
+        held_out=holdout_of(record),
+        scores=scores_of(record),
+        damaged=store.is_damaged(record),
+    )
+
+
+def scores_of(record: ConceptRecord) -> results.Scores:
+    """A concept's scores right after training."""
+    found = record["scores"]
+    backbone = found.get("backbone")
+    return results.Scores(
+        error_removed=_number(found.get("error_removed")),
+        clip_i=_number(found.get("clip_i")),
+        clip_t=_number(found.get("clip_t")),
+        backbone=backbone if isinstance(backbone, str) else None,
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def holdout_of(record: ConceptRecord) -> int:
+    """How many of a concept's images were not trained on."""
+    value = record["recipe"].get(HOLDOUT, 0)
+    return value if isinstance(value, int) and 0 < value < len(record["references"]) else 0
+
+
+def show(store: Store, name: str, *, overlaps: bool = False) -> results.ShowResult:
+    """Everything about a concept, without reading its weights.
+
+    Args:
+        store: of the concept.
+        name: of the concept.
+        overlaps: count the neurons shared with each other concept, which reads all deltas.
+
+    Raises:
+        ConceptNotFoundError: there is no such concept.
+    """
+    found = store.snapshot()
+    record = found.concept(name)
+    blobs = store.path / "blobs"
+    shared = store.index.overlaps(record, [c for c in found.concepts if c["name"] != name]) if overlaps else None
+    return results.ShowResult(
+        store=str(store.path),
+        concept=summary(store, record),
+        recipe=dict(record["recipe"]),
+        delta=str(blobs / record["delta"]),
+        preview=None if record["preview"] is None else str(blobs / record["preview"]),
+        references=tuple(str(blobs / sha) for sha in record["references"]),
+        captions=tuple(record["captions"]),
+        overlaps=shared,
+    )
+
+
+def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> tuple[list[str], list[str]]:
+    """Of these names, each once: concepts, and training runs that were started and not finished.
+
+    A concept that is being replaced is both; with `only_unfinished` it is not the first.
+
+    Raises:
+        ConceptNotFoundError: one is neither.
+    """
+    begun, known = set(store.unfinished()), store.snapshot()
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if only_unfinished and name not in begun:
+            raise ConceptNotFoundError(
+                f"no unfinished training run of {name[:80]!r}",
+                note=f"unfinished: {', '.join(sorted(begun)) or 'none'}",
+            )
+        if name not in begun:
+            known.concept(name)
+    return [n for n in wanted if n in known.names and not only_unfinished], [n for n in wanted if n in begun]
+
+
+def remove(
+    store: Store, names: Sequence[str], *, only_unfinished: bool = False
+) -> Generator[Event, None, results.RemoveResult]:
+    """Remove concepts, all of them or none, and delete the training state of these names.
+
+    Raises:
+        ConceptNotFoundError: one is missing.
+        StoreLockedError: one is being trained.
+    """
+    wanted, unfinished = removable(store, names, only_unfinished=only_unfinished)
+    with ExitStack() as held:
+        for name in unfinished:
+            held.enter_context(store.reserve(name))
+        if wanted:
+            changed = _removed(store, wanted)
+        else:
+            changed = {"touched": {}, "left": tuple(known_names(store)), "free": store.free()}
+        discarded = tuple(_discarded(store, unfinished, saved=bool(wanted)))
+    yield from saved_but(store)
+    return results.RemoveResult(store=str(store.path), removed=tuple(wanted), discarded=discarded, **changed)
+
+
+def _removed(store: Store, wanted: Sequence[str]) -> dict[str, Any]:
+    """Remove concepts; gives what is left, and in merged how many neurons each later one shared with each of them."""
+    touched: dict[str, Mapping[str, int]] = {}
+    with store.transaction(f"rm {' '.join(wanted)}") as tx:
+        found = store.snapshot()
+        for name in wanted:
+            if store.mode is Mode.MERGED:
+                record = found.concept(name)
+                later = [c for c in found.concepts if c["seq"] > record["seq"] and c["name"] not in wanted]
+                touched[name] = {n: k for n, k in store.index.overlaps(record, later).items() if k}
+            tx.remove(name)
+    return {
+        "touched": {name: others for name, others in touched.items() if others},
+        "left": tuple(tx.names()),
+        "free": tx.free(),
+    }
+
+
+def _discarded(store: Store, names: Sequence[str], *, saved: bool) -> Iterator[str]:
+    """Delete training state; after a commit a failure of that is a warning. Gives the names that are gone."""
+    for name in names:
+        try:
+            store.discard_work(name)
+        except CnsctlError as err:
+            if not saved:
+                raise
+            store.warnings.append(err.what)
+        else:
+            yield name
+
+
+def rename(store: Store, old: str, new: str) -> Generator[Event, None, results.RenameResult]:
+    """Rename a concept; its bytes stay the same.
+
+    Raises:
+        ConceptNotFoundError, InvalidNameError, NameTakenError: by the names.
+    """
+    if old == new:
+        store.concept(old)
+        raise UsageError(f"the old and the new name are the same: {old!r}", hint="give another name")
+    with store.transaction(f"mv {old} {new}") as tx:
+        tx.rename(old, new)
+    yield from saved_but(store)
+    return results.RenameResult(store=str(store.path), old=old, new=new)
+
+
+def known_names(store: Store) -> KeysView[str]:
+    """In training order."""
+    return store.snapshot().names
+
+
+def require(store: Store, names: Sequence[str]) -> Sequence[ConceptRecord]:
+    """The records of these names in training order, or all of them.
+
+    Raises:
+        ConceptNotFoundError: one is missing, or the store is empty.
+    """
+    found = store.snapshot()
+    if not names:
+        if not found.concepts:
+            raise ConceptNotFoundError(f"there are no concepts in {store.path}", reason="empty-store")
+        return found.concepts
+    return sorted((found.concept(name) for name in dict.fromkeys(names)), key=lambda record: record["seq"])

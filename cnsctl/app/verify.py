@@ -1,0 +1,154 @@
+"""`verify`: has any concept changed since it was trained?
+
+Owns the proof of records; must not know terminals or formulas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from cnsctl import results
+from cnsctl.app.concepts import require
+from cnsctl.app.evaluate import cannot_be_read, removed_error
+from cnsctl.app.session import Session, started
+from cnsctl.app.stores import base_model
+from cnsctl.concept import Mode
+from cnsctl.data.prompt_templates import probe_prompts
+from cnsctl.errors import CnsctlError, ForgettingError, StoreDamagedError
+from cnsctl.events import Event, Phase, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Mapping, Sequence
+
+    from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.proof import Proof
+    from cnsctl.store import ConceptRecord, Store
+
+LOST_POINTS = 5.0
+"""In merged mode: an earlier concept that loses more points of error removed than this counts as forgotten."""
+
+PROOF_PROBES = 2
+"""Probe prompts that the proof computes: alone, and in a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One concept's check."""
+
+    name: str
+    proof: Proof
+    lost: float | None
+    """In merged mode, if other deltas moved its K or V: points of error removed lost since training."""
+
+
+def verify(
+    store: Store,
+    names: Sequence[str],
+    compute: Mapping[str, Any] | None = None,
+    *,
+    session: Session | None = None,
+) -> Generator[Event, None, results.VerifyResult]:
+    """Prove concepts unchanged, without an image; in merged mode, measure those that others moved."""
+    require(store, names)
+    session = yield from started(store, compute or {}, session, hash_weights=True)
+    records = require(store, names)  # loading takes seconds: another process may have changed the store
+    everyone, damaged = _whole(session) if store.mode is Mode.MERGED else (None, {})
+    yield Phase(name="prove", total=len(records))
+    rows = []
+    for i, record in enumerate(records):
+        name = record["name"]
+        try:
+            if damaged:  # in merged mode: without one of them, no concept's keys and values can be computed
+                rows.append(_unreadable(name, damaged[name]) if name in damaged else _unchecked(name, damaged))
+            else:
+                overlay = session.overlay([name]) if everyone is None else everyone
+                rows.append(_proved(checked(session, overlay, record)))
+        except StoreDamagedError as err:
+            rows.append(_unreadable(name, err))
+        yield Step(phase="prove", step=i + 1, total=len(records))
+    missing = [
+        _unreadable(name, err) for name, err in damaged.items() if name not in {record["name"] for record in records}
+    ]
+    return results.VerifyResult(
+        store=str(store.path),
+        base=base_model(store),
+        mode=str(store.mode),
+        device=session.device.type,
+        dtype=session.dtype,
+        concepts=(*rows, *missing),
+    )
+
+
+def problem(result: results.VerifyResult) -> CnsctlError | None:
+    """What a command must report after the result: damage first, then forgetting."""
+    if damaged := [row.name for row in result.concepts if row.damaged]:
+        return cannot_be_read(result.store, damaged)
+    if changed := [row.name for row in result.concepts if row.forgotten]:
+        return ForgettingError(
+            f"{len(changed)} of {len(result.concepts)} concepts have changed: {', '.join(changed)}", reason="forgotten"
+        )
+    return None
+
+
+def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcome:
+    """Prove a concept by its record, milliseconds and no image; in merged mode, measure it if others moved it."""
+    from cnsctl.engine.proof import only_other_deltas_changed, prove
+
+    name = record["name"]
+    proof = prove(session.base, overlay, name, session.store.blob(record["probe"]))
+    lost = None
+    if session.store.mode is Mode.MERGED and not proof.unchanged and only_other_deltas_changed(proof):
+        after_training = record["scores"].get("error_removed")
+        lost = 0.0
+        if not proof.moved <= 0 and isinstance(after_training, float):
+            lost = after_training - removed_error(session, overlay, name, session.latents(record))
+    return Outcome(name=name, proof=proof, lost=lost)
+
+
+def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
+    """What later proofs of this concept compare with."""
+    from cnsctl.engine.proof import record
+
+    return record(session.base, overlay, name, probe_prompts(name)[:PROOF_PROBES])
+
+
+def _whole(session: Session) -> tuple[Overlay | None, dict[str, StoreDamagedError]]:
+    """In merged mode: the overlay of all concepts, or those of them that cannot be read."""
+    try:
+        return session.overlay(()), {}
+    except StoreDamagedError:
+        damaged = {}
+        for record in session.store.concepts():
+            try:
+                session.store.delta(record)
+            except StoreDamagedError as err:
+                damaged[record["name"]] = err
+        return None, damaged
+
+
+def _proved(outcome: Outcome) -> results.Verified:
+    proof = outcome.proof
+    return results.Verified(
+        name=outcome.name,
+        unchanged=proof.unchanged,
+        moved=proof.moved if isfinite(proof.moved) else None,
+        lost=outcome.lost,
+        forgotten=outcome.lost > LOST_POINTS if outcome.lost is not None else not proof.unchanged,
+        damaged=False,
+        reasons=tuple(proof.reasons),
+    )
+
+
+def _unreadable(name: str, err: StoreDamagedError) -> results.Verified:
+    return results.Verified(
+        name=name, unchanged=False, moved=None, lost=None, forgotten=True, damaged=True, reasons=(err.what,)
+    )
+
+
+def _unchecked(name: str, damaged: Collection[str]) -> results.Verified:
+    reason = f"not checked: in merged mode that needs the damaged delta of {', '.join(damaged)}"
+    return results.Verified(
+        name=name, unchanged=None, moved=None, lost=None, forgotten=None, damaged=False, reasons=(reason,)
+    )

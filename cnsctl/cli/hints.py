@@ -1,0 +1,63 @@
+"""What to do next about an error, in flags and commands of this program.
+
+The library raises codes, reasons and facts; this table turns a reason into advice. An error whose own hint needs no flag
+keeps it.
+
+Owns advice; must not know how errors come about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cnsctl.cli.options import flag
+from cnsctl.errors import CnsctlError
+
+Facts = Mapping[str, Any]
+
+HINTS: Mapping[str, Callable[[Facts], str]] = {
+    "another-base": lambda _: "put the store's own base model back, or run cnsctl init --store NEW --base DIR",
+    "base-changed": lambda _: "restore the folder of the base model, or create a new store with cnsctl init",
+    "base-missing": lambda _: "give a local diffusers folder, or leave --base out for pocket",
+    "capacity": lambda _: "use --policy prefer-free, a smaller --budget, or remove a concept",
+    "changed-concept": lambda _: "run cnsctl verify",
+    "class-word": lambda _: 'use a word such as --class "top hat"',
+    "concept-missing": lambda f: (
+        f"did you mean {', '.join(f['near'])}?" if f["near"] else "cnsctl ls lists the concepts"
+    ),
+    "damaged-concept": lambda f: (
+        f"restore the store from a backup, or train it again: cnsctl add {f['name']} IMAGES --replace"
+    ),
+    "damaged-concepts": lambda f: f"restore the store from a backup, or remove them: cnsctl rm {' '.join(f['names'])}",
+    "device": lambda _: "use --device auto",
+    "empty-store": lambda _: "train a concept: cnsctl add NAME IMAGES",
+    "file-exists": lambda _: "use --force to overwrite it, or another -o or --seed",
+    "forgotten": lambda _: "cnsctl eval measures the effect; training these concepts again restores them",
+    "fp16-cpu": lambda _: "use --dtype fp32",
+    "fp16-training": lambda _: "use --dtype bf16 or fp32",
+    "holdout": lambda _: "use a smaller --holdout, or give more images",
+    "image-format": lambda f: f"use -o {f['path']}",
+    "loss": lambda _: "use a lower --learning-rate and --token-learning-rate",
+    "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps lose less",
+    "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
+    "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
+    "no-class-word": lambda f: f"add a class word: cnsctl add {f['name']} IMAGES --class dog",
+    "no-general-free": lambda _: "use a larger --budget, or --select exact",
+    "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',
+    "not-finite": lambda _: "use other --steps, another --sampler, or --dtype fp32",
+    "other-place": lambda _: "choose an empty or new folder: --store DIR",
+    "output": lambda _: "use another -o",
+    "sampler": lambda _: "use --sampler base, dpm++ or euler",
+    "setting": lambda f: f"change {flag(str(f['name']))}",
+    "stdout": lambda _: "use -o - for PNG bytes on stdout",
+    "store-gone": lambda _: "create one with cnsctl init",
+    "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
+    "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
+}
+"""Advice by `CnsctlError.reason`."""
+
+
+def hint_of(err: CnsctlError) -> str | None:
+    """What to do next."""
+    return HINTS[err.reason](err.facts) if err.reason in HINTS else err.hint

@@ -1,0 +1,42 @@
+"""`cnsctl eval`: measure concepts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cnsctl.cli import options, tables
+from cnsctl.cli.output import Output
+from cnsctl.settings import ComputeSettings
+
+
+@options.with_settings(compute=ComputeSettings)
+def command(
+    compute: dict[str, Any],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Concepts.  [default: all]", show_default=False)
+    ] = None,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Measure error removed only: fast, generates nothing")
+    ] = False,
+    store: options.Store = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure concepts and forgetting.
+
+    Each concept is measured on its held-out images (add --holdout), or else on all of its images, beside the class word
+    alone and beside its scores right after training.
+
+    Error removed: percent of the denoising error that naming the concept removes.
+    CLIP-I, CLIP-T: similarity of generated images, if the base model has a CLIP. Drift: of ten prompts without a concept.
+
+    Example:  cnsctl eval dog --json
+    """
+    from cnsctl.app import evaluate, stores
+
+    with Output(as_json=as_json, quiet=quiet, human=tables.evaluated, bare=tables.names) as output:
+        result = output.run(evaluate.evaluate(stores.open_store(store), names or [], compute, images=not no_images))
+    if result.damaged:
+        raise evaluate.cannot_be_read(result.store, result.damaged)

@@ -1,0 +1,87 @@
+"""Frozen values that cross layers: modes, prompts, deltas.
+
+Owns shapes and meanings of values; must not know tensors, files or terminals (numpy is imported for type checking only).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+FORMAT = 1
+"""Version of everything a user or another program may read: JSON, store, delta files."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+"""A concept's name, by `fullmatch`."""
+
+
+class Mode(StrEnum):
+    """Which deltas of a store act on a prompt, and on which tokens (docs/explanation/method.md)."""
+
+    TOKEN = "token"  # noqa: S105  a mode, not a secret
+    PROMPT = "prompt"
+    MERGED = "merged"
+
+
+DEFAULT_MODE = Mode.TOKEN
+"""Of new stores: forgetting is zero, and two concepts in a prompt compose (docs/results/learning.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """A concept named in a prompt."""
+
+    name: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A text split at the concepts it names: `("a ", Mention("dog"), " on a beach")`."""
+
+    text: str
+    """As the user wrote it."""
+    pieces: tuple[str | Mention, ...]
+
+    @property
+    def mentions(self) -> tuple[Mention, ...]:
+        """Each concept once, in order of first appearance."""
+        seen = {p.name: p for p in reversed(self.pieces) if isinstance(p, Mention)}
+        return tuple(m for m in dict.fromkeys(p for p in self.pieces if isinstance(p, Mention)) if seen[m.name] == m)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Delta:
+    """The sparse change that one concept makes to the K/V weights, and its token vectors.
+
+    It carries no name, time or host: the same learning gives the same bytes, and renaming is free.
+    """
+
+    shapes: Mapping[str, tuple[int, int]]
+    """Per site: rows (outputs) and columns (text width) of its weight. Every site of the base is present."""
+    indices: Mapping[str, NDArray[np.int64]]
+    """Per site: sorted unique flat row-major indices of the neurons."""
+    values: Mapping[str, NDArray[np.float16]]
+    """Per site: the new values at them (values, not differences)."""
+    vectors: Mapping[str, NDArray[np.float16]]
+    """Per text encoder: the learned token embeddings, (vectors, width)."""
+    class_word: str
+    """What stands behind the token in a prompt: `V* dog`."""
+    fingerprint: str
+    """Of the base it belongs to."""
+    mode: Mode
+    """Mode of the store it was learned in."""
+    recipe: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Settings of the learning, for people and for `check`."""
+
+    @property
+    def n_neurons(self) -> int:
+        return sum(len(i) for i in self.indices.values())

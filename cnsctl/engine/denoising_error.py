@@ -1,0 +1,50 @@
+"""How well a prompt explains images: the denoising error, which needs no sampling.
+
+Owns that error; must not know the store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
+from cnsctl.engine.seeds import stream
+
+if TYPE_CHECKING:
+    from cnsctl.bases.protocol import Base
+    from cnsctl.concept import Prompt
+
+TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Noise levels of the error, as shares of the base's timesteps."""
+
+
+@torch.no_grad()
+def denoising_errors(
+    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+) -> tuple[float, ...]:
+    """Mean denoising error on latents (n, c, h, w) at each of `TIMES`, with fixed noise.
+
+    It needs no sampling and works on any base; what a concept adds is this against the bare class word's
+    (`metrics.error_removed`).
+    """
+    times = torch.tensor([int(f * base.n_times) for f in TIMES])
+    _, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
+    total = torch.zeros(len(times), dtype=torch.float64)
+    with bound(base, stacked([kv] * len(times))):
+        for i, latent in enumerate(latents):
+            z = latent.expand(len(times), *latent.shape).to(base.device)
+            draw = stream("fit", i, *([noise_seed] if noise_seed else []))
+            noise = torch.randn(z.shape, generator=draw).to(base.device)
+            noisy, target = base.noised(z, noise, times)
+            total += (base.denoise(noisy, times) - target).square().mean((1, 2, 3)).cpu().double()
+    return tuple((total / len(latents)).tolist())
+
+
+def denoising_error(
+    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+) -> float:
+    """Mean of `denoising_errors` over the noise levels."""
+    errors = denoising_errors(base, overlay, prompt, latents, noise_seed=noise_seed)
+    return sum(errors) / len(errors)

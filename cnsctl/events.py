@@ -1,0 +1,105 @@
+"""What long work reports while it runs.
+
+A workflow is a generator of these events that returns its result (`cnsctl.results`).
+
+Owns names and fields; must not know who makes or prints them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A part of the work begins."""
+
+    name: str
+    """Short words for a person: "train the token embedding"."""
+    total: int | None = None
+    """Steps in it, if they can be counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of the current phase is done."""
+
+    phase: str
+    step: int
+    total: int
+    loss: float | None = None
+    """Of a training step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denoised:
+    """One denoising step of the images in progress is done; an image of a large base model takes minutes on a CPU."""
+
+    step: int
+    total: int
+    """Some samplers take more steps than they are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Information; nothing is wrong."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warn:
+    """Something to look at; the work goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Selected:
+    """The concept neurons are chosen."""
+
+    neurons: int
+    share: float
+    """Of the K/V weights."""
+    shared: int
+    """Neurons that other concepts own too."""
+    shared_random: int
+    """The same for a random mask of equal size."""
+    sites: Mapping[str, int] = field(repr=False)
+    """Neurons per site."""
+    general: Mapping[str, float] = field(repr=False)
+    """Per site: share of its weights that are general neurons."""
+    mask: Mapping[str, Any] = field(repr=False)
+    """Per site: sorted flat indices (numpy int64)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageReady:
+    """An image is complete: its file, if it has one, is whole."""
+
+    path: str
+    """Its file; `-` for stdout, empty where none was asked for."""
+    seed: int
+    prompt: str
+    concepts: tuple[str, ...]
+    """Concepts that the prompt names."""
+    pixels: Any = field(repr=False)
+    """(height, width, 3) uint8, RGB."""
+    png: bytes = field(repr=False)
+    """The file's bytes, with the text that says how the image was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """One of several inputs failed; the others go on."""
+
+    prompt: str
+    code: str
+    message: str
+
+
+Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Failed

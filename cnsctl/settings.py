@@ -1,0 +1,241 @@
+"""Every setting of a user, declared once: name, type, range, unit, help and default.
+
+Flags, range checks, help texts, completion, the keys of `cnsctl.json`, JSON and the Python keywords are derived from
+these declarations and carry one name: `learning_rate` is `--learning-rate` on the command line.
+
+Owns the declarations and their checks; must not know models, files or terminals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from enum import StrEnum
+from functools import cache
+from typing import Any, get_type_hints
+
+from cnsctl.errors import InvalidSettingError
+
+
+class Policy(StrEnum):
+    """What selection does with neurons that other concepts own. It matters in merged mode only."""
+
+    OVERLAP = "overlap"
+    """Take them."""
+    PREFER_FREE = "prefer-free"
+    """Take free neurons first."""
+    EXCLUSIVE = "exclusive"
+    """Leave them."""
+
+
+class Select(StrEnum):
+    """How concept neurons follow from the scores (docs/explanation/method.md)."""
+
+    EXACT = "exact"
+    """The highest scores that are not general, until the budget is met exactly (ours)."""
+    INTERSECT = "intersect"
+    """The highest scores, less the general neurons: the paper's mask. The budget is an upper limit."""
+
+
+class Sampler(StrEnum):
+    """Names of the samplers; `bases.samplers` maps each to a scheduler class of diffusers."""
+
+    BASE = "base"
+    """The base model's own."""
+    DPM = "dpm++"
+    DPM_SDE = "dpm++sde"
+    EULER = "euler"
+    EULER_A = "euler-a"
+    DDIM = "ddim"
+    DDPM = "ddpm"
+    HEUN = "heun"
+    UNIPC = "unipc"
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    """CUDA, else MPS, else the CPU."""
+    CUDA = "cuda"
+    MPS = "mps"
+    CPU = "cpu"
+
+
+class Dtype(StrEnum):
+    """Precision of the denoiser."""
+
+    AUTO = "auto"
+    """bf16 where the device computes it fast, else fp32."""
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The declaration of one setting."""
+
+    name: str
+    kind: type
+    """int, float, bool, str, or an enum."""
+    help: str
+    """For people: what it does, without the default."""
+    low: float | None
+    """Smallest value, included."""
+    high: float | None
+    """Largest value, included."""
+    multiple_of: int
+    """Values are multiples of it."""
+    default: Any
+    """`BY_BASE` where the base model sets it."""
+    group: str
+    """Heading in the help; empty for the common ones."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The allowed words of an enum; empty for other kinds."""
+        return tuple(str(choice) for choice in self.kind) if issubclass(self.kind, StrEnum) else ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words: "1 to 16", or the choices."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.low is None or self.high is None:
+            return {bool: "true or false", str: "text"}.get(self.kind, "a number")
+        steps = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
+        return f"{self.low:g} to {self.high:,g}{steps}" if self.high < 1e6 else f"{self.low:g} or more{steps}"
+
+
+class _ByBase:
+    def __repr__(self) -> str:
+        return "BY_BASE"
+
+
+BY_BASE = _ByBase()
+"""Default of a setting that the base model brings: its `cnsctl.json`, else its family's defaults."""
+
+MERGED, RESEARCH = "Merged mode", "Research"
+
+
+def _setting(
+    help: str,  # noqa: A002  the field's term
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    multiple_of: int = 1,
+    default: Any = BY_BASE,
+    group: str = "",
+) -> Any:
+    meta = {"help": help, "low": low, "high": high, "multiple_of": multiple_of, "group": group, "default": default}
+    return field(metadata=meta) if default is BY_BASE else field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How one concept is trained."""
+
+    steps: int = _setting(
+        "Training steps; the first --warmup share trains the token embedding alone", low=2, high=100_000
+    )
+    learning_rate: float = _setting("Learning rate of the neurons", low=1e-9, high=1.0)
+    token_learning_rate: float = _setting("Learning rate of the token embedding", low=1e-9, high=1.0)
+    batch_size: int = _setting("Noised images per step", low=1, high=1024)
+    budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
+    seed: int = _setting("Seed of every random number", low=0, high=2**62, default=0)
+    token_embeddings: int = _setting("Token embeddings that stand for the concept", low=1, high=16, default=1)
+    warmup: float = _setting("Share of the steps that trains the token embedding alone", low=0.0, high=1.0, default=0.2)
+    policy: Policy = _setting(
+        "Neurons that other concepts own: take them, take free ones first, or leave them",
+        default=Policy.OVERLAP,
+        group=MERGED,
+    )
+    lambda_prev: float = _setting(
+        "Weight of the pull towards values of earlier concepts", low=0.0, high=1e6, group=MERGED
+    )
+    lambda_base: float = _setting("Weight of the pull towards the base model's values", low=0.0, high=1e6, group=MERGED)
+    orthogonal: bool = _setting(
+        "Train only in directions that earlier concepts do not read", default=False, group=MERGED
+    )
+    select: Select = _setting(
+        "exact: meet the budget; intersect: the paper's mask, which may be smaller",
+        default=Select.EXACT,
+        group=RESEARCH,
+    )
+    random_mask: bool = _setting("Ablation: train a random mask of the same size", default=False, group=RESEARCH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateSettings:
+    """How images are generated."""
+
+    steps: int = _setting("Inference steps", low=1, high=999)
+    guidance_scale: float = _setting("How closely to follow the prompt; 1 is off", low=0.0, high=100.0)
+    sampler: Sampler = _setting("Sampler")
+    width: int = _setting("Width in pixels", low=32, high=4096, multiple_of=8)
+    height: int = _setting("Height in pixels", low=32, high=4096, multiple_of=8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeSettings:
+    """Where and how precisely to compute."""
+
+    device: Device = _setting("Where to compute", default=Device.AUTO)
+    dtype: Dtype = _setting("Precision; fp16 only generates", default=Dtype.AUTO)
+
+
+@cache
+def settings_of(kind: type) -> Mapping[str, Setting]:
+    """The declarations of a class of settings, by name, in order."""
+    hints = get_type_hints(kind)
+    return {f.name: _declared(f, hints[f.name]) for f in fields(kind)}
+
+
+def _declared(f: Field[Any], kind: type) -> Setting:
+    return Setting(name=f.name, kind=kind, **f.metadata)
+
+
+def checked(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings given, each known, of its type and within its range.
+
+    Raises:
+        InvalidSettingError: with the name, the value and what is allowed.
+    """
+    known = settings_of(kind)
+    found = {}
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidSettingError(name, value, allowed=", ".join(known), unknown=True)
+        found[name] = _checked(known[name], value)
+    return found
+
+
+def _checked(setting: Setting, value: Any) -> Any:
+    if setting.choices:
+        if value not in setting.choices:
+            raise InvalidSettingError(setting.name, value, allowed=setting.allowed)
+        return setting.kind(value)
+    kinds = {float: (int, float), int: (int,)}.get(setting.kind, (setting.kind,))
+    fits = isinstance(value, kinds) and (setting.kind is bool or not isinstance(value, bool))
+    if fits and setting.low is not None and setting.high is not None:
+        fits = math.isfinite(value) and setting.low <= value <= setting.high
+        fits = fits and (setting.multiple_of == 1 or value % setting.multiple_of == 0)
+    if not fits:
+        raise InvalidSettingError(setting.name, value, allowed=setting.allowed)
+    return setting.kind(value)
+
+
+def complete(kind: type[Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """Settings from the base model's defaults and what was given, checked.
+
+    Args:
+        kind: a class of settings.
+        defaults: the base model's, for what is declared `BY_BASE`.
+        given: the user's.
+
+    Raises:
+        InvalidSettingError: one of them is wrong.
+    """
+    return kind(**checked(kind, {**defaults, **given}))
