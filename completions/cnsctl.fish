@@ -56,7 +56,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l steps -r -d 'Denoisin
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l guidance -r -d 'How closely to follow the text; 1 is off'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l sampler -x -a 'base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc' -d 'base, dpm++, dpm++sde, euler, euler-a, ddim, ddpm, heun, unipc'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l size -r -d 'Pixels per side, a multiple of 64'
-complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l batch -r -d 'Pictures at a time'
+complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l batch -r -d 'Images at a time'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l force -d 'Write over files that exist'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l store -r -d 'The store'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l device -x -a 'auto cuda mps cpu' -d 'Where to compute'
