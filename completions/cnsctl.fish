@@ -95,7 +95,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from verify' -l device -x -a 'auto
 complete -c cnsctl -n '__fish_seen_subcommand_from verify' -l dtype -x -a 'auto fp32 bf16 fp16' -d 'Precision; fp16 only draws'
 complete -c cnsctl -n '__fish_seen_subcommand_from verify' -l json -d 'Answer in JSON, errors included; the README tells the keys'
 complete -c cnsctl -n '__fish_seen_subcommand_from verify' -l quiet -d 'Bare names or paths, one a line; no progress'
-complete -c cnsctl -n __fish_use_subcommand -a score -d 'Show which neurons `add` would choose, and how many are shared'
+complete -c cnsctl -n __fish_use_subcommand -a score -d 'Show which neurons add would train'
 complete -c cnsctl -n '__fish_seen_subcommand_from score' -l class -r -d 'What kind of thing it is'
 complete -c cnsctl -n '__fish_seen_subcommand_from score' -l holdout -r -d 'Keep the last N pictures out of the learning, to measure on them'
 complete -c cnsctl -n '__fish_seen_subcommand_from score' -l steps -r -d 'Training steps; the first fifth trains the token alone'

@@ -46,7 +46,7 @@ COMMITTING = "committing"
 INIT_WAIT_S = 10.0
 """How long to wait for another process that makes a store in the same empty folder."""
 
-_PARTS = (BASE, BLOBS, INDEX, NAMES, catalogue.FILE)
+_PARTS = (BASE, BLOBS, NAMES, catalogue.FILE)
 """Of a new store, beside `store.json`."""
 
 _MADE = "the store is made"

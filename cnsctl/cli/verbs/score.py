@@ -32,7 +32,7 @@ def score(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show which neurons `add` would choose, and how many are shared.
+    """Show which neurons add would train.
 
     Trains the token as `add` does (a fifth of the steps), scores, selects, and stops: the mask is add's, byte for byte.
     Nothing is kept.
