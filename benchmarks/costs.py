@@ -172,6 +172,12 @@ sys.exit("no denoising step")
 """
 """What a user of diffusers writes."""
 
+SPIN = """
+import os
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+"""
+"""What cnsctl's entry point sets before torch is loaded, which here is loaded first."""
+
 OURS = """
 from cnsctl.cli.main import run
 run()
@@ -184,7 +190,7 @@ def start(folder: Path, store: Path, device: str, dtype: str, rounds: int = 5) -
     line = ["gen", "a dog on a beach", "--store", str(store), "-o", str(store / "x.png"), "--device", device]
     programs = {
         "stock": [TO_THE_FIRST_STEP + STOCK, str(folder), device, dtype],
-        "ours": [TO_THE_FIRST_STEP + OURS, *line, "--dtype", dtype],
+        "ours": [SPIN + TO_THE_FIRST_STEP + OURS, *line, "--dtype", dtype],
     }
     walls: dict[str, list[float]] = {name: [] for name in programs}
     cpus: dict[str, list[float]] = {name: [] for name in programs}
