@@ -7,7 +7,9 @@ It is JSON with a document per line: a commit checks and writes the documents th
 
 from __future__ import annotations
 
+import gc
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +24,7 @@ from cnsctl.store.files import read_bounded, write_atomic
 from cnsctl.store.records import ConceptRecord, StateRecord, concept_fault, frozen, run_fault, state_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     Tables = dict[str, dict[str, Any]]
@@ -115,9 +117,22 @@ def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
     if known is not None and known.content == content:
         return known
     try:
-        return unseal(content, str(folder / FILE))
+        with _uncollected():
+            return unseal(content, str(folder / FILE))
     except StoreDamagedError as err:
         raise StoreDamagedError(err.what, hint=_way_back(folder)) from err
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do not look for reference cycles: JSON has none, and with torch loaded that takes longer than all the reading."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def concepts_of(tables: Tables) -> list[ConceptRecord]:

@@ -50,7 +50,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """The ownership index of one store. States say which of its files are meant."""
+    """The ownership index of one store. The state of a catalogue names its files."""
 
     folder: Path
     blobs: Path
@@ -88,7 +88,7 @@ class Index:
         return found
 
     def kept(self, state: StateRecord) -> Planes:
-        """The numbers of owners, as all files of the index together say them.
+        """The numbers of owners, from all files of the index together.
 
         Raises:
             StoreDamagedError: one is missing or damaged, or they contradict each other.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypedDict
 
@@ -150,6 +151,12 @@ def _is_line(value: object) -> bool:
     return isinstance(value, str) and len(value) <= 4096 and value.isprintable()
 
 
+@lru_cache(maxsize=256)
+def _is_key(key: str) -> bool:
+    """The keys of a table are the same in every concept."""
+    return _is_line(key)
+
+
 def _is_caption(value: object) -> bool:
     return value is None or (isinstance(value, str) and len(value) <= 1 << 16 and _encodes(value))
 
@@ -162,7 +169,7 @@ def _list_of(check: Check) -> Check:
     return lambda value: isinstance(value, (list, tuple)) and all(check(item) for item in value)
 
 
-def _table_of(key: Check, item: Check) -> Check:
+def _table_of(key: Callable[[str], bool], item: Check) -> Check:
     return lambda value: isinstance(value, Mapping) and all(key(k) and item(v) for k, v in value.items())
 
 
@@ -190,8 +197,8 @@ _CONCEPT: Mapping[str, Check] = {
     "captions": _list_of(_is_caption),
     "probe": _matches(_SHA256),
     "preview": lambda value: value is None or _matches(_SHA256)(value),
-    "recipe": _table_of(_is_line, _is_setting),
-    "scores": _table_of(_is_line, _is_score),
+    "recipe": _table_of(_is_key, _is_setting),
+    "scores": _table_of(_is_key, _is_score),
 }
 
 _RUN: Mapping[str, Check] = {"verb": _is_line, "name": _matches(NAME), "when": _matches(_UTC), "outcome": _is_line}
