@@ -42,9 +42,10 @@ from cnsctl.data.prompt_templates import calibration_texts, probe_prompts, train
 from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay, bound
 from cnsctl.engine.proof import prove, record
-from cnsctl.engine.trainer import Job, Learner
+from cnsctl.engine.trainer import Trainer
 from cnsctl.formats.delta import encode_delta
 from cnsctl.settings import TrainSettings
 
@@ -90,7 +91,7 @@ def general(base: Base) -> None:
     say("general", f"{time.perf_counter() - began:.1f} s")
 
 
-def learner(base: Base, mode: Mode, size: int) -> Learner:
+def learner(base: Base, mode: Mode, size: int) -> Trainer:
     """A training run on five random images of size × size pixels."""
     pixels = np.random.default_rng(0).integers(0, 255, (5, size, size, 3), np.uint8)
     defaults: dict[str, Any] = dict(base.train_defaults)
@@ -98,7 +99,7 @@ def learner(base: Base, mode: Mode, size: int) -> Learner:
         name="dog", class_word="dog", latents=base.encode_images(pixels), texts=[training_texts("dog")] * 5,
         settings=TrainSettings(**defaults), mode=mode, prior=EMPTY, general={}, owned=neurons.packed(base, []),
     )  # fmt: skip
-    return Learner(base, asked)
+    return Trainer(base, asked)
 
 
 def steps(base: Base, rounds: int, size: int) -> None:
@@ -131,10 +132,10 @@ def steps(base: Base, rounds: int, size: int) -> None:
     say("training step", f"token alone {alone:.3f} s; {ratios}; {size} × {size} pixels, {rounds} rounds")
 
 
-def kernels(base: Base, learners: Mapping[str, Learner]) -> None:
+def kernels(base: Base, learners: Mapping[str, Trainer]) -> None:
     """Kernels that a step launches beside the denoiser's own, forward and backward."""
     job = learners["token alone"].job
-    latents = job.latents[[i % len(job.latents) for i in range(job.settings.batch)]].to(base.device)
+    latents = job.latents[[i % len(job.latents) for i in range(job.settings.batch_size)]].to(base.device)
     noisy, target = base.noised(latents, torch.randn_like(latents), torch.zeros(len(latents), dtype=torch.int64))
     shape = (len(latents), base.text_length)
     kv = {s: torch.zeros((*shape, len(W)), device=base.device, dtype=base.dtype) for s, W in base.sites.items()}
@@ -166,7 +167,10 @@ def picture(base: Base) -> None:
     for seed in range(2):  # the second counts
         began = time.perf_counter()
         list(draw(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.generate_defaults))
-    say("picture", f"{time.perf_counter() - began:.2f} s, {base.size} × {base.size}, {base.generate_defaults.steps} steps")
+    say(
+        "picture",
+        f"{time.perf_counter() - began:.2f} s, {base.size} × {base.size}, {base.generate_defaults.steps} steps",
+    )
 
 
 def memory(device: torch.device) -> None:

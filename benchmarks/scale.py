@@ -258,8 +258,7 @@ def _session(store: Store) -> Any:
 
 
 def gen(path: Path, _density: float, memory: bool) -> dict[str, float]:
-    from cnsctl.app.shelf import known_names
-
+    from cnsctl.app.concepts import known_names
     from cnsctl.data.prompt_grammar import parse
 
     session = _session(Store.open(path))

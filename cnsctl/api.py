@@ -12,13 +12,13 @@ Owns the public names; must not know how anything is done: each call goes into `
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cnsctl.concept import DEFAULT_MODE, Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from PIL import Image

@@ -9,13 +9,15 @@ Owns the declarations and their checks; must not know models, files or terminals
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from cnsctl.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Policy(StrEnum):

@@ -17,11 +17,11 @@ from benchmarks.learning.selections import SELECTIONS
 from benchmarks.learning.sheets import sheet
 from cnsctl.bases import base_folder
 from cnsctl.bases.clip import towers
+from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.proof import FIT_TIMES
-from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.settings import Policy
 from pocket import examples
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks.learning.selections import SELECTIONS
+from cnsctl.api import Run
 from cnsctl.bases.base_folder import POCKET
 from cnsctl.concept import DEFAULT_MODE, Delta, Mode
 from cnsctl.data.png import png_bytes, png_pixels
@@ -25,12 +26,11 @@ from cnsctl.data.prompt_grammar import parse
 from cnsctl.data.prompt_templates import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
+from cnsctl.engine.denoising_error import denoising_errors
 from cnsctl.engine.generate import draw
+from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.engine.proof import fit_errors
 from cnsctl.engine.seeds import fold
-from cnsctl.engine.trainer import Job
-from cnsctl.events import Trained
 from cnsctl.formats.delta import decode_delta, encode_delta
 from cnsctl.settings import TrainSettings
 from cnsctl.store import delta_key, write_atomic
@@ -219,9 +219,8 @@ class Bench:
         job = self._job(name, variant, list(before) if variant.mode is Mode.MERGED else [])
         path = self._path(job, variant)
         if not path.is_file():
-            *_, last = train.learn(self.base, job, choose=SELECTIONS[variant.selection])
-            assert isinstance(last, Trained)
-            write_atomic(path, encode_delta(last.delta))
+            trained = Run(train.train(self.base, job, choose=SELECTIONS[variant.selection])).result()
+            write_atomic(path, encode_delta(trained.delta))
         return decode_delta(path.read_bytes())
 
     def _path(self, job: Job, variant: Variant) -> Path:
@@ -287,7 +286,7 @@ class Bench:
             if key not in self._known:
                 seed = fold(noise, scene.caption, scene.kind)
                 prompt = parse(text, overlay.concepts)
-                self._keep(key, fit_errors(self.base, overlay, prompt, scene.latent, noise_seed=seed))
+                self._keep(key, denoising_errors(self.base, overlay, prompt, scene.latent, noise_seed=seed))
             found.append(self._known[key])
         summed: NDArray[np.float64] = np.asarray(found, np.float64).sum(0)
         return summed

@@ -86,11 +86,11 @@ def likenesses(
     clip = towers(bench.folder, name=bench.base.name, device=bench.base.device)
     assert clip is not None, bench.folder
     overlay = bench.overlay(learned, DEFAULT_MODE)
-    own = {name: clip.pictures(list(training_pixels(name))) for name, _ in learned}
-    drawn = {n: clip.pictures(_drawn(bench, overlay, f"a <{n}>", places, seeds)) for n in own}
-    plain = {n: clip.pictures(_drawn(bench, EMPTY, bench.bare[n], places, seeds)) for n in own}
+    own = {name: clip.images(list(training_pixels(name))) for name, _ in learned}
+    drawn = {n: clip.images(_drawn(bench, overlay, f"a <{n}>", places, seeds)) for n in own}
+    plain = {n: clip.images(_drawn(bench, EMPTY, bench.bare[n], places, seeds)) for n in own}
     told = {
-        n: clip.pictures(_drawn(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
+        n: clip.images(_drawn(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
     }
     sets = {**own, **{f"{n}, class word": f for n, f in plain.items()}}
     prompts = {n: clip.texts([f"{bench.bare[n]} {place}" for place in places]) for n in own}
@@ -133,13 +133,13 @@ def halves(
     """
     clip = towers(bench.folder, name=bench.base.name, device=bench.base.device)
     assert clip is not None, bench.folder
-    real = [clip.pictures(_split(pixels)) for pixels in bench.pixels_of(pairs)]
+    real = [clip.images(_split(pixels)) for pixels in bench.pixels_of(pairs)]
     found = {"held-out scenes": _halves(pairs, real, pairs, real, itself=True)}
     for name, (overlay, words) in ways.items():
         requests = [
             Request(prompt=parse(said(scene, words), overlay.concepts), seed=seed) for scene in pairs for seed in seeds
         ]
-        drawn = [clip.pictures(_split(p)) for p in bench.drawn(overlay, requests)]
+        drawn = [clip.images(_split(p)) for p in bench.drawn(overlay, requests)]
         found[name] = _halves([s for s in pairs for _ in seeds], drawn, pairs, real, itself=False)
     return found
 
@@ -189,7 +189,7 @@ def _real_text(bench: Bench, clip: ClipTowers, name: str) -> float:
     if not scenes:
         return math.nan
     texts = clip.texts([said(scene, bench.bare) for scene in scenes])
-    return clip_t(clip.pictures(list(bench.pixels_of(scenes))), texts)
+    return clip_t(clip.images(list(bench.pixels_of(scenes))), texts)
 
 
 def _likeness(

@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant
 from benchmarks.learning.drawings import PLACES
 from cnsctl.concept import DEFAULT_MODE, Delta, Mode
+from cnsctl.engine.denoising_error import TIMES
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.engine.proof import FIT_TIMES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,9 +120,7 @@ def row_of(name: str, found: dict[str, Removed], shown: Shown | None = None) -> 
 
 
 def row_by_level(name: str, found: Sequence[Removed], shown: Shown | None = None) -> Row:
-    return Row(
-        name=name, shown=shown, cells={f"{t:g}": v for t, v in zip(FIT_TIMES, pooled(found).by_level, strict=True)}
-    )
+    return Row(name=name, shown=shown, cells={f"{t:g}": v for t, v in zip(TIMES, pooled(found).by_level, strict=True)})
 
 
 def mean_of(found: Iterable[Removed]) -> float:

@@ -19,8 +19,8 @@ from cnsctl.settings import Select
 
 if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
+    from cnsctl.engine.job import Job
     from cnsctl.engine.neurons import Mask
-    from cnsctl.engine.trainer import Job
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -112,7 +112,7 @@ def _only(kind: str, base: Base, job: Job, vectors: Tensors, weights: Tensors) -
 
 def _norms(base: Base, job: Job, vectors: Tensors, where: Callable[[SplicedText], Sequence[int]]) -> torch.Tensor:
     """‖X[:, j]‖₂ of the training texts, at the positions that are asked for."""
-    token = Token(class_word=job.class_word, n_vectors=job.settings.vectors)
+    token = Token(class_word=job.class_word, n_vectors=job.settings.token_embeddings)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
     with torch.no_grad():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.concept import Prompt
 from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, training_texts
 from cnsctl.errors import ImageError, UsageError
 from cnsctl.events import Note
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from cnsctl.app.requests import TrainRequest
     from cnsctl.app.session import Session
     from cnsctl.bases.protocol import Base
+    from cnsctl.concept import Prompt
     from cnsctl.data.images import TrainingImage
     from cnsctl.engine.job import Job
 

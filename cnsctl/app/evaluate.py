@@ -96,9 +96,9 @@ def _evaluated(session: Session, overlay: Overlay, record: ConceptRecord, *, ima
         prompts = probe_prompts(name)
         features = clip_features(session, references)
         own = None if features is None else judged(features, n_held_out)
-        now = clip_scores(session, overlay, name, probe_images(session, overlay, prompts), own, removed)
+        now = clip_scores(session, overlay, name, probe_images(session, overlay, prompts), own, removed=removed)
         class_images = probe_images(session, EMPTY, [class_prompt(overlay, p) for p in prompts])
-        plain = clip_scores(session, overlay, name, class_images, own, None)
+        plain = clip_scores(session, overlay, name, class_images, own)
         real = clip_i_real(features, n_held_out)
     return results.Evaluated(
         name=name,
@@ -170,7 +170,7 @@ def fresh(
     """Scores of a concept, as its record has them, and its probe images."""
     generated = probe_images(session, overlay, probe_prompts(name))
     removed = removed_error(session, overlay, name, latents)
-    scores = clip_scores(session, overlay, name, generated, clip_features(session, pixels), removed)
+    scores = clip_scores(session, overlay, name, generated, clip_features(session, pixels), removed=removed)
     return asdict(scores), generated
 
 
@@ -194,7 +194,8 @@ def clip_scores(
     name: str,
     generated: Sequence[Pixels],
     own: Features | None,
-    removed: float | None,
+    *,
+    removed: float | None = None,
 ) -> results.Scores:
     """CLIP-I against the concept's own images (mean over pairs) and CLIP-T against the prompt with the class word.
 

@@ -13,6 +13,7 @@ from cnsctl import results
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
 from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.settings import GenerateSettings, TrainSettings
 from cnsctl.store import BaseRecord, Store, default_path
 
 if TYPE_CHECKING:
@@ -140,9 +141,9 @@ def base_model(store: Store) -> results.BaseModel:
     )
 
 
-def pocket_defaults() -> Mapping[str, Any]:
-    """Pocket's own defaults of training and generating, for the help; no model is loaded."""
+def pocket_defaults(kind: type) -> Mapping[str, Any]:
+    """Pocket's own defaults of a class of settings, for the help; no model is loaded."""
     from cnsctl.bases.base_folder import POCKET, open_folder
 
     folder = open_folder(POCKET)
-    return {**folder.generate, **folder.train}
+    return {TrainSettings: folder.train, GenerateSettings: folder.generate}.get(kind, {})

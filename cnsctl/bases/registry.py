@@ -37,4 +37,4 @@ def load(
         fingerprint: what it is known to be; None to compute it from the weights.
     """
     load_family = ADAPTERS[folder.family]
-    return load_family(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=fingerprint)
+    return load_family(folder, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)

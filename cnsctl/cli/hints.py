@@ -9,10 +9,12 @@ Owns advice; must not know how errors come about.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnsctl.cli.options import flag
-from cnsctl.errors import CnsctlError
+
+if TYPE_CHECKING:
+    from cnsctl.errors import CnsctlError
 
 Facts = Mapping[str, Any]
 

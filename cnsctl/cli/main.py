@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from cnsctl import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import typer
 
 
@@ -98,14 +99,14 @@ def make_app() -> typer.Typer:
         for name in names:
             command = importlib.import_module(f"cnsctl.cli.verbs.{name}").command
             app.command(name, cls=GroupedCommand, rich_help_panel=title)(guarded(command, name))
-    app.callback()(_top)
+
+    def top(version: bool = typer.Option(False, "--version", help="Print the version and exit")) -> None:
+        if version:  # with something behind it; alone it is answered before typer is loaded
+            sys.stdout.write(f"cnsctl {__version__}\n")
+            raise typer.Exit
+
+    app.callback()(top)
     return app
-
-
-def _top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
-) -> None:
-    """`--version` is answered before typer is loaded; it is declared here for the help."""
 
 
 if __name__ == "__main__":

@@ -57,8 +57,10 @@ def with_settings(
             those that the user gave.
     """
     wanted: dict[str, list[Setting]] = {}
+    classes: dict[str, type] = {}
     for parameter, kind in kinds.items():
         cls, names = kind if isinstance(kind, tuple) else (kind, None)
+        classes[parameter] = cls
         wanted[parameter] = [s for s in settings_of(cls).values() if names is None or s.name in names]
 
     def decorated(verb: Callable[..., None]) -> Callable[..., None]:
@@ -70,20 +72,25 @@ def with_settings(
             }
             verb(**given, **taken)
 
-        _sign(run, verb, wanted)
+        _sign(run, verb, wanted, classes)
         return run
 
     return decorated
 
 
-def _sign(run: Callable[..., None], verb: Callable[..., None], wanted: Mapping[str, Sequence[Setting]]) -> None:
+def _sign(
+    run: Callable[..., None],
+    verb: Callable[..., None],
+    wanted: Mapping[str, Sequence[Setting]],
+    kinds: Mapping[str, type],
+) -> None:
     """Let typer find the options where the verb has one parameter for all of them."""
     hints = get_type_hints(verb, include_extras=True)
     parameters, annotations = [], {"return": type(None)}
     for parameter in inspect.signature(verb).parameters.values():
         if parameter.name in wanted:
             for setting in wanted[parameter.name]:
-                annotations[setting.name] = _annotation(setting)
+                annotations[setting.name] = _annotation(setting, kinds[parameter.name])
                 parameters.append(inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None))
         else:
             annotations[parameter.name] = hints[parameter.name]
@@ -93,31 +100,31 @@ def _sign(run: Callable[..., None], verb: Callable[..., None], wanted: Mapping[s
     run.__annotations__ = annotations
 
 
-def _annotation(setting: Setting) -> Any:
+def _annotation(setting: Setting, cls: type) -> Any:
     kind = str if setting.choices else setting.kind
     metavar = "|".join(setting.choices) if setting.choices else None
     option = typer.Option(
         flag(setting.name),
         metavar=metavar,
-        help=_help(setting),
+        help=_help(setting, cls),
         rich_help_panel=setting.group or None,
         show_default=False,
     )
     return Annotated[kind | None, option]
 
 
-def _help(setting: Setting) -> str:
+def _help(setting: Setting, cls: type) -> str:
     """What it does, its range and its default."""
     if setting.kind is bool:
         return setting.help
     span = "" if setting.choices or setting.low is None else f" ({setting.allowed})"
-    return f"{setting.help}{span}.  [default: {_default(setting)}]"
+    return f"{setting.help}{span}.  [default: {_default(setting, cls)}]"
 
 
-def _default(setting: Setting) -> str:
+def _default(setting: Setting, cls: type) -> str:
     if setting.default is not BY_BASE:
         return str(setting.default)
     from cnsctl.app.stores import pocket_defaults
 
-    found = pocket_defaults().get(setting.name)
+    found = pocket_defaults(cls).get(setting.name)
     return "set by the base model" if found is None else f"set by the base model; pocket {found}"

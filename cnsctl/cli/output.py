@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -18,6 +17,7 @@ from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Sele
 from cnsctl.results import FORMAT, Result, as_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 R = TypeVar("R", bound=Result)
@@ -217,7 +217,7 @@ def _is_number(cell: str) -> bool:
     return cell in EMPTY or cell.rstrip(" %KMGB").replace(",", "").replace(".", "").lstrip("+-−").isdigit()
 
 
-def _as_json(event: Event) -> dict[str, Any] | None:
+def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per kind of event
     match event:
         case Phase(name=name, total=total):
             return {"type": "phase", "phase": name, "total": total}

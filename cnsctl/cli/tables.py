@@ -5,12 +5,13 @@ Owns wording and columns; must not know stores or models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cnsctl.cli.output import table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cnsctl import results
 
 NONE = "–"

@@ -16,7 +16,6 @@ from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
 from cnsctl.engine.recent import Recent
 from cnsctl.errors import CnsctlError
 from cnsctl.events import Denoised
-from cnsctl.settings import GenerateSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.bases.protocol import Base
+    from cnsctl.settings import GenerateSettings
 
 NO_TEXT = Prompt(text="", pieces=("",))
 """The negative prompt of guidance, when none is given."""

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 
 from cnsctl.concept import Mode
 from cnsctl.engine import neurons, optim
-from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import bound, site_weight
 from cnsctl.engine.projection import Projection, directions
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnsctl.bases.protocol import Base
+    from cnsctl.engine.job import Job
 
 
 class Trainer:

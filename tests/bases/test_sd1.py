@@ -247,10 +247,10 @@ def test_bases_that_are_driven_otherwise_are_refused(tmp_path, tiny_folder, file
 def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp_path, tiny_folder):
     from dataclasses import replace
 
+    from cnsctl.concept import Prompt
     from cnsctl.engine.generate import Request, Texts, drawing
     from cnsctl.engine.overlay import EMPTY
     from cnsctl.results import Denoised
-    from cnsctl.concept import Prompt
 
     copy = shutil.copytree(tiny_folder, tmp_path / "base")
     edit(copy, "scheduler/scheduler_config.json", _class_name="PNDMScheduler", skip_prk_steps=True)

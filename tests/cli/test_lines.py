@@ -20,7 +20,7 @@ from cnsctl.bases.sd1.adapter import Sd1Base
 from cnsctl.data.png import read_png_text
 from cnsctl.engine import generate as engine
 from cnsctl.errors import UsageError
-from cnsctl.events import ImageReady, Failed, Phase
+from cnsctl.events import Failed, ImageReady, Phase
 from cnsctl.results import Denoised
 from cnsctl.store import Store
 
@@ -49,7 +49,9 @@ def batches(monkeypatch):
 
 def streamed(store, lines, folder, **changes):
     """Events of a stream; between two lines, which are never there together, anything may happen."""
-    request = GenerateRequest(prompts=[], stream=([line] for line in lines), output=folder, settings=ONE_STEP, **changes)
+    request = GenerateRequest(
+        prompts=[], stream=([line] for line in lines), output=folder, settings=ONE_STEP, **changes
+    )
     events = generate(Store.open(store), request)
     while True:
         try:

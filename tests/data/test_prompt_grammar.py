@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnsctl.concept import Mention
 from cnsctl.data.prompt_grammar import bad_character, missed, parse, render_class, slug
 from cnsctl.errors import ConceptNotFoundError, UsageError
-from cnsctl.concept import Mention
 
 KNOWN = frozenset({"dog", "cat", "top-hat", "dog-house", "a", "3d_robot"})
 DOG = Mention(name="dog")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnsctl.concept import Delta, Mention, Mode, Prompt
 from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.checkpoint import Checkpoint
@@ -16,7 +17,6 @@ from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.trainer import Job
 from cnsctl.events import Trained
-from cnsctl.concept import Delta, Mention, Mode, Prompt
 from cnsctl.settings import TrainSettings
 
 

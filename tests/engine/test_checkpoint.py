@@ -10,11 +10,11 @@ import pytest
 from learning import job, learned, same_delta, states
 
 import cnsctl
+from cnsctl.concept import Mode
 from cnsctl.engine import train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.trainer import Learner
 from cnsctl.events import Phase, Selected
-from cnsctl.concept import Mode
 
 ENGINE = str(Path(cnsctl.__file__).parent / "engine")
 

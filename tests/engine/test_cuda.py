@@ -14,11 +14,11 @@ from commands import at, cnsctl
 from learning import concept_of, job, learned, named, overlay, picture, prompt, same_delta
 
 from cnsctl.bases import base_folder, devices, registry
+from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.proof import fit_error
 from cnsctl.metrics.forgetting import psnr
-from cnsctl.concept import Mode
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA, or no --device cuda", allow_module_level=True)

@@ -13,10 +13,10 @@ from learning import named, overlay, picture, prompt, synthetic
 
 from cnsctl.bases import samplers
 from cnsctl.bases.samplers import SAMPLERS
+from cnsctl.concept import Mode
 from cnsctl.engine.generate import NO_TEXT, Request, Texts, draw, drawing
 from cnsctl.engine.overlay import EMPTY, bound, stacked, text_keys_values
 from cnsctl.metrics.forgetting import psnr
-from cnsctl.concept import Mode
 
 PLAIN = prompt("a dog on a beach")
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from learning import job, learned, named, overlay, picture, prompt, synthetic
 
-from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, misreading, site_weight, text_keys_values
 from cnsctl.concept import Mode
+from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, misreading, site_weight, text_keys_values
 
 PLAIN = prompt("a cat in the snow")
 REX = prompt("a ", named("rex"), " in the snow")

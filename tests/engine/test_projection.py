@@ -7,13 +7,13 @@ import pytest
 import torch
 from learning import concept_of, job, learned, overlay, same_delta, states, synthetic
 
+from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import train
 from cnsctl.engine.overlay import site_weight
 from cnsctl.engine.projection import RANK, TOLERANCE, Projection, directions
 from cnsctl.engine.prompt_tokens import features
 from cnsctl.events import Note
-from cnsctl.concept import Mode
 
 ROWS, COLUMNS = 12, 20
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from learning import overlay, prompt, synthetic
 
+from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine import overlay as overlays
 from cnsctl.engine.proof import fit_error, prove, record
 from cnsctl.errors import FormatTooNewError, StoreDamagedError
-from cnsctl.concept import Mode
 
 PROMPTS = probe_prompts("rex")[:2]
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from learning import job, overlay, synthetic
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cnsctl.concept import Mode
 from cnsctl.engine import neurons, train
 from cnsctl.engine.optim import IndexedValues
 from cnsctl.engine.prompt_tokens import features
 from cnsctl.engine.trainer import Learner
-from cnsctl.concept import Mode
 
 HARDLY = {"rtol": 1e-4, "atol": 1e-6}
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from learning import concept_of, job, learned, overlay, prompt, same_delta, states, synthetic
 
+from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.overlay import EMPTY, text_keys_values
 from cnsctl.engine.proof import fit_error
 from cnsctl.engine.trainer import Learner
 from cnsctl.events import Selected
-from cnsctl.concept import Mode
 from cnsctl.settings import Policy
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load
 from store_samples import SITES, make_delta, same_delta
 
+from cnsctl.concept import Delta, Mode
 from cnsctl.errors import FormatTooNewError, NotSavedError, StoreDamagedError
 from cnsctl.formats.delta import decode_delta, encode_delta, read_indices
 from cnsctl.formats.gaps import decode_gaps, encode_gaps
-from cnsctl.concept import Delta, Mode
 
 GOLDEN = Path(__file__).parent / "golden.delta"
 TINY = Delta(

@@ -19,7 +19,9 @@ def trained_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("pocket") / "run"
     stages = ("tokenizer", "render", "vae", "clip", "latents")
-    settings = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=10)
+    settings = TrainSpec(
+        work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=10
+    )
     list(trained(settings))
     return folder
 

@@ -10,7 +10,9 @@ from pocket.training.plan import TrainSpec, trained
 
 
 def run(folder: Path, *stages: str, **settings) -> list:
-    settings = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=15)
+    settings = TrainSpec(
+        work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=15
+    )
     return list(trained(replace(settings, **settings)))
 
 

@@ -22,16 +22,16 @@ from store_samples import (
     stage,
 )
 
+from cnsctl.concept import Mode
 from cnsctl.errors import (
     BaseModelError,
     ConceptNotFoundError,
     DiskError,
     FormatTooNewError,
-    StoreNotFoundError,
     StoreDamagedError,
+    StoreNotFoundError,
     UsageError,
 )
-from cnsctl.concept import Mode
 from cnsctl.store import Store, default_path, delta_key
 from cnsctl.store.catalogue import seal
 from cnsctl.store.records import frozen

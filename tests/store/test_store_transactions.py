@@ -18,17 +18,17 @@ from store_samples import (
     stage,
 )
 
+from cnsctl.concept import Mode
 from cnsctl.errors import (
     BaseModelError,
     ConceptNotFoundError,
-    NotSavedError,
     InvalidNameError,
     NameTakenError,
-    StoreNotFoundError,
+    NotSavedError,
     StoreDamagedError,
     StoreLockedError,
+    StoreNotFoundError,
 )
-from cnsctl.concept import Mode
 from cnsctl.store import Store, transaction
 
 

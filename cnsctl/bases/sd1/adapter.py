@@ -45,7 +45,7 @@ class Sd1Base:
         device: torch.device,
         dtype: torch.dtype,
         hash_weights: bool,
-        fingerprint: str | None,
+        known: str | None,
     ) -> None:
         parts = _load_parts(folder.path)
         self.name = folder.name
@@ -64,7 +64,7 @@ class Sd1Base:
         self.sites: Mapping[str, torch.Tensor] = dict(zip(weights, rows, strict=True))
         self.text_length = int(self._text.config.max_position_embeddings)
         self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
-        self.fingerprint = self._fingerprint() if fingerprint is None else fingerprint
+        self.fingerprint = known or fingerprint(tokenizer=self._tokenizer, text_encoder=self._text, sites=self.sites)
         self.weights_hash = _weights_hash(folder.path, unet, vae) if hash_weights else None
         # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
         layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
@@ -98,9 +98,7 @@ class Sd1Base:
     # ------------------------------------------------------------------ text
 
     def token_ids(self, text: str) -> list[int]:
-        return [
-            int(i) for i in self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-        ]
+        return token_ids(self._tokenizer, text)
 
     def token_text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids))).strip()
@@ -202,21 +200,25 @@ class Sd1Base:
         rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)  # as its numpy_to_pil
         return rounded
 
-    # ------------------------------------------------------------ fingerprint
 
-    def _fingerprint(self) -> str:
-        t = self._tokenizer
-        meaning = {
-            "family": self.family,
-            "vocabulary": sorted(t.get_vocab().items()),
-            "special": [t.bos_token_id, t.eos_token_id, t.pad_token_id],
-            "length": self.text_length,
-            "sample": [self.token_ids(text) for text in _TOKENIZER_SAMPLES],
-            "text_encoder": {key: str(getattr(self._text.config, key)) for key in _TEXT_SETTINGS},
-        }
-        # transformers 5.0 calls them text_model.embeddings…, later ones embeddings…
-        text = ((f"text.{n.removeprefix('text_model.')}", p) for n, p in self._text.named_parameters())
-        return tensors_hash([*self.sites.items(), *text], meaning=meaning)
+def fingerprint(*, tokenizer: Any, text_encoder: Any, sites: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the K/V weights, the text encoder and the tokenizer's meaning, rounded to fp16."""
+    meaning = {
+        "family": Sd1Base.family,
+        "vocabulary": sorted(tokenizer.get_vocab().items()),
+        "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id],
+        "length": int(text_encoder.config.max_position_embeddings),
+        "sample": [token_ids(tokenizer, text) for text in _TOKENIZER_SAMPLES],
+        "text_encoder": {key: str(getattr(text_encoder.config, key)) for key in _TEXT_SETTINGS},
+    }
+    # transformers 5.0 calls them text_model.embeddings…, later ones embeddings…
+    text = ((f"text.{n.removeprefix('text_model.')}", p) for n, p in text_encoder.named_parameters())
+    return tensors_hash([*sites.items(), *text], meaning=meaning)
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text without start, end, padding or truncation."""
+    return [int(i) for i in tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids]
 
 
 _TEXT_SETTINGS = ("hidden_act", "num_attention_heads", "num_hidden_layers", "layer_norm_eps")

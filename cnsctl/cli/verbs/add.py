@@ -18,11 +18,12 @@ def command(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES...", readable=False, help="A folder of images, or image files")
     ],
-    settings: dict[str, Any],
-    compute: dict[str, Any],
+    *,
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the concept of this name")] = False,
+    settings: dict[str, Any],
+    compute: dict[str, Any],
     allow_forgetting: Annotated[
         bool,
         typer.Option(

@@ -14,12 +14,13 @@ from cnsctl.settings import ComputeSettings, TrainSettings
 
 @options.with_settings(settings=(TrainSettings, ["steps"]), compute=ComputeSettings)
 def command(
-    settings: dict[str, Any],
-    compute: dict[str, Any],
+    *,
     output: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="DIR", readable=False, help="Folder of the store, images and sheet"),
     ] = Path("demo"),
+    settings: dict[str, Any],
+    compute: dict[str, Any],
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -13,13 +13,14 @@ from cnsctl.settings import ComputeSettings
 
 @options.with_settings(compute=ComputeSettings)
 def command(
-    compute: dict[str, Any],
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME...]", help="Concepts.  [default: all]", show_default=False)
     ] = None,
+    *,
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Measure error removed only: fast, generates nothing")
     ] = False,
+    compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

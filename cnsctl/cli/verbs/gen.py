@@ -17,14 +17,13 @@ from cnsctl.settings import ComputeSettings, GenerateSettings
 
 @options.with_settings(settings=GenerateSettings, compute=ComputeSettings)
 def command(
-    settings: dict[str, Any],
-    compute: dict[str, Any],
     prompts: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="PROMPT...", help='Quoted prompts: "<dog> on a beach". - reads them from stdin, one per line'
         ),
     ] = None,
+    *,
     count: Annotated[
         int,
         typer.Option(
@@ -51,6 +50,7 @@ def command(
             "--negative-prompt", help="What the images should not show.  [default: empty]", show_default=False
         ),
     ] = "",
+    settings: dict[str, Any],
     batch_size: Annotated[
         int,
         typer.Option(
@@ -60,6 +60,7 @@ def command(
         ),
     ] = 1,
     force: options.Force = False,
+    compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

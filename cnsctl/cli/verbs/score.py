@@ -24,10 +24,11 @@ def command(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES...", readable=False, help="A folder of images, or image files")
     ],
-    settings: dict[str, Any],
-    compute: dict[str, Any],
+    *,
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,
+    settings: dict[str, Any],
+    compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -13,10 +13,11 @@ from cnsctl.settings import ComputeSettings
 
 @options.with_settings(compute=ComputeSettings)
 def command(
-    compute: dict[str, Any],
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME...]", help="Concepts.  [default: all]", show_default=False)
     ] = None,
+    *,
+    compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
