@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-cpus check tour completions clean
+.PHONY: demo test test-cpus check tour docs completions clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cnsctl demo -o demo
@@ -23,8 +23,11 @@ check: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-tour: $(VENV)/.tests    # the README's lines, in full
+tour: $(VENV)/.tests    # the tutorial's commands, with all steps
 	$(BIN)/python -m pytest -q tests/test_readme.py --full-tour
+
+docs: $(VENV)/.installed    # the reference pages that follow from the code
+	$(BIN)/python docs/generate.py
 
 completions: $(VENV)/.installed
 	$(BIN)/cnsctl completion bash > completions/cnsctl.bash
