@@ -191,7 +191,9 @@ def failures() -> Iterable[str]:
     yield "## Exit statuses\n"
     yield from table(("status", "meaning"), [(str(n), text) for n, text in exit_status.TABLE.items()])
     yield "## Codes\n"
-    comments = {m[1]: m[3] or "" for m in re.finditer(r"(\w+Error) +(\d+)(?: {2,}(.*))?$", errors.__doc__ or "", re.M)}
+    comments = {
+        m[1]: m[3] or "" for m in re.finditer(r"(\w+Error) +(\d+)(?: {2,}(.*))?$", errors.__doc__ or "", re.MULTILINE)
+    }
     classes = [c for _, c in _classes(errors)]
     rows = []
     for cls in classes:
