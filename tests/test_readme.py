@@ -1,4 +1,4 @@
-"""The README's tour: every line is run, on pocket, with few steps."""
+"""The tutorial's commands are run line by line, on pocket, with few steps; the README's are among them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from tiny import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
 
 
 def tour() -> list[str]:
-    block = re.search(r"<!-- tour:.*?-->\n```sh\n(.*?)```", README, re.DOTALL)
-    assert block is not None
-    return [line for line in block[1].splitlines() if line.strip()]
+    """The command lines of the tutorial, in order."""
+    blocks = re.findall(r"^```console\n(.*?)^```", TUTORIAL, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in re.findall(r"^\$ (.+)$", block, re.MULTILINE)]
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def quick_pocket(tmp_path: Path) -> Path:
 
     base = Path(shutil.copytree(POCKET, tmp_path / "pocket"))
     settings = json.loads((base / "cnsctl.json").read_text())
-    settings["draw"]["steps"] = 1
-    settings["learn"] |= {"steps": 5, "batch": 1}
+    settings["generate"]["steps"] = 1
+    settings["train"] |= {"steps": 5, "batch_size": 1}
     (base / "cnsctl.json").write_text(json.dumps(settings))
     return base
 
@@ -106,8 +107,9 @@ sys.exit(code)
 """`cnsctl`, done by whoever listens at a port."""
 
 
-def test_links_and_pictures_of_the_documents_exist():
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if not target.startswith("http"):
-                assert (ROOT / target).exists(), f"{page.name}: {target}"
+def test_commands_of_the_readme_are_in_the_tutorial():
+    block = re.search(r"<!-- tour:.*?-->\n```sh\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    lines = block[1].splitlines()
+    assert len(lines) >= 5
+    assert [line for line in lines if line not in tour()] == []
