@@ -76,6 +76,13 @@ def test_the_index_links_every_page():
     assert {relative(page) for page in DOCS if page != index} <= {relative(p) for p in linked if p.is_relative_to(ROOT)}
 
 
+def test_the_first_screen_of_the_readme_ends_with_the_status():
+    screen = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:25]
+    assert screen[0] == "# cnsctl"
+    assert len([line for line in screen if line.startswith("- **")]) == 4
+    assert [line for line in screen if line.startswith("Status: ")]
+
+
 def test_every_command_and_every_class_of_error_has_its_place():
     """The generator itself must not lose anything."""
     from cnsctl import errors
