@@ -42,6 +42,16 @@ KINDS = {
 
 Row = tuple[str, ...]
 
+ERROR_KEYS: Mapping[str, tuple[str, str]] = {
+    "type": ("text", "`error`"),
+    "code": ("text", "One of [these codes](errors.md#codes)."),
+    "message": ("text", "What failed, with the value."),
+    "note": ("text or null", "Context: a limit or a path."),
+    "hint": ("text or null", "What to do next."),
+    "exit": ("integer", "The [exit status](errors.md#exit-statuses)."),
+}
+"""Of the object on stderr, and of a failure among events: `cli.exit_status` and `cli.output` write them."""
+
 
 def pages() -> dict[str, str]:
     """The text of each generated page, by file name."""
@@ -51,7 +61,10 @@ def pages() -> dict[str, str]:
         "settings.md": ("cnsctl/settings.py", all_settings),
         "errors.md": ("cnsctl/errors.py and cnsctl/cli/exit_status.py", failures),
     }
-    return {name: "\n".join([HEAD.format(source=source), *make()]) + "\n" for name, (source, make) in makers.items()}
+    return {
+        name: "\n".join([HEAD.format(source=source), *make()]).rstrip() + "\n"
+        for name, (source, make) in makers.items()
+    }
 
 
 def help_texts() -> dict[str, str]:
@@ -101,21 +114,11 @@ def json_keys() -> Iterable[str]:
     yield from table(("type", "key", "value", "meaning"), event_keys())
     yield "After `init`, `mv` and `rm`, stderr can have a line of type `warning`, such as `saved, but …`. The change is saved, and the exit status is 0.\n"
     yield "## Errors\n"
-    yield from table(
-        ("key", "value", "meaning"),
-        [
-            ("`type`", "text", "`error`"),
-            ("`code`", "text", "One of [these codes](errors.md#codes)."),
-            ("`message`", "text", "What failed, with the value."),
-            ("`note`", "text or null", "Context: a limit or a path."),
-            ("`hint`", "text or null", "What to do next."),
-            ("`exit`", "integer", "The [exit status](errors.md#exit-statuses)."),
-        ],
-    )
+    yield from table(("key", "value", "meaning"), [(f"`{key}`", *rest) for key, rest in ERROR_KEYS.items()])
     yield "## In image files\n"
     yield (
-        "Each PNG has a text chunk `cnsctl`: a JSON object that records how the image was generated, with the SHA-256 of "
-        "the delta of each concept.\n"
+        "Each PNG of `gen` has a text chunk `cnsctl`: a JSON object with the keys `format`, `prompt`, `negative_prompt`, "
+        "`seed`, `concepts` (by name, the SHA-256 of each delta that acted), `base`, `mode`, `settings`, `device` and `dtype`.\n"
     )
 
 
@@ -138,19 +141,25 @@ def event_rows() -> Iterable[Row]:
 
 
 def event_keys() -> Iterable[Row]:
-    """Each key of each event line. The value of every field is its name, so that a line shows where its keys come from."""
+    """Each key of each event line."""
     text = field_texts(events)
     for cls, line in _event_lines():
         kinds = dict(_fields(cls))
         for key, value in line.items():
-            if key != "type":
-                name = value[0]
-                yield f"`{line['type']}`", f"`{key}`", _kind(kinds[name]), text.get((cls.__name__, name), "")
+            if key == "type":
+                continue
+            if isinstance(value, str):  # a part of an error
+                yield f"`{line['type']}`", f"`{key}`", *ERROR_KEYS[key]
+            else:
+                yield f"`{line['type']}`", f"`{key}`", _kind(kinds[value[0]]), text.get((cls.__name__, value[0]), "")
 
 
 def _event_lines() -> Iterable[tuple[type, dict[str, Any]]]:
+    """The line of an event of each class. The value of a field is its name, so that a line shows what its keys are."""
+    error = errors.CnsctlError("what", note="note", hint="hint")
     for cls in get_args(events.Event):
-        line = output._as_json(cls(**{name: (name,) for name, _ in _fields(cls)}))
+        values = {name: error if kind == "CnsctlError" else (name,) for name, kind in _fields(cls)}
+        line = output._as_json(cls(**values))
         if line is not None:
             yield cls, line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +82,21 @@ def test_the_first_screen_of_the_readme_ends_with_the_status():
     assert screen[0] == "# cnsctl"
     assert len([line for line in screen if line.startswith("- **")]) == 4
     assert [line for line in screen if line.startswith("Status: ")]
+
+
+def test_the_page_of_json_names_every_key_in_an_image(tiny_folder, tmp_path):
+    """The one list of that page that is not taken from the code."""
+    from commands import at, cnsctl
+    from PIL import Image
+
+    assert cnsctl("init", "--base", tiny_folder, *at(tmp_path / "store")).code == 0
+    assert (
+        cnsctl("gen", "a dog", "--seed", 1, "--steps", 1, "-o", tmp_path / "a.png", *at(tmp_path / "store")).code == 0
+    )
+    with Image.open(tmp_path / "a.png") as image:
+        keys = set(json.loads(image.text["cnsctl"]))
+    section = GENERATED["json.md"].split("## In image files")[1]
+    assert keys == set(re.findall(r"`(\w+)`", section)) - {"gen", "cnsctl"}
 
 
 def test_every_command_and_every_class_of_error_has_its_place():
