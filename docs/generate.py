@@ -168,8 +168,9 @@ def all_settings() -> Iterable[str]:
     """The page of settings."""
     yield "# Settings\n"
     yield (
-        "Each setting has one name: the Python keyword, the key in `cnsctl.json`, and the flag. Defaults that depend on the base "
-        "model are those of pocket, in italics.\n"
+        "Each setting has one name: in Python, on the command line (as a flag), and in `cnsctl.json`, the file in the "
+        "folder of a base model that sets its defaults in two objects, `train` and `generate`. Defaults in italics are "
+        "pocket's; another base model may set others.\n"
     )
     kinds = {
         "train": (settings.TrainSettings, "`add` and `Session.train`"),
@@ -185,7 +186,7 @@ def all_settings() -> Iterable[str]:
         rows = []
         for s in settings.settings_of(cls).values():
             default = f"*{brought.get(s.name)}*" if s.default is settings.BY_BASE else str(s.default).lower()
-            rows.append((f"`{s.name}`", f"`{flag(s.name)}`", s.allowed, default, _sentence(s.help)))
+            rows.append((f"`{s.name}`", f"`{flag(s.name)}`", s.allowed, default, f"{s.help}."))
         yield from table(("name", "flag", "values", "default", "meaning"), rows)
 
 
