@@ -59,9 +59,9 @@ def fields(name, delta, **changes):
         "share": delta.n_neurons / N_WEIGHTS,
         "share_denoiser": delta.n_neurons / (10 * N_WEIGHTS),
         "created": CREATED,
-        "captions": [None, "a picture\nin two lines"],
+        "captions": [None, "a caption\nin two lines"],
         "recipe": dict(delta.recipe),
-        "learned": {"error_removed": 41.5, "clip_i": None, "backbone": "pocket"},
+        "scores": {"error_removed": 41.5, "clip_i": None, "clip_t": None, "backbone": "pocket"},
         **changes,
     }
 

@@ -43,7 +43,7 @@ def test_whatever_fails_after_the_commit_is_a_warning_beside_the_answer(
     stocked, tmp_path, pictures_of_two, monkeypatch, verb, as_json
 ):
     line = line_of(verb, pictures_of_two)
-    with Store.open(stocked).reserve("hat") as work:  # for rm: of a --replace that was interrupted
+    with Store.open(stocked).work.reserve("hat") as work:  # for rm: of a --replace that was interrupted
         (work / "state.safetensors").write_bytes(b"half")
     warned = set()
     for n in range(1, 100):

@@ -120,16 +120,16 @@ def test_work_whose_commit_was_killed_just_after_it_succeeded_is_cleaned_up(tmp_
     path = tmp_path / "s"
     shutil.copytree(template, path)
     store = Store.open(path)
-    with pytest.raises(Killed), store.reserve("cat") as work:
+    with pytest.raises(Killed), store.work.reserve("cat") as work:
         (work / "state").write_bytes(b"whole")
         with monkeypatch.context() as patch:
             fault = Fault(patch, 1, Killed, armed=False)
             with store.transaction("add cat") as tx:
                 record = stage(tx, "cat", make_delta(1))
-                store.will_commit("cat", record["delta"])
+                store.work.will_commit("cat", record["delta"])
                 arm_after_commit(patch, fault)
     assert (work / "state").exists()
-    assert Store.open(path).unfinished() == []
+    assert Store.open(path).work.unfinished() == []
     with Store.open(path).transaction("mv") as tx:
         tx.rename("dog", "rex")
     assert not work.exists()
@@ -139,12 +139,12 @@ def test_work_whose_commit_did_not_happen_is_kept(tmp_path, template):
     path = tmp_path / "s"
     shutil.copytree(template, path)
     store = Store.open(path)
-    with store.reserve("cat") as work:
+    with store.work.reserve("cat") as work:
         (work / "state").write_bytes(b"whole")
-        store.will_commit("cat", "0" * 64)
+        store.work.will_commit("cat", "0" * 64)
     with Store.open(path).transaction("mv") as tx:
         tx.rename("dog", "rex")
-    assert Store.open(path).unfinished() == ["cat"]
+    assert Store.open(path).work.unfinished() == ["cat"]
     assert names_in(work) == ["lock", "state"]
 
 
@@ -156,7 +156,7 @@ def test_the_next_writer_sweeps_the_work_of_killed_processes_and_none_that_is_in
         (path / "work" / name).mkdir(parents=True)
         (path / "work" / name / ".tmp-state-1-aa").write_bytes(b"half of a half")
     (path / "work" / "cat" / "state").write_bytes(b"half")
-    with store.reserve("owl") as busy:
+    with store.work.reserve("owl") as busy:
         (busy / ".tmp-state-1-aa").write_bytes(b"being written")
         with Store.open(path).transaction("mv") as tx:
             tx.rename("dog", "rex")

@@ -214,7 +214,7 @@ def test_a_store_on_a_read_only_disk_is_read_and_not_written(tmpfs):
     store.cache("x", b"")
     with pytest.raises(DiskError, match="read-only"):
         add(store, "cat", 1)
-    with pytest.raises(DiskError, match="read-only"), store.reserve("cat"):
+    with pytest.raises(DiskError, match="read-only"), store.work.reserve("cat"):
         pass
     with pytest.raises(DiskError, match="read-only"):
         new_store(tmpfs / "t")

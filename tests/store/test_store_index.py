@@ -195,9 +195,9 @@ def test_a_concept_that_was_never_counted_takes_nothing_away(store):
 def test_a_delta_of_other_sites_is_not_counted(store):
     add(store, "dog")
     record = dict(store.concept("dog"))
-    from cnsctl.formats.delta import encode_delta
+    from cnsctl.formats import delta as delta_file
 
-    record["delta"] = blobs.put(store.path / "blobs", encode_delta(make_delta(0, sites={"other": (12, 16)})))
+    record["delta"] = blobs.put(store.path / "blobs", delta_file.write(make_delta(0, sites={"other": (12, 16)})))
     with pytest.raises(StoreDamagedError, match="'dog' is of another base"):
         store.index.mask_of(record)
 
