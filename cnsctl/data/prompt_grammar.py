@@ -109,15 +109,15 @@ def render_class(prompt: Prompt, class_words: Mapping[str, str]) -> str:
 
 
 def slug(text: str) -> str:
-    """Make a file-name stem of a prompt: its letters and digits, of any script, in lower case, words joined by '-'.
+    """Make a file name without suffix from a prompt: its letters and digits in lower case, words joined by '-'.
 
-    Punctuation and spaces are dropped. Where more is lost (emoji, what does not fit into 60 characters and 200 bytes),
-    a hash of the text follows, so that other texts get other names. Never empty; in Unicode's NFC.
+    Punctuation and spaces are dropped. If more is lost (emoji, or more than 60 characters or 200 bytes), a hash of the text
+    follows, so that different texts get different names. The result is not empty, and in Unicode's NFC.
     """
     words, lost, inside = [""], False, False
     for char in unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()):
         kind = unicodedata.category(char)
-        # a mark belongs to the letter before it; variation selectors are invisible
+        # a combining mark belongs to the previous letter; variation selectors are invisible
         inside = char.isalnum() or (inside and kind in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f")
         if inside:
             words[-1] += char
@@ -133,7 +133,7 @@ def slug(text: str) -> str:
 
 
 def _cut(stem: str, room: int = 0) -> str:
-    """At most 60 characters and 200 bytes, less `room`: a seed and `.png` must fit too."""
+    """Shorten to 60 characters and 200 bytes minus `room`, so that a seed and `.png` fit."""
     whole = stem[: 60 - room].encode()[: 200 - room]
     return whole.decode(errors="ignore").rstrip("-")
 
@@ -158,7 +158,7 @@ def _in_angles(text: str, start: int, known: Collection[str]) -> tuple[int, Ment
     if name in known:
         return m.end(), Mention(name=name, scale=1.0 if scale is None else _scale(scale, m[0]))
     if scale is not None and re.search(r"\s", scale):
-        return None  # `<a note: with spaces>`; of a known name it is a mistyped scale
+        return None  # `<a note: with spaces>` is text; with a known name it is a mistyped scale
     raise _unknown(name, known)
 
 
@@ -191,6 +191,5 @@ def _unknown(name: str, known: Collection[str]) -> ConceptNotFoundError:
     from difflib import get_close_matches
 
     near = get_close_matches(name[:63].lower(), sorted(known), n=3)
-    return ConceptNotFoundError(
-        f"concept not found: {name[:80]!r}", reason="concept-missing", near=[f"<{n}>" for n in near]
-    )
+    reason = "concept-missing" if known else "empty-store"
+    return ConceptNotFoundError(f"concept not found: {name[:80]!r}", reason=reason, near=[f"<{n}>" for n in near])
