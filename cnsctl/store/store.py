@@ -288,4 +288,4 @@ def default_path() -> Path:
 
 def _refuse_windows() -> None:
     if sys.platform == "win32":
-        raise UsageError("Windows is not supported", hint="install it inside WSL: wsl --install")
+        raise UsageError("Windows is not supported", hint="install and run it inside WSL")
