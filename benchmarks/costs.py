@@ -46,7 +46,7 @@ from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay, bound
 from cnsctl.engine.proof import prove, record
 from cnsctl.engine.trainer import Trainer
-from cnsctl.formats.delta import encode_delta
+from cnsctl.formats import delta as delta_file
 from cnsctl.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def proof(base: Base) -> None:
 
 def bytes_on_disk(base: Base) -> None:
     (delta,) = concepts(base, 1).values()
-    data = encode_delta(delta)
+    data = delta_file.write(delta)
     say("delta", f"{len(data):,} bytes for {delta.n_neurons:,} neurons: {len(data) / delta.n_neurons:.2f} per neuron")
 
 

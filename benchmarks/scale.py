@@ -31,7 +31,7 @@ import numpy as np
 
 from cnsctl.concept import Delta, Mode
 from cnsctl.formats import canonical
-from cnsctl.formats.delta import encode_delta
+from cnsctl.formats import delta as delta_file
 from cnsctl.store import BaseRecord, Store, blobs, catalogue, ownership
 from cnsctl.store.files import write_atomic
 
@@ -118,7 +118,7 @@ def filled(path: Path, n: int, density: float, n_deltas: int) -> Path:
     for i in range(n):
         if i < n_deltas:
             delta = synthetic(i, density)
-            content = encode_delta(delta)
+            content = delta_file.write(delta)
             parts = {"delta": content, "probe": b"probe", "preview": b"preview"}
             kept: dict[str, Any] = {key: blobs.put(path / "blobs", data) for key, data in parts.items()}
             kept |= {"bytes": len(content), "neurons": delta.n_neurons, "references": [kept["preview"]] * 5}

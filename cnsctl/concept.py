@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 1
-"""Version of everything a user or another program may read: JSON, store, delta files."""
-
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """A concept's name, by `fullmatch`."""
 

@@ -1,6 +1,6 @@
-"""Disks that fail and processes that die at any system call.
+"""Disks that fail and processes that are killed at any system call.
 
-Owns the injection; must not know which operation is under test.
+Owns the injection; must not know which operation is tested.
 """
 
 import os
@@ -10,14 +10,14 @@ CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdi
 
 
 class Killed(BaseException):
-    """The process is dead: no handler of it runs any further system call."""
+    """The process is killed: its handlers run no further system call."""
 
 
 class Fault:
     """Makes the nth of some system calls fail; a kill makes all later calls fail too.
 
     Args:
-        patch: undoes it.
+        patch: removes the fault at its end.
         n: which call, from 1.
         error: an errno, `Killed`, or an exception to raise once, as a signal's handler does.
         calls: functions of `os` that count.
@@ -29,7 +29,7 @@ class Fault:
         self._n_calls, self._n, self._error = 0, n, error
         for name in CALLS:
             patch.setattr(os, name, self._guarded(getattr(os, name), counts=name in calls))
-        # without file descriptors, rmtree asks for no more than the functions above
+        # without file descriptors, rmtree calls only the functions above
         patch.setattr(shutil, "_use_fd_functions", False)
 
     def arm(self):
@@ -50,7 +50,7 @@ class Fault:
 
 
 def arm_after_commit(patch, fault):
-    """Let the fault count from the moment at which the catalogue has got its name."""
+    """Let the fault count from the moment when the catalogue is replaced."""
     replace = os.replace
 
     def watched(source, target):

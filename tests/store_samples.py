@@ -1,6 +1,6 @@
-"""Small stores and deltas for the tests, and what must hold of every store.
+"""Small stores and deltas for the tests, and the check of a whole store.
 
-Owns nothing that is shipped; must not know how the store does it.
+Owns nothing that is shipped; must not know how the store works.
 """
 
 import os
@@ -13,6 +13,7 @@ import numpy as np
 
 import cnsctl
 from cnsctl.concept import Delta, Mode
+from cnsctl.results import Free
 from cnsctl.store import BaseRecord, Store
 
 SITES = {"up.0.to_k": (12, 16), "up.0.to_v": (12, 16), "mid.to_k": (7, 16)}
@@ -20,7 +21,7 @@ N_WEIGHTS = sum(rows * columns for rows, columns in SITES.values())
 CREATED = "2026-11-24T10:00:00Z"
 
 
-def reference(**changes):
+def base_record(**changes):
     fields = {
         "kind": "pocket",
         "path": None,
@@ -59,15 +60,15 @@ def fields(name, delta, **changes):
         "share": delta.n_neurons / N_WEIGHTS,
         "share_denoiser": delta.n_neurons / (10 * N_WEIGHTS),
         "created": CREATED,
-        "captions": [None, "a picture\nin two lines"],
+        "captions": [None, "a caption\nin two lines"],
         "recipe": dict(delta.recipe),
-        "learned": {"error_removed": 41.5, "clip_i": None, "backbone": "pocket"},
+        "scores": {"error_removed": 41.5, "clip_i": None, "clip_t": None, "backbone": "pocket"},
         **changes,
     }
 
 
 def new_store(path: Path, **changes) -> Store:
-    return Store.create(path, base=reference(), mode=Mode.PROMPT, created=CREATED, **changes)
+    return Store.create(path, base=base_record(), mode=Mode.PROMPT, created=CREATED, **changes)
 
 
 def add(store, name, seed=0, *, replace=False, what="add"):
@@ -77,11 +78,11 @@ def add(store, name, seed=0, *, replace=False, what="add"):
 
 
 def stage(tx, name, delta, *, replace=False):
-    pictures = [b"png of " + name.encode(), b"second"]
+    images = [b"png of " + name.encode(), b"second"]
     return tx.add(
         fields(name, delta),
         delta,
-        references=pictures,
+        references=images,
         probe=b"probe of " + name.encode(),
         preview=b"p",
         replace=replace,
@@ -105,7 +106,7 @@ def same_delta(a, b):
 
 
 def assert_sound(path):
-    """Everything that is named is there and right, and all counts are what counting from nothing gives."""
+    """Check that every file that a record refers to is intact, and that all counts equal a count from the deltas."""
     store = Store.open(path)
     records = store.concepts()
     deltas = {r["name"]: store.delta(r) for r in records}
@@ -121,13 +122,13 @@ def assert_sound(path):
     assert all(np.array_equal(a, b) for a, b in zip(kept, counted, strict=True))
     assert not state["uncounted"]
     owned = {(s, int(i)) for d in deltas.values() for s in d.shapes for i in d.indices[s]}
-    assert store.free() == {"neurons": N_WEIGHTS - len(owned), "share": (N_WEIGHTS - len(owned)) / N_WEIGHTS}
+    assert store.free() == Free(neurons=N_WEIGHTS - len(owned), share=(N_WEIGHTS - len(owned)) / N_WEIGHTS)
     assert [r["seq"] for r in records] == sorted({r["seq"] for r in records})
     return [r["name"] for r in records]
 
 
 def start(code, *args, **pipes):
-    """Start Python code in a process of its own, which can import the package and this module."""
+    """Start Python code in a new process, which can import the package and this module."""
     places = [str(Path(cnsctl.__file__).parents[1]), str(Path(__file__).parent)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, args)]
@@ -135,7 +136,7 @@ def start(code, *args, **pipes):
 
 
 def finish(child, within_s=120):
-    """Wait for a process that must succeed; gives what it wrote to a pipe."""
+    """Wait for a process that must succeed; returns what it wrote to a pipe."""
     out, err = child.communicate(timeout=within_s)
     assert child.returncode == 0, err
     return out

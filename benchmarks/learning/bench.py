@@ -31,7 +31,7 @@ from cnsctl.engine.generate import draw
 from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import fold
-from cnsctl.formats.delta import decode_delta, encode_delta
+from cnsctl.formats import delta as delta_file
 from cnsctl.settings import TrainSettings
 from cnsctl.store import delta_key, write_atomic
 
@@ -220,8 +220,8 @@ class Bench:
         path = self._path(job, variant)
         if not path.is_file():
             trained = Run(train.train(self.base, job, choose=SELECTIONS[variant.selection])).result()
-            write_atomic(path, encode_delta(trained.delta))
-        return decode_delta(path.read_bytes())
+            write_atomic(path, delta_file.write(trained.delta))
+        return delta_file.read(path.read_bytes())
 
     def _path(self, job: Job, variant: Variant) -> Path:
         """Where a learning is kept: named by what it is made of, pictures, texts and versions among it."""

@@ -39,7 +39,7 @@ def sheet(bench: Bench, question: str, rows: Sequence[Row]) -> Image.Image | Non
 
 
 def _strip(label: str, pictures: Sequence[NDArray[np.uint8]]) -> SheetRow:
-    return SheetRow(label=label, groups=[SheetGroup(caption="", pictures=pictures)])
+    return SheetRow(label=label, groups=[SheetGroup(caption="", images=pictures)])
 
 
 def _learned_from(rows: Sequence[Row]) -> list[NDArray[np.uint8]]:

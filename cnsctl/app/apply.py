@@ -82,10 +82,11 @@ def apply(
     """Put a concept into a pipeline; see `cnsctl.apply_concept`."""
     import torch
 
-    from cnsctl.formats.delta import decode_delta
+    from cnsctl.formats import detect
 
     shown = concept if isinstance(concept, ShowResult) else None
-    delta = decode_delta(Path(shown.delta if shown is not None else str(concept)).read_bytes())
+    content = Path(shown.delta if shown is not None else str(concept)).read_bytes()
+    delta = detect(content).read(content)
     chosen = name or (shown.concept.name if shown is not None else delta.class_word.replace(" ", "-"))
     if not NAME.fullmatch(chosen):
         raise InvalidNameError(f"invalid name: {chosen[:80]!r}", hint="use a-z, 0-9, - and _")

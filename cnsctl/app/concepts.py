@@ -35,7 +35,7 @@ def listed(store: Store) -> Generator[Event, None, results.ListResult]:
         mode=str(store.mode),
         free=store.free(),
         concepts=concepts,
-        unfinished=tuple(store.unfinished()),
+        unfinished=tuple(store.work.unfinished()),
     )
 
 
@@ -114,7 +114,7 @@ def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = Fal
     Raises:
         ConceptNotFoundError: one is neither.
     """
-    begun, known = set(store.unfinished()), store.snapshot()
+    begun, known = set(store.work.unfinished()), store.snapshot()
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         if only_unfinished and name not in begun:
@@ -139,7 +139,7 @@ def remove(
     wanted, unfinished = removable(store, names, only_unfinished=only_unfinished)
     with ExitStack() as held:
         for name in unfinished:
-            held.enter_context(store.reserve(name))
+            held.enter_context(store.work.reserve(name))
         if wanted:
             changed = _removed(store, wanted)
         else:
@@ -171,7 +171,7 @@ def _discarded(store: Store, names: Sequence[str], *, saved: bool) -> Iterator[s
     """Delete training state; after a commit a failure of that is a warning. Gives the names that are gone."""
     for name in names:
         try:
-            store.discard_work(name)
+            store.work.discard(name)
         except CnsctlError as err:
             if not saved:
                 raise

@@ -98,9 +98,9 @@ def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
     return SheetRow(
         label=line.label,
         groups=[
-            SheetGroup(caption="training images", pictures=shown),
-            SheetGroup(caption=f"base model: {words}", pictures=drawn[: len(plain)]),
-            SheetGroup(caption=f"cnsctl: {line.label}, same seeds", pictures=drawn[len(plain) :]),
+            SheetGroup(caption="training images", images=shown),
+            SheetGroup(caption=f"base model: {words}", images=drawn[: len(plain)]),
+            SheetGroup(caption=f"cnsctl: {line.label}, same seeds", images=drawn[len(plain) :]),
         ],
     )
 

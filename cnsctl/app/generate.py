@@ -18,7 +18,6 @@ from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import missed, parse
 from cnsctl.errors import CnsctlError, DiskError, InvalidSettingError, PartialFailureError, UsageError
 from cnsctl.events import Event, Failed, ImageReady, Phase, Warn
-from cnsctl.results import FORMAT
 from cnsctl.settings import GenerateSettings, checked, complete
 
 if TYPE_CHECKING:
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
     from cnsctl.store import Store
+
+FORMAT = 1
+"""Version of the text `cnsctl` in a PNG."""
 
 LIMITS = {"count": (1, 100_000), "batch_size": (1, 4096), "seed": (0, 2**62)}
 """Smallest and largest of the numbers of a request."""

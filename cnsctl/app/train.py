@@ -54,8 +54,8 @@ def train(
     yield from (Note(text=f"{image.name}: {image.note}") for image in images if image.note is not None)
     with ExitStack() as held:
         if store.mode is Mode.MERGED:  # each concept is trained on top of the others: one at a time
-            held.enter_context(store.training())
-        work = held.enter_context(store.reserve(request.name))
+            held.enter_context(store.work.training())
+        work = held.enter_context(store.work.reserve(request.name))
         refuse_damaged(store, request.name, files=True)
         generation = store.generation()
         session = yield from started(store, request.compute, session, hash_weights=True)
@@ -67,7 +67,7 @@ def train(
         result = yield from _save(session, request, job, images=images, found=found, generation=generation)
         with defer_signals("the change is saved"):
             try:
-                store.discard_work(request.name)
+                store.work.discard(request.name)
             except CnsctlError as err:
                 store.warnings.append(err.what)
     yield from saved_but(store)
@@ -118,7 +118,7 @@ def _save(
             preview=png_bytes(np.concatenate(list(generated), axis=1)),
             replace=request.replace,
         )
-        store.will_commit(name, saved["delta"])
+        store.work.will_commit(name, saved["delta"])
     return results.TrainResult(
         store=str(store.path),
         concept=summary(store, saved),

@@ -1,4 +1,4 @@
-"""Pictures, captions, prompts and names: what goes in, and how results are shown.
+"""Images, captions, prompts and names: the inputs of training and generation.
 
-Owns formats that people touch; must not know models, stores or commands.
+Owns how people write them; must not know models, stores or commands.
 """

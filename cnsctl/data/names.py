@@ -1,6 +1,6 @@
 """Names of concepts.
 
-Owns which names are allowed and what they say; must not know which are taken.
+Owns which names are allowed and their words; must not know which are taken.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ _SHOWN = 80
 
 
 def check_name(name: str) -> str:
-    """Return a name that may be given to a concept, unchanged.
+    """Return an allowed name of a concept unchanged.
 
-    The rule keeps a name typeable in every shell, safe as a part of a path, and the same on file systems that fold
-    case or accents.
+    An allowed name can be typed in every shell, is safe in a path, and is unique on file systems that ignore case or
+    accents.
 
     Raises:
-        InvalidNameError: with the rule, and the nearest allowed name when there is one.
+        InvalidNameError: the note contains the rule, and the hint the nearest allowed name.
     """
     if NAME.fullmatch(name):
         return name
     shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
     nearest = _nearest(name)
     raise InvalidNameError(
-        f"{shown!r} cannot be the name of a concept: it takes 1 to 63 of a-z, 0-9, '-' and '_', and starts with a letter"
-        " or digit",
-        hint="choose another, such as 'dog' or 'top-hat'" if nearest is None else f"try {nearest!r}",
+        f"invalid name of a concept: {shown!r}",
+        note="allowed: 1 to 63 of a-z, 0-9, '-' and '_'; the first is a letter or digit",
+        hint="use a name such as 'dog' or 'top-hat'" if nearest is None else f"use {nearest!r}",
     )
 
 
 def words_of(name: str) -> str:
-    """Read a name as words, for choosing its class word: 'top-hat' says 'top hat'."""
+    """The words of a name, for the default class word: 'top-hat' gives 'top hat'."""
     return " ".join(re.split("[-_]+", name)).strip()
 
 
 def _nearest(name: str) -> str | None:
-    """Clean a name until it is allowed, or return None when nothing is left of it."""
+    """Change a name until it is allowed, or return None if no character is left."""
     name = name.strip().removeprefix("<").removesuffix(">")
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     cleaned = re.sub("[^a-z0-9_]+", "-", plain).lstrip("-_")[:63].rstrip("-_")

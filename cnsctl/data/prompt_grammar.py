@@ -1,21 +1,21 @@
 """The prompt grammar: a text and the concepts that it names.
 
-Owns parsing and rendering of prompts; must not know tokens, models or where concepts are kept.
+Owns parsing and rendering of prompts; must not know tokens, models or stores.
 
-The rules, and there are no others:
+The complete rules:
 
-- `<dog>` and `<dog:0.8>` name a concept anywhere in the text, inside words too. What stands between the angles starts
-  with a letter or digit and has no space, `<` or `>`: it is meant as a concept, so a name that is not known is an error.
-- Everything else with an angle is text: `a < b`, `<3`, `< dog >`, `<-`, `</b>`, `<|x|>`, `<a note: with spaces>`.
+- `<dog>` and `<dog:0.8>` name a concept anywhere in the text, also inside words. Between the angles are a letter or digit,
+  then no space, `<` or `>`. An unknown name is an error.
+- Every other use of an angle is text: `a < b`, `<3`, `< dog >`, `<-`, `</b>`, `<|x|>`, `<a note: with spaces>`.
   In `<<dog>>` the outer angles are text.
-- `@dog` and `@dog:0.8` equal the form with angles, for shells, where a word starts: at the beginning, after a space, an
-  opening bracket or quotation mark, a comma, a semicolon or a slash. They name the longest known concept that ends at a
-  hyphen or at the word's end: `@dog,`, `@dog's` and `@dog-shaped` name `dog` unless `dog-shaped` is known. When none is
+- `@dog` and `@dog:0.8` mean the same where a word starts: at the beginning, after a space, an opening bracket or quotation
+  mark, a comma, a semicolon or a slash. They need no quotes in a shell. They name the longest known concept that ends at a
+  hyphen or at the end of the word: `@dog,`, `@dog's` and `@dog-shaped` name `dog` unless `dog-shaped` is known. If none is
   known, it is text, as in `a@dog`, `@Dog` and `@dogs`.
 - A scale is a decimal number from -4 to 4. One concept has one scale per prompt. After `@dog:` a digit starts a scale;
-  anything else leaves the colon to the text (`@dog: a portrait`).
-- A tab is a space. Other control characters, line breaks and halves of a surrogate pair are refused. The empty prompt
-  is allowed: it has no pieces.
+  otherwise the colon is text (`@dog: a portrait`).
+- A tab is a space. Other control characters, line breaks and halves of a surrogate pair are refused. The empty prompt is
+  allowed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 MAX_SCALE = 4.0
-"""A larger number is taken for a slip of the finger."""
+"""A larger number is probably a typing error."""
 
 _ARTICLE = re.compile(r"\b([Aa]) $")
 _MARK = re.compile("[<@]")
@@ -48,15 +48,15 @@ def parse(text: str, known: Collection[str]) -> Prompt:
 
     Args:
         text: as the user wrote it.
-        known: names of the concepts there are.
+        known: names of the concepts in the store.
 
     Raises:
-        ConceptNotFoundError: `<name>` matches none of them.
-        UsageError: a scale is no number or too large, differs between two mentions, or the text has characters that
-            no prompt can have.
+        ConceptNotFoundError: `<name>` is not one of them.
+        UsageError: a scale is not a number, is too large, or differs between two mentions, or the text contains a
+            character that is not allowed.
     """
     if (bad := bad_character(text)) is not None:
-        raise UsageError(f"the prompt {text!r} has {bad}", hint="a prompt is one line of plain text: take it out")
+        raise UsageError(f"the prompt {text!r} contains {bad}", hint="remove it: a prompt is one line of text")
     text = text.replace("\t", " ")
     pieces: list[str | Mention] = []
     scales: dict[str, float] = {}
@@ -64,9 +64,8 @@ def parse(text: str, known: Collection[str]) -> Prompt:
     for start, end, mention in _mentions(text, known):
         if scales.setdefault(mention.name, mention.scale) != mention.scale:
             raise UsageError(
-                f"the prompt {text!r} names <{mention.name}> with the scales {scales[mention.name]:g} and"
-                f" {mention.scale:g}",
-                hint="a concept has one scale per prompt: write the same one each time",
+                f"the prompt {text!r} gives <{mention.name}> two scales: {scales[mention.name]:g} and {mention.scale:g}",
+                hint="use one scale per concept and prompt",
             )
         pieces += [text[done:start], mention]
         done = end
@@ -75,9 +74,9 @@ def parse(text: str, known: Collection[str]) -> Prompt:
 
 
 def missed(text: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield the words with an @ that name nothing, but nearly do, each with the nearest name.
+    """Yield words with an @ that are text but similar to a name, each with the nearest name.
 
-    They are text, by the rules; a slip of the finger looks the same.
+    They are probably typing errors.
     """
     from difflib import get_close_matches
 
@@ -89,7 +88,7 @@ def missed(text: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
 
 
 def bad_character(text: str) -> str | None:
-    """Describe the first character that neither a prompt nor a caption may have, or None when all are fine."""
+    """Describe the first character that is not allowed in prompts and captions, or return None."""
     for at, char in enumerate(text, start=1):
         if char != "\t" and unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
             return f"the control character U+{ord(char):04X} at position {at}"
@@ -97,29 +96,28 @@ def bad_character(text: str) -> str | None:
 
 
 def render_class(prompt: Prompt, class_words: Mapping[str, str]) -> str:
-    """Put its class word where each concept is named: what the text means to a model that never saw the concept.
+    """Replace each concept with its class word, for the base model and for CLIP-T.
 
-    It is the text that pictures are compared with (CLIP-T), and the prompt that a concept is compared with. An article
-    before it becomes `an` where the class word wants it.
+    An article before it becomes `an` if the class word starts with a vowel.
     """
     text = ""
     for piece in prompt.pieces:
         word = class_words[piece.name] if isinstance(piece, Mention) else piece
-        wants_an = isinstance(piece, Mention) and word[:1].lower() in set("aeiou")
-        text = (_ARTICLE.sub(r"\1n ", text) if wants_an else text) + word
+        needs_an = isinstance(piece, Mention) and word[:1].lower() in set("aeiou")
+        text = (_ARTICLE.sub(r"\1n ", text) if needs_an else text) + word
     return text
 
 
 def slug(text: str) -> str:
-    """Make a file-name stem of a prompt: its letters and digits, of any script, in lower case, words joined by '-'.
+    """Make a file name without suffix from a prompt: its letters and digits in lower case, words joined by '-'.
 
-    Punctuation and spaces are dropped. Where more is lost (emoji, what does not fit into 60 characters and 200 bytes),
-    a hash of the text follows, so that other texts get other names. Never empty; in Unicode's NFC.
+    Punctuation and spaces are dropped. If more is lost (emoji, or more than 60 characters or 200 bytes), a hash of the text
+    follows, so that different texts get different names. The result is not empty, and in Unicode's NFC.
     """
     words, lost, inside = [""], False, False
     for char in unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()):
         kind = unicodedata.category(char)
-        # a mark belongs to the letter before it; variation selectors are invisible
+        # a combining mark belongs to the previous letter; variation selectors are invisible
         inside = char.isalnum() or (inside and kind in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f")
         if inside:
             words[-1] += char
@@ -135,7 +133,7 @@ def slug(text: str) -> str:
 
 
 def _cut(stem: str, room: int = 0) -> str:
-    """At most 60 characters and 200 bytes, less `room`: a seed and `.png` must fit too."""
+    """Shorten to 60 characters and 200 bytes minus `room`, so that a seed and `.png` fit."""
     whole = stem[: 60 - room].encode()[: 200 - room]
     return whole.decode(errors="ignore").rstrip("-")
 
@@ -160,7 +158,7 @@ def _in_angles(text: str, start: int, known: Collection[str]) -> tuple[int, Ment
     if name in known:
         return m.end(), Mention(name=name, scale=1.0 if scale is None else _scale(scale, m[0]))
     if scale is not None and re.search(r"\s", scale):
-        return None  # `<a note: with spaces>`; of a known name it would be a mistyped scale
+        return None  # `<a note: with spaces>` is text; with a known name it is a mistyped scale
     raise _unknown(name, known)
 
 
@@ -183,16 +181,15 @@ def _scale(number: str, mention: str) -> float:
     scale = float(number) if _NUMBER.fullmatch(number) else float("nan")
     if not abs(scale) <= MAX_SCALE:  # true for nan
         raise UsageError(
-            f"the scale of {mention} is not a number from -{MAX_SCALE:g} to {MAX_SCALE:g}",
-            hint=f"write it like {mention.partition(':')[0]}:0.8{'>' if mention[0] == '<' else ''}, without spaces",
+            f"scale is out of range: {mention} (-{MAX_SCALE:g} to {MAX_SCALE:g})",
+            hint=f"write it without spaces: {mention.partition(':')[0]}:0.8{'>' if mention[0] == '<' else ''}",
         )
-    return scale + 0.0  # -0.0 becomes 0.0: they are one scale and must look like one
+    return scale + 0.0  # -0.0 becomes 0.0: they are the same scale and must print equally
 
 
 def _unknown(name: str, known: Collection[str]) -> ConceptNotFoundError:
     from difflib import get_close_matches
 
     near = get_close_matches(name[:63].lower(), sorted(known), n=3)
-    return ConceptNotFoundError(
-        f"concept not found: {name[:80]!r}", reason="concept-missing", near=[f"<{n}>" for n in near]
-    )
+    reason = "concept-missing" if known else "empty-store"
+    return ConceptNotFoundError(f"concept not found: {name[:80]!r}", reason=reason, near=[f"<{n}>" for n in near])

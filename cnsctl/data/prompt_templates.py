@@ -1,6 +1,6 @@
-"""The fixed texts: what a concept is trained with, probed with, and which neurons every prompt uses.
+"""The fixed texts: prompts for training, for probing and for finding general neurons.
 
-Owns wordings, which decide results and change on purpose only; must not know tokens, pictures or models.
+Owns their wording, which affects results; must not know tokens, images or models.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from cnsctl.errors import ImageError
 
 
 def training_texts(name: str) -> tuple[Prompt, ...]:
-    """Give the texts that stand for a picture without a caption."""
+    """Return the prompts of an image without a caption."""
     return (_joined(name, ["", ""]), _joined(name, ["a ", ""]), _joined(name, ["a picture of a ", ""]))
 
 
 def caption_prompt(name: str, class_word: str, caption: str) -> Prompt:
-    """Turn a picture's caption into the prompt that it is trained with.
+    """Turn the caption of an image into the prompt that it is trained with.
 
-    Every `<name>` in it is the concept; without one, the first whole word equal to the class word, in any case;
-    without that, the concept is put in front: `<name>, caption`. Nothing else is special in a caption.
+    Every `<name>` in it is the concept. If there is none, the first whole word equal to the class word, in any case, is
+    replaced. If there is none of these, the concept is put in front: `<name>, caption`. All other text is kept.
 
     Raises:
         ImageError: the caption gives the concept a scale.
@@ -28,7 +28,7 @@ def caption_prompt(name: str, class_word: str, caption: str) -> Prompt:
     if (scaled := re.search(f"<{re.escape(name)}:[^<>]*>", caption)) is not None:
         raise ImageError(
             f"the caption {caption!r} gives the concept a scale, {scaled[0]}",
-            hint=f"write <{name}>: a concept is learned at full scale",
+            hint=f"write <{name}>: a concept is trained at full scale",
         )
     if f"<{name}>" in caption:
         return _joined(name, caption.split(f"<{name}>"))
@@ -39,26 +39,26 @@ def caption_prompt(name: str, class_word: str, caption: str) -> Prompt:
 
 
 def probe_prompts(name: str) -> tuple[Prompt, ...]:
-    """Give the fixed prompts by which the forgetting of one concept is measured."""
+    """Return the fixed prompts that measure forgetting of one concept."""
     return (_joined(name, ["a ", ""]), _joined(name, ["a ", " on a beach"]), _joined(name, ["a ", " in the snow"]))
 
 
 def base_probe_texts() -> tuple[str, ...]:
-    """Give the fixed prompts without a concept by which the drift of the base is measured."""
+    """Return the fixed prompts without a concept that measure drift of the base model."""
     return _BASE_PROBES
 
 
 def calibration_texts() -> tuple[str, ...]:
-    """Give the 64 prompts that find general neurons: those that most prompts use, whatever they are about.
+    """Return the 64 prompts that find general neurons: those that most prompts use.
 
-    They are short, so that a small base with a text length of 32 sees them whole, and as unlike as can be in subject,
-    so that what they share is not a subject.
+    They are short, to fit the text length of 32 of a small base model. Their subjects differ as much as possible, so that
+    they have none in common.
     """
     return _CALIBRATION
 
 
 def _joined(name: str, parts: list[str]) -> Prompt:
-    """Put the concept between the parts."""
+    """Join the parts with the concept between them."""
     pieces: list[str | Mention] = [parts[0]]
     for part in parts[1:]:
         pieces += [Mention(name=name), part]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cnsctl.concept import FORMAT, Mention, Prompt
+from cnsctl.concept import Mention, Prompt
 from cnsctl.engine.overlay import KeysValues, Overlay, misreading, text_keys_values
 from cnsctl.engine.seeds import stream
 from cnsctl.errors import FormatTooNewError, StoreDamagedError
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnsctl.bases.protocol import Base
+
+FORMAT = 1
+"""Version of probe records."""
 
 PROJECTIONS = 16
 """Random projections per site and probe."""

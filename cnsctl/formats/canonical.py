@@ -1,6 +1,6 @@
-"""JSON written in one way only, and read without mercy.
+"""Canonical JSON: a deterministic writer and a strict reader.
 
-Owns bytes ↔ JSON values; must not know what the values mean or which file they are in.
+Owns bytes ↔ JSON values; must not know what the values mean or which file contains them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def parse(data: bytes) -> object:
     """Read JSON, canonical or not.
 
     Raises:
-        ValueError: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, or nested too deeply.
+        ValueError: not UTF-8, not JSON, a duplicate key in an object, NaN or Infinity, or nested too deeply.
     """
     try:
         return _DECODER.decode(data.decode("utf-8"))
@@ -42,7 +42,7 @@ def parse_object(data: bytes) -> dict[str, object]:
     """
     value = parse(data)
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004  one exception for all that is wrong with a file
+        raise ValueError("not a JSON object")  # noqa: TRY004  one exception for every fault of a file
     return value
 
 
@@ -54,16 +54,16 @@ def sha256(data: bytes) -> str:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("duplicate key in an object")
     return found
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _table(value: object) -> dict[object, object]:
-    if isinstance(value, Mapping):  # one that cannot be changed
+    if isinstance(value, Mapping):  # an immutable one
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
 

@@ -1,9 +1,9 @@
-"""A concept's delta as one self-contained file, and back.
+"""The native format: a concept's delta as one self-contained file.
 
-Owns the format of delta files and the distrust with which they are read; must not know the store around them.
+Owns the format of delta files and their checks; must not know the store around them.
 
-Per site `S.gaps` (see `gaps`) and `S.values` (fp16), per text encoder `vectors.E` (fp16), and one metadata object. There
-is no name, time or host in it: equal deltas give equal bytes.
+Per site `S.gaps` (see `gaps`) and `S.values` (fp16), per text encoder `vectors.E` (fp16), and one metadata object. It
+contains neither name nor time nor host, so equal deltas give equal bytes. `format` and `kind` are in every version.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cnsctl.concept import FORMAT, Delta, Mode
-from cnsctl.errors import FormatTooNewError, NotSavedError, StoreDamagedError
+from cnsctl.concept import Delta, Mode
+from cnsctl.errors import NotSavedError, StoreDamagedError
 from cnsctl.formats.gaps import decode_gaps, encode_gaps
-from cnsctl.formats.safetensors_file import Header, pack, read_header, read_tensors
+from cnsctl.formats.safetensors_file import metadata_of, pack, read_header, read_tensors
+from cnsctl.formats.versions import check_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, NDArray[np.generic]]
     Shapes = dict[str, tuple[int, int]]
 
+FORMAT = 1
+"""Version of delta files."""
+
 KIND = "delta"
 _META = {"format", "kind", "class_word", "fingerprint", "mode", "recipe", "shapes"}
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -36,11 +40,17 @@ _PART = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _VECTORS = "vectors."
 
 
-def encode_delta(delta: Delta) -> bytes:
+def matches(header: Mapping[str, object]) -> bool:
+    """Is a file with this safetensors header a delta file?"""
+    meta = metadata_of(header)
+    return meta is not None and meta.get("kind") == KIND
+
+
+def write(delta: Delta) -> bytes:
     """Write a delta: about three bytes per neuron.
 
     Raises:
-        NotSavedError: it is not one that could be read again: values that are not finite, indices out of order.
+        NotSavedError: it could not be read again: values are not finite, or indices are not sorted.
     """
     tensors: dict[str, NDArray[np.generic]] = {}
     try:
@@ -51,8 +61,7 @@ def encode_delta(delta: Delta) -> bytes:
         tensors |= {f"{_VECTORS}{encoder}": table for encoder, table in delta.vectors.items()}
     except ValueError as err:
         raise NotSavedError(
-            f"the delta of class word {delta.class_word!r} cannot be kept: {err}",
-            hint="learn it again; values that are not finite come from too high a rate",
+            f"cannot save the delta of {delta.class_word!r}: {err}", hint="use a lower learning rate"
         ) from err
     meta = {
         "format": FORMAT,
@@ -66,15 +75,15 @@ def encode_delta(delta: Delta) -> bytes:
     return pack(meta, tensors)
 
 
-def decode_delta(data: bytes) -> Delta:
-    """Read a delta, distrusting every part of it. Its arrays are its own, not views into the data.
+def read(data: bytes) -> Delta:
+    """Read and check a delta. Its arrays are copies, not views into the data.
 
     Raises:
-        StoreDamagedError: with the part that is wrong.
+        StoreDamagedError: the message names the part that is wrong.
         FormatTooNewError: written by a newer cnsctl.
     """
     try:
-        meta, shapes, tensors = _opened(data)
+        meta, shapes, tensors = _parsed(data)
         delta = Delta(
             shapes=shapes,
             indices=_indices(shapes, tensors),
@@ -92,13 +101,13 @@ def decode_delta(data: bytes) -> Delta:
 
 
 def read_indices(data: bytes) -> dict[str, NDArray[np.int64]]:
-    """Read only which neurons a delta owns, per site, as strictly as all of it.
+    """Read only which neurons a delta owns, per site, with the same checks.
 
     Raises:
-        StoreDamagedError, FormatTooNewError: as `decode_delta`.
+        StoreDamagedError, FormatTooNewError: as `read`.
     """
     try:
-        _, shapes, tensors = _opened(data)
+        _, shapes, tensors = _parsed(data)
         return _indices(shapes, tensors)
     except ValueError as err:
         raise _damaged(err) from err
@@ -106,15 +115,15 @@ def read_indices(data: bytes) -> dict[str, NDArray[np.int64]]:
 
 def _damaged(err: ValueError) -> StoreDamagedError:
     return StoreDamagedError(
-        f"the delta is damaged: {err}", hint="restore it from a backup, or learn the concept again"
+        f"the delta is damaged: {err}", hint="restore it from a backup, or train the concept again"
     )
 
 
-def _opened(data: bytes) -> tuple[Mapping[str, object], Shapes, Tensors]:
+def _parsed(data: bytes) -> tuple[Mapping[str, object], Shapes, Tensors]:
     header = read_header(data)
-    _check_format(header)
+    check_version(header.meta.get("format"), FORMAT, "the delta")
     if set(header.meta) != _META or header.meta["kind"] != KIND:
-        raise ValueError(f"metadata: it is no {KIND}")
+        raise ValueError(f"metadata: not a {KIND}")
     shapes = _shapes(header.meta["shapes"])
     tensors = read_tensors(data, header)
     wanted = _names_of(shapes)
@@ -125,26 +134,14 @@ def _opened(data: bytes) -> tuple[Mapping[str, object], Shapes, Tensors]:
     return header.meta, shapes, tensors
 
 
-def _check_format(header: Header) -> None:
-    found = header.meta.get("format")
-    if type(found) is not int or found < 1:
-        raise ValueError(f"format: {str(found)[:40]!r} is no version")
-    if found > FORMAT:
-        raise FormatTooNewError(
-            f"the delta has format {found}",
-            note=f"written by a newer cnsctl; this one reads up to {FORMAT}",
-            reason="upgrade",
-        )
-
-
 def _shapes(value: object) -> Shapes:
     if not isinstance(value, dict):
-        raise ValueError("shapes: no table of sites")  # noqa: TRY004  decoding has one exception for all that is wrong
+        raise ValueError("shapes: not an object")  # noqa: TRY004  one exception for every fault of a file
     for site, shape in value.items():
         if not _PART.fullmatch(site):  # before a message shows it
-            raise ValueError(f"shapes: {site[:80]!r} is no name of a site")
+            raise ValueError(f"shapes: {site[:80]!r} is not a name of a site")
         if not isinstance(shape, list) or len(shape) != 2 or any(type(n) is not int for n in shape):
-            raise ValueError(f"shapes: {site[:80]!r} has no rows and columns")
+            raise ValueError(f"shapes: {site[:80]!r} does not have rows and columns")
     return {site: (shape[0], shape[1]) for site, shape in value.items()}
 
 
@@ -153,7 +150,7 @@ def _indices(shapes: Shapes, tensors: Tensors) -> dict[str, NDArray[np.int64]]:
     for site, (rows, columns) in shapes.items():
         codes = tensors[f"{site}.gaps"]
         if codes.dtype.kind != "u" or codes.ndim != 1:
-            raise ValueError(f"{site}.gaps: no flat table of uint8 or uint16")
+            raise ValueError(f"{site}.gaps: not a flat list of uint8 or uint16")
         try:
             found[site] = decode_gaps(cast("Codes", codes), rows * columns)
         except ValueError as err:
@@ -172,41 +169,41 @@ def _encoders(shapes: Shapes, tensors: Tensors) -> list[str]:
 
 
 def _names_of(sites: Iterable[str]) -> set[str]:
-    """What the tensors of sites are called."""
+    """Names of the tensors of sites."""
     return {f"{site}.{half}" for site in sites for half in ("gaps", "values")}
 
 
 def _text(meta: Mapping[str, object], key: str) -> str:
     value = meta[key]
     if not isinstance(value, str):
-        raise ValueError(f"{key}: no text")  # noqa: TRY004  as above
+        raise ValueError(f"{key}: not a text")  # noqa: TRY004  as above
     return value
 
 
 def _recipe(meta: Mapping[str, object]) -> dict[str, str | int | float | bool]:
     recipe = meta["recipe"]
     if not isinstance(recipe, dict):
-        raise ValueError("recipe: no table")  # noqa: TRY004  as above
+        raise ValueError("recipe: not an object")  # noqa: TRY004  as above
     return recipe
 
 
 def _check(delta: Delta) -> None:
-    """What holds for every delta, just learned or just read.
+    """Check what must hold for every delta, trained or read.
 
     Raises:
-        ValueError: with the part that is wrong.
+        ValueError: the message names the part that is wrong.
     """
     for key, text in (("class_word", delta.class_word), ("fingerprint", delta.fingerprint)):
         if not 1 <= len(text) <= 400 or not text.isprintable():
             raise ValueError(f"{key}: empty, too long, or with control characters")
     for key, value in delta.recipe.items():
         if not key.isprintable() or not _is_setting(value):
-            raise ValueError(f"recipe: {key[:80]!r} is no setting")
+            raise ValueError(f"recipe: {key[:80]!r} is not a setting")
     if not delta.shapes or set(delta.shapes) != set(delta.indices) or set(delta.shapes) != set(delta.values):
-        raise ValueError("sites: shapes, indices and values do not name the same ones")
+        raise ValueError("sites: not the same in shapes, indices and values")
     for part in [*delta.shapes, *delta.vectors]:
         if not _PART.fullmatch(part):
-            raise ValueError(f"sites and text encoders: {part[:80]!r} is no name of one")
+            raise ValueError(f"sites and text encoders: {part[:80]!r} is not a valid name")
     if {f"{_VECTORS}{encoder}" for encoder in delta.vectors} & _names_of(delta.shapes):
         raise ValueError("sites and text encoders: two share a name")
     for site in delta.shapes:
@@ -223,7 +220,7 @@ def _is_setting(value: object) -> bool:
 def _check_site(delta: Delta, site: str) -> None:
     (rows, columns), flat, values = delta.shapes[site], delta.indices[site], delta.values[site]
     if min(rows, columns) < 1 or rows * columns > 1 << 40:
-        raise ValueError(f"{site}: {rows} × {columns} is no weight")
+        raise ValueError(f"{site}: {rows} × {columns} is not a shape of a weight")
     if flat.ndim != 1 or flat.shape != values.shape:
         raise ValueError(f"{site}: {flat.shape} indices, {values.shape} values")
     if len(flat) and (flat[0] < 0 or flat[-1] >= rows * columns or not (flat[1:] > flat[:-1]).all()):
@@ -234,7 +231,7 @@ def _check_site(delta: Delta, site: str) -> None:
 
 def _check_vectors(vectors: Mapping[str, NDArray[np.float16]]) -> None:
     if len({len(table) if table.ndim == 2 else 0 for table in vectors.values()} - {0}) != 1:
-        raise ValueError("vectors: every text encoder has the same number of them, at least one")
+        raise ValueError("vectors: every text encoder must have the same number, at least one")
     for encoder, table in vectors.items():
         if table.ndim != 2 or table.size == 0 or table.dtype != np.float16 or not np.isfinite(table).all():
             raise ValueError(f"vectors of {encoder}: not finite numbers in float16, (vectors, width)")

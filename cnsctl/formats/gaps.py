@@ -2,8 +2,8 @@
 
 Owns the coding of one site's indices; must not know files or sites.
 
-An index is coded as its distance from the one before it, less one (the first from −1), in units of the largest code:
-that code means "add it and go on", any other ends the gap. A site uses one byte per code or two, whichever is smaller.
+An index is coded as its distance from the previous one, minus one; the first counts from −1. The largest code means "add
+it and continue", any other code ends the gap. A site uses one or two bytes per code, whichever is smaller.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def encode_gaps(flat: NDArray[np.int64]) -> Codes:
 
 
 def decode_gaps(codes: Codes, size: int) -> NDArray[np.int64]:
-    """Give back the indices, sorted and unique by construction: (m,) → (at most m,).
+    """Decode indices, which are sorted and unique by construction: (m,) → (at most m,).
 
     Args:
         codes: uint8 or uint16.
@@ -34,8 +34,8 @@ def decode_gaps(codes: Codes, size: int) -> NDArray[np.int64]:
     """
     if not len(codes):
         return np.empty(0, np.int64)
-    go_on = np.iinfo(codes.dtype).max
-    ends = np.flatnonzero(codes != go_on)
+    more = np.iinfo(codes.dtype).max
+    ends = np.flatnonzero(codes != more)
     if not len(ends) or ends[-1] != len(codes) - 1:
         raise ValueError("the last gap does not end")
     reached = np.cumsum(codes, dtype=np.int64)
@@ -45,14 +45,14 @@ def decode_gaps(codes: Codes, size: int) -> NDArray[np.int64]:
     return flat
 
 
-def _n_codes(gaps: NDArray[np.int64], go_on: int) -> int:
-    return len(gaps) + int((gaps // go_on).sum()) if len(gaps) and gaps.max() >= go_on else len(gaps)
+def _n_codes(gaps: NDArray[np.int64], more: int) -> int:
+    return len(gaps) + int((gaps // more).sum()) if len(gaps) and gaps.max() >= more else len(gaps)
 
 
-def _coded(gaps: NDArray[np.int64], go_on: int) -> NDArray[np.int64]:
-    if not len(gaps) or gaps.max() < go_on:
+def _coded(gaps: NDArray[np.int64], more: int) -> NDArray[np.int64]:
+    if not len(gaps) or gaps.max() < more:
         return gaps
-    ends = np.cumsum(gaps // go_on + 1) - 1
-    codes = np.full(int(ends[-1]) + 1, go_on, np.int64)
-    codes[ends] = gaps % go_on
+    ends = np.cumsum(gaps // more + 1) - 1
+    codes = np.full(int(ends[-1]) + 1, more, np.int64)
+    codes[ends] = gaps % more
     return codes

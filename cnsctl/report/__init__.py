@@ -1,4 +1,4 @@
-"""What people look at: contact sheets.
+"""Reports for people: contact sheets.
 
 Owns layout; must not know models or stores.
 """

@@ -1,6 +1,6 @@
-"""Contact sheets: rows of pictures beside their labels, as one picture.
+"""Contact sheets: one image of labelled rows of images.
 
-Owns the layout; must not know what the pictures show or where the sheet goes.
+Owns the layout; must not know what the images show or where the sheet is saved.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SheetGroup:
-    """Pictures that belong together, under one caption. Without pictures it keeps its place empty."""
+    """Images under one caption. A group without images is an empty space."""
 
     caption: str
-    """Stands above the pictures, in two lines at most."""
-    pictures: Sequence[NDArray[np.uint8]]
-    """(h, w, 3) each, RGB; drawn as squares of one cell."""
+    """Above the images, at most two lines."""
+    images: Sequence[NDArray[np.uint8]]
+    """(h, w, 3) each, RGB; each is fitted into a square cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SheetRow:
-    """One line of the sheet. The n-th groups of all rows stand in one column."""
+    """One row of the sheet. The n-th groups of all rows form a column."""
 
     label: str
-    """Stands at the left, in four lines at most."""
+    """At the left, at most four lines."""
     groups: Sequence[SheetGroup]
     """From left to right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grid:
-    """Lengths in pixels, all in proportion to the cell, so that sheets of any cell look alike."""
+    """Lengths in pixels, all proportional to the cell."""
 
     cell: int
     counts: tuple[int, ...]
-    """Pictures that each column has room for."""
+    """Images per column."""
 
     @property
     def unit(self) -> int:
-        """The smallest distance: all others are multiples."""
+        """The smallest distance; all others are multiples."""
         return max(1, self.cell // 32)
 
     @property
@@ -71,12 +71,12 @@ class _Grid:
 
     @property
     def pitch(self) -> int:
-        """From one picture to the next."""
+        """From one image to the next."""
         return self.cell + self.unit
 
     @property
     def lefts(self) -> tuple[int, ...]:
-        """Left edge of each column, and where the one after the last would start."""
+        """Left edge of each column, and of one more after the last."""
         edges = [self.margin + self.label_width + 4 * self.unit]
         for count in self.counts:
             edges.append(edges[-1] + self.width_of(count) + 8 * self.unit)
@@ -94,20 +94,20 @@ class _Grid:
 
 
 def contact_sheet(rows: Sequence[SheetRow], *, cell: int = 128, title: str | None = None) -> Image.Image:
-    """Lay out rows of pictures on light paper, columns aligned over all rows.
+    """Lay out rows of images on a light background, with aligned columns.
 
     Args:
         rows: from top to bottom.
-        cell: height and width of each picture on the sheet, in pixels.
-        title: stands above them.
+        cell: height and width of each image on the sheet, in pixels.
+        title: above the rows.
 
     Raises:
-        ValueError: there are no rows, or cells too small to caption.
+        ValueError: there are no rows, or the cells are too small for captions.
     """
     if not rows or cell < 32:
-        raise ValueError(f"a sheet takes rows and cells of 32 pixels or more, not {len(rows)} rows of {cell}")
+        raise ValueError(f"a sheet needs rows, and cells of at least 32 pixels: {len(rows)} rows, {cell} pixels")
     columns = zip_longest(*(row.groups for row in rows))
-    counts = [max(len(group.pictures) for group in column if group is not None) for column in columns]
+    counts = [max(len(group.images) for group in column if group is not None) for column in columns]
     grid = _Grid(cell=cell, counts=tuple(max(1, count) for count in counts))
     strips = [] if title is None else [_title_strip(title, grid)]
     for at, row in enumerate(rows):
@@ -133,7 +133,7 @@ def _rule_strip(grid: _Grid) -> Image.Image:
 
 
 def _row_strip(row: SheetRow, grid: _Grid) -> Image.Image:
-    """Draw the captions, standing on a common line, and below them the pictures; the label beside these."""
+    """Draw the captions on a common baseline, the images below them, and the label beside the images."""
     label_font, caption_font = grid.font(0.15), grid.font(0.14)
     captions = [
         _wrapped(group.caption, caption_font, grid.width_of(count), _CAPTION_LINES)
@@ -146,7 +146,7 @@ def _row_strip(row: SheetRow, grid: _Grid) -> Image.Image:
     _write(strip, (grid.margin, top + (grid.cell - _height(label, label_font)) // 2), label, label_font, _INK)
     for group, lines, left in zip(row.groups, captions, grid.lefts, strict=False):
         _write(strip, (left, head - _height(lines, caption_font)), lines, caption_font, _SOFT)
-        for at, pixels in enumerate(group.pictures):
+        for at, pixels in enumerate(group.images):
             strip.paste(_in_cell(pixels, grid.cell), (left + at * grid.pitch, top))
     return strip
 
@@ -161,18 +161,18 @@ def _stacked(strips: Sequence[Image.Image], grid: _Grid) -> Image.Image:
 
 
 def _in_cell(pixels: NDArray[np.uint8], cell: int) -> Image.Image:
-    """Fit a picture into one cell, whole, on paper where it is not square."""
-    picture = Image.fromarray(pixels)
-    scale = cell / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    """Fit a whole image into one cell, centred on the background."""
+    image = Image.fromarray(pixels)
+    scale = cell / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     square = Image.new("RGB", (cell, cell), _PAPER)
-    fitted = picture.resize(size, Image.Resampling.LANCZOS)
+    fitted = image.resize(size, Image.Resampling.LANCZOS)
     square.paste(fitted, ((cell - fitted.width) // 2, (cell - fitted.height) // 2))
     return square
 
 
 def _wrapped(text: str, font: _Font, width: int, n_lines: int) -> list[str]:
-    """Break a text into lines that fit, inside words only where one alone is too long; cut the rest with '…'."""
+    """Wrap a text into at most n lines, breaking only words that are too long; end a truncated text with '…'."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()

@@ -1,4 +1,4 @@
-"""The local store: concepts, their deltas and all that is kept with them.
+"""The local store: concepts, their deltas and the files that belong to them.
 
 Owns every byte on disk; must not know models. Importing, opening and listing load neither numpy nor torch.
 """
@@ -14,17 +14,18 @@ from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot
 from cnsctl.store.store import Store, default_path
 from cnsctl.store.transaction import Transaction
+from cnsctl.store.work import Work
 
 if TYPE_CHECKING:
     from cnsctl.concept import Delta
 
 
 def delta_key(delta: Delta) -> str:
-    """What `ConceptRecord.delta` will be for this delta: the SHA-256 of its file."""
+    """The blob that a delta is saved as: the SHA-256 of its file."""
     from cnsctl.formats.canonical import sha256
-    from cnsctl.formats.delta import encode_delta
+    from cnsctl.formats.delta import write
 
-    return sha256(encode_delta(delta))
+    return sha256(write(delta))
 
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Snapshot",
     "Store",
     "Transaction",
+    "Work",
     "default_path",
     "defer_signals",
     "delta_key",

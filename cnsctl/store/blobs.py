@@ -1,6 +1,7 @@
 """Immutable files named by the SHA-256 of their content.
 
-Owns putting and getting whole blobs, verified; must not know what is in them or who needs them. Nothing is deleted.
+Owns writing and reading whole blobs, verified; must not know what they contain or which records refer to them. Nothing is
+deleted.
 """
 
 from __future__ import annotations
@@ -16,27 +17,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 1 << 30
-"""A delta of every K/V weight of SDXL stays below."""
+"""A delta of all K/V weights of SDXL is smaller."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """A blob's name, by `fullmatch`."""
 
 
 def put(folder: Path, data: bytes) -> str:
-    """Keep data durably and return its name. What is there already is kept if it is right, replaced if it is damaged.
+    """Write data durably and return its name. An existing blob is kept if it is intact, and replaced if it is damaged.
 
     Raises:
         DiskError: it cannot be written.
         CapacityError: larger than a blob may be.
     """
     if len(data) > MAX_BYTES:
-        raise CapacityError(
-            f"{len(data)} bytes are too many for one file of a store, at most {MAX_BYTES}", hint="use a smaller budget"
-        )
+        raise CapacityError(f"blob is too large: {len(data)} bytes (at most {MAX_BYTES})", hint="use a smaller budget")
     sha = sha256(data)
-    if _is_right(folder / sha, sha):
+    if _is_intact(folder / sha, sha):
         try:
-            sync_folder(folder)  # whoever wrote it may have died before it did that
+            sync_folder(folder)  # its writer may have been killed before it did that
         except OSError as err:
             raise disk_problem(err, "write", folder / sha) from err
     else:
@@ -48,21 +47,21 @@ def get(folder: Path, sha: str) -> bytes:
     """Read a blob, whole and verified.
 
     Raises:
-        StoreDamagedError: it is missing, or its bytes are not those that were kept.
+        StoreDamagedError: it is missing, or its bytes are not those that were written.
         DiskError: it cannot be read.
     """
     if not SHA256.fullmatch(sha):
-        raise StoreDamagedError(f"{sha[:80]!r} is no name of a blob", hint="restore catalogue.json from a backup")
+        raise StoreDamagedError(f"{sha[:80]!r} is not a name of a blob", hint="restore catalogue.json from a backup")
     try:
         data = read_bounded(folder / sha, MAX_BYTES)
     except FileNotFoundError as err:
         raise StoreDamagedError(f"{folder / sha} is missing", hint=_advice(sha)) from err
     if sha256(data) != sha:
-        raise StoreDamagedError(f"{folder / sha} is damaged: its content is not what was kept", hint=_advice(sha))
+        raise StoreDamagedError(f"{folder / sha} is damaged: its content has another SHA-256", hint=_advice(sha))
     return data
 
 
-def _is_right(path: Path, sha: str) -> bool:
+def _is_intact(path: Path, sha: str) -> bool:
     try:
         return sha256(read_bounded(path, MAX_BYTES)) == sha
     except (FileNotFoundError, StoreDamagedError, DiskError):
@@ -70,4 +69,4 @@ def _is_right(path: Path, sha: str) -> bool:
 
 
 def _advice(sha: str) -> str:
-    return f"restore blobs/{sha[:12]}… from a backup, or learn the concept that needs it again with --replace"
+    return f"restore blobs/{sha[:12]}… from a backup, or train the concept that needs it again"

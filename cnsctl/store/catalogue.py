@@ -1,8 +1,8 @@
-"""The catalogue: one sealed file of documents, the one commit point of a store.
+"""The catalogue: one sealed file of documents, whose replacement commits a change of the store.
 
 Owns `catalogue.json`, its seal and its previous generation, as storage for TinyDB; must not know transactions.
 
-It is JSON with a document per line: a commit checks and writes the documents that changed, and copies the other lines.
+It is JSON with one document per line. A commit checks and writes the documents that changed, and copies the other lines.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 from tinydb import TinyDB
 from tinydb.storages import Storage
 
-from cnsctl.concept import FORMAT
 from cnsctl.errors import DiskError, FormatTooNewError, NotDurableError, StoreDamagedError
 from cnsctl.formats import canonical
+from cnsctl.formats.versions import check_version
 from cnsctl.store.files import read_bounded, write_atomic
 from cnsctl.store.records import ConceptRecord, StateRecord, concept_fault, frozen, run_fault, state_fault
 
@@ -33,6 +33,9 @@ FILE = "catalogue.json"
 PREVIOUS = "catalogue.json.bak"
 MAX_BYTES = 256 << 20
 
+FORMAT = 1
+"""Version of the catalogue."""
+
 _HEAD = b'{"format":%d,"payload":' % FORMAT
 _CHECKS = {"concepts": concept_fault, "runs": run_fault, "state": state_fault}
 _LINE = re.compile(rb'("([1-9][0-9]{0,14})":\{.*\}),?')
@@ -42,20 +45,20 @@ _OPENINGS = {b'%s"%s":{' % (b"}," if i else b"{", name.encode()): name for i, na
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Catalogue:
-    """The content of a catalogue's file, checked."""
+    """The content of a catalogue file, checked."""
 
     content: bytes
     tables: Tables
-    """Documents by table and key; no document can be changed."""
+    """Documents by table and key. Documents are immutable."""
     lines: Mapping[str, Mapping[str, bytes]]
-    """How each document is written, its key before it."""
+    """Each document as it is written, after its key."""
 
 
 class CatalogueStorage(Storage):
-    """TinyDB's storage: changed in memory, written by `commit` alone.
+    """TinyDB's storage: changed in memory, written only by `commit`.
 
-    TinyDB's own storage overwrites its file in place at every operation; a kill in between loses all of it. Documents
-    that were read cannot be changed in place, only replaced, so nothing needs to be copied.
+    TinyDB's own storage overwrites its file in place at every operation; a kill in between loses the whole file.
+    Documents are immutable and only replaced, so they need not be copied.
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue) -> None:
@@ -64,7 +67,7 @@ class CatalogueStorage(Storage):
         self._tables: Tables = {name: dict(table) for name, table in catalogue.tables.items()}
 
     def read(self) -> Tables:
-        """Give the tables: TinyDB replaces those that it changes, and nobody can change a document."""
+        """Return the tables: TinyDB replaces those that it changes, and documents are immutable."""
         return dict(self._tables)
 
     def write(self, data: Mapping[str, Mapping[str, Any]]) -> None:
@@ -74,11 +77,11 @@ class CatalogueStorage(Storage):
                 self._tables[name] = {key: frozen(document) for key, document in table.items()}
 
     def commit(self) -> None:
-        """Put the tables on disk, after the generation that they replace; only for the holder of the lock.
+        """Write the tables to disk, after a copy of those that they replace; only for the holder of the lock.
 
         Raises:
-            StoreDamagedError: they could not be read again: they must not replace ones that can.
-            NotDurableError: the new tables are on disk, but a power cut may bring the old ones back.
+            StoreDamagedError: they could not be read again, so they must not replace readable ones.
+            NotDurableError: the new tables are on disk, but a power cut may restore the old ones.
             DiskError: the old tables are on disk.
         """
         known = self._committed
@@ -96,21 +99,21 @@ class CatalogueStorage(Storage):
 
 
 def over(storage: CatalogueStorage) -> TinyDB:
-    """Tables over a storage."""
+    """Open TinyDB on a storage."""
     return TinyDB(storage=lambda: storage)
 
 
 def first_tables(n_weights: int) -> Tables:
-    """The tables of a store without concepts, all of its K/V weights free."""
+    """The tables of a store without concepts, with all K/V weights free."""
     state = StateRecord(generation=0, free=n_weights, next_seq=1, owners=None, recent=[], owned=None, uncounted=[])
     return {"concepts": {}, "runs": {}, "state": {"1": dict(state)}}
 
 
 def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
-    """Read and check a store's catalogue; `known` is given back where it is the same.
+    """Read and check the catalogue of a store; returns `known` if it is unchanged.
 
     Raises:
-        StoreDamagedError: it is missing or damaged; the hint names the way back.
+        StoreDamagedError: it is missing or damaged; the hint says how to restore it.
         FormatTooNewError: written by a newer cnsctl.
     """
     content = _content(folder / FILE)
@@ -125,7 +128,7 @@ def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Do not look for reference cycles: JSON has none, and with torch loaded that takes longer than all the reading."""
+    """Pause the garbage collector: JSON has no cycles, and with torch loaded a collection takes longer than reading."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -146,10 +149,10 @@ def state_of(db: TinyDB) -> StateRecord:
 
 
 def seal(tables: Mapping[str, Mapping[str, Any]], known: Catalogue | None = None) -> bytes:
-    """Write tables as the content of a catalogue; documents of `known` as they were written there.
+    """Encode tables as the content of a catalogue; unchanged documents of `known` are copied.
 
     Raises:
-        ValueError: they could not be read again.
+        ValueError: the result could not be read again.
     """
     if set(tables) != set(_CHECKS):
         raise ValueError(f"its tables are {sorted(str(name)[:40] for name in tables)}")
@@ -166,20 +169,21 @@ def seal(tables: Mapping[str, Mapping[str, Any]], known: Catalogue | None = None
 
 
 def unseal(content: bytes, shown: str) -> Catalogue:
-    """Read the content of a catalogue, distrusting all of it.
+    """Decode and check the content of a catalogue.
 
     Args:
         content: of the file.
-        shown: how to call it in a message.
+        shown: its name in messages.
 
     Raises:
-        StoreDamagedError, FormatTooNewError: with the part that is wrong.
+        StoreDamagedError: the message names the part that is wrong.
+        FormatTooNewError: written by a newer cnsctl.
     """
     try:
         payload = content[len(_HEAD) : -len(_tail("0" * 64))]
         if content != _HEAD + payload + _tail(canonical.sha256(payload)):
-            check_format(canonical.parse_object(content).get("format"), shown)
-            raise ValueError("its content is not what was written")
+            check_version(canonical.parse_object(content).get("format"), FORMAT, shown)
+            raise ValueError("its content does not match its SHA-256")
         lines = _lines(payload)
         tables = {name: {key: _document(line) for key, line in table.items()} for name, table in lines.items()}
         for name, table in tables.items():
@@ -192,23 +196,6 @@ def unseal(content: bytes, shown: str) -> Catalogue:
     return Catalogue(content=content, tables=held, lines=lines)
 
 
-def check_format(found: object, shown: str) -> None:
-    """Accept the version of a file, or refuse it.
-
-    Raises:
-        FormatTooNewError: written by a newer cnsctl.
-        ValueError: no version at all.
-    """
-    if type(found) is not int or found < 1:
-        raise ValueError(f"{str(found)[:40]!r} is no format version")
-    if found > FORMAT:
-        raise FormatTooNewError(
-            f"{shown} has format {found}",
-            note=f"written by a newer cnsctl; this one reads up to {FORMAT}",
-            reason="upgrade",
-        )
-
-
 def _content(path: Path) -> bytes:
     try:
         return read_bounded(path, MAX_BYTES)
@@ -217,14 +204,14 @@ def _content(path: Path) -> bytes:
 
 
 def _way_back(folder: Path) -> str:
-    """Advice for a catalogue that cannot be read. Going back is the user's decision: it loses the last change."""
+    """Advice for a catalogue that cannot be read. The user decides, because going back loses the last change."""
     try:
         previous = unseal(read_bounded(folder / PREVIOUS, MAX_BYTES), PREVIOUS)
     except (FileNotFoundError, StoreDamagedError, FormatTooNewError):
         return f"restore {FILE} from a backup of {folder}"
     return (
-        f"the previous generation, with {len(previous.tables['concepts'])} concepts, is in {folder / PREVIOUS}: "
-        f"copy it to {FILE} to go back to it, or restore {FILE} from a backup"
+        f"copy {folder / PREVIOUS}, the previous generation with {len(previous.tables['concepts'])} concepts, to {FILE}, "
+        f"or restore {FILE} from a backup"
     )
 
 
@@ -250,7 +237,7 @@ def _joined(lines: Mapping[str, Mapping[str, bytes]]) -> bytes:
 
 
 def _lines(payload: bytes) -> dict[str, dict[str, bytes]]:
-    """Take a payload apart, so that joining gives the same bytes."""
+    """Split a payload into lines, so that joining them gives the same bytes."""
     lines: dict[str, dict[str, bytes]] = {name: {} for name in _CHECKS}
     table: dict[str, bytes] = {}
     for line in payload.split(b"\n"):
@@ -259,7 +246,7 @@ def _lines(payload: bytes) -> dict[str, dict[str, bytes]]:
         elif (found := _LINE.fullmatch(line)) is not None:
             table[found[2].decode("ascii")] = found[1]
     if _joined(lines) != payload:
-        raise ValueError("its tables are not those of a catalogue")
+        raise ValueError("it does not have the tables of a catalogue")
     return lines
 
 
@@ -269,7 +256,7 @@ def _check_document(name: str, key: str, document: object) -> None:
 
 
 def _check_whole(tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """What holds between documents that are right one by one."""
+    """Check what must hold between documents, each of which is valid."""
     if len(tables["state"]) != 1:
         raise ValueError(f"{len(tables['state'])} states")
     concepts, (state,) = list(tables["concepts"].values()), tables["state"].values()

@@ -1,6 +1,6 @@
 """Files that are whole or absent: atomic writing, bounded reading, folders that survive a power cut.
 
-Owns the order of write, fsync and rename and the words for a failing disk; must not know what is written.
+Owns the order of write, fsync and rename, and the messages for a failing disk; must not know what is written.
 """
 
 # ruff: noqa: PTH102, PTH105, PTH108 -- system calls by their own names: tests make the Nth one fail
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMP_PREFIX = ".tmp-"
-"""Files of this name are unfinished writes; nobody reads them."""
+"""Files with this prefix are unfinished writes, which are never read."""
 
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What file systems answer that cannot fsync a folder: they order renames themselves, or not at all."""
+"""Errors of file systems that cannot fsync a folder: they order renames themselves, or not at all."""
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What file systems answer that have no hard links, such as FAT."""
+"""Errors of file systems without hard links, such as FAT."""
 
 _WORDS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
@@ -41,9 +41,9 @@ _WORDS = {
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file so that, whatever happens, its name stands for the old content or for all of the new.
+    """Write a file so that, after any failure, its name refers to the whole old content or to the whole new one.
 
-    The rename is the moment at which the new content becomes true. Whatever fails before it leaves the old file.
+    The rename is the commit: a failure before it leaves the old file.
 
     Args:
         path: in a folder that exists.
@@ -54,7 +54,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         NotDurableError: the new file is there, but a power cut may bring the old one back.
         DiskError: full, read-only or failing; the old file is there.
     """
-    # fsync errors are final: a second fsync of the same pages would lie, so a retry writes a new file
+    # fsync errors are final: a second fsync of the same pages may succeed without writing, so a retry writes a new file
     temp = _temp(path)
     try:
         _write_new(temp, data, mode)
@@ -62,7 +62,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except OSError as err:
         raise disk_problem(err, "write", path) from err
     finally:
-        with suppress(OSError):  # after a success there is nothing under this name
+        with suppress(OSError):  # after a success there is no file of this name
             os.unlink(temp)
     try:
         sync_folder(path.parent)
@@ -71,10 +71,10 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file under a name that is free: of two writers of one name, one gets it and the other an error.
+    """Write a file under a name that is free. If two processes write the same name, one of them fails.
 
     Raises:
-        FileExistsError: the name is taken; what has it is unchanged.
+        FileExistsError: the name is taken; the existing file is unchanged.
         NotDurableError: the file is there, but a power cut may remove it.
         DiskError: full, read-only or failing.
     """
@@ -99,8 +99,8 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """Read a regular file of at most `limit` bytes.
 
     Raises:
-        FileNotFoundError: it is not there; what that means only the caller knows.
-        StoreDamagedError: it is larger, or no regular file.
+        FileNotFoundError: it does not exist; the caller decides what that means.
+        StoreDamagedError: it is larger, or not a regular file.
         DiskError: it cannot be read.
     """
     try:
@@ -108,10 +108,11 @@ def read_bounded(path: Path, limit: int) -> bytes:
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                raise StoreDamagedError(f"{path} is no regular file", hint="put the file itself there, from a backup")
+                raise StoreDamagedError(f"not a regular file: {path}", hint="restore the file itself from a backup")
             if found.st_size > limit:
                 raise StoreDamagedError(
-                    f"{path} has {found.st_size} bytes, at most {limit} are allowed", hint="restore it from a backup"
+                    f"file is too large: {path}: {found.st_size} bytes (at most {limit})",
+                    hint="restore it from a backup",
                 )
             return _read_all(fd, found.st_size, limit, path)
         finally:
@@ -123,16 +124,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and what is missing above it, so that all of them survive a power cut.
+    """Make a folder and its missing parents, so that all of them survive a power cut.
 
     Raises:
-        DiskError: full, read-only or failing, or something else bears the name.
+        DiskError: full, read-only or failing, or another kind of file has the name.
     """
     if path.is_dir():
         return
     make_folder(path.parent)
     try:
-        with suppress(FileExistsError):  # another process was faster; if it is no folder, the next step says so
+        with suppress(FileExistsError):  # another process was faster; the next line checks that it is a folder
             os.mkdir(path)
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -145,7 +146,7 @@ def sync_folder(path: Path) -> None:
     """Make names in a folder durable.
 
     Raises:
-        OSError: for callers that know what they were doing.
+        OSError: callers add what they were doing.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
@@ -158,7 +159,7 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed writers left in a folder. Only for the holder of the lock under which it is written."""
+    """Remove temporary files of killed writers. Only for the holder of the lock under which the folder is written."""
     import shutil
 
     with suppress(OSError), os.scandir(folder) as entries:
@@ -169,7 +170,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write at a path, which need not exist yet."""
+    """Bytes that this user can still write at a path, which need not exist yet."""
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
@@ -180,7 +181,7 @@ def free_bytes(path: Path) -> int:
 
 
 def disk_problem(err: OSError, doing: str, path: Path) -> DiskError:
-    """Say an operating system's error in words, with the path and what to do."""
+    """Turn an error of the operating system into an error with the path and advice."""
     default = (os.strerror(err.errno) if err.errno is not None else str(err), "check the disk and the path")
     words, hint = _WORDS.get(err.errno if err.errno is not None else 0, default)
     return DiskError(f"cannot {doing} {path}: {words}", hint=hint)
@@ -191,13 +192,13 @@ def _temp(path: Path) -> Path:
 
 
 def _name_once(temp: Path, path: Path, mode: int) -> None:
-    """Give a whole file its name, which must be free."""
+    """Give a complete file its name, which must be free."""
     try:
         os.link(temp, path)
     except OSError as err:
         if err.errno not in _NO_LINKS:
             raise
-        # an empty file reserves the name: here alone a reader may see one for a moment
+        # an empty file reserves the name: only here a reader may find an empty file for a moment
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
         try:
             os.replace(temp, path)
@@ -207,7 +208,7 @@ def _name_once(temp: Path, path: Path, mode: int) -> None:
 
 
 def not_durable(err: OSError, path: Path) -> NotDurableError:
-    """Say that something is in place and not safe from a power cut."""
+    """The error for a file that is in place but not safe from a power cut."""
     problem = disk_problem(err, "make durable", path)
     return NotDurableError(problem.what, hint=problem.hint)
 
@@ -228,7 +229,9 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 def _read_all(fd: int, size: int, limit: int, path: Path) -> bytes:
     pieces, n_bytes = [], 0
-    while piece := os.read(fd, max(size + 1 - n_bytes, 1 << 16)):  # all of it at once: joining pieces would copy them
+    while piece := os.read(
+        fd, max(size + 1 - n_bytes, 1 << 16)
+    ):  # the whole file at once: joining pieces would copy them
         pieces.append(piece)
         n_bytes += len(piece)
         if n_bytes > limit:  # it grew after fstat

@@ -1,9 +1,15 @@
 """The ownership index on disk: which neurons concepts own, and how many own each.
 
-Three kinds of files, each named by the SHA-256 of its content, to which the catalogue's state refers: `owned`, one bit
-per weight; `owners`, the numbers of owners as bit planes; `recent`, the masks of the concepts added since, so that only
-each ninth one costs the writing of all planes. It holds nothing that the deltas do not: what is missing or damaged is
-counted again from those that can be read. Owns format, reading and update; must not know transactions.
+The state of the catalogue refers to three kinds of files, each named by the SHA-256 of its content:
+
+- `owned`: one bit per weight.
+- `owners`: the numbers of owners, as bit planes.
+- `recent`: the masks of the concepts added since, so that only every ninth addition writes all planes.
+
+The index contains nothing that the deltas do not. If it is missing or damaged, it is counted again from the readable
+deltas.
+
+Owns format, reading and update; must not know transactions.
 """
 
 from __future__ import annotations
@@ -15,7 +21,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from cnsctl.concept import FORMAT
 from cnsctl.errors import DiskError, FormatTooNewError, StoreDamagedError
 from cnsctl.formats import safetensors_file
 from cnsctl.formats.delta import read_indices
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 
     from cnsctl.store.records import ConceptRecord, StateRecord
     from cnsctl.store.snapshot import Snapshot
+
+FORMAT = 1
+"""Version of the files of the index."""
 
 KIND = "owners"
 MAX_PLANES = 32
@@ -45,12 +53,12 @@ class Count:
 
     planes: Planes
     uncounted: tuple[str, ...]
-    """Ids of concepts whose delta could not be read; they are counted as soon as it can be."""
+    """Ids of concepts whose delta could not be read; they are counted when it can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """The ownership index of one store. The state of a catalogue names its files."""
+    """The ownership index of one store. The state of a catalogue refers to its files."""
 
     folder: Path
     blobs: Path
@@ -59,11 +67,11 @@ class Index:
     """Weights per site."""
 
     def owned(self, found: Snapshot, *, besides: str | None = None) -> dict[str, Bits]:
-        """Which neurons concepts own: read from one file, or counted where that is damaged.
+        """Which neurons concepts own: read from one file, or counted if that is damaged.
 
         Args:
             found: of the store.
-            besides: leave this concept out, if there is one of this name; its delta is read.
+            besides: a concept to leave out, if there is one of this name; its delta is read.
 
         Returns:
             Per site: one bit per weight, flat row-major, in the order of `numpy.packbits`.
@@ -76,9 +84,9 @@ class Index:
         return by_site(union(self._without(found.state, gone, left).planes, self.sizes), self.sizes)
 
     def overlaps(self, record: ConceptRecord, others: Iterable[ConceptRecord]) -> dict[str, int | None]:
-        """Neurons that a concept shares with each of some others, by name; None where a delta cannot be read.
+        """Neurons that a concept shares with each of some others, by name; None if a delta cannot be read.
 
-        Reads the deltas of all of them.
+        Reads all these deltas.
         """
         own = self._readable_mask(record)
         found: dict[str, int | None] = {}
@@ -88,21 +96,21 @@ class Index:
         return found
 
     def kept(self, state: StateRecord) -> Planes:
-        """The numbers of owners, from all files of the index together.
+        """The numbers of owners, from all files of the index.
 
         Raises:
-            StoreDamagedError: one is missing or damaged, or they contradict each other.
+            StoreDamagedError: one is missing or damaged, or they are inconsistent.
         """
         planes = self.read(state["owners"])
         for sha in state["recent"]:
             (mask,) = self.read(sha)
             planes = added(planes, mask)
         if not np.array_equal(union(planes, self.sizes), union(self.read(state["owned"]), self.sizes)):
-            raise StoreDamagedError("the ownership index contradicts itself", hint="it is counted again")
+            raise StoreDamagedError("the ownership index is inconsistent", hint="it is counted again")
         return planes
 
     def rebuild(self, records: Iterable[ConceptRecord]) -> Count:
-        """Count the owners from the deltas, those that can be read: the only time that all of them are."""
+        """Count the owners from all readable deltas. Nothing else reads all deltas."""
         return self._with((), records)
 
     def update(
@@ -113,13 +121,13 @@ class Index:
         left: Sequence[ConceptRecord],
         new: Sequence[Bits],
     ) -> dict[str, Any]:
-        """Take concepts out of the index, put others in, and write it.
+        """Remove concepts from the index, add others, and write it.
 
         Args:
-            state: as it is; its files stay.
-            gone: concepts to take out; their deltas are read.
-            left: those that stay; their deltas are read only where the index, or a delta to take out, cannot be.
-            new: masks of the concepts to put in.
+            state: the present one; its files remain.
+            gone: concepts to remove; their deltas are read.
+            left: concepts that remain; their deltas are read only if the index, or a delta of `gone`, cannot be.
+            new: masks of the concepts to add.
 
         Returns:
             The fields of the new state that concern the index.
@@ -143,7 +151,7 @@ class Index:
         return self._fields(union(planes, self.sizes), owners=owners, uncounted=counted.uncounted)
 
     def write(self, planes: Planes) -> str | None:
-        """Keep a file of planes durably and return its name; of none there is no file.
+        """Write a file of planes durably and return its name; None without planes.
 
         Raises:
             DiskError: it cannot be written.
@@ -155,7 +163,7 @@ class Index:
         return blobs.put(self.folder, safetensors_file.pack(self._meta(), tensors))
 
     def read(self, sha: str | None) -> Planes:
-        """Read a file of planes, distrusting every part of it.
+        """Read and check a file of planes.
 
         Raises:
             StoreDamagedError: it is missing, damaged, or of other sites.
@@ -171,15 +179,15 @@ class Index:
         """Read which neurons a concept owns.
 
         Raises:
-            StoreDamagedError, FormatTooNewError: its delta cannot be read, or is of another base.
+            StoreDamagedError, FormatTooNewError: its delta cannot be read, or is of another base model.
         """
         try:
             return pack(read_indices(blobs.get(self.blobs, record["delta"])), self.sizes)
         except ValueError as err:
-            raise StoreDamagedError(f"the delta of {record['name']!r} is of another base: {err}") from err
+            raise StoreDamagedError(f"the delta of {record['name']!r} is of another base model: {err}") from err
 
     def sweep(self, *states: StateRecord) -> None:
-        """Delete the files to which none of these states refers. Only for the holder of the store's lock."""
+        """Delete the files that none of these states refers to. Only for the holder of the store's lock."""
         keep = set().union(*map(files_of, states))
         with suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
@@ -193,7 +201,7 @@ class Index:
     def _planes(self, data: bytes) -> Planes:
         header = safetensors_file.read_header(data)
         if header.meta != self._meta():
-            raise ValueError("metadata: it is not an index of these sites")
+            raise ValueError("metadata: not an index of these sites")
         tensors = safetensors_file.read_tensors(data, header)
         names = [f"plane.{k}" for k in range(len(tensors))]
         if not 1 <= len(names) <= MAX_PLANES or set(tensors) != set(names):
@@ -203,7 +211,7 @@ class Index:
             raise ValueError("planes: not one bit per weight")
         planes, spare = cast("Planes", found), spare_bits(self.sizes)
         if any((plane & spare).any() for plane in planes) or not planes[-1].any():
-            raise ValueError("planes: a bit without a weight, or a last plane without a bit")
+            raise ValueError("planes: a bit without a weight, or an empty last plane")
         return planes
 
     def _readable_mask(self, record: ConceptRecord) -> Bits | None:
@@ -220,7 +228,7 @@ class Index:
         return {**found, "free": sum(self.sizes.values()) - count(owned)}
 
     def _without(self, state: StateRecord, gone: Iterable[ConceptRecord], left: Sequence[ConceptRecord]) -> Count:
-        """The count less some concepts, and with those that could not be counted before and now can."""
+        """The count without some concepts, and with those that were not readable before and are now."""
         try:
             planes = self.kept(state)
             for record in gone:

@@ -1,6 +1,6 @@
-"""A new store: made whole beside its place, or inside an empty folder, then moved there.
+"""A new store: written to a temporary folder, then moved into place.
 
-Owns which files a store begins with and how a base is copied into it; must not know concepts.
+Owns the first files of a store and how a base model is copied into it; must not know concepts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.errors import BaseModelError, CnsctlError, UsageError
-from cnsctl.store import catalogue, manifest
+from cnsctl.store import catalogue
+from cnsctl.store import manifest as manifest_file
 from cnsctl.store.files import (
     TEMP_PREFIX,
     disk_problem,
@@ -38,52 +39,52 @@ NAMES = "names"
 WORK = "work"
 LOCK = "lock"
 TRAINING_LOCK = ".lock"
-"""In `work/`, beside folders that are named as concepts are."""
+"""In `work/`, beside the folders, whose names are names of concepts."""
 
 COMMITTING = "committing"
-"""In `work/NAME/`: the blob of the delta whose commit began. If the catalogue lists it, the rest of the folder can go."""
+"""In `work/NAME/`: the blob of the delta whose commit began. If the catalogue lists it, the folder can be deleted."""
 
 INIT_WAIT_S = 10.0
-"""How long to wait for another process that makes a store in the same empty folder."""
+"""How long to wait for another process that creates a store in the same empty folder."""
 
 _PARTS = (BASE, BLOBS, NAMES, catalogue.FILE)
-"""Of a new store, beside `store.json`."""
+"""Parts of a new store, beside `store.json`."""
 
-_MADE = "the store is made"
+_CREATED = "the store was created"
 
 _FICLONE = 0x40049409
-"""Linux: share the blocks of another file until one of both changes."""
+"""Linux: share the blocks of another file until one of the two changes."""
 
 
-def build(path: Path, birth: StoreManifest, base_files: Path | None) -> list[str]:
-    """Make a store at a path where nothing is, or an empty folder. It is there whole or not at all.
+def build(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[str]:
+    """Make a store at a path that is absent or an empty folder, whole or not at all.
 
-    What an earlier call left that was killed is removed. A signal waits while the parts are moved into place.
+    The remains of killed calls are removed. A signal waits while the parts are moved into place.
 
     Args:
         path: of the store.
-        birth: what never changes in it.
-        base_files: folder whose files (those that the reference lists, if it lists any) become the store's own base.
+        manifest: what never changes in the store.
+        base_files: folder whose files (those that the manifest lists, if it lists any) are copied into the store.
 
     Returns:
-        What failed after the store was there, in words that complete "saved, but …".
+        What failed after the store was in place; each completes "saved, but …".
 
     Raises:
         UsageError: something is at the path already.
-        BaseModelError: a file of the base is missing.
+        BaseModelError: a file of the base model is missing.
         DiskError: full, read-only or failing.
     """
     path = path.resolve()
     _remove_abandoned(path)
     _refuse_taken(path)
     if path.is_dir():
-        return _build_inside(path, birth, base_files)
+        return _build_inside(path, manifest, base_files)
     make_folder(path.parent)
     temp = path.with_name(_temp_name(path))
-    # the lock, which becomes the store's own, shows that the folder is not abandoned
+    # the lock, which becomes that of the store, shows that the folder is not abandoned
     with _temporary(temp), locked_in(temp, LOCK, what="init", wait_s=INIT_WAIT_S):
-        _fill(temp, birth, base_files)
-        with defer_signals(_MADE):
+        _fill(temp, manifest, base_files)
+        with defer_signals(_CREATED):
             _rename(temp, path)
             return _synced(path.parent)
 
@@ -94,11 +95,11 @@ def _rename(temp: Path, path: Path) -> None:
     except OSError as err:
         if err.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             _refuse_taken(path)
-        raise disk_problem(err, "make the store", path) from err
+        raise disk_problem(err, "create the store", path) from err
 
 
 def is_unfinished(path: Path) -> bool:
-    """Was an `init` killed here while it moved the parts of a store into place?"""
+    """Was a process killed here while it moved the parts of a new store into place?"""
     return bool(_moved_parts(path))
 
 
@@ -106,47 +107,47 @@ def _moved_parts(path: Path) -> set[str]:
     """Parts of a store that were moved out of a temporary folder, in which `store.json`, the last one, still is."""
     found: set[str] = set()
     with suppress(OSError):
-        if not (path / manifest.FILE).exists():
+        if not (path / manifest_file.FILE).exists():
             for temp in path.glob(f"{TEMP_PREFIX}*"):
-                if (temp / manifest.FILE).exists():
+                if (temp / manifest_file.FILE).exists():
                     found |= {part for part in _PARTS if (path / part).exists() and not (temp / part).exists()}
     return found
 
 
-def _build_inside(path: Path, birth: StoreManifest, base_files: Path | None) -> list[str]:
-    """Fill an empty folder, which may be a mount point or lie where nothing else can be made."""
+def _build_inside(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[str]:
+    """Fill an empty folder, which may be a mount point or in a folder without write permission."""
     with locked(path / LOCK, what="init", wait_s=INIT_WAIT_S):
         try:
             _refuse_taken(path)  # another process may have been faster
             _remove_parts(path)
             remove_unfinished(path)
             with _temporary(path / _temp_name(path)) as temp:
-                _fill(temp, birth, base_files)
-                with defer_signals(_MADE):
+                _fill(temp, manifest, base_files)
+                with defer_signals(_CREATED):
                     _move_parts(temp, path)
                     return _synced(path)
         except BaseException:
-            if not (path / manifest.FILE).exists():  # leave the folder as it was
+            if not (path / manifest_file.FILE).exists():  # leave the folder as before
                 with suppress(OSError):
                     (path / LOCK).unlink(missing_ok=True)
             raise
 
 
 def _move_parts(temp: Path, path: Path) -> None:
-    """Move what is in the temporary folder into the store's; `store.json`, the last part, makes it one."""
+    """Move the parts out of the temporary folder. `store.json` is last: it makes the folder a store."""
     try:
-        for entry in sorted(temp.iterdir(), key=lambda e: e.name == manifest.FILE):
+        for entry in sorted(temp.iterdir(), key=lambda e: e.name == manifest_file.FILE):
             os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
     except BaseException as err:
         _remove_parts(path)
-        (temp / manifest.FILE).unlink(missing_ok=True)
+        (temp / manifest_file.FILE).unlink(missing_ok=True)
         if isinstance(err, OSError):
-            raise disk_problem(err, "make the store", path) from err
+            raise disk_problem(err, "create the store", path) from err
         raise
 
 
 def _remove_parts(path: Path) -> None:
-    """Remove the parts of a store that was not completed, but not the temporary folder, which shows that they are."""
+    """Remove the parts of an incomplete store, but not the temporary folder, which shows what the parts are."""
     import shutil
 
     for name in _moved_parts(path):
@@ -158,7 +159,7 @@ def _remove_parts(path: Path) -> None:
 
 
 def _synced(folder: Path) -> list[str]:
-    """Make the store's name durable."""
+    """Make the name of the store durable."""
     try:
         sync_folder(folder)
     except OSError as err:
@@ -167,21 +168,21 @@ def _synced(folder: Path) -> list[str]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary folders, beside the place of a store, of processes that were killed while they made it."""
+    """Remove temporary folders beside the path, whose processes were killed while they created the store."""
     import shutil
 
     ours = re.compile(rf"{re.escape(_temp_stem(path))}-\d+-[0-9a-f]{{12}}")
     with suppress(OSError):
         for entry in path.parent.iterdir():
             if ours.fullmatch(entry.name) and entry.is_dir():
-                # who fills it holds the lock, or finds the folder gone and makes it again
+                # a process that fills it holds the lock, or makes the folder again
                 with suppress(OSError, CnsctlError), locked(entry / LOCK, what="clean up"):
                     shutil.rmtree(entry, ignore_errors=True)
 
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    """A folder that is gone, with what is left in it, at the end of the block."""
+    """A folder that is deleted, with what is left in it, at the end of the block."""
     import shutil
 
     try:
@@ -199,13 +200,13 @@ def _temp_name(path: Path) -> str:
 
 
 def _counts_as_empty(path: Path) -> bool:
-    """Of a fresh disk's root and of what a killed `init` left there, nothing counts."""
+    """Ignore what an empty disk's root contains and what a killed process left."""
     nothing = {LOCK, "lost+found", *_moved_parts(path)}
     return all(e.name in nothing or e.name.startswith(TEMP_PREFIX) for e in path.iterdir())
 
 
 def _refuse_taken(path: Path) -> None:
-    if (path / manifest.FILE).exists():
+    if (path / manifest_file.FILE).exists():
         raise UsageError(f"store already exists: {path}", reason="other-place")
     if path.exists() and not path.is_dir():
         raise UsageError(f"not a folder: {path}", reason="other-place")
@@ -217,15 +218,15 @@ def _refuse_taken(path: Path) -> None:
         raise UsageError(f"folder is not empty: {path}", reason="other-place")
 
 
-def _fill(folder: Path, birth: StoreManifest, base_files: Path | None) -> None:
+def _fill(folder: Path, manifest: StoreManifest, base_files: Path | None) -> None:
     make_folder(folder / BLOBS)
     if base_files is not None:
-        names = sorted(birth.base.files) or _names_in(base_files)
+        names = sorted(manifest.base.files) or _names_in(base_files)
         for name in names:
             _copy(base_files / name, folder / BASE / name)
-    write_atomic(folder / catalogue.FILE, catalogue.seal(catalogue.first_tables(birth.base.n_weights)))
+    write_atomic(folder / catalogue.FILE, catalogue.seal(catalogue.first_tables(manifest.base.n_weights)))
     write_atomic(folder / NAMES, b"")
-    write_atomic(folder / manifest.FILE, manifest.birth_to_bytes(birth))
+    write_atomic(folder / manifest_file.FILE, manifest_file.to_bytes(manifest))
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -233,14 +234,16 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file durably. Never a hard link: who edits the original must not edit the store's base."""
+    """Copy a file durably. Not a hard link: editing the original must not edit the store's base model."""
     import shutil
 
     make_folder(target.parent)
     try:
         content = source.open("rb")
     except OSError as err:
-        raise BaseModelError(f"{source} of the base cannot be read: {err.strerror}", hint="restore the base") from err
+        raise BaseModelError(
+            f"cannot read the base model: {source}: {err.strerror}", hint="restore its folder"
+        ) from err
     try:
         with content, target.open("xb") as copy:
             if not _reflinked(content, copy):
@@ -249,13 +252,13 @@ def _copy(source: Path, target: Path) -> None:
             os.fsync(copy.fileno())
         sync_folder(target.parent)
     except OSError as err:
-        raise disk_problem(err, "copy the base to", target) from err
+        raise disk_problem(err, "copy the base model to", target) from err
 
 
 def _reflinked(source: BinaryIO, target: BinaryIO) -> bool:
     import fcntl
 
-    with suppress(OSError):  # most file systems cannot, and none but Linux's knows the call
+    with suppress(OSError):  # few file systems support it, and only on Linux
         fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
         return True
     return False

@@ -1,6 +1,6 @@
 """One process at a time: locks that the kernel releases when their holder dies.
 
-Owns taking a lock and saying who holds it; must not know what is protected. The file's content only feeds the message.
+Owns taking a lock and naming its holder; must not know what is protected. The content of the file is for messages only.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.02
 _MAX_NOTE = 4096
-"""Bytes of a lock file that are looked at."""
+"""Bytes of a lock file that are read."""
 
 
 @contextmanager
 def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold an exclusive lock, which ends with the block or with the process, whichever comes first.
 
-    The file stays when the lock ends, unless the holder itself removes it: then a waiter starts again on a new file.
+    The file remains when the lock ends. If the holder removes it, a waiting process locks a new file.
 
     Args:
         path: of the lock file; its folder must exist.
-        what: what is being done, for the message that others get: "add dog".
+        what: what is being done, for the message of other processes: "add dog".
         wait_s: how long to wait for another holder.
 
     Raises:
         StoreLockedError: another process holds it; the message names it.
         DiskError: the file cannot be opened, or the file system has no locks.
-        FileNotFoundError: the folder is not there, or was removed just now.
+        FileNotFoundError: the folder does not exist, or was removed meanwhile.
     """
     fd = _acquired(path, time.monotonic() + wait_s)
     try:
@@ -46,13 +46,13 @@ def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     finally:
         with suppress(OSError):
             os.ftruncate(fd, 0)
-        with suppress(OSError):  # it holds nothing but the note: what was done under the lock has not failed
+        with suppress(OSError):  # the file contains only the note: the work under the lock has not failed
             os.close(fd)
 
 
 @contextmanager
 def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Make a folder and hold a lock in it. Its last holder may remove it meanwhile; then it is made again.
+    """Make a folder and hold a lock in it. If its last holder removes it meanwhile, it is made again.
 
     Raises:
         StoreLockedError, DiskError: as from `locked`.
@@ -67,10 +67,10 @@ def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Ite
 
 
 def _acquired(path: Path, deadline_s: float) -> int:
-    import fcntl  # absent on Windows, where the package must still be able to say so
+    import fcntl  # absent on Windows, where the package must still be importable to refuse
 
     while True:
-        fd = _opened(path)
+        fd = _open(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_current(fd, path):
@@ -85,9 +85,9 @@ def _acquired(path: Path, deadline_s: float) -> int:
         time.sleep(_POLL_S)
 
 
-def _opened(path: Path) -> int:
+def _open(path: Path) -> int:
     try:
-        # never truncated here: until flock answers, the content is another holder's
+        # not truncated here: until flock returns, the content belongs to another holder
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except FileNotFoundError:
         raise
@@ -105,7 +105,7 @@ def _is_current(fd: int, path: Path) -> bool:
 
 def _sign(fd: int, what: str) -> None:
     note = {"pid": os.getpid(), "host": os.uname().nodename, "what": what[:400], "since": time.time()}
-    with suppress(OSError):  # on a full disk the lock holds all the same; others only learn less
+    with suppress(OSError):  # the lock holds on a full disk too; only the message for others is shorter
         content = json.dumps(note).encode()
         os.pwrite(fd, content, 0)
         os.ftruncate(fd, len(content))
@@ -119,7 +119,7 @@ def _refuse(fd: int, path: Path, err: OSError) -> NoReturn:
     finally:
         os.close(fd)
     raise StoreLockedError(
-        f"{path.parent} is in use by {holder}", hint="wait until it has ended, or end it; nothing was changed"
+        f"{path.parent} is in use by {holder}", hint="wait until it ends, or end it; nothing was changed"
     ) from err
 
 
@@ -138,7 +138,7 @@ def _printable(text: str) -> str:
 
 
 def _age(age_s: float) -> str:
-    if not age_s >= 0:  # the clock was set back, or the note is nonsense
+    if not age_s >= 0:  # the clock was set back, or the note is damaged
         return "an unknown time"
     for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if age_s >= seconds:

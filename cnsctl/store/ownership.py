@@ -1,7 +1,8 @@
-"""How many concepts own each neuron, as bit planes: adding or removing a concept costs the same whoever is there.
+"""How many concepts own each neuron, as bit planes. Adding or removing one costs the same for any number of concepts.
 
-Plane k holds bit k of every weight's number of owners, so that n concepts need log2(n) planes. Owns this arithmetic;
-must not know files. Pure: no argument is changed.
+Plane k contains bit k of each weight's number of owners, so n concepts need log2(n) planes.
+
+Owns this arithmetic; must not know files. Pure: no argument is changed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ Owned = Mapping[str, NDArray[np.int64]]
 """Per site: sorted unique flat indices. A site that is absent is empty."""
 
 Bits = NDArray[np.uint8]
-"""One bit per weight, (n_bytes(sizes),): sites by name, each from a byte of its own, in the order of `numpy.packbits`."""
+"""One bit per weight, (n_bytes(sizes),): sites by name, each starts a byte, in the order of `numpy.packbits`."""
 
 Planes = tuple[Bits, ...]
-"""Bits 0, 1, 2 … of the numbers of owners; the last plane is not zero everywhere."""
+"""Bits 0, 1, 2 … of the numbers of owners; the last plane has a bit that is set."""
 
 
 def n_bytes(sizes: Mapping[str, int]) -> int:
-    """Length of `Bits`, for sites of these many weights."""
+    """Length of `Bits` for sites of these sizes (weights)."""
     return sum(-(-size // 8) for size in sizes.values())
 
 
@@ -33,7 +34,7 @@ def pack(owned: Owned, sizes: Mapping[str, int]) -> Bits:
         ValueError: a site is unknown, or an index is not one of its weights.
     """
     if not owned.keys() <= sizes.keys():
-        raise ValueError(f"{min(owned.keys() - sizes.keys())[:80]!r} is not a site of the base")
+        raise ValueError(f"{min(owned.keys() - sizes.keys())[:80]!r} is not a site of the base model")
     bits = np.zeros(n_bytes(sizes), np.uint8)
     for site, part in _parts(sizes).items():
         marked = np.zeros(sizes[site], np.bool_)
@@ -60,7 +61,7 @@ def spare_bits(sizes: Mapping[str, int]) -> Bits:
 
 
 def added(planes: Planes, mask: Bits) -> Planes:
-    """Count one owner more where the mask is set."""
+    """Add one owner where the mask is set."""
     new, carry = [], mask
     for plane in planes:
         new.append(plane ^ carry)
@@ -69,7 +70,7 @@ def added(planes: Planes, mask: Bits) -> Planes:
 
 
 def removed(planes: Planes, mask: Bits) -> Planes:
-    """Count one owner less where the mask is set.
+    """Remove one owner where the mask is set.
 
     Raises:
         ValueError: a marked neuron has no owner.
@@ -79,7 +80,7 @@ def removed(planes: Planes, mask: Bits) -> Planes:
         new.append(plane ^ borrow)
         borrow = ~plane & borrow
     if borrow.any():
-        raise ValueError(f"{count(borrow)} neurons to give back have no owner")
+        raise ValueError(f"{count(borrow)} neurons to release have no owner")
     while new and not new[-1].any():
         new.pop()
     return tuple(new)

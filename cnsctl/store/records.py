@@ -1,4 +1,4 @@
-"""The documents of the catalogue: their fields, and what each may hold.
+"""The documents of the catalogue: their fields and the allowed values.
 
 Owns types and checks of concepts, runs and the state; must not know files or TinyDB.
 """
@@ -24,13 +24,13 @@ class ConceptRecord(TypedDict):
     """A concept in the store, without its weights."""
 
     id: str
-    """Of this learning; it outlives a rename."""
+    """Of this training run; a rename keeps it."""
     name: str
     seq: int
-    """Place in the order of learning; gaps are normal."""
+    """Place in the training order; gaps are normal."""
     class_word: str
     tokens: int
-    """Token vectors."""
+    """Token embeddings."""
     neurons: int
     share: float
     """Of the K/V weights."""
@@ -43,20 +43,20 @@ class ConceptRecord(TypedDict):
     delta: str
     """Blob."""
     references: Sequence[str]
-    """Blobs: copies of the pictures."""
+    """Blobs: copies of the images."""
     captions: Sequence[str | None]
     """One for each reference."""
     probe: str
-    """Blob: what later proofs compare with."""
+    """Blob: the record that later proofs compare with."""
     preview: str | None
-    """Blob: a picture of it."""
+    """Blob: images generated right after training."""
     recipe: Mapping[str, str | int | float | bool]
     scores: Mapping[str, float | str | None]
-    """Scores right after learning."""
+    """As measured right after training: the fields of `results.Scores`."""
 
 
 class RunRecord(TypedDict):
-    """One finished learning or removal."""
+    """One finished training run or removal."""
 
     verb: str
     name: str
@@ -65,7 +65,7 @@ class RunRecord(TypedDict):
 
 
 class StateRecord(TypedDict):
-    """What the store knows about all concepts together."""
+    """What concerns all concepts together."""
 
     generation: int
     """Counts the changes of what can act on a prompt: concepts added and removed."""
@@ -73,17 +73,17 @@ class StateRecord(TypedDict):
     """Neurons that no concept owns."""
     next_seq: int
     owners: str | None
-    """Of the ownership index: file of the numbers of owners; None where there are none."""
+    """Ownership index: file of the numbers of owners; None if no neuron is counted."""
     recent: Sequence[str]
     """Files of the masks of concepts that `owners` does not count yet."""
     owned: str | None
-    """File of which neurons are owned by any concept; None where none is."""
+    """File of the neurons that any concept owns; None if no neuron is owned."""
     uncounted: Sequence[str]
     """Ids of concepts that the index does not count, because their delta could not be read."""
 
 
 def free_of(state: StateRecord, n_weights: int) -> Free:
-    """Neurons that no concept owns, of so many K/V weights."""
+    """Neurons that no concept owns, out of `n_weights` K/V weights."""
     return Free(neurons=state["free"], share=state["free"] / n_weights)
 
 
@@ -91,7 +91,7 @@ Check = Callable[[object], bool]
 
 
 def frozen(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same document, which nobody can change; one that is frozen already is given back."""
+    """An immutable copy of a document; one that is immutable already is returned."""
     if type(document) is MappingProxyType:
         return document
     return MappingProxyType({key: _frozen(value) for key, value in document.items()})
@@ -123,7 +123,7 @@ def state_fault(document: object) -> str | None:
 
 def _fault(document: object, checks: Mapping[str, Check]) -> str | None:
     if not isinstance(document, Mapping):
-        return "no table"
+        return "not an object"
     if set(document) != set(checks):
         odd = sorted(str(key)[:40] for key in set(document) ^ set(checks))
         return f"{odd[0]} (missing or unknown)"
@@ -135,7 +135,7 @@ def _matches(pattern: re.Pattern[str]) -> Check:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 53  # what every JSON reader gives back exactly
+    return type(value) is int and 0 <= value < 1 << 53  # exact in every JSON reader
 
 
 def _is_number(value: object) -> bool:
@@ -147,13 +147,13 @@ def _is_share(value: object) -> bool:
 
 
 def _is_line(value: object) -> bool:
-    """Text that a terminal shows and does not obey."""
+    """Printable text, without control sequences of a terminal."""
     return isinstance(value, str) and len(value) <= 4096 and value.isprintable()
 
 
 @lru_cache(maxsize=256)
 def _is_key(key: str) -> bool:
-    """The keys of a table are the same in every concept."""
+    """Cached, because every concept has the same keys."""
     return _is_line(key)
 
 

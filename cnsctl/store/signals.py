@@ -1,4 +1,4 @@
-"""Signals that end a program wait while something is written that must not be cut in two.
+"""Deferred signals: those that end a program wait while a change is written that must be complete.
 
 Owns when handlers run; must not know what they do.
 """
@@ -20,12 +20,12 @@ ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if h
 
 @contextmanager
 def defer_signals(outcome: str | None = None) -> Iterator[None]:
-    """Run the block to its end before a signal's handler runs, which then raises as usual.
+    """Run the block to its end before the handler of a signal runs, which then raises as usual.
 
-    In other threads nothing changes: Python runs handlers in the main thread only.
+    In other threads this has no effect, because Python runs handlers in the main thread only.
 
     Args:
-        outcome: what is true once the block has succeeded; a note of an exception that is raised after that.
+        outcome: what the block has done; added as a note to the exception of a signal if the block succeeded.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

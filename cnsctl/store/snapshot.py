@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
-    """What a catalogue held when it was read. A command takes one and asks it everything."""
+    """The content of a catalogue when it was read. A command takes one snapshot and uses it throughout."""
 
     concepts: Sequence[ConceptRecord]
     """All concepts, in training order."""
@@ -34,7 +34,7 @@ class Snapshot:
     free: int
     """Neurons that no concept owns."""
     state: StateRecord
-    """With the names of the ownership index's files."""
+    """Contains the names of the ownership index's files."""
 
     @property
     def names(self) -> KeysView[str]:
@@ -45,7 +45,7 @@ class Snapshot:
         """One concept.
 
         Raises:
-            ConceptNotFoundError: with the nearest names.
+            ConceptNotFoundError: it is not in the store; the error contains the nearest names.
         """
         try:
             return self.by_name[name]
@@ -54,7 +54,7 @@ class Snapshot:
 
 
 def snapshot_of(catalogue: Catalogue) -> Snapshot:
-    """The snapshot of a catalogue that was read."""
+    """Make the snapshot of a catalogue."""
     tables = catalogue.tables
     concepts = tuple(concepts_of(tables))
     (state,) = tables["state"].values()
@@ -69,7 +69,7 @@ def snapshot_of(catalogue: Catalogue) -> Snapshot:
 
 
 def not_found(name: str, known: KeysView[str]) -> ConceptNotFoundError:
-    """The error for a concept that is missing, with the nearest names."""
+    """The error for a missing concept, with the nearest names."""
     import difflib
 
     near = difflib.get_close_matches(name, known, n=3)

@@ -1,6 +1,6 @@
 """A store on disk: opened for reading, changed by transactions.
 
-Owns the life of a store and what can be asked of it; must not know models, terminals or how files are written.
+Owns how a store is created, opened, read and changed; must not know models, terminals or how files are written.
 """
 
 from __future__ import annotations
@@ -9,27 +9,21 @@ import os
 import re
 import sys
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnsctl.concept import NAME
-from cnsctl.data.names import check_name
-from cnsctl.errors import CnsctlError, StoreDamagedError, StoreLockedError, StoreNotFoundError, UsageError
-from cnsctl.store import blobs, catalogue, layout, manifest
-from cnsctl.store.files import (
-    TEMP_PREFIX,
-    disk_problem,
-    make_folder,
-    read_bounded,
-    remove_unfinished,
-    write_atomic,
-)
-from cnsctl.store.lock import locked, locked_in
+from cnsctl.errors import CnsctlError, StoreDamagedError, StoreNotFoundError, UsageError
+from cnsctl.store import blobs, catalogue, layout
+from cnsctl.store import manifest as manifest_file
+from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
+from cnsctl.store.lock import locked
 from cnsctl.store.manifest import BaseRecord, StoreManifest
 from cnsctl.store.records import free_of
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot, snapshot_of
 from cnsctl.store.transaction import Transaction
+from cnsctl.store.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,24 +35,20 @@ if TYPE_CHECKING:
     from cnsctl.store.records import ConceptRecord, RunRecord
 
 COMMIT_WAIT_S = 60.0
-"""How long a transaction waits for another one: a commit takes seconds, and what waits took minutes to learn."""
-
-RESERVE_WAIT_S = 0.5
-"""How long to wait for a work folder: whoever cleans it up needs milliseconds, whoever trains there minutes."""
+"""How long a transaction waits for another one: a commit takes seconds, and the waiting concept took minutes to train."""
 
 _CACHE_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,120}")
 _MAX_CACHED = 2 << 30
 
 
 class Store:
-    """A folder of concepts. Reading takes no lock and writes nothing; each answer is of one committed state."""
+    """A folder of concepts. Reading takes no lock and writes nothing; each call returns one committed state."""
 
-    def __init__(self, path: Path, birth: StoreManifest) -> None:
+    def __init__(self, path: Path, manifest: StoreManifest) -> None:
         self._path = path
-        self._birth = birth
-        self._reserved: set[str] = set()
+        self._manifest = manifest
         self.warnings: list[str] = []
-        """What failed after a change had been saved: each completes "saved, but …". Whoever shows one takes it out."""
+        """What failed after a change was saved: each completes "saved, but …". The caller that prints one removes it."""
         self._read: tuple[tuple[int, ...], Catalogue, Snapshot] | None = None
 
     @classmethod
@@ -66,21 +56,21 @@ class Store:
         """Make a new store, whole or not at all.
 
         Args:
-            path: nothing, or an empty folder.
-            base: what it is made on.
-            mode: how its deltas will act.
+            path: absent, or an empty folder.
+            base: the base model that its concepts are trained on.
+            mode: how its deltas act.
             created: ISO 8601, UTC.
-            base_files: folder to copy the base from, when the store shall hold it.
+            base_files: folder of a base model to copy into the store; None leaves it where it is.
 
         Raises:
             UsageError: something is at the path already.
-            BaseModelError: a file of the base is missing.
+            BaseModelError: a file of the base model is missing.
             DiskError: full, read-only or failing.
         """
         _refuse_windows()
-        birth = StoreManifest(base=base, mode=mode, created=created)
-        warnings = layout.build(path, birth, base_files)
-        store = cls(path, birth)
+        new = StoreManifest(base=base, mode=mode, created=created)
+        warnings = layout.build(path, new, base_files)
+        store = cls(path, new)
         store.warnings += warnings
         return store
 
@@ -89,17 +79,19 @@ class Store:
         """Open a store for reading.
 
         Raises:
-            StoreNotFoundError: there is none.
-            StoreDamagedError, FormatTooNewError: by its `store.json`.
+            StoreNotFoundError: the path contains no store.
+            StoreDamagedError, FormatTooNewError: `store.json` is damaged, or of a newer cnsctl.
         """
         _refuse_windows()
         try:
-            content = read_bounded(path / manifest.FILE, manifest.MAX_BYTES)
+            content = read_bounded(path / manifest_file.FILE, manifest_file.MAX_BYTES)
         except FileNotFoundError as err:
             if (path / catalogue.FILE).exists() and not layout.is_unfinished(path):
-                raise StoreDamagedError(f"{path / manifest.FILE} is missing", hint="restore it from a backup") from err
+                raise StoreDamagedError(
+                    f"{path / manifest_file.FILE} is missing", hint="restore it from a backup"
+                ) from err
             raise StoreNotFoundError(f"store not found: {path}", reason="store-missing") from err
-        return cls(path, manifest.birth_from_bytes(content, str(path / manifest.FILE)))
+        return cls(path, manifest_file.from_bytes(content, str(path / manifest_file.FILE)))
 
     @property
     def path(self) -> Path:
@@ -107,31 +99,31 @@ class Store:
 
     @property
     def mode(self) -> Mode:
-        return self._birth.mode
+        return self._manifest.mode
 
     @property
     def base(self) -> BaseRecord:
-        return self._birth.base
+        return self._manifest.base
 
     @property
     def created(self) -> str:
-        return self._birth.created
+        return self._manifest.created
 
     @property
     def base_folder(self) -> Path:
-        """Where the base is, when the store holds it itself."""
+        """Where the base model is, if the store contains it."""
         return self._path / layout.BASE
 
     @property
     def cache_folder(self) -> Path:
-        """Of files that may vanish at any time. It need not exist."""
+        """Files in it may be deleted at any time. It need not exist."""
         return self._path / layout.CACHE
 
     def snapshot(self) -> Snapshot:
-        """The committed state. Each version of the catalogue is read and checked once, however often this is asked.
+        """The committed state. Each version of the catalogue is read and checked once, however often this is called.
 
         Raises:
-            StoreDamagedError, FormatTooNewError: by the catalogue.
+            StoreDamagedError, FormatTooNewError: the catalogue is damaged, or of a newer cnsctl.
         """
         return self._current()[1]
 
@@ -143,7 +135,7 @@ class Store:
         """One concept of the snapshot.
 
         Raises:
-            ConceptNotFoundError: with the nearest names.
+            ConceptNotFoundError: it is not in the store; the error contains the nearest names.
         """
         return self.snapshot().concept(name)
 
@@ -156,33 +148,38 @@ class Store:
         return free_of(self.snapshot().state, self.base.n_weights)
 
     def generation(self) -> int:
-        """Count of the changes of what can act on a prompt: it grows as concepts come and go, not by renaming."""
+        """Counts the changes of what can act on a prompt: adding and removing concepts raise it, renaming does not."""
         return self.snapshot().generation
 
     @property
     def index(self) -> Index:
-        """Who owns which neurons."""
+        """The ownership index: which neurons are owned, and by how many concepts."""
         from cnsctl.store.index import Index
 
         return Index(folder=self._path / layout.INDEX, blobs=self._path / layout.BLOBS, sizes=self.base.sizes)
 
+    @cached_property
+    def work(self) -> Work:
+        """The training state of unfinished runs."""
+        return Work(self._path / layout.WORK, lambda delta: any(r["delta"] == delta for r in self.concepts()))
+
     def is_damaged(self, record: ConceptRecord) -> bool:
-        """Is the file of a concept's delta missing, or of another size? A changed byte is found by reading it."""
+        """Is the file of a concept's delta missing, or of another size? Only reading it detects a changed byte."""
         try:
             return (self._path / layout.BLOBS / record["delta"]).stat().st_size != record["bytes"]
         except OSError:
             return True
 
     def delta(self, record: ConceptRecord) -> Delta:
-        """A concept's delta, verified, and of this store's base.
+        """A concept's delta, verified, and of this store's base model.
 
         Raises:
-            StoreDamagedError: missing, damaged, or of another base; the message names the concept.
+            StoreDamagedError: missing, damaged, or of another base model; the message names the concept.
         """
-        from cnsctl.formats.delta import decode_delta
+        from cnsctl.formats.delta import read
 
         try:
-            delta = decode_delta(self.blob(record["delta"]))
+            delta = read(self.blob(record["delta"]))
         except StoreDamagedError as err:
             raise StoreDamagedError(
                 f"cannot read the concept {record['name']!r}: {err.what}",
@@ -208,28 +205,30 @@ class Store:
 
     @contextmanager
     def transaction(self, what: str, *, wait_s: float = COMMIT_WAIT_S) -> Iterator[Transaction]:
-        """Change the store: all that the block does becomes true at its end, at once and durably, or nothing does.
+        """Change the store: at the end of the block, all its changes are saved durably, or none.
 
-        What fails after that is no failure of the change; it is in `warnings`. A signal that comes during the commit
-        waits for its end.
+        What fails after the commit is in `warnings`, because the change is saved. A signal during the commit is handled
+        after it.
 
         Args:
-            what: what is being done, for the message that others get: "add dog".
+            what: what is being done, for the message of other processes: "add dog".
             wait_s: how long to wait for another writer.
 
         Raises:
-            StoreLockedError: another process writes for longer than that.
-            DiskError: full, read-only or failing: the old or the new state is there.
+            StoreLockedError: another process holds the lock for longer than that.
+            DiskError: full, read-only or failing; the old or the new state is saved.
         """
         with ExitStack() as held:
             try:
                 held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
             except FileNotFoundError as err:
-                raise StoreNotFoundError(f"store not found any more: {self._path}", reason="store-gone") from err
+                raise StoreNotFoundError(
+                    f"store not found: {self._path}", note="it was there when the command started", reason="store-gone"
+                ) from err
             for folder in (self._path, self._path / layout.BLOBS, self._path / layout.INDEX, self.cache_folder):
                 remove_unfinished(folder)
-            self._sweep_work()
-            tx = Transaction(self._path, self._birth, self._current(anew=True)[0])
+            self.work.sweep()
+            tx = Transaction(self._path, self._manifest, self._current(reread=True)[0])
             yield tx
             with defer_signals("the change is saved"):
                 if tx.commit():
@@ -237,145 +236,49 @@ class Store:
                     self._list_names(tx.names())
 
     def _list_names(self, names: Sequence[str]) -> None:
-        """Write the list for shell completion, which may lag."""
+        """Write the list for shell completion, which may be out of date."""
         try:
             write_atomic(self._path / layout.NAMES, "".join(f"{name}\n" for name in names).encode("ascii"))
         except CnsctlError as err:
             self.warnings.append(f"shell completion may miss it: {err.what}")
 
-    @contextmanager
-    def reserve(self, name: str) -> Iterator[Path]:
-        """Hold a name while it is being learned; gives the folder of its unfinished work.
-
-        The folder outlives the block, so that a later one goes on, unless nothing was put into it.
-
-        Raises:
-            StoreLockedError: another process learns under this name.
-        """
-        folder = self._work(name)
-        with locked_in(folder, layout.LOCK, what=f"add {name}", wait_s=RESERVE_WAIT_S):
-            self._reserved.add(name)
-            try:
-                self._tidy(folder)
-                yield folder
-            finally:
-                self._reserved.discard(name)
-                _remove_if_empty(folder)
-
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Hold the right to learn, where each concept is learned on top of the others and only one can be at a time.
-
-        Raises:
-            StoreLockedError: another process is learning.
-        """
-        with locked_in(self._path / layout.WORK, layout.TRAINING_LOCK, what="learn in merged mode"):
-            yield
-
-    def unfinished(self) -> list[str]:
-        """Names under which a learning was begun and not committed, in order."""
-        found = []
-        with suppress(FileNotFoundError):
-            for folder in sorted((self._path / layout.WORK).iterdir()):
-                with suppress(FileNotFoundError, NotADirectoryError):  # another process may end its work meanwhile
-                    names = {entry.name for entry in folder.iterdir()} - {layout.LOCK}
-                    if NAME.fullmatch(folder.name) and names and not self._is_saved(folder):
-                        found.append(folder.name)
-        return found
-
-    def will_commit(self, name: str, delta: str) -> None:
-        """Note in a reserved work folder which delta is about to be committed, by its blob.
-
-        If the process is killed between the commit and `discard_work`, the next command finds out that the work is done.
-
-        Raises:
-            DiskError: full, read-only or failing.
-        """
-        write_atomic(self._work(name) / layout.COMMITTING, delta.encode("ascii"))
-
-    def discard_work(self, name: str) -> None:
-        """Remove the unfinished work under a name, unless another process is at it.
-
-        Raises:
-            DiskError: it cannot be removed.
-        """
-        folder = self._work(name)
-        if name not in self._reserved:
-            if folder.is_dir():
-                with suppress(StoreLockedError), self.reserve(name):
-                    self.discard_work(name)
-            return
-        try:
-            _clear(folder)
-        except OSError as err:
-            raise disk_problem(err, "remove the training state in", folder) from err
-
-    def _is_saved(self, folder: Path) -> bool:
-        """Is the concept that was trained in this work folder in the store already?"""
-        try:
-            delta = read_bounded(folder / layout.COMMITTING, 64).decode("ascii", "replace")
-        except (FileNotFoundError, CnsctlError):
-            return False
-        return any(record["delta"] == delta for record in self.concepts())
-
-    def _tidy(self, folder: Path) -> None:
-        """Under its lock: remove what killed commands left in a work folder."""
-        remove_unfinished(folder)
-        with suppress(OSError):
-            if self._is_saved(folder):
-                _clear(folder)
-            (folder / layout.COMMITTING).unlink(missing_ok=True)
-
-    def _sweep_work(self) -> None:
-        """Tidy the work folders that nobody is using, and remove those in which nothing is left."""
-        with suppress(OSError):
-            for folder in (self._path / layout.WORK).iterdir():
-                with suppress(OSError, StoreLockedError):
-                    if _has_leftovers(folder):
-                        with locked(folder / layout.LOCK, what="clean up"):
-                            self._tidy(folder)
-                            _remove_if_empty(folder)
-
     def cached(self, key: str) -> bytes | None:
-        """What was cached under a key, or None. Unverified: the reader must recognise damage."""
+        """What was cached under a key, or None. Not verified: the reader must detect damage."""
         try:
             return read_bounded(self._cache_file(key), _MAX_CACHED)
         except (FileNotFoundError, CnsctlError):
             return None
 
     def cache(self, key: str, data: bytes) -> None:
-        """Cache data under a key, if the disk lets us."""
+        """Cache data under a key; a failing disk is ignored."""
         with suppress(CnsctlError):
             make_folder(self.cache_folder)
             write_atomic(self._cache_file(key), data)
 
-    def _current(self, *, anew: bool = False) -> tuple[Catalogue, Snapshot]:
+    def _current(self, *, reread: bool = False) -> tuple[Catalogue, Snapshot]:
         """The catalogue on disk. It is replaced, never written to, so another version is another file.
 
-        `anew`: read it in any case, and check it if its bytes are others: file systems may reuse inode and time.
+        `reread`: read the file even if its status is the same, because file systems may reuse inode and time.
         """
         try:
             found = (self._path / catalogue.FILE).stat()
             version: tuple[int, ...] = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        except OSError:  # reading it says what is wrong
+        except OSError:  # reading it raises the error
             version = ()
-        if anew or self._read is None or self._read[0] != version:
+        if reread or self._read is None or self._read[0] != version:
             known = None if self._read is None else self._read[1]
             content = catalogue.load(self._path, known)
             self._read = (version, content, snapshot_of(content))
         return self._read[1:]
 
-    def _work(self, name: str) -> Path:
-        return self._path / layout.WORK / check_name(name)
-
     def _cache_file(self, key: str) -> Path:
         if not _CACHE_KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is no key of the cache")
+            raise ValueError(f"{key!r} is not a key of the cache")
         return self.cache_folder / key
 
 
 def default_path() -> Path:
-    """Where the store is when nothing is said: `CNSCTL_STORE`, else the platform's user-data folder."""
+    """Where the store is by default: `CNSCTL_STORE`, else the platform's folder of user data."""
     if named := os.environ.get("CNSCTL_STORE"):
         return Path(named)
     import platformdirs
@@ -385,29 +288,4 @@ def default_path() -> Path:
 
 def _refuse_windows() -> None:
     if sys.platform == "win32":
-        raise UsageError("Windows is not supported", hint="install it inside WSL: wsl --install")
-
-
-def _has_leftovers(folder: Path) -> bool:
-    """Did a killed command leave more than training state here, or less?"""
-    names = [entry.name for entry in folder.iterdir()]
-    return names == [layout.LOCK] or any(n == layout.COMMITTING or n.startswith(TEMP_PREFIX) for n in names)
-
-
-def _clear(folder: Path) -> None:
-    """Remove everything in a work folder but the lock; last the note which tells that the rest can go."""
-    import shutil
-
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name == layout.COMMITTING):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry.name != layout.LOCK:
-            entry.unlink(missing_ok=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Under its lock: remove a work folder that holds nothing but the lock."""
-    with suppress(OSError):
-        if [entry.name for entry in folder.iterdir()] == [layout.LOCK]:
-            (folder / layout.LOCK).unlink()
-            folder.rmdir()
+        raise UsageError("Windows is not supported", hint="install and run it inside WSL")

@@ -1,6 +1,6 @@
-"""Changes of a store that become true together, or not at all.
+"""Changes of a store that are committed together, or not at all.
 
-Owns what adding, removing and renaming mean for records and counts; must not know how locks or seals work.
+Owns what adding, removing and renaming change in records and counts; must not know how locks or seals work.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
     from cnsctl.store.ownership import Bits
 
 RUNS_KEPT = 100
-"""Training runs and removals that the catalogue remembers; older ones are dropped."""
+"""Training runs and removals that the catalogue lists; older ones are dropped."""
 
 
 class Transaction:
-    """Changes waiting for the end of the block.
+    """Changes that wait for the end of the block.
 
-    A call that raises has changed nothing, not even here: what can fail comes before the first change of a table.
+    A call that raises has changed nothing, not even in memory: what can fail comes before the first change of a table.
 
-    Blobs are on disk before the catalogue names them; those of a block that fails stay, named by nobody.
+    Blobs are on disk before the catalogue refers to them. If the transaction fails, they remain as unreferenced files.
     """
 
-    def __init__(self, folder: Path, birth: StoreManifest, catalogue: Catalogue) -> None:
+    def __init__(self, folder: Path, manifest: StoreManifest, catalogue: Catalogue) -> None:
         """`catalogue` must be the one on disk, read under the store's lock."""
         self._blobs, self._index = folder / BLOBS, folder / INDEX
-        self._birth = birth
+        self._manifest = manifest
         self._storage = CatalogueStorage(folder, catalogue)
         self._db = over(self._storage)
         self._before = {record["id"]: record for record in catalogue.tables["concepts"].values()}
         self._masks: dict[str, Bits] = {}
-        """Of the concepts added here, by id."""
+        """Neurons of the concepts added here, by id."""
         self._changed = False
         self.warnings: list[str] = []
         """What failed after the commit."""
@@ -65,20 +65,20 @@ class Transaction:
         preview: bytes | None = None,
         replace: bool = False,
     ) -> ConceptRecord:
-        """Keep a concept, as the last one in learning order.
+        """Save a concept, as the last one in training order.
 
         Args:
-            fields: of its record: name, class_word, tokens, share, share_denoiser, created, captions, recipe, learned.
-            delta: learned on this store's base, in its mode.
-            references: PNG copies of its pictures, one per caption.
-            probe: what later proofs compare with.
-            preview: a picture of it, PNG.
-            replace: take the place of a concept of the same name, if there is one.
+            fields: of its record: name, class_word, tokens, share, share_denoiser, created, captions, recipe, scores.
+            delta: trained on this store's base model, in its mode.
+            references: PNG copies of its images, one per caption.
+            probe: the record that later proofs compare with.
+            preview: PNG of images generated right after training.
+            replace: replace a concept of the same name, if there is one.
 
         Raises:
-            InvalidNameError, NameTakenError: by the name.
-            BaseModelError: the delta belongs to another base or mode.
-            NotSavedError: the delta is not one that could be read again.
+            InvalidNameError, NameTakenError: the name is not allowed, or taken.
+            BaseModelError: the delta belongs to another base model or mode.
+            NotSavedError: the delta could not be read again.
             DiskError: full, read-only or failing.
         """
         name = check_name(fields["name"])
@@ -86,7 +86,7 @@ class Transaction:
         if old is not None and not replace:
             raise _taken(name)
         self._check_delta(delta)
-        record = self._kept(fields, delta, references, probe, preview)
+        record = self._record_of(fields, delta, references, probe, preview)
         if old is not None:
             self._drop(old)
         self._masks[record["id"]] = self._mask(delta)
@@ -96,10 +96,10 @@ class Transaction:
         return record
 
     def remove(self, name: str) -> ConceptRecord:
-        """Take a concept out and return what its record was. Its blobs stay.
+        """Remove a concept and return its record. Its blobs remain.
 
         Raises:
-            ConceptNotFoundError: there is none.
+            ConceptNotFoundError: it is not in the store.
         """
         key = self._require(name)
         record = self._record(key)
@@ -111,7 +111,8 @@ class Transaction:
         """Give a concept another name; nothing else changes.
 
         Raises:
-            ConceptNotFoundError, InvalidNameError, NameTakenError: by the names.
+            ConceptNotFoundError: the old name is not in the store.
+            InvalidNameError, NameTakenError: the new name is not allowed, or taken.
         """
         key = self._require(old)
         if self._find(check_name(new)) is not None:
@@ -121,10 +122,10 @@ class Transaction:
     def update(
         self, name: str, *, probe: bytes | None = None, scores: Mapping[str, float | str | None] | None = None
     ) -> None:
-        """Replace what proofs compare with, or the scores right after learning.
+        """Replace the record that proofs compare with, or the scores right after training.
 
         Raises:
-            ConceptNotFoundError: there is none.
+            ConceptNotFoundError: it is not in the store.
         """
         key = self._require(name)
         fields: dict[str, Any] = {}
@@ -135,23 +136,23 @@ class Transaction:
         self._set(key, fields)
 
     def expect_generation(self, generation: int) -> None:
-        """Refuse to go on when concepts came or went since `Store.generation` answered this.
+        """Refuse to commit if concepts were added or removed since `Store.generation` returned this number.
 
         Raises:
-            NotSavedError: they did.
+            NotSavedError: they were.
         """
         found = state_of(self._db)["generation"]
         if found != generation:
             raise NotSavedError(
-                f"the store changed while the concept was scores: generation {generation} is now {found}",
-                hint="run the same command again: it learns on the concepts that are there now",
+                f"the store changed while the concept was trained: generation {generation} is now {found}",
+                hint="run the same command again to train on the present concepts",
             )
 
     def commit(self) -> bool:
-        """Count who owns what now and put all changes on disk; called once, at the end of the block.
+        """Update the ownership index and write all changes to disk; called once, at the end of the block.
 
         Returns:
-            Whether there was anything to put.
+            Whether there were changes.
 
         Raises:
             DiskError: full, read-only or failing; nothing is committed.
@@ -164,12 +165,12 @@ class Transaction:
         else:
             from cnsctl.store.index import Index
 
-            index = Index(folder=self._index, blobs=self._blobs, sizes=self._birth.base.sizes)
+            index = Index(folder=self._index, blobs=self._blobs, sizes=self._manifest.base.sizes)
             before = state_of(self._db)
             self._count(index, before, concepts)
             self._put()
             try:
-                index.sweep(before, state_of(self._db))  # the previous generation needs the first
+                index.sweep(before, state_of(self._db))  # the previous generation refers to the files of `before`
             except (CnsctlError, OSError) as err:
                 self.warnings.append(f"old files of the ownership index remain: {err}")
         return True
@@ -185,8 +186,8 @@ class Transaction:
         return [record["name"] for record in concepts_of(self._storage.read())]
 
     def free(self) -> Free:
-        """As `Store.free`; right after the commit, and read from memory."""
-        return free_of(state_of(self._db), self._birth.base.n_weights)
+        """As `Store.free`, right after the commit, from memory."""
+        return free_of(state_of(self._db), self._manifest.base.n_weights)
 
     def _find(self, name: str) -> int | None:
         """Key of a concept's document. TinyDB's own search takes a hundred times as long."""
@@ -203,18 +204,20 @@ class Transaction:
         return cast("ConceptRecord", self._storage.read()["concepts"][str(key)])
 
     def _check_delta(self, delta: Delta) -> None:
-        base, mode = self._birth.base, self._birth.mode
+        base, mode = self._manifest.base, self._manifest.mode
         if delta.fingerprint != base.fingerprint or dict(delta.shapes) != dict(base.sites):
             raise BaseModelError(
-                f"the delta was learned on base {delta.fingerprint[:12]}, the store's is {base.fingerprint[:12]}",
-                hint="learn it on this store's base",
+                f"the delta was trained on another base model: {delta.fingerprint[:12]}",
+                note=f"the base model of the store: {base.fingerprint[:12]}",
+                hint="train the concept on the store's base model",
             )
         if delta.mode != mode:
             raise BaseModelError(
-                f"the delta was learned in mode {delta.mode}, the store's is {mode}", hint="learn it again"
+                f"the delta was trained in {delta.mode} mode, and the store is in {mode} mode",
+                hint="train the concept in this store",
             )
 
-    def _kept(
+    def _record_of(
         self,
         fields: Mapping[str, Any],
         delta: Delta,
@@ -222,10 +225,10 @@ class Transaction:
         probe: bytes,
         preview: bytes | None,
     ) -> ConceptRecord:
-        """Put the blobs and make the record."""
-        from cnsctl.formats.delta import encode_delta
+        """Write the blobs and make the record."""
+        from cnsctl.formats.delta import write
 
-        content = encode_delta(delta)
+        content = write(delta)
         seq = state_of(self._db)["next_seq"]
         computed = {
             "id": canonical.sha256(f"{canonical.sha256(content)}:{seq}".encode())[:16],
@@ -233,13 +236,13 @@ class Transaction:
             "neurons": delta.n_neurons,
             "bytes": len(content),
             "delta": blobs.put(self._blobs, content),
-            "references": [blobs.put(self._blobs, picture) for picture in references],
+            "references": [blobs.put(self._blobs, image) for image in references],
             "probe": blobs.put(self._blobs, probe),
             "preview": None if preview is None else blobs.put(self._blobs, preview),
         }
         record = {**fields, **computed}
         if (fault := concept_fault(record)) is not None:
-            raise ValueError(f"the record of {record['name']!r} is no concept's: {fault}")
+            raise ValueError(f"the record of {record['name']!r} is invalid: {fault}")
         return cast("ConceptRecord", frozen(record))
 
     def _drop(self, key: int) -> None:
@@ -248,7 +251,7 @@ class Transaction:
     def _set(self, key: int, fields: Mapping[str, Any]) -> None:
         changed = {**self._record(key), **fields}
         if (fault := concept_fault(changed)) is not None:
-            raise ValueError(f"the record of {changed['name']!r} would be no concept's: {fault}")
+            raise ValueError(f"the record of {changed['name']!r} would be invalid: {fault}")
         self._changed = True
         self._replace("concepts", key, changed)
 
@@ -268,7 +271,7 @@ class Transaction:
             runs.remove(doc_ids=sorted(run.doc_id for run in runs.all())[:-RUNS_KEPT])
 
     def _count(self, index: Index, before: StateRecord, concepts: Sequence[ConceptRecord]) -> None:
-        """Bring the index and the count of free neurons up to date; other concepts' deltas are not read."""
+        """Update the index and the count of free neurons; the deltas of other concepts are not read."""
         ids = {record["id"] for record in concepts}
         fields = index.update(
             before,
@@ -281,7 +284,7 @@ class Transaction:
     def _mask(self, delta: Delta) -> Bits:
         from cnsctl.store import ownership
 
-        return ownership.pack(delta.indices, self._birth.base.sizes)
+        return ownership.pack(delta.indices, self._manifest.base.sizes)
 
 
 def _taken(name: str) -> NameTakenError:

@@ -43,7 +43,7 @@ def test_whatever_fails_after_the_commit_is_a_warning_beside_the_answer(
     stocked, tmp_path, pictures_of_two, monkeypatch, verb, as_json
 ):
     line = line_of(verb, pictures_of_two)
-    with Store.open(stocked).reserve("hat") as work:  # for rm: of a --replace that was interrupted
+    with Store.open(stocked).work.reserve("hat") as work:  # for rm: of a --replace that was interrupted
         (work / "state.safetensors").write_bytes(b"half")
     warned = set()
     for n in range(1, 100):
@@ -76,13 +76,13 @@ def test_whatever_fails_after_the_commit_is_a_warning_beside_the_answer(
 
 @pytest.mark.usefixtures("quick")
 def test_training_state_that_could_not_be_removed_goes_with_the_next_change(stocked, pictures_of_two, monkeypatch):
-    from cnsctl.store import store as of_store
+    from cnsctl.store import work as of_work
 
     def fail(_folder):
         raise OSError(errno.EIO, "x")
 
     with monkeypatch.context() as patch:
-        patch.setattr(of_store, "_clear", fail)
+        patch.setattr(of_work, "_clear", fail)
         done = cnsctl(*line_of("add", pictures_of_two), *at(stocked))
     assert (done.code, "warning: saved, but" in done.err) == (0, True)
     assert (stocked / "work" / "cat" / "state.safetensors").exists()

@@ -219,7 +219,7 @@ def test_a_newer_store_asks_for_an_upgrade(stocked):
 def test_a_locked_store_says_who_holds_it(stocked, pictures_of_two):
     from cnsctl.store import Store
 
-    with Store.open(stocked).reserve("cat"):
+    with Store.open(stocked).work.reserve("cat"):
         done = cnsctl("add", "cat", pictures_of_two / "dog", *at(stocked))
     assert done.code == 5
     assert str(os.getpid()) in done.err

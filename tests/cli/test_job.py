@@ -188,7 +188,7 @@ def test_what_was_learned_in_bf16_is_proven_in_fp32(empty, pictures_of_two, tmp_
 
 
 def test_an_interrupted_add_can_be_given_up(stocked):
-    with Store.open(stocked).reserve("cat") as work:
+    with Store.open(stocked).work.reserve("cat") as work:
         (work / "state").write_bytes(b"half")
         held = cnsctl("rm", "dog", "cat", "-y", *at(stocked))
         assert (held.code, cnsctl("ls", "-q", *at(stocked)).out) == (5, "dog\nhat\n")
@@ -203,14 +203,14 @@ def test_an_interrupted_add_can_be_given_up(stocked):
 
 def test_learning_anew_can_be_given_up_and_the_concept_stays(stocked):
     """After `add --replace` was interrupted, its name stands for a concept and for work."""
-    with Store.open(stocked).reserve("dog") as work:
+    with Store.open(stocked).work.reserve("dog") as work:
         (work / "state").write_bytes(b"half")
     given_up = cnsctl("rm", "--unfinished", "dog", "-y", "--json", *at(stocked)).json
     assert (given_up["removed"], given_up["discarded"], given_up["left"]) == ([], ["dog"], ["dog", "hat"])
     assert not work.exists()
     missing = cnsctl("rm", "--unfinished", "dog", "-y", *at(stocked))
     assert (missing.code, "no learning of 'dog'" in missing.err) == (4, True)
-    with Store.open(stocked).reserve("dog") as work:
+    with Store.open(stocked).work.reserve("dog") as work:
         (work / "state").write_bytes(b"half")
     both = cnsctl("rm", "dog", "-y", "--json", *at(stocked)).json
     assert (both["removed"], both["discarded"], both["left"]) == (["dog"], ["dog"], ["hat"])

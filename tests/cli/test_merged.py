@@ -118,4 +118,4 @@ def test_a_concept_that_is_gone_meanwhile_refuses_the_commit(merged, pictures_of
     monkeypatch.setattr(train, "start", start)
     late = cnsctl("add", "hat", pictures_of_two / "hat", *at(merged))
     store = Store.open(merged)
-    assert (late.code, store.unfinished(), store.concepts()) == (8, ["hat"], ())
+    assert (late.code, store.work.unfinished(), store.concepts()) == (8, ["hat"], ())

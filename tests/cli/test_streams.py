@@ -145,7 +145,7 @@ def test_a_full_stdout_is_told_and_is_no_traceback(stocked, line):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110
 def test_a_full_stderr_takes_the_message_and_not_the_exit_status(stocked):
     assert shell(f"cnsctl show cat --store {stocked} 2> /dev/full").returncode == 4
-    with Store.open(stocked).reserve("owl") as work:
+    with Store.open(stocked).work.reserve("owl") as work:
         (work / "state").write_bytes(b"half")
     listed = shell(f"cnsctl ls --store {stocked} 2> /dev/full")  # it has a note to tell
     assert (listed.returncode, [line.split("\t")[0] for line in listed.stdout.splitlines()]) == (0, ["dog", "hat"])

@@ -1,4 +1,4 @@
-"""Rules of reading pictures: which files count, what they become, and their captions."""
+"""Rules of reading images: which files count, their pixels and their captions."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import NOISE, one, refused, saved
+from image_files import NOISE, one, refused, saved
 from PIL import Image
 
 from cnsctl.data import images as module
@@ -19,7 +19,7 @@ from cnsctl.errors import ImageError
 # which files
 
 
-def test_a_folder_gives_its_pictures_by_name_and_passes_over_the_rest(tmp_path):
+def test_the_images_of_a_folder_are_read_by_name_and_other_files_ignored(tmp_path):
     for level, name in enumerate(["b.JPG", "a.png", "c.webp", "d.jpeg"]):
         saved(tmp_path / name, Image.new("RGB", (64, 64), (level * 60, 0, 0)))
     saved(tmp_path / ".hidden.png")
@@ -34,48 +34,48 @@ def test_files_and_folders_are_read_in_the_order_given(tmp_path):
     (tmp_path / "f").mkdir()
     saved(tmp_path / "f" / "2.png", Image.new("RGB", (64, 64), "red"))
     saved(tmp_path / "1.png")
-    named = saved(tmp_path / "picture", Image.new("RGB", (64, 64), "blue"), format="PNG")
+    named = saved(tmp_path / "image", Image.new("RGB", (64, 64), "blue"), format="PNG")
     names = [p.name for p in read_images([tmp_path / "f", named, tmp_path / "1.png"], size=64)]
-    assert names == ["2.png", "picture", "1.png"]
+    assert names == ["2.png", "image", "1.png"]
 
 
-def test_content_decides_the_format_not_the_ending(tmp_path):
+def test_the_content_determines_the_format_and_not_the_suffix(tmp_path):
     assert (
         one(saved(tmp_path / "a.png", Image.fromarray(NOISE), format="WEBP", lossless=True)).pixels.tolist()
         == NOISE.tolist()
     )
     saved(tmp_path / "b.png", format="GIF")
-    refused(tmp_path / "b.png", "no picture in the format PNG or JPEG or WEBP")
+    refused(tmp_path / "b.png", "not an image in PNG or JPEG or WEBP format")
 
 
-def test_a_folder_without_pictures_says_what_counts_and_what_it_saw(tmp_path):
+def test_a_folder_without_images_is_refused_with_its_files_and_the_suffixes(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.tiff").write_text("x")
-    problem = refused(tmp_path, r"\.png, \.jpg, \.jpeg, \.webp count.*2 other files")
-    assert "folder of pictures" in problem.hint
+    problem = refused(tmp_path, r"2 other files.*\.png, \.jpg, \.jpeg, \.webp")
+    assert "folder of images" in problem.hint
     (tmp_path / "inner").mkdir()
     saved(tmp_path / "inner" / "a.png")
-    assert f"'{tmp_path / 'inner'}'" in refused(tmp_path, "no pictures").hint
+    assert f"'{tmp_path / 'inner'}'" in refused(tmp_path, "no images").hint
 
 
-def test_what_is_not_there_or_not_a_file_is_told(tmp_path):
-    refused(tmp_path / "nowhere", "no folder or file '.*nowhere'")
-    refused([], "no pictures were named")
-    (tmp_path / "text.md").write_text("not a picture")
-    refused(tmp_path / "text.md", "no picture in the format")
+def test_an_absent_file_or_another_kind_of_file_is_refused(tmp_path):
+    refused(tmp_path / "nowhere", "folder or file not found: '.*nowhere'")
+    refused([], "no images given")
+    (tmp_path / "text.md").write_text("not an image")
+    refused(tmp_path / "text.md", "not an image in")
     os.mkfifo(tmp_path / "pipe.png")
     refused(tmp_path, "not a regular file")
     (tmp_path / "pipe.png").unlink()
     (tmp_path / "gone.png").symlink_to(tmp_path / "missing")
-    refused(tmp_path, "no file '.*gone.png'")
+    refused(tmp_path, "image not found: '.*gone.png'")
     (tmp_path / "gone.png").unlink()
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    refused(tmp_path, "loop.png' cannot be read")
-    refused(tmp_path / "loop.png", "loop.png' cannot be read")
+    refused(tmp_path, "cannot read '.*loop.png'")
+    refused(tmp_path / "loop.png", "cannot read '.*loop.png'")
 
 
 @contextlib.contextmanager
-def as_nobody():
+def without_privileges():
     """File permissions do not bind the superuser, whom tests may run as."""
     if os.geteuid() != 0:
         yield
@@ -89,7 +89,7 @@ def as_nobody():
 
 @pytest.fixture
 def open_folder():
-    """A folder that every user may enter."""
+    """A folder that every user can open."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     yield folder
@@ -97,26 +97,26 @@ def open_folder():
     shutil.rmtree(folder)
 
 
-def test_missing_permissions_are_told_with_the_file(open_folder):
+def test_missing_permissions_are_reported_with_the_file(open_folder):
     locked, plain, inner = open_folder / "locked.png", open_folder / "plain.png", open_folder / "inner"
     saved(locked).chmod(0)
     saved(plain, Image.fromarray(NOISE)).chmod(0o644)
     (open_folder / "plain.txt").write_text("x")
     (open_folder / "plain.txt").chmod(0)
     inner.mkdir(mode=0)
-    with as_nobody():
-        refused(locked, r"locked.png' cannot be read \(Permission denied\)")
-        refused(open_folder, "locked.png' cannot be read")
-        refused(inner, "inner' cannot be read")
-        refused(inner / "a.png", "a.png' cannot be read")
-        refused(plain, "caption '.*plain.txt' cannot be read")
+    with without_privileges():
+        refused(locked, r"cannot read '.*locked.png': Permission denied")
+        refused(open_folder, "cannot read '.*locked.png'")
+        refused(inner, "cannot read '.*inner'")
+        refused(inner / "a.png", "cannot read '.*a.png'")
+        refused(plain, "cannot read the caption '.*plain.txt'")
 
 
-def test_too_many_pictures_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
+def test_too_many_images_are_refused_before_one_is_decoded(tmp_path, monkeypatch):
     for n in range(4):
         saved(tmp_path / f"{n}.png")
-    monkeypatch.setattr(module, "decoded", None)
-    with pytest.raises(ImageError, match="4 pictures, more than 3"):
+    monkeypatch.setattr(module, "decode", None)
+    with pytest.raises(ImageError, match=r"too many images: .*: 4 \(at most 3\)"):
         read_images(tmp_path, size=64, limit=3)
 
 
@@ -124,7 +124,7 @@ def test_too_many_pictures_are_refused_before_one_is_decoded(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_the_centre_square_is_cut_out(tmp_path, wide):
+def test_images_are_cropped_to_their_centre_square(tmp_path, wide):
     pixels = np.full((64, 128, 3), 255, np.uint8)
     pixels[:, 32:96] = NOISE
     image = Image.fromarray(pixels)
@@ -137,32 +137,32 @@ def test_the_centre_square_is_cut_out(tmp_path, wide):
     ("given_size", "size", "note"),
     [((64, 48), 128, "upscaled from 64x48"), ((300, 200), 128, None), ((64, 64), 64, None)],
 )
-def test_a_picture_has_the_size_wanted_and_tells_when_it_was_enlarged(tmp_path, given_size, size, note):
+def test_an_image_has_the_requested_size_and_a_note_if_it_was_upscaled(tmp_path, given_size, size, note):
     saved(tmp_path / "a.png", Image.new("RGB", given_size, "red"))
-    picture = one(tmp_path, size)
-    assert picture.pixels.shape == (size, size, 3)
-    assert picture.pixels.dtype == np.uint8
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    assert picture.note == note
+    found = one(tmp_path, size)
+    assert found.pixels.shape == (size, size, 3)
+    assert found.pixels.dtype == np.uint8
+    assert found.pixels.flags.c_contiguous
+    assert found.pixels.flags.writeable
+    assert found.note == note
 
 
-def test_the_same_picture_twice_counts_once_and_is_noted(tmp_path):
+def test_a_duplicate_image_is_ignored_and_noted(tmp_path):
     saved(tmp_path / "a.png")
     saved(tmp_path / "b.webp", lossless=True)
     saved(tmp_path / "c.png", Image.fromarray(NOISE))
     shutil.copy(tmp_path / "a.png", tmp_path / "d.png")
     first, other = read_images(tmp_path, size=64)
-    assert first.note == "b.webp is the same and was left out; d.png is the same and was left out"
+    assert first.note == "b.webp is a duplicate and was ignored; d.png is a duplicate and was ignored"
     assert (other.name, other.note) == ("c.png", None)
 
 
-def test_the_hash_is_the_file_s(tmp_path):
+def test_the_hash_is_that_of_the_file(tmp_path):
     path = saved(tmp_path / "a.png")
     assert one(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_file_name_that_is_not_text_does_not_spread(tmp_path):
+def test_a_file_name_that_is_not_utf_8_is_replaced(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
     saved(path)
     assert one(tmp_path).name == "?.png"
@@ -186,7 +186,7 @@ def test_a_file_name_that_is_not_text_does_not_spread(tmp_path):
 def test_a_caption_is_the_trimmed_text_of_the_file_beside(tmp_path, content, caption):
     saved(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(content)
-    (tmp_path / "b.txt").write_text("of no picture")
+    (tmp_path / "b.txt").write_text("without an image")
     assert one(tmp_path).caption == caption
 
 
@@ -194,11 +194,11 @@ def test_a_caption_is_the_trimmed_text_of_the_file_beside(tmp_path, content, cap
     ("content", "match"),
     [(b"\xff\xfea\0", "not UTF-8"), (b"a\x1b[31m", r"U\+001B"), (b"one\ntwo", r"U\+000A"), (b"a\0", r"U\+0000")],
 )
-def test_a_caption_that_is_no_line_of_text_is_refused(tmp_path, content, match):
+def test_a_caption_that_is_not_a_line_of_text_is_refused(tmp_path, content, match):
     saved(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(content)
     refused(tmp_path, match)
 
 
-def test_a_picture_without_a_caption_has_none(tmp_path):
+def test_an_image_without_a_caption_file_has_no_caption(tmp_path):
     assert one(saved(tmp_path / "a.png")).caption is None

@@ -61,16 +61,16 @@ def test_every_other_name_is_refused_with_the_rule(name):
     ],
 )
 def test_the_nearest_allowed_name_is_suggested(name, nearest):
-    with pytest.raises(InvalidNameError, match=f"try '{nearest}'"):
+    with pytest.raises(InvalidNameError, match=f"use '{nearest}'"):
         check_name(name)
 
 
 @given(st.text())
-def test_a_suggestion_is_itself_allowed(name):
+def test_a_suggested_name_is_allowed(name):
     try:
         assert check_name(name) == name
     except InvalidNameError as refused:
-        if (suggested := re.fullmatch("try '(.*)'", refused.hint)) is not None:
+        if (suggested := re.fullmatch("use '(.*)'", refused.hint)) is not None:
             check_name(suggested[1])
 
 

@@ -20,27 +20,27 @@ def digest(texts):
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
-def test_the_wordings_change_on_purpose_only():
-    """They decide which neurons are chosen and what scores mean: a change makes results incomparable."""
+def test_the_texts_are_those_of_the_published_results():
+    """They determine the selected neurons and the scores: a change makes results incomparable."""
     assert digest(calibration_texts()) == "96903b5e0ce70119"
     assert digest(base_probe_texts()) == "c04a00790347b693"
     assert [p.text for p in training_texts("dog")] == ["<dog>", "a <dog>", "a picture of a <dog>"]
     assert [p.text for p in probe_prompts("dog")] == ["a <dog>", "a <dog> on a beach", "a <dog> in the snow"]
 
 
-def test_calibration_and_probe_texts_are_many_different_ones_without_a_concept():
+def test_calibration_and_probe_texts_are_different_and_name_no_concept():
     assert len(calibration_texts()) == len(set(calibration_texts())) == 64
     assert len(base_probe_texts()) == len(set(base_probe_texts())) == 10
     for text in calibration_texts() + base_probe_texts():
         assert parse(text, {"dog", "cat", "a"}).pieces == (text,)
 
 
-def test_calibration_texts_are_short_enough_for_a_small_base():
+def test_calibration_texts_fit_a_small_base_model():
     assert max(len(text.split()) for text in calibration_texts()) <= 8
 
 
 @pytest.mark.parametrize("texts", [training_texts, probe_prompts])
-def test_texts_of_a_concept_are_what_the_grammar_reads(texts):
+def test_texts_of_a_concept_follow_the_grammar(texts):
     assert texts("top-hat") == tuple(parse(p.text, {"top-hat"}) for p in texts("top-hat"))
 
 

@@ -1,4 +1,4 @@
-"""Rules of JSON in the store."""
+"""Rules of canonical JSON."""
 
 import pytest
 from hypothesis import given, settings
@@ -14,19 +14,19 @@ VALUES = st.recursive(
 
 @given(VALUES)
 @settings(deadline=None)
-def test_what_is_dumped_is_parsed_back_and_dumped_the_same(value):
+def test_a_dumped_value_is_parsed_and_dumped_to_the_same_bytes(value):
     data = canonical.dump(value)
     assert canonical.parse(data) == value
     assert canonical.dump(canonical.parse(data)) == data
     assert data.isascii()
 
 
-def test_the_order_of_keys_does_not_reach_the_bytes():
+def test_the_order_of_keys_does_not_change_the_bytes():
     assert canonical.dump({"b": 1, "a": {"d": 2, "c": 3}}) == b'{"a":{"c":3,"d":2},"b":1}'
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")]])
-def test_numbers_that_are_none_are_not_written(value):
+def test_nan_and_infinity_are_not_written(value):
     with pytest.raises(ValueError, match="JSON"):
         canonical.dump(value)
 
@@ -49,12 +49,12 @@ def test_numbers_that_are_none_are_not_written(value):
         "{}".encode("utf-16"),
     ],
 )
-def test_what_is_no_strict_json_is_refused_with_one_exception(data):
+def test_data_that_is_not_strict_json_is_refused_with_one_exception(data):
     with pytest.raises(ValueError):
         canonical.parse(data)
 
 
 @pytest.mark.parametrize("data", [b"[]", b"7", b"null", b'"{}"'])
-def test_an_object_is_an_object(data):
+def test_another_kind_of_value_is_not_an_object(data):
     with pytest.raises(ValueError, match="not a JSON object"):
         canonical.parse_object(data)

@@ -14,12 +14,12 @@ def flat(colour, size=128):
 
 
 def row(label, *counts, caption="caption"):
-    groups = [SheetGroup(caption=caption, pictures=[flat(COLOURS[g])] * n) for g, n in enumerate(counts)]
+    groups = [SheetGroup(caption=caption, images=[flat(COLOURS[g])] * n) for g, n in enumerate(counts)]
     return SheetRow(label=label, groups=groups)
 
 
 def boxes(sheet, colour):
-    """Where a colour is: runs of columns, and runs of rows."""
+    """Runs of columns and runs of rows that contain a colour."""
     hit = (np.array(sheet) == colour).all(axis=2)
     return runs(hit.any(axis=0)), runs(hit.any(axis=1))
 
@@ -30,7 +30,7 @@ def runs(line):
 
 
 @pytest.mark.parametrize("cell", [32, 128, 200])
-def test_every_picture_is_whole_and_none_touches_another(cell):
+def test_every_image_is_whole_and_apart_from_the_others(cell):
     sheet = contact_sheet([row("<dog>", 5, 4, 4), row("<cat>", 3, 4, 4)], cell=cell, title="Title")
     for group, count in enumerate([5, 4, 4]):
         across, down = boxes(sheet, COLOURS[group])
@@ -38,7 +38,7 @@ def test_every_picture_is_whole_and_none_touches_another(cell):
         assert [b - a for a, b in down] == [cell] * 2
 
 
-def test_the_groups_of_all_rows_stand_in_the_same_columns():
+def test_the_groups_of_all_rows_are_in_the_same_columns():
     one = contact_sheet([row("a", 5, 4, 4)])
     two = contact_sheet([row("a", 5, 4, 4), row("b", 0, 2, 4), row("c", 1)])
     assert one.width == two.width
@@ -46,14 +46,14 @@ def test_the_groups_of_all_rows_stand_in_the_same_columns():
         assert boxes(one, colour)[0] == boxes(two, colour)[0]
 
 
-def test_pictures_of_a_cell_s_size_are_not_resampled():
+def test_images_of_the_size_of_a_cell_are_not_resampled():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    bare = contact_sheet([SheetRow(label="", groups=[SheetGroup(caption="", pictures=[noise])])], cell=64)
+    bare = contact_sheet([SheetRow(label="", groups=[SheetGroup(caption="", images=[noise])])], cell=64)
     left, top = bare.width - 8 * 2 - 64, 8 * 2
     assert np.array_equal(np.array(bare)[top : top + 64, left : left + 64], noise)
 
 
-def test_long_labels_and_captions_stay_off_the_pictures():
+def test_long_labels_and_captions_do_not_overlap_the_images():
     texts = "a label " * 40 + "W" * 400
     plain, full = (contact_sheet([row(t, 2, 2, caption=t)] * 2) for t in ("x", texts))
     for colour in COLOURS[:2]:
@@ -65,7 +65,7 @@ def test_long_labels_and_captions_stay_off_the_pictures():
 
 def test_captions_of_one_and_two_lines_end_on_the_same_line():
     groups = [
-        SheetGroup(caption=caption, pictures=[flat(colour)])
+        SheetGroup(caption=caption, images=[flat(colour)])
         for caption, colour in zip(["x", "xxxxxxxx xxxxxxxxxx"], COLOURS, strict=False)
     ]
     sheet = contact_sheet([SheetRow(label="", groups=groups)])
@@ -80,7 +80,7 @@ def test_captions_of_one_and_two_lines_end_on_the_same_line():
     assert ends[0][1] == ends[1][1]
 
 
-def test_a_text_is_broken_at_spaces_and_what_does_not_fit_is_marked():
+def test_a_text_is_wrapped_at_spaces_and_truncated_with_an_ellipsis():
     font = ImageFont.load_default(size=14)
     lines = _wrapped("one two three four five six seven", font, 80, 10)
     assert " ".join(lines) == "one two three four five six seven"
@@ -90,9 +90,9 @@ def test_a_text_is_broken_at_spaces_and_what_does_not_fit_is_marked():
     assert "".join(_wrapped("W" * 30, font, 80, 10)) == "W" * 30
 
 
-def test_pictures_that_are_not_square_are_shown_whole():
+def test_images_that_are_not_square_are_shown_whole():
     wide = np.full((50, 100, 3), COLOURS[0], dtype=np.uint8)
-    sheet = contact_sheet([SheetRow(label="", groups=[SheetGroup(caption="", pictures=[wide])])], cell=64)
+    sheet = contact_sheet([SheetRow(label="", groups=[SheetGroup(caption="", images=[wide])])], cell=64)
     assert [[b - a for a, b in side] for side in boxes(sheet, COLOURS[0])] == [[64], [32]]
 
 

@@ -1,4 +1,4 @@
-"""What is committed is acknowledged, whatever fails afterwards, and a signal does not cut a commit in two."""
+"""A committed change is reported as saved even if something fails afterwards, and a signal waits for the commit."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
-def test_whatever_fails_after_the_commit_is_a_warning(tmp_path, monkeypatch, template, change, error):
+def test_a_failure_after_the_commit_is_a_warning(tmp_path, monkeypatch, template, change, error):
     make, names = CHANGES[change]
     texts = set()
     for n in range(1, 100):
@@ -51,13 +51,13 @@ def test_whatever_fails_after_the_commit_is_a_warning(tmp_path, monkeypatch, tem
             break
         texts |= set(store.warnings)
     else:
-        pytest.fail("the fault fired for ever")
+        pytest.fail("the fault fired every time")
     assert any("a power cut may undo it" in text for text in texts)
     assert any("shell completion may miss it" in text for text in texts)
 
 
-def test_what_fails_before_the_commit_is_a_failure_and_nothing_is_kept(tmp_path, monkeypatch, template):
-    """Also when all that fails is the last sync of another file: it is needed before."""
+def test_a_failure_before_the_commit_is_an_error_and_changes_nothing(tmp_path, monkeypatch, template):
+    """Also if only the sync of another file fails, because the commit needs it."""
     failed = 0
     for n in range(1, 100):
         path = tmp_path / str(n)
@@ -85,7 +85,7 @@ class Ended(KeyboardInterrupt):
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_in_a_commit_waits_for_its_end_and_says_that_it_is_saved(
+def test_a_signal_during_a_commit_waits_for_its_end_and_notes_that_it_is_saved(
     tmp_path, monkeypatch, template, number, call
 ):
     path = tmp_path / "s"
@@ -115,40 +115,40 @@ def test_a_signal_in_a_commit_waits_for_its_end_and_says_that_it_is_saved(
     assert assert_sound(path) == ["rex"]
 
 
-def test_work_whose_commit_was_killed_just_after_it_succeeded_is_cleaned_up(tmp_path, monkeypatch, template):
-    """By the next change of anything, and `ls` does not list it as unfinished meanwhile."""
+def test_training_state_is_deleted_if_the_process_was_killed_just_after_its_commit(tmp_path, monkeypatch, template):
+    """The next change deletes it, and it is not listed as unfinished before that."""
     path = tmp_path / "s"
     shutil.copytree(template, path)
     store = Store.open(path)
-    with pytest.raises(Killed), store.reserve("cat") as work:
+    with pytest.raises(Killed), store.work.reserve("cat") as work:
         (work / "state").write_bytes(b"whole")
         with monkeypatch.context() as patch:
             fault = Fault(patch, 1, Killed, armed=False)
             with store.transaction("add cat") as tx:
                 record = stage(tx, "cat", make_delta(1))
-                store.will_commit("cat", record["delta"])
+                store.work.will_commit("cat", record["delta"])
                 arm_after_commit(patch, fault)
     assert (work / "state").exists()
-    assert Store.open(path).unfinished() == []
+    assert Store.open(path).work.unfinished() == []
     with Store.open(path).transaction("mv") as tx:
         tx.rename("dog", "rex")
     assert not work.exists()
 
 
-def test_work_whose_commit_did_not_happen_is_kept(tmp_path, template):
+def test_training_state_whose_commit_did_not_happen_is_kept(tmp_path, template):
     path = tmp_path / "s"
     shutil.copytree(template, path)
     store = Store.open(path)
-    with store.reserve("cat") as work:
+    with store.work.reserve("cat") as work:
         (work / "state").write_bytes(b"whole")
-        store.will_commit("cat", "0" * 64)
+        store.work.will_commit("cat", "0" * 64)
     with Store.open(path).transaction("mv") as tx:
         tx.rename("dog", "rex")
-    assert Store.open(path).unfinished() == ["cat"]
+    assert Store.open(path).work.unfinished() == ["cat"]
     assert names_in(work) == ["lock", "state"]
 
 
-def test_the_next_writer_sweeps_the_work_of_killed_processes_and_none_that_is_in_use(tmp_path, template):
+def test_the_next_writer_tidies_folders_of_killed_processes_and_none_that_is_in_use(tmp_path, template):
     path = tmp_path / "s"
     shutil.copytree(template, path)
     store = Store.open(path)
@@ -156,7 +156,7 @@ def test_the_next_writer_sweeps_the_work_of_killed_processes_and_none_that_is_in
         (path / "work" / name).mkdir(parents=True)
         (path / "work" / name / ".tmp-state-1-aa").write_bytes(b"half of a half")
     (path / "work" / "cat" / "state").write_bytes(b"half")
-    with store.reserve("owl") as busy:
+    with store.work.reserve("owl") as busy:
         (busy / ".tmp-state-1-aa").write_bytes(b"being written")
         with Store.open(path).transaction("mv") as tx:
             tx.rename("dog", "rex")

@@ -10,14 +10,14 @@ from cnsctl.errors import CapacityError, StoreDamagedError
 from cnsctl.store import blobs
 
 
-def test_a_blob_comes_back_under_the_hash_of_its_content(tmp_path):
+def test_a_blob_is_named_by_the_hash_of_its_content(tmp_path):
     sha = blobs.put(tmp_path, b"content")
     assert sha == hashlib.sha256(b"content").hexdigest()
     assert blobs.get(tmp_path, sha) == b"content"
     assert names_in(tmp_path) == [sha]
 
 
-def test_a_blob_that_is_there_is_not_written_again(tmp_path):
+def test_an_existing_blob_is_not_written_again(tmp_path):
     sha = blobs.put(tmp_path, b"content")
     before = (tmp_path / sha).stat()
     assert blobs.put(tmp_path, b"content") == sha
@@ -25,8 +25,8 @@ def test_a_blob_that_is_there_is_not_written_again(tmp_path):
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_a_blob_that_is_there_is_made_durable_all_the_same(tmp_path, monkeypatch):
-    """Whoever wrote it may have died before the folder was synced."""
+def test_an_existing_blob_is_made_durable(tmp_path, monkeypatch):
+    """Its writer may have been killed before it synced the folder."""
     blobs.put(tmp_path, b"content")
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
@@ -35,7 +35,7 @@ def test_a_blob_that_is_there_is_made_durable_all_the_same(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("damage", [b"", b"Content", b"content and more"])
-def test_a_damaged_blob_is_reported_by_reading_and_mended_by_putting(tmp_path, damage):
+def test_a_damaged_blob_is_refused_by_reading_and_repaired_by_writing(tmp_path, damage):
     sha = blobs.put(tmp_path, b"content")
     (tmp_path / sha).write_bytes(damage)
     with pytest.raises(StoreDamagedError, match=sha) as caught:
@@ -45,19 +45,19 @@ def test_a_damaged_blob_is_reported_by_reading_and_mended_by_putting(tmp_path, d
     assert blobs.get(tmp_path, sha) == b"content"
 
 
-def test_a_missing_blob_is_told_by_its_name(tmp_path):
+def test_a_missing_blob_is_reported_with_its_name(tmp_path):
     sha = "0" * 64
     with pytest.raises(StoreDamagedError, match=f"{sha} is missing"):
         blobs.get(tmp_path, sha)
 
 
 @pytest.mark.parametrize("sha", ["", "..", "../" + "0" * 61, "0" * 63, "0" * 65, "A" * 64, "0" * 64 + "\n"])
-def test_only_a_hash_can_be_asked_for(tmp_path, sha):
-    with pytest.raises(StoreDamagedError, match="no name of a blob"):
+def test_only_a_hash_is_a_name_of_a_blob(tmp_path, sha):
+    with pytest.raises(StoreDamagedError, match="not a name of a blob"):
         blobs.get(tmp_path, sha)
 
 
-def test_a_blob_has_a_largest_size_both_ways(tmp_path, monkeypatch):
+def test_a_blob_has_a_largest_size_in_writing_and_reading(tmp_path, monkeypatch):
     sha = blobs.put(tmp_path, b"12345")
     monkeypatch.setattr(blobs, "MAX_BYTES", 4)
     with pytest.raises(CapacityError, match="5 bytes"):

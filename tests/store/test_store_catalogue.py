@@ -37,11 +37,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_is_sealed_is_what_is_read():
+def test_sealed_tables_are_read_unchanged():
     assert unseal(seal(TABLES), "x").tables == FROZEN
 
 
-def test_a_catalogue_is_json_of_a_line_per_document_that_says_its_format_and_hash():
+def test_a_catalogue_is_json_with_a_line_per_document_and_its_format_and_hash():
     content = seal(TABLES)
     envelope = json.loads(content)
     assert set(envelope) == {"format", "payload", "sha256"}
@@ -52,7 +52,7 @@ def test_a_catalogue_is_json_of_a_line_per_document_that_says_its_format_and_has
     assert payload.split(b"\n")[1] == b'"1":' + canonical.dump(RECORD)
 
 
-def test_equal_tables_give_equal_bytes_in_whatever_order():
+def test_equal_tables_in_any_order_give_equal_bytes():
     tables = {**TABLES, "concepts": {str(n): RECORD | {"id": f"{n:016d}", "name": f"c{n}", "seq": 0} for n in (10, 9)}}
     for n, record in enumerate(tables["concepts"].values()):
         record["seq"] = n
@@ -61,7 +61,7 @@ def test_equal_tables_give_equal_bytes_in_whatever_order():
     assert seal(tables) == seal(turned)
 
 
-def test_what_is_read_cannot_be_changed(folder):
+def test_documents_that_were_read_are_immutable(folder):
     storage = CatalogueStorage(folder, load(folder))
     for tables in (storage.read(), load(folder).tables):
         document = tables["concepts"]["1"]
@@ -75,7 +75,7 @@ def test_what_is_read_cannot_be_changed(folder):
     assert storage.read() == FROZEN
 
 
-def test_what_is_written_is_the_storages_own(folder):
+def test_documents_that_were_written_are_copies(folder):
     storage = CatalogueStorage(folder, load(folder))
     tables = copy.deepcopy(TABLES)
     storage.write(tables)
@@ -86,7 +86,7 @@ def test_what_is_written_is_the_storages_own(folder):
     assert storage.read() == FROZEN
 
 
-def test_a_commit_checks_and_writes_what_is_new_and_copies_the_other_lines(folder, monkeypatch):
+def test_a_commit_checks_and_writes_new_documents_and_copies_the_other_lines(folder, monkeypatch):
     catalogue = load(folder)
     dumped, honest = [], canonical.dump
     monkeypatch.setattr(canonical, "dump", lambda value: dumped.append(value) or honest(value))
@@ -95,17 +95,17 @@ def test_a_commit_checks_and_writes_what_is_new_and_copies_the_other_lines(folde
     storage.commit()
     assert [document["name"] for document in dumped] == ["cat"]
     assert load(folder).lines["concepts"]["1"] == catalogue.lines["concepts"]["1"]
-    assert load(folder).content == seal(load(folder).tables), "a copied line is the one that would be written"
+    assert load(folder).content == seal(load(folder).tables), "a copied line equals the one that would be written"
 
 
-def test_a_catalogue_that_is_known_is_not_checked_again(folder):
+def test_an_unchanged_catalogue_is_not_checked_again(folder):
     catalogue = load(folder)
     assert load(folder, catalogue) is catalogue
     (folder / "catalogue.json").write_bytes(seal(first_tables(100)))
     assert load(folder, catalogue).tables["concepts"] == {}
 
 
-def test_nothing_reaches_the_disk_before_the_commit_and_then_all_in_one_write(folder, monkeypatch):
+def test_nothing_is_written_before_the_commit_and_then_all_at_once(folder, monkeypatch):
     replaced = []
     replace = os.replace
 
@@ -138,7 +138,7 @@ def test_tables_that_could_not_be_read_again_are_not_committed(folder):
     assert load(folder).tables == FROZEN
 
 
-def test_a_damaged_catalogue_points_at_the_previous_generation_and_does_not_use_it(tmp_path):
+def test_a_damaged_catalogue_names_the_previous_generation_and_does_not_use_it(tmp_path):
     store = new_store(tmp_path / "s")
     add(store, "dog", 1)
     add(store, "cat", 2)
@@ -171,13 +171,13 @@ def test_a_missing_catalogue_is_damage_and_no_empty_store(folder):
 def test_a_newer_format_is_refused_by_name():
     with pytest.raises(FormatTooNewError, match="format 2") as caught:
         unseal(b'{"format":2,"tables":"in another way"}', "catalogue.json")
-    assert "upgrade" in caught.value.hint
+    assert (caught.value.reason, caught.value.note) == ("upgrade", "written by a newer cnsctl; this one reads up to 1")
 
 
 @pytest.mark.parametrize("format_", [0, -1, True, "1", None, 1.0])
-def test_a_format_that_is_no_version_is_damage(format_):
+def test_a_format_that_is_not_a_version_is_damage(format_):
     envelope = json.loads(seal(TABLES)) | {"format": format_}
-    with pytest.raises(StoreDamagedError, match="no format version"):
+    with pytest.raises(StoreDamagedError, match="not a format version"):
         unseal(json.dumps(envelope).encode(), "x")
 
 
@@ -200,7 +200,7 @@ def test_random_damage_never_changes_what_is_read(data):
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b"\xff", b"[" * 200_000, b'{"format":1}', b'{"format":1,"payload":[],"sha256":""}']
 )
-def test_a_file_that_is_no_catalogue_is_refused_in_words(content):
+def test_a_file_that_is_not_a_catalogue_is_refused(content):
     with pytest.raises(StoreDamagedError):
         unseal(content, "x")
 
@@ -220,7 +220,7 @@ FORGED = {
 
 
 def sealed(payload):
-    """A catalogue with a right seal, whatever it holds."""
+    """A catalogue with a valid seal and this payload."""
     return b'{"format":1,"payload":%s,"sha256":"%s"}\n' % (payload, canonical.sha256(payload).encode())
 
 
@@ -232,13 +232,13 @@ def payload_of(tables):
     return b"{" + b"},".join(pieces) + b"}}"
 
 
-def test_the_forger_above_can_write_a_right_catalogue():
+def test_the_functions_above_can_write_a_valid_catalogue():
     """Otherwise the forgeries would prove nothing."""
     assert sealed(payload_of({name: TABLES[name] for name in ("concepts", "runs", "state")})) == seal(TABLES)
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
-def test_a_catalogue_with_a_right_seal_and_wrong_tables_is_refused(forge):
+def test_a_catalogue_with_a_valid_seal_and_wrong_tables_is_refused(forge):
     tables = copy.deepcopy(TABLES)
     forge(tables)
     with pytest.raises(StoreDamagedError):
@@ -264,14 +264,14 @@ def test_a_catalogue_with_a_right_seal_and_wrong_tables_is_refused(forge):
         lambda p: b"",
     ],
 )
-def test_a_catalogue_with_a_right_seal_and_other_lines_is_refused(change):
+def test_a_catalogue_with_a_valid_seal_and_other_lines_is_refused(change):
     payload = payload_of(TABLES)
     assert change(payload) != payload
     with pytest.raises(StoreDamagedError):
         unseal(sealed(change(payload)), "x")
 
 
-def test_tables_that_are_no_catalogues_are_not_sealed():
+def test_tables_that_are_not_those_of_a_catalogue_are_not_sealed():
     for wrong in ({**TABLES, "_default": {}}, {"state": TABLES["state"]}):
         with pytest.raises(ValueError, match="its tables are"):
             seal(wrong)
@@ -317,11 +317,11 @@ def test_the_sample_record_has_no_fault():
         ("recipe", []),
         ("recipe", {"steps": [1]}),
         ("recipe", {"policy": "\x07"}),
-        ("learned", {"clip_i": float("inf")}),
-        ("learned", {"clip_i": True}),
+        ("scores", {"clip_i": float("inf")}),
+        ("scores", {"clip_i": True}),
     ],
 )
-def test_a_record_with_one_wrong_field_is_refused_naming_it(field, value):
+def test_a_record_with_one_wrong_field_is_refused_with_the_field(field, value):
     assert concept_fault(RECORD | {field: value}) in {field, "captions"}
 
 
@@ -344,5 +344,5 @@ def test_a_record_with_other_fields_is_refused(document):
         ("free", -1),
     ],
 )
-def test_a_state_with_one_wrong_field_is_refused_naming_it(field, value):
+def test_a_state_with_one_wrong_field_is_refused_with_the_field(field, value):
     assert state_fault(TABLES["state"]["1"] | {field: value}) == field

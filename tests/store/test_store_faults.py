@@ -1,4 +1,4 @@
-"""Old or new, never a third: disks that fail at any call, fill up for real, and are read-only."""
+"""The old state or the new one: disks that fail at any call, fill up, or are read-only."""
 
 import errno
 import os
@@ -7,37 +7,11 @@ import subprocess
 from contextlib import suppress
 
 import pytest
+from faults import Fault, Killed
 from store_samples import add, assert_sound, finish, make_delta, new_store, stage, start
 
 from cnsctl.errors import DiskError
 from cnsctl.store import Store
-
-
-class Killed(BaseException):
-    """The process is dead: no handler of it runs any further system call."""
-
-
-class Fault:
-    """Makes the nth call of one system function fail; a kill makes all later calls fail too."""
-
-    def __init__(self, patch, call, n, error):
-        self.fired = False
-        self._n_calls, self._call, self._n, self._error = 0, call, n, error
-        for name in ("open", "write", "fsync", "replace", "unlink"):
-            patch.setattr(os, name, self._guarded(name, getattr(os, name)))
-
-    def _guarded(self, name, original):
-        def guarded(*args, **kwargs):
-            if self.fired and self._error is Killed:
-                raise Killed
-            if name == self._call and not self.fired:
-                self._n_calls += 1
-                if self._n_calls == self._n:
-                    self.fired = True
-                    raise Killed if self._error is Killed else OSError(self._error, os.strerror(self._error))
-            return original(*args, **kwargs)
-
-        return guarded
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +30,7 @@ def change(store):
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, Killed], ids=["EIO", "ENOSPC", "killed"])
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
-def test_whichever_call_fails_the_store_is_in_the_old_or_the_new_state(tmp_path, monkeypatch, template, call, error):
+def test_after_any_failing_call_the_store_is_in_the_old_or_the_new_state(tmp_path, monkeypatch, template, call, error):
     outcomes = []
     for n in range(1, 200):
         path = tmp_path / str(n)
@@ -64,13 +38,13 @@ def test_whichever_call_fails_the_store_is_in_the_old_or_the_new_state(tmp_path,
         store = Store.open(path)
         succeeded = False
         with monkeypatch.context() as patch:
-            fault = Fault(patch, call, n, error)
+            fault = Fault(patch, n, error, calls=(call,))
             with suppress(Killed if error is Killed else DiskError):
                 change(store)
                 succeeded = True
         names = assert_sound(path)
         assert names in (["dog"], ["cat"])
-        assert names == ["cat"] or not succeeded, "what was acknowledged is kept"
+        assert names == ["cat"] or not succeeded, "a change that was reported as saved is kept"
         if not succeeded:
             outcomes.append(names[0])
         with store.transaction("sweep"):
@@ -81,9 +55,9 @@ def test_whichever_call_fails_the_store_is_in_the_old_or_the_new_state(tmp_path,
             assert succeeded
             break
     else:
-        pytest.fail("the fault fired for ever")
-    assert outcomes == sorted(outcomes, reverse=True), "one point, before which all is old and after which all is new"
-    assert outcomes.count("dog") >= 4, "the fault struck before the commit"
+        pytest.fail("the fault fired every time")
+    assert outcomes == sorted(outcomes, reverse=True), "one commit point: all is old before it and new after it"
+    assert outcomes.count("dog") >= 4, "the fault happened before the commit"
 
 
 def test_after_any_fault_the_same_command_again_succeeds(tmp_path, monkeypatch, template):
@@ -91,7 +65,7 @@ def test_after_any_fault_the_same_command_again_succeeds(tmp_path, monkeypatch, 
     shutil.copytree(template, path)
     for n in (1, 2, 3):
         with monkeypatch.context() as patch:
-            Fault(patch, "replace", n, Killed)
+            Fault(patch, n, Killed, calls=("replace",))
             with pytest.raises(Killed):
                 change(Store.open(path))
         assert assert_sound(path) == ["dog"]
@@ -134,7 +108,7 @@ KILL_LOOP = """
         found = set(assert_sound(path))
         assert {name for name, sign in last.items() if sign == "+"} <= found, (last, found)
         assert not {name for name, sign in last.items() if sign == "-"} & found, (last, found)
-        assert len(found - set(last)) <= 1, "at most the commit that was under way"
+        assert len(found - set(last)) <= 1, "at most the commit in progress"
         with Store.open(path).transaction("clear") as tx:
             for name in found:
                 tx.remove(name)
@@ -142,7 +116,7 @@ KILL_LOOP = """
 """
 
 
-def test_a_process_killed_at_any_time_leaves_what_it_acknowledged_and_a_sound_store(tmp_path):
+def test_a_process_killed_at_any_time_leaves_all_reported_changes_and_a_sound_store(tmp_path):
     child = start(KILL_LOOP, tmp_path / "s", 24, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert finish(child).count("round") == 24
 
@@ -157,7 +131,7 @@ WRITER = """
 """
 
 
-def test_several_writers_lose_nothing_and_readers_never_see_a_third_state(tmp_path):
+def test_several_writers_lose_nothing_and_readers_get_no_third_state(tmp_path):
     store = new_store(tmp_path / "s")
     writers = [start(WRITER, store.path, i, stderr=subprocess.PIPE) for i in range(4)]
     n_seen = 0
@@ -175,7 +149,7 @@ def test_several_writers_lose_nothing_and_readers_never_see_a_third_state(tmp_pa
 
 @pytest.fixture
 def tmpfs(tmp_path):
-    """A real file system of 400 KB; needs root."""
+    """A file system of 400 KB; needs root."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if os.geteuid() != 0 or subprocess.call(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], stderr=-3) != 0:
@@ -214,7 +188,7 @@ def test_a_store_on_a_read_only_disk_is_read_and_not_written(tmpfs):
     store.cache("x", b"")
     with pytest.raises(DiskError, match="read-only"):
         add(store, "cat", 1)
-    with pytest.raises(DiskError, match="read-only"), store.reserve("cat"):
+    with pytest.raises(DiskError, match="read-only"), store.work.reserve("cat"):
         pass
     with pytest.raises(DiskError, match="read-only"):
         new_store(tmpfs / "t")

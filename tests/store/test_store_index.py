@@ -1,4 +1,4 @@
-"""Rules of the ownership index as a file: it follows every change, and can always be counted again."""
+"""Rules of the ownership index as a file: it follows every change, and can be counted again at any time."""
 
 import json
 import os
@@ -57,11 +57,11 @@ def test_the_index_is_what_counting_all_deltas_gives_after_any_history(tmp_path_
 
 
 def files(store):
-    """Of the index, as the current catalogue refers to them."""
+    """Files of the index that the current catalogue refers to."""
     return index.files_of(store.snapshot().state)
 
 
-def test_where_no_neuron_is_owned_there_is_no_index(store):
+def test_without_owned_neurons_the_index_has_no_files(store):
     assert files(store) == set()
     add(store, "dog")
     with store.transaction("rm") as tx:
@@ -69,7 +69,7 @@ def test_where_no_neuron_is_owned_there_is_no_index(store):
     assert (files(store), store.index.kept(store.snapshot().state)) == (set(), ())
 
 
-def test_two_generations_are_kept_and_no_third(store):
+def test_the_files_of_two_generations_are_kept(store):
     for seed in range(12):
         before = files(store)
         add(store, f"c{seed}", seed)
@@ -80,7 +80,7 @@ def test_two_generations_are_kept_and_no_third(store):
 
 
 def test_the_masks_beside_the_planes_are_few(store):
-    """And no addition but each ninth writes more than its own mask and the union."""
+    """Only every ninth addition writes more than its own mask and the union."""
     written, before = [], set()
     for seed in range(19):
         add(store, f"c{seed}", seed)
@@ -102,27 +102,27 @@ def test_an_addition_does_not_read_the_planes(store, opened):
     assert not {state["owners"], *state["recent"]} & set(opened)
 
 
-def test_the_previous_catalogue_finds_its_own_index(store):
+def test_the_previous_catalogue_has_its_own_index(store):
     add(store, "dog", 0)
     add(store, "cat", 1)
     (store.path / "catalogue.json.bak").replace(store.path / "catalogue.json")
     assert assert_sound(store.path) == ["dog"]
 
 
-def test_what_others_own_is_told_from_the_index_without_their_bytes(store):
+def test_owned_neurons_are_read_from_the_index_without_the_deltas(store):
     for seed, name in enumerate(["dog", "cat", "ant"]):
         add(store, name, seed)
     deltas = {name: store.delta(store.concept(name)) for name in ("dog", "cat", "ant")}
     for name in ("dog", "ant"):
         (store.path / "blobs" / store.concept(name)["delta"]).unlink()
-    for besides, others in (("cat", ("dog", "ant")), (None, ("dog", "cat", "ant")), ("nobody", ("dog", "cat", "ant"))):
+    for besides, others in (("cat", ("dog", "ant")), (None, ("dog", "cat", "ant")), ("absent", ("dog", "cat", "ant"))):
         owned = store.index.owned(store.snapshot(), besides=besides)
         for site, size in SIZES.items():
             marked = np.flatnonzero(np.unpackbits(owned[site], count=size))
             assert set(marked) == set().union(*(deltas[name].indices[site].tolist() for name in others))
 
 
-def wreck(store, how, kind="owned"):
+def damage(store, how, kind="owned"):
     state = store.snapshot().state
     path = store.path / "index" / (state["recent"][0] if kind == "recent" else state[kind])
     content = bytearray(path.read_bytes())
@@ -142,7 +142,7 @@ def test_a_damaged_index_is_counted_again_from_the_deltas(store, monkeypatch, ki
     for seed, name in enumerate(names):
         add(store, name, seed)
     expected = n_owned(store), n_owned(store, besides="c1")
-    wreck(store, how, kind)
+    damage(store, how, kind)
     with pytest.raises(StoreDamagedError):
         store.index.kept(store.snapshot().state)
     assert (n_owned(store), n_owned(store, besides="c1")) == expected
@@ -153,38 +153,38 @@ def test_a_damaged_index_is_counted_again_from_the_deltas(store, monkeypatch, ki
     with store.transaction("rm") as tx:
         tx.remove("c1")
     add(store, "new", 9)
-    wreck(store, how, kind)
+    damage(store, how, kind)
     with store.transaction("rm") as tx:
         tx.remove("c2")
     assert assert_sound(store.path) == ["c0", "c3", "c4", "c5", "c6", "new"]
 
 
 def test_a_concept_that_cannot_be_read_is_not_counted_until_it_can_be(store):
-    """Its bytes come back from a backup: the next change counts it, and its removal takes away what was counted."""
+    """After its file is restored, the next change counts it."""
     for seed, name in enumerate(["dog", "cat", "ant"]):
         add(store, name, seed)
     record = store.concept("dog")
     path = store.path / "blobs" / record["delta"]
     content = path.read_bytes()
     path.unlink()
-    wreck(store, "missing")
+    damage(store, "missing")
     add(store, "cow", 3)
     assert store.snapshot().state["uncounted"] == (record["id"],)
     without = {(s, int(i)) for n in (1, 2, 3) for s, flat in make_delta(n).indices.items() for i in flat}
-    assert store.free()["neurons"] == N_WEIGHTS - len(without)
+    assert store.free().neurons == N_WEIGHTS - len(without)
     path.write_bytes(content)
     with store.transaction("rm") as tx:
         tx.remove("cat")
     assert assert_sound(store.path) == ["dog", "ant", "cow"]
 
 
-def test_a_concept_that_was_never_counted_takes_nothing_away(store):
+def test_removing_a_concept_that_was_never_counted_changes_no_count(store):
     for seed, name in enumerate(["dog", "cat"]):
         add(store, name, seed)
     path = store.path / "blobs" / store.concept("dog")["delta"]
     content = path.read_bytes()
     path.unlink()
-    wreck(store, "missing")
+    damage(store, "missing")
     add(store, "ant", 2)
     path.write_bytes(content)
     with store.transaction("rm") as tx:
@@ -195,10 +195,10 @@ def test_a_concept_that_was_never_counted_takes_nothing_away(store):
 def test_a_delta_of_other_sites_is_not_counted(store):
     add(store, "dog")
     record = dict(store.concept("dog"))
-    from cnsctl.formats.delta import encode_delta
+    from cnsctl.formats import delta as delta_file
 
-    record["delta"] = blobs.put(store.path / "blobs", encode_delta(make_delta(0, sites={"other": (12, 16)})))
-    with pytest.raises(StoreDamagedError, match="'dog' is of another base"):
+    record["delta"] = blobs.put(store.path / "blobs", delta_file.write(make_delta(0, sites={"other": (12, 16)})))
+    with pytest.raises(StoreDamagedError, match="'dog' is of another base model"):
         store.index.mask_of(record)
 
 
@@ -225,13 +225,13 @@ FORGED = {
 
 
 @pytest.mark.parametrize("content", FORGED.values(), ids=FORGED.keys())
-def test_an_index_with_a_right_name_and_wrong_content_is_refused(tmp_path, content):
+def test_an_index_with_a_valid_name_and_wrong_content_is_refused(tmp_path, content):
     sha = blobs.put(tmp_path, content())
     with pytest.raises(StoreDamagedError, match="index is damaged"):
         at(tmp_path).read(sha)
 
 
-def test_the_sample_of_an_index_is_right(tmp_path):
+def test_the_sample_of_an_index_is_valid(tmp_path):
     """Otherwise the forgeries above would prove nothing."""
     planes = at(tmp_path).read(blobs.put(tmp_path, pack(META, {"plane.0": PLANE})))
     assert np.array_equal(planes, [PLANE])
@@ -246,7 +246,7 @@ def test_a_bit_without_a_weight_is_refused(tmp_path):
         at(tmp_path, ODD).read(blobs.put(tmp_path, wrong))
 
 
-def test_an_index_is_small_and_says_what_it_is(store, monkeypatch):
+def test_an_index_is_small_and_contains_its_kind_and_format(store, monkeypatch):
     monkeypatch.setattr(index, "RECENT_KEPT", 0)
     for n in range(3):
         add(store, f"c{n}", 0)
@@ -257,11 +257,11 @@ def test_an_index_is_small_and_says_what_it_is(store, monkeypatch):
     assert len(data) == header.body + 2 * N_BYTES
 
 
-def test_an_index_that_contradicts_itself_is_refused(store):
+def test_an_inconsistent_index_is_refused(store):
     add(store, "dog", 0)
     add(store, "cat", 1)
     state = store.snapshot().state
-    with pytest.raises(StoreDamagedError, match="contradicts"):
+    with pytest.raises(StoreDamagedError, match="inconsistent"):
         store.index.kept({**state, "owned": state["recent"][0]})
 
 
@@ -293,8 +293,7 @@ def test_a_change_opens_no_other_concepts_file(store, opened, change):
     assert not others & set(opened)
 
 
-def test_the_catalogue_holds_nothing_of_pairs(store):
-    """A line per concept, of the same length whoever else is there."""
+def test_the_catalogue_has_one_line_per_concept_whose_length_does_not_grow(store):
     lengths = []
     for n in range(6):
         add(store, f"c{n}", n)

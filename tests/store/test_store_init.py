@@ -1,4 +1,4 @@
-"""Making a store is done or not done: after any failure the same command succeeds and leaves nothing else behind."""
+"""A store is created whole or not at all: after any failure the same command succeeds and leaves no other files."""
 
 import errno
 import multiprocessing
@@ -14,13 +14,13 @@ from cnsctl.errors import CnsctlError, StoreNotFoundError, UsageError
 from cnsctl.store import Store
 from cnsctl.store.files import remove_unfinished
 
-BIRTH = ["blobs", "catalogue.json", "lock", "names", "store.json"]
+FILES = ["blobs", "catalogue.json", "lock", "names", "store.json"]
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, KeyboardInterrupt, Killed])
 @pytest.mark.parametrize("place", ["a new folder", "an empty folder"])
-def test_whichever_call_of_init_fails_the_same_command_succeeds_afterwards(tmp_path, monkeypatch, place, error):
-    """And until then there is no store: `ls` says so, and does not speak of damage."""
+def test_after_any_failing_call_the_same_command_succeeds(tmp_path, monkeypatch, place, error):
+    """Until then the store is not found, and not reported as damaged."""
     n_failed, n_made = 0, 0
     for n in range(1, 400):
         parent = tmp_path / str(n)
@@ -40,7 +40,7 @@ def test_whichever_call_of_init_fails_the_same_command_succeeds_afterwards(tmp_p
             with pytest.raises(StoreNotFoundError):
                 Store.open(path)
             new_store(path)
-        else:  # it was made; what failed came later
+        else:  # it was created; the failure came later
             n_made += 1
             if made is None:
                 with pytest.raises(UsageError, match="already"):
@@ -49,15 +49,15 @@ def test_whichever_call_of_init_fails_the_same_command_succeeds_afterwards(tmp_p
         add(Store.open(path), "dog")
         assert assert_sound(path) == ["dog"]
         assert names_in(parent) == ["s"]
-        assert [name for name in names_in(path) if name not in (*BIRTH, "catalogue.json.bak", "index")] == []
+        assert [name for name in names_in(path) if name not in (*FILES, "catalogue.json.bak", "index")] == []
     else:
-        pytest.fail("the fault fired for ever")
+        pytest.fail("the fault fired every time")
     assert n_failed > 10
     assert n_made >= 1
 
 
 @pytest.mark.parametrize("place", ["a new folder", "an empty folder"])
-def test_a_store_that_is_there_is_no_failure_when_only_the_last_sync_fails(tmp_path, monkeypatch, place):
+def test_a_failing_last_sync_is_a_warning_because_the_store_exists(tmp_path, monkeypatch, place):
     path = tmp_path / "s"
     if place == "an empty folder":
         path.mkdir()
@@ -79,7 +79,7 @@ def test_a_store_that_is_there_is_no_failure_when_only_the_last_sync_fails(tmp_p
     assert assert_sound(path) == []
 
 
-def test_a_killed_init_is_cleaned_up_by_the_next_one_of_the_same_name_alone(tmp_path):
+def test_a_killed_init_is_cleaned_up_only_by_one_of_the_same_name(tmp_path):
     abandoned = tmp_path / ".tmp-s-999-0123456789ab"
     other = tmp_path / ".tmp-s-t-999-0123456789ab"
     mine = tmp_path / ".tmp-s"
@@ -90,7 +90,7 @@ def test_a_killed_init_is_cleaned_up_by_the_next_one_of_the_same_name_alone(tmp_
     assert names_in(tmp_path) == sorted([other.name, mine.name, "s"])
 
 
-def test_a_killed_init_is_cleaned_up_also_when_another_one_succeeded(tmp_path):
+def test_a_killed_init_is_cleaned_up_after_another_one_succeeded(tmp_path):
     new_store(tmp_path / "s")
     (tmp_path / ".tmp-s-999-0123456789ab").mkdir()
     with pytest.raises(UsageError, match="already"):
@@ -99,7 +99,7 @@ def test_a_killed_init_is_cleaned_up_also_when_another_one_succeeded(tmp_path):
 
 
 def test_an_init_that_is_running_is_not_cleaned_up(tmp_path, monkeypatch):
-    """Its temporary folder is locked from its first moment."""
+    """Its temporary folder is locked as soon as it exists."""
     rename, seen = os.rename, []
 
     def late(source, target):
@@ -124,7 +124,7 @@ def _make(path):
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_of_several_processes_that_make_a_store_at_once_one_makes_it(tmp_path, is_there):
+def test_of_several_processes_that_create_a_store_at_once_one_succeeds(tmp_path, is_there):
     path = tmp_path / "s"
     if is_there:
         path.mkdir()
@@ -140,7 +140,7 @@ def test_of_several_processes_that_make_a_store_at_once_one_makes_it(tmp_path, i
 
 
 def test_a_store_without_its_store_json_is_damaged_and_not_overwritten(tmp_path):
-    """It looks like an init that was killed, but no temporary folder is there."""
+    """It resembles a killed init, but has no temporary folder."""
     store = new_store(tmp_path / "s")
     add(store, "dog")
     (store.path / "store.json").unlink()
@@ -152,8 +152,8 @@ def test_a_store_without_its_store_json_is_damaged_and_not_overwritten(tmp_path)
     assert names_in(store.path) == before
 
 
-def test_what_a_user_put_beside_a_killed_init_is_not_removed(tmp_path):
-    """Only parts that the temporary folder lacks were moved out of it."""
+def test_a_user_s_files_beside_a_killed_init_are_not_removed(tmp_path):
+    """Only parts that are not in the temporary folder were moved out of it."""
     path = tmp_path / "s"
     temp = path / ".tmp-s-999-0123456789ab"
     temp.mkdir(parents=True)
@@ -166,7 +166,7 @@ def test_what_a_user_put_beside_a_killed_init_is_not_removed(tmp_path):
     assert (path / "base" / "mine").read_bytes() == b"mine"
 
 
-def test_a_signal_while_a_store_is_put_in_place_waits_and_says_that_it_is_made(tmp_path, monkeypatch):
+def test_a_signal_while_a_store_is_moved_into_place_waits_and_notes_that_it_exists(tmp_path, monkeypatch):
     class Ended(KeyboardInterrupt):
         pass
 
@@ -187,13 +187,13 @@ def test_a_signal_while_a_store_is_put_in_place_waits_and_says_that_it_is_made(t
                 new_store(tmp_path / "s")
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert caught.value.__notes__ == ["the store is made"]
+    assert caught.value.__notes__ == ["the store was created"]
     assert assert_sound(tmp_path / "s") == []
 
 
-def test_temporary_folders_in_a_store_are_swept_by_the_next_writer(tmp_path):
-    """As an init leaves one that was killed right after it had moved the last part."""
+def test_the_next_writer_removes_temporary_folders_in_a_store(tmp_path):
+    """An init that was killed right after it moved the last part leaves one."""
     store = new_store(tmp_path / "s")
     (store.path / ".tmp-s-999-0123456789ab" / "deep").mkdir(parents=True)
     remove_unfinished(store.path)
-    assert names_in(store.path) == BIRTH
+    assert names_in(store.path) == FILES

@@ -1,4 +1,4 @@
-"""Rules of locks, with real processes."""
+"""Rules of locks, with processes."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def assert_refused(path, match=None):
     return caught
 
 
-def test_a_held_lock_is_refused_naming_holder_work_and_age(tmp_path, holder):
+def test_a_held_lock_is_refused_with_its_holder_work_and_age(tmp_path, holder):
     with pytest.raises(StoreLockedError) as caught, locked(tmp_path / "lock", what="rm dog"):
         pass
     assert f"process {holder.pid} (add dog, for " in caught.value.what
@@ -48,7 +48,7 @@ def test_a_held_lock_is_refused_naming_holder_work_and_age(tmp_path, holder):
     assert caught.value.exit_status == 5
 
 
-def test_the_refused_do_not_change_the_holder_s_note(tmp_path, holder):
+def test_a_refused_process_does_not_change_the_note_of_the_holder(tmp_path, holder):
     before = (tmp_path / "lock").read_bytes()
     with pytest.raises(StoreLockedError), locked(tmp_path / "lock", what="rm dog"):
         pass
@@ -56,7 +56,7 @@ def test_the_refused_do_not_change_the_holder_s_note(tmp_path, holder):
     assert (tmp_path / "lock").read_bytes() == before
 
 
-def test_a_killed_holder_leaves_no_lock(tmp_path, holder):
+def test_the_lock_of_a_killed_holder_is_free(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with locked(tmp_path / "lock", what="rm dog"):
@@ -84,8 +84,8 @@ def test_a_lock_ends_with_its_block_even_when_the_block_fails(tmp_path):
         pass
 
 
-def test_a_lock_on_a_removed_file_is_not_mistaken_for_the_lock(tmp_path, monkeypatch):
-    """A holder may remove the file: who had opened it before must not share the place with who makes a new one."""
+def test_a_lock_on_a_removed_file_is_not_the_lock(tmp_path, monkeypatch):
+    """A holder may remove the file: a process that opened it before and one that makes a new file exclude each other."""
     path, opened = tmp_path / "lock", os.open
 
     def overtaken(*args):
@@ -121,7 +121,7 @@ def test_a_symbolic_link_in_place_of_the_lock_is_not_followed(tmp_path):
         b'{"pid":1e999,"what":"a","since":0,"host":"h"}',
     ],
 )
-def test_a_note_that_makes_no_sense_costs_only_the_details(tmp_path, note):
+def test_a_damaged_note_removes_only_the_details(tmp_path, note):
     with locked(tmp_path / "lock", what="a"):
         (tmp_path / "lock").write_bytes(note)
         assert_refused(tmp_path / "lock", match="another process")
@@ -134,7 +134,7 @@ def test_control_characters_of_a_note_do_not_reach_the_terminal(tmp_path):
 
 
 @pytest.mark.parametrize(("age", "words"), [(5, "5 s"), (600, "10 min"), (7200, "2 h"), (-99, "an unknown time")])
-def test_the_age_of_a_lock_is_told_in_its_unit(tmp_path, monkeypatch, age, words):
+def test_the_age_of_a_lock_has_a_readable_unit(tmp_path, monkeypatch, age, words):
     now = time.time()
     with locked(tmp_path / "lock", what="a"):
         note = json.loads((tmp_path / "lock").read_bytes()) | {"since": now - age}

@@ -1,4 +1,4 @@
-"""Rules of counting who owns what."""
+"""Rules of counting the owners of neurons."""
 
 from collections import Counter
 
@@ -24,7 +24,7 @@ def bits_at(planes, site, flat):
 
 @given(st.data())
 @settings(deadline=None)
-def test_planes_are_the_numbers_of_owners_whatever_comes_and_goes(data):
+def test_planes_are_the_numbers_of_owners_after_any_changes(data):
     """Against a dictionary that counts; after each change."""
     planes, held, model = (), [], Counter()
     for _ in range(data.draw(st.integers(0, 12))):
@@ -38,13 +38,13 @@ def test_planes_are_the_numbers_of_owners_whatever_comes_and_goes(data):
             model.update((site, i) for site in held[-1] for i in held[-1][site])
         assert all(bits_at(planes, site, i) == model[site, i] for site in SIZES for i in range(SIZES[site]))
         assert count(union(planes, SIZES)) == sum(n > 0 for n in model.values())
-        assert len(planes) == max(model.values(), default=0).bit_length(), "no plane more than needed"
+        assert len(planes) == max(model.values(), default=0).bit_length(), "as few planes as possible"
         assert all(not (plane & spare_bits(SIZES)).any() for plane in planes)
 
 
 @given(SETS, SETS)
 @settings(deadline=None)
-def test_what_both_own_is_what_both_masks_mark(a, b):
+def test_shared_neurons_are_those_that_both_masks_mark(a, b):
     expected = sum(len(a[site] & b[site]) for site in SIZES)
     assert count(pack(owned(a), SIZES) & pack(owned(b), SIZES)) == expected
 
@@ -58,7 +58,7 @@ def test_each_site_has_bytes_of_its_own(sets):
         assert set(np.flatnonzero(np.unpackbits(part))) == sets[site]
 
 
-def test_a_neuron_without_an_owner_cannot_be_given_back():
+def test_a_neuron_without_an_owner_cannot_be_released():
     planes = added((), pack({"a": np.array([1])}, SIZES))
     with pytest.raises(ValueError, match="1 neurons"):
         removed(planes, pack({"a": np.array([1, 2])}, SIZES))
@@ -72,7 +72,7 @@ def test_no_argument_is_changed():
     assert all(np.array_equal(a, b) for a, b in zip(before, (*planes, mask), strict=True))
 
 
-def test_a_site_that_is_absent_is_owned_by_nobody_and_one_that_is_foreign_is_refused():
+def test_an_absent_site_has_no_owners_and_an_unknown_site_is_refused():
     assert count(pack({}, SIZES)) == 0
     with pytest.raises(ValueError, match="'x' is not a site"):
         pack({"x": np.array([1])}, SIZES)

@@ -9,11 +9,11 @@ from store_samples import (
     SITES,
     add,
     assert_sound,
+    base_record,
     fields,
     make_delta,
     names_in,
     new_store,
-    reference,
     same_delta,
     stage,
 )
@@ -37,12 +37,12 @@ def store(tmp_path):
     return new_store(tmp_path / "s")
 
 
-def image(store):
-    """All that a reader can see."""
+def state(store):
+    """All that a reader gets."""
     return store.concepts(), store.runs(), store.free(), store.generation()
 
 
-def test_nothing_is_true_before_the_block_ends_and_all_of_it_after(store):
+def test_no_change_is_visible_before_the_block_ends_and_all_are_visible_after(store):
     with store.transaction("add") as tx:
         stage(tx, "dog", make_delta(0))
         stage(tx, "cat", make_delta(1))
@@ -52,15 +52,15 @@ def test_nothing_is_true_before_the_block_ends_and_all_of_it_after(store):
 
 def test_a_block_that_fails_changes_nothing(store):
     add(store, "dog")
-    before = image(store), (store.path / "catalogue.json").read_bytes()
+    before = state(store), (store.path / "catalogue.json").read_bytes()
     with pytest.raises(KeyError), store.transaction("many") as tx:
         stage(tx, "cat", make_delta(1))
         tx.remove("dog")
         raise KeyError
-    assert (image(store), (store.path / "catalogue.json").read_bytes()) == before
+    assert (state(store), (store.path / "catalogue.json").read_bytes()) == before
 
 
-def test_a_block_that_does_nothing_writes_nothing(store):
+def test_a_block_without_changes_writes_nothing(store):
     add(store, "dog")
     before = (store.path / "catalogue.json").stat()
     with store.transaction("look") as tx:
@@ -92,7 +92,7 @@ def test_the_previous_generation_is_kept(store):
     assert (store.path / "catalogue.json.bak").read_bytes() == before
 
 
-def test_removing_what_was_added_gives_back_its_neurons(store):
+def test_removing_a_concept_releases_its_neurons(store):
     add(store, "dog", 0)
     before = store.concepts(), store.free(), store.snapshot().state["owned"]
     record = add(store, "cat", 1)
@@ -121,7 +121,7 @@ def test_adding_and_removing_in_one_block_cancel_out(store):
     assert_sound(store.path)
 
 
-def test_the_same_learning_twice_shares_its_bytes_and_stays_two_concepts(store):
+def test_two_concepts_with_equal_deltas_share_a_blob_and_stay_two_concepts(store):
     a, b = add(store, "dog", 0), add(store, "cat", 0)
     assert a["delta"] == b["delta"]
     assert a["id"] != b["id"]
@@ -137,14 +137,14 @@ def test_a_taken_name_is_refused_and_replaced_only_on_request(store):
     add(store, "cat", 1)
     with pytest.raises(NameTakenError, match="'dog'") as caught:
         add(store, "dog", 2)
-    assert caught.value.hint
+    assert (caught.value.reason, caught.value.facts["name"]) == ("name-taken", "dog")
     second = add(store, "dog", 2, replace=True)
-    assert assert_sound(store.path) == ["cat", "dog"], "what is learned last is last"
+    assert assert_sound(store.path) == ["cat", "dog"], "the concept that was trained last is last"
     assert second["id"] != first["id"]
     assert same_delta(store.delta(store.concept("dog")), make_delta(2))
 
 
-def test_replacing_what_is_not_there_adds_it(store):
+def test_replacing_an_absent_concept_adds_it(store):
     add(store, "dog", 0, replace=True)
     assert assert_sound(store.path) == ["dog"]
     assert store.runs()[-1]["outcome"] == "kept"
@@ -160,7 +160,7 @@ def test_a_name_that_is_not_allowed_is_refused_with_the_rule(store, name):
     assert assert_sound(store.path) == ["dog"]
 
 
-def test_renaming_changes_the_name_and_not_one_byte_else(store):
+def test_renaming_changes_only_the_name(store):
     before = add(store, "dog", 0)
     add(store, "cat", 1)
     blobs = names_in(store.path / "blobs")
@@ -186,11 +186,11 @@ def test_renaming_to_a_taken_name_or_from_an_absent_one_is_refused(store):
 def test_an_update_replaces_probe_and_scores_alone(store):
     before = add(store, "dog")
     with store.transaction("verify") as tx:
-        tx.update("dog", probe=b"new probe", learned={"error_removed": 1.0})
+        tx.update("dog", probe=b"new probe", scores={"error_removed": 1.0})
         tx.update("dog")
     after = store.concept("dog")
     assert store.blob(after["probe"]) == b"new probe"
-    assert after == {**before, "probe": after["probe"], "learned": {"error_removed": 1.0}}
+    assert after == {**before, "probe": after["probe"], "scores": {"error_removed": 1.0}}
 
 
 def test_a_call_that_fails_inside_a_block_leaves_the_rest_of_the_block(store):
@@ -198,15 +198,15 @@ def test_a_call_that_fails_inside_a_block_leaves_the_rest_of_the_block(store):
         stage(tx, "dog", make_delta(0))
         with pytest.raises(NameTakenError):
             stage(tx, "dog", make_delta(1))
-        with pytest.raises(ValueError, match="learned"):
-            tx.update("dog", learned={"clip_i": float("nan")})
+        with pytest.raises(ValueError, match="scores"):
+            tx.update("dog", scores={"clip_i": float("nan")})
         with pytest.raises(ValueError, match="share"):
             delta = make_delta(2)
             tx.add(fields("cat", delta, share=7), delta, references=[b"", b""], probe=b"")
     assert assert_sound(store.path) == ["dog"]
 
 
-def test_every_learning_and_removal_is_noted(store):
+def test_every_training_run_and_removal_is_listed(store):
     add(store, "dog", 0)
     add(store, "dog", 1, replace=True)
     with store.transaction("rm") as tx:
@@ -219,12 +219,12 @@ def test_every_learning_and_removal_is_noted(store):
     ]
 
 
-def test_the_generation_grows_as_concepts_come_and_go_and_not_by_names_and_scores(store):
+def test_adding_and_removing_raise_the_generation_and_names_and_scores_do_not(store):
     add(store, "dog")
     generation = store.generation()
     with store.transaction("mv") as tx:
         tx.rename("dog", "rex")
-        tx.update("rex", learned={})
+        tx.update("rex", scores={})
     assert store.generation() == generation
     with store.transaction("add") as tx:
         tx.expect_generation(generation)
@@ -234,7 +234,7 @@ def test_the_generation_grows_as_concepts_come_and_go_and_not_by_names_and_score
     assert store.generation() == generation + 2
 
 
-def test_a_commit_that_expects_another_store_is_refused(store):
+def test_a_commit_that_expects_another_generation_is_refused(store):
     generation = store.generation()
     add(store, "dog")
     with pytest.raises(NotSavedError, match="generation 0 is now 1") as caught, store.transaction("add") as tx:
@@ -244,7 +244,7 @@ def test_a_commit_that_expects_another_store_is_refused(store):
     assert assert_sound(store.path) == ["dog"]
 
 
-def test_a_place_in_the_order_is_never_given_twice(store):
+def test_a_place_in_the_training_order_is_never_used_twice(store):
     add(store, "dog", 0)
     with store.transaction("rm") as tx:
         tx.remove("dog")
@@ -261,13 +261,13 @@ def test_a_place_in_the_order_is_never_given_twice(store):
     ],
     ids=["base", "sites", "shapes", "mode"],
 )
-def test_a_delta_of_another_base_or_mode_is_not_kept(store, delta):
+def test_a_delta_of_another_base_model_or_mode_is_not_saved(store, delta):
     with pytest.raises(BaseModelError), store.transaction("add") as tx:
         stage(tx, "dog", delta)
     assert names_in(store.path / "blobs") == []
 
 
-def test_a_delta_whose_learning_went_astray_is_not_kept(store):
+def test_a_delta_with_infinite_values_is_not_saved(store):
     delta = make_delta(0)
     delta.values["mid.to_k"][3] = np.inf
     with pytest.raises(NotSavedError, match="finite"), store.transaction("add") as tx:
@@ -288,7 +288,7 @@ def test_a_concept_without_neurons_in_a_site_is_a_concept(store):
     assert assert_sound(store.path) == ["dog", "cat"]
 
 
-def test_a_damaged_concept_can_be_taken_out_or_replaced(store):
+def test_a_damaged_concept_can_be_removed_or_replaced(store):
     for seed, name in enumerate(["dog", "cat"]):
         add(store, name, seed)
     for _ in range(2):
@@ -301,7 +301,7 @@ def test_a_damaged_concept_can_be_taken_out_or_replaced(store):
     assert assert_sound(store.path) == ["cat"]
 
 
-def test_a_damaged_concept_stops_nobody_else(store):
+def test_a_damaged_concept_does_not_affect_others(store):
     for seed, name in enumerate(["dog", "cat", "cow"]):
         add(store, name, seed)
     for name in ("dog", "cat"):
@@ -319,7 +319,7 @@ def test_a_damaged_concept_stops_nobody_else(store):
     assert assert_sound(store.path) == ["ant"]
 
 
-def test_the_last_runs_are_remembered_and_older_ones_dropped(store, monkeypatch):
+def test_the_last_runs_are_kept_and_older_ones_dropped(store, monkeypatch):
     monkeypatch.setattr(transaction, "RUNS_KEPT", 3)
     for n in range(5):
         add(store, f"c{n}", n)
@@ -330,7 +330,7 @@ def test_the_last_runs_are_remembered_and_older_ones_dropped(store, monkeypatch)
     assert [run["name"] for run in store.runs()] == ["c4", "c0", "c1"]
 
 
-def test_a_damaged_catalogue_takes_no_transaction_and_no_longer_way_back(store):
+def test_a_damaged_catalogue_refuses_transactions_and_the_previous_one_is_kept(store):
     add(store, "dog", 0)
     add(store, "cat", 1)
     previous = (store.path / "catalogue.json.bak").read_bytes()
@@ -357,13 +357,13 @@ def test_names_that_cannot_be_written_do_not_undo_the_commit(store):
     assert assert_sound(store.path) == ["dog"]
 
 
-def test_a_block_waits_for_nobody_longer_than_asked(store):
+def test_a_block_waits_no_longer_than_requested(store):
     late = Store.open(store.path).transaction("add cat", wait_s=0)
     with store.transaction("add dog"), pytest.raises(StoreLockedError, match="add dog"), late:
         pass
 
 
-def test_what_killed_writers_left_is_swept_by_the_next_block(store):
+def test_the_next_block_removes_files_of_killed_writers(store):
     for folder in (store.path, store.path / "blobs"):
         (folder / ".tmp-x-1-aa").write_bytes(b"half")
     with store.transaction("nothing"):
@@ -371,15 +371,15 @@ def test_what_killed_writers_left_is_swept_by_the_next_block(store):
     assert not list(store.path.rglob(".tmp-*"))
 
 
-def test_a_store_that_vanished_takes_no_transaction(store, tmp_path):
+def test_a_store_that_was_moved_refuses_transactions(store, tmp_path):
     store.path.rename(tmp_path / "moved")
     with pytest.raises(StoreNotFoundError), store.transaction("add"):
         pass
 
 
-def test_each_mode_keeps_deltas_of_its_own(tmp_path):
+def test_each_mode_accepts_deltas_of_that_mode(tmp_path):
     for mode in Mode:
-        store = Store.create(tmp_path / mode, base=reference(), mode=mode, created="2026-11-24T10:00:00Z")
+        store = Store.create(tmp_path / mode, base=base_record(), mode=mode, created="2026-11-24T10:00:00Z")
         with store.transaction("add") as tx:
             stage(tx, "dog", make_delta(0, mode=mode))
         assert assert_sound(store.path) == ["dog"]

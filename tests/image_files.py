@@ -1,4 +1,4 @@
-"""Pictures on disk, for the tests that read them."""
+"""Image files for the tests that read them."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ def saved(path, image=None, **options):
 
 
 def one(source, size=64):
-    (picture,) = read_images(source, size=size)
-    return picture
+    (found,) = read_images(source, size=size)
+    return found
 
 
 def refused(source, match):

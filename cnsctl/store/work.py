@@ -1,0 +1,160 @@
+"""Training state on disk: one folder per name while a concept is trained.
+
+Owns who may write there, which runs are unfinished and when a folder is deleted; must not know what the files contain.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from cnsctl.concept import NAME
+from cnsctl.data.names import check_name
+from cnsctl.errors import CnsctlError, StoreLockedError
+from cnsctl.store import layout
+from cnsctl.store.files import TEMP_PREFIX, disk_problem, read_bounded, remove_unfinished, write_atomic
+from cnsctl.store.lock import locked, locked_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+RESERVE_WAIT_S = 0.5
+"""How long to wait for a folder: a process that cleans it up needs milliseconds, one that trains there minutes."""
+
+
+class Work:
+    """The folders of training state of one store.
+
+    A folder outlives the process, so that the same command resumes the training. It is deleted by `discard`, or when its
+    concept is found in the store.
+    """
+
+    def __init__(self, folder: Path, is_saved: Callable[[str], bool]) -> None:
+        """`is_saved` returns whether a concept with this delta (a blob's name) is in the store."""
+        self._folder = folder
+        self._is_saved = is_saved
+        self._reserved: set[str] = set()
+
+    @contextmanager
+    def reserve(self, name: str) -> Iterator[Path]:
+        """Hold a name while a concept is trained under it; yields the folder of its training state.
+
+        The folder is kept after the block unless it is empty.
+
+        Raises:
+            InvalidNameError: it cannot be the name of a concept.
+            StoreLockedError: another process trains under this name.
+        """
+        folder = self._of(name)
+        with locked_in(folder, layout.LOCK, what=f"add {name}", wait_s=RESERVE_WAIT_S):
+            self._reserved.add(name)
+            try:
+                self._tidy(folder)
+                yield folder
+            finally:
+                self._reserved.discard(name)
+                _remove_if_empty(folder)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Hold the right to train in merged mode, where only one concept can be trained at a time.
+
+        Raises:
+            StoreLockedError: another process is training.
+        """
+        with locked_in(self._folder, layout.TRAINING_LOCK, what="train in merged mode"):
+            yield
+
+    def unfinished(self) -> list[str]:
+        """Names whose training began and is not in the store, sorted."""
+        found = []
+        with suppress(FileNotFoundError):
+            for folder in sorted(self._folder.iterdir()):
+                with suppress(FileNotFoundError, NotADirectoryError):  # another process may finish its run meanwhile
+                    names = {entry.name for entry in folder.iterdir()} - {layout.LOCK}
+                    if NAME.fullmatch(folder.name) and names and not self._is_done(folder):
+                        found.append(folder.name)
+        return found
+
+    def will_commit(self, name: str, delta: str) -> None:
+        """Record in a reserved folder which delta is about to be committed, by its blob.
+
+        If the process is killed between the commit and `discard`, the next command detects that the run is finished.
+
+        Raises:
+            DiskError: full, read-only or failing.
+        """
+        write_atomic(self._of(name) / layout.COMMITTING, delta.encode("ascii"))
+
+    def discard(self, name: str) -> None:
+        """Delete the training state of a name, unless another process uses it.
+
+        Raises:
+            InvalidNameError: it cannot be the name of a concept.
+            DiskError: it cannot be deleted.
+        """
+        folder = self._of(name)
+        if name not in self._reserved:
+            if folder.is_dir():
+                with suppress(StoreLockedError), self.reserve(name):
+                    self.discard(name)
+            return
+        try:
+            _clear(folder)
+        except OSError as err:
+            raise disk_problem(err, "remove the training state in", folder) from err
+
+    def sweep(self) -> None:
+        """Tidy the folders that no process uses, and delete the empty ones."""
+        with suppress(OSError):
+            for folder in self._folder.iterdir():
+                with suppress(OSError, StoreLockedError):
+                    if _has_leftovers(folder):
+                        with locked(folder / layout.LOCK, what="clean up"):
+                            self._tidy(folder)
+                            _remove_if_empty(folder)
+
+    def _of(self, name: str) -> Path:
+        return self._folder / check_name(name)
+
+    def _is_done(self, folder: Path) -> bool:
+        """Is the concept that was trained in this folder in the store already?"""
+        try:
+            delta = read_bounded(folder / layout.COMMITTING, 64).decode("ascii", "replace")
+        except (FileNotFoundError, CnsctlError):
+            return False
+        return self._is_saved(delta)
+
+    def _tidy(self, folder: Path) -> None:
+        """Under its lock: delete what killed commands left in a folder."""
+        remove_unfinished(folder)
+        with suppress(OSError):
+            if self._is_done(folder):
+                _clear(folder)
+            (folder / layout.COMMITTING).unlink(missing_ok=True)
+
+
+def _has_leftovers(folder: Path) -> bool:
+    """Did a killed command leave an empty folder, a temporary file or the record of a commit?"""
+    names = [entry.name for entry in folder.iterdir()]
+    return names == [layout.LOCK] or any(n == layout.COMMITTING or n.startswith(TEMP_PREFIX) for n in names)
+
+
+def _clear(folder: Path) -> None:
+    """Delete all but the lock. The record of the commit is last: it shows that the rest can be deleted."""
+    import shutil
+
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name == layout.COMMITTING):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != layout.LOCK:
+            entry.unlink(missing_ok=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Under its lock: delete a folder that contains only the lock."""
+    with suppress(OSError):
+        if [entry.name for entry in folder.iterdir()] == [layout.LOCK]:
+            (folder / layout.LOCK).unlink()
+            folder.rmdir()
