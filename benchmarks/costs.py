@@ -36,6 +36,7 @@ import torch
 
 from benchmarks.shapes import write_sd1
 from cnsctl.bases import base_folder, devices, registry
+from cnsctl.bases.attention import bound
 from cnsctl.bases.protocol import Base
 from cnsctl.concept import Delta, Mode, Prompt
 from cnsctl.data.prompt_templates import calibration_texts, probe_prompts, training_texts
@@ -43,7 +44,7 @@ from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.job import Job
-from cnsctl.engine.overlay import EMPTY, Overlay, bound
+from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.proof import prove, record
 from cnsctl.engine.trainer import Trainer
 from cnsctl.formats.delta import encode_delta

@@ -19,9 +19,9 @@ from cnsctl.bases import base_folder
 from cnsctl.bases.clip import towers
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.data.prompt_grammar import parse
+from cnsctl.engine.denoising_error import TIMES
 from cnsctl.engine.generate import Request, draw
 from cnsctl.engine.overlay import EMPTY
-from cnsctl.engine.proof import FIT_TIMES
 from cnsctl.settings import Policy
 from pocket import examples
 
@@ -34,18 +34,18 @@ def bench(pocket, tmp_path_factory) -> Bench:
 @pytest.mark.parametrize("selection", sorted(set(SELECTIONS) - {"V* alone", "all K/V", "intersect"}))
 def test_every_selection_is_as_large_as_the_score_s(bench, selection):
     """Within rounding, site by site: what differs in a table is which neurons, not how many."""
-    n = bench.learned("blue-fox", Variant(selection=selection)).n_neurons
-    assert n == pytest.approx(bench.learned("blue-fox", Variant()).n_neurons, rel=0.02)
+    n = bench.trained("blue-fox", Variant(selection=selection)).n_neurons
+    assert n == pytest.approx(bench.trained("blue-fox", Variant()).n_neurons, rel=0.02)
 
 
 def test_the_strict_mask_stays_below_the_budget(bench):
-    n = bench.learned("blue-fox", Variant(selection="intersect")).n_neurons
-    assert 0 < n < bench.learned("blue-fox", Variant()).n_neurons
+    n = bench.trained("blue-fox", Variant(selection="intersect")).n_neurons
+    assert 0 < n < bench.trained("blue-fox", Variant()).n_neurons
 
 
 def test_a_selection_without_neurons_changes_no_weight(bench):
     """V* alone: one entry a site is in its delta, and it is the base's."""
-    delta = bench.learned("blue-fox", varied(Variant(selection="V* alone"), warmup=1.0))
+    delta = bench.trained("blue-fox", varied(Variant(selection="V* alone"), warmup=1.0))
     for site, flat in delta.indices.items():
         base = bench.base.sites[site].reshape(-1)[flat].numpy()
         assert np.abs(delta.values[site].astype(np.float32) - base).max() <= 1e-3 * np.abs(base).max()
@@ -53,19 +53,19 @@ def test_a_selection_without_neurons_changes_no_weight(bench):
 
 def test_what_was_learned_and_measured_is_read_back(bench, pocket, monkeypatch):
     """A run that is broken off goes on; nothing is learned twice."""
-    learned = [("blue-fox", bench.learned("blue-fox", Variant()))]
+    learned = [("blue-fox", bench.trained("blue-fox", Variant()))]
     scenes = bench.scenes_of("blue-fox")[:1]
     found = bench.removed(learned, DEFAULT_MODE, scenes)
     monkeypatch.setattr(bench_module.train, "learn", None)
-    monkeypatch.setattr(bench_module, "fit_errors", None)
+    monkeypatch.setattr(bench_module, "denoising_errors", None)
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))
-    read = again.removed([("blue-fox", again.learned("blue-fox", Variant()))], DEFAULT_MODE, scenes)
+    read = again.removed([("blue-fox", again.trained("blue-fox", Variant()))], DEFAULT_MODE, scenes)
     assert (read.by_noise, read.by_level) == (found.by_noise, found.by_level)
 
 
-def test_a_picture_is_drawn_once_by_whoever_asks(bench, pocket, monkeypatch):
-    """One more seed costs one more picture; another delta draws its own."""
-    learned = [("blue-fox", bench.learned("blue-fox", Variant()))]
+def test_a_image_is_drawn_once_by_whoever_asks(bench, pocket, monkeypatch):
+    """One more seed costs one more image; another delta draws its own."""
+    learned = [("blue-fox", bench.trained("blue-fox", Variant()))]
     overlay, prompt = bench.overlay(learned, DEFAULT_MODE), parse("a <blue-fox> on a beach", {"blue-fox"})
     requests = [Request(prompt=prompt, seed=seed) for seed in (0, 1)]
     (first,) = bench.drawn(overlay, requests[:1])
@@ -80,7 +80,7 @@ def test_a_picture_is_drawn_once_by_whoever_asks(bench, pocket, monkeypatch):
     same, other = again.drawn(again.overlay(learned, DEFAULT_MODE), requests)
     assert (same == first).all()
     assert (other != first).any()
-    longer = bench.learned("blue-fox", varied(Variant(), steps=6))
+    longer = bench.trained("blue-fox", varied(Variant(), steps=6))
     (not_it,) = again.drawn(again.overlay([("blue-fox", longer)], DEFAULT_MODE), requests[:1])
     assert (not_it != first).any()
     assert asked == [1, 1]
@@ -115,8 +115,8 @@ def test_other_settings_are_another_result_and_other_defaults_are_not(bench, poc
 def test_merged_stands_on_what_came_before(bench):
     variant = Variant(mode=Mode.MERGED)
     (_, alone), (_, after) = in_order(bench, ["dog", "cat"], variant)
-    assert bench.learned("dog", variant).n_neurons == alone.n_neurons
-    first = bench.learned("cat", variant)
+    assert bench.trained("dog", variant).n_neurons == alone.n_neurons
+    first = bench.trained("cat", variant)
     assert any(
         (first.values[s] != after.values[s]).any() for s in first.values if len(first.values[s]) == len(after.values[s])
     )
@@ -169,8 +169,8 @@ def test_of_two_in_a_scene_either_can_be_told_in_words(bench):
 
 def test_noise_levels_add_up_to_what_is_removed(bench):
     found = bench.told(bench.scenes_of("dog")[:1])
-    assert len(found.by_level) == len(FIT_TIMES)
-    assert found.bare.shape == (len(bench.noises), len(FIT_TIMES))
+    assert len(found.by_level) == len(TIMES)
+    assert found.bare.shape == (len(bench.noises), len(TIMES))
     assert 100 * (1 - found.said.sum() / found.bare.sum()) == pytest.approx(np.mean(found.by_noise), abs=1)
 
 
@@ -185,7 +185,7 @@ def test_real_scenes_are_in_their_place_by_clip(bench, pocket):
     clip = towers(base_folder.POCKET, name=pocket.name, device=pocket.device)
     scenes = [s for name in FIVE for s in bench.scenes_of(name)]
     texts = clip.texts([said(s, bench.bare) for s in scenes[:6]])  # the six places of the first
-    seen, places = clip.pictures(list(bench.pixels_of(scenes))), np.tile(np.arange(6), len(FIVE))
+    seen, places = clip.images(list(bench.pixels_of(scenes))), np.tile(np.arange(6), len(FIVE))
     assert in_place(seen, texts, places) > 0.8
     assert in_place(seen, texts, np.roll(places, 1)) < 0.2
 
@@ -216,7 +216,7 @@ def test_a_sheet_has_a_strip_for_every_row_that_shows_something(bench):
 
 
 def test_a_sheet_of_concepts_shows_what_they_were_learned_from(bench):
-    named = shown_of(bench, [("blue-fox", bench.learned("blue-fox", Variant()))], DEFAULT_MODE)
+    named = shown_of(bench, [("blue-fox", bench.trained("blue-fox", Variant()))], DEFAULT_MODE)
     bare = Shown(overlay=EMPTY, prompts=("a fox on a beach",))
     one = sheet(bench, "x", [Row(name="told", cells={}, shown=bare)])
     two = sheet(bench, "x", [Row(name="CNS", cells={}, shown=replace(named, prompts=named.prompts[:1]))])
@@ -233,8 +233,8 @@ def test_learning_removes_error_where_it_was_not_trained(bench, pocket):
     """On pocket, 12 steps: at every noise seed far more than what a token that was hardly trained removes."""
     longer = Bench(pocket, bench.out, steps=12, noises=(1, 2))
     scenes = longer.scenes_of("blue-fox")[::2]
-    learned = longer.removed([("blue-fox", longer.learned("blue-fox", Variant()))], DEFAULT_MODE, scenes)
+    learned = longer.removed([("blue-fox", longer.trained("blue-fox", Variant()))], DEFAULT_MODE, scenes)
     barely = varied(Variant(selection="V* alone"), warmup=1.0, steps=1)
-    started = longer.removed([("blue-fox", longer.learned("blue-fox", barely))], DEFAULT_MODE, scenes)
+    started = longer.removed([("blue-fox", longer.trained("blue-fox", barely))], DEFAULT_MODE, scenes)
     assert min(learned.by_noise) > 4
     assert min(learned.by_noise) > 2 * max(started.by_noise)

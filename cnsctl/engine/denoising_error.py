@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
+from cnsctl.bases.attention import bound
+from cnsctl.engine.overlay import Overlay, stacked, text_keys_values
 from cnsctl.engine.seeds import stream
 
 if TYPE_CHECKING:

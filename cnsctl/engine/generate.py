@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cnsctl.bases.attention import bound
 from cnsctl.concept import Mode, Prompt
-from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
+from cnsctl.engine.overlay import Overlay, stacked, text_keys_values
 from cnsctl.engine.recent import Recent
 from cnsctl.errors import CnsctlError
 from cnsctl.events import Denoised

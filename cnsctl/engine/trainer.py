@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from cnsctl.bases.attention import bound
 from cnsctl.concept import Mode
 from cnsctl.engine import neurons, optim
-from cnsctl.engine.overlay import bound, site_weight
+from cnsctl.engine.overlay import site_weight
 from cnsctl.engine.projection import Projection, directions
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 from cnsctl.engine.regularization import Pull

@@ -9,14 +9,16 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from learning import named, overlay, picture, prompt, synthetic
+from engine_samples import generated, named, overlay, prompt, synthetic
 
 from cnsctl.bases import samplers
+from cnsctl.bases.attention import bound
 from cnsctl.bases.samplers import SAMPLERS
 from cnsctl.concept import Mode
 from cnsctl.engine.generate import NO_TEXT, Request, Texts, draw, drawing
-from cnsctl.engine.overlay import EMPTY, bound, stacked, text_keys_values
+from cnsctl.engine.overlay import EMPTY, stacked, text_keys_values
 from cnsctl.metrics.forgetting import psnr
+from cnsctl.settings import Sampler
 
 PLAIN = prompt("a dog on a beach")
 
@@ -43,10 +45,10 @@ def stock(folder, text: str, seed: int, steps: int, guidance: float, negative: s
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_v", "pocket"])
 @pytest.mark.parametrize(("guidance", "negative"), [(1.0, ""), (3.0, ""), (3.0, "a red car")])
-def test_pictures_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, negative):
+def test_images_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, negative):
     base = request.getfixturevalue(name)
     theirs = stock(base.folder.path, "a dog on a beach", 7, 4, guidance, negative)
-    settings = replace(base.generate_defaults, steps=4, guidance=guidance)
+    settings = replace(base.generate_defaults, steps=4, guidance_scale=guidance)
     asked = Request(prompt=PLAIN, seed=7, negative=prompt(negative))
     ((_, ours),) = draw(base, EMPTY, [asked], settings)
     assert theirs.shape == ours.shape
@@ -54,9 +56,6 @@ def test_pictures_agree_with_the_stock_pipeline_to_50_db(request, name, guidance
     if guidance > 1:  # and the text matters that much
         other = replace(asked, prompt=prompt("a castle at night"))
         assert psnr(next(draw(base, EMPTY, [other], settings))[1], theirs) < 50
-
-
-OURS = ("dpm++", "dpm++sde", "euler", "euler-a", "ddim", "ddpm", "heun", "unipc", "base")
 
 
 def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tensor:
@@ -68,24 +67,24 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
         scheduler=samplers.make(settings.sampler, base._scheduler), requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
-    guided = settings.guidance > 1
-    side = settings.size // pipe.vae_scale_factor
-    shape = (1, base._unet.config.in_channels, side, side)
+    guided = settings.guidance_scale > 1
+    height, width = (pixels // pipe.vae_scale_factor for pixels in (settings.height, settings.width))
+    shape = (1, base._unet.config.in_channels, height, width)
     noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
     drawn = pipe(
         prompt_embeds=text[-len(generators) :], negative_prompt_embeds=text[: len(generators)] if guided else None,
-        latents=noise.to(base.device), num_inference_steps=settings.steps, guidance_scale=settings.guidance, height=settings.size,
-        width=settings.size, generator=list(generators), output_type="latent",
+        latents=noise.to(base.device), num_inference_steps=settings.steps, guidance_scale=settings.guidance_scale, height=settings.height,
+        width=settings.width, generator=list(generators), output_type="latent",
     )  # fmt: skip
     return drawn.images
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("sampler", OURS)
+@pytest.mark.parametrize("sampler", Sampler)
 @pytest.mark.parametrize("name", ["tiny", "tiny_v"])
 def test_every_step_is_the_stock_pipelines_to_the_bit(request, name, sampler, guidance):
     base = request.getfixturevalue(name)
-    settings = replace(base.generate_defaults, steps=5, guidance=guidance, sampler=sampler)
+    settings = replace(base.generate_defaults, steps=5, guidance_scale=guidance, sampler=sampler)
     texts = [text_keys_values(base, EMPTY, EMPTY.splice(base, prompt(t))) for t in ("", "a dog", "the moon", "a hat")]
     texts = texts[:2] * (guidance > 1) + texts[2:]  # two images
     X = torch.cat([x for x, _ in texts])
@@ -117,17 +116,17 @@ def test_two_streams_of_images_may_take_turns_on_one_base(tiny):
         assert np.array_equal(image.pixels, next(draw(tiny, EMPTY, own, settings))[1])
 
 
-def test_the_same_seed_gives_the_same_picture_and_another_another(tiny):
-    assert np.array_equal(picture(tiny, EMPTY, PLAIN, seed=1), picture(tiny, EMPTY, PLAIN, seed=1))
-    assert not np.array_equal(picture(tiny, EMPTY, PLAIN, seed=1), picture(tiny, EMPTY, PLAIN, seed=2))
+def test_the_same_seed_gives_the_same_image_and_another_another(tiny):
+    assert np.array_equal(generated(tiny, EMPTY, PLAIN, seed=1), generated(tiny, EMPTY, PLAIN, seed=1))
+    assert not np.array_equal(generated(tiny, EMPTY, PLAIN, seed=1), generated(tiny, EMPTY, PLAIN, seed=2))
 
 
-def test_a_picture_does_not_depend_on_those_drawn_before_it(tiny):
+def test_a_image_does_not_depend_on_those_drawn_before_it(tiny):
     settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=s) for s in (1, 2) for p in (PLAIN, prompt("the moon"))]
     together = {(r.prompt.text, r.seed): p for r, p in draw(tiny, EMPTY, requests, settings)}
     for (text, seed), pixels in together.items():
-        assert np.array_equal(pixels, picture(tiny, EMPTY, prompt(text), seed=seed))
+        assert np.array_equal(pixels, generated(tiny, EMPTY, prompt(text), seed=seed))
 
 
 def test_rows_of_one_batch_may_use_different_concepts(tiny):
@@ -136,29 +135,29 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
     settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=seed) for seed, p in enumerate(prompts)]
     batch = [p for _, p in draw(tiny, store, requests, settings, batch=3)]
-    alone = [picture(tiny, store, p, seed=seed) for seed, p in enumerate(prompts)]
+    alone = [generated(tiny, store, p, seed=seed) for seed, p in enumerate(prompts)]
     for i, pixels in enumerate(batch):  # batch shapes may change the last bits, nothing more
         assert psnr(pixels, alone[i]) > 40 > max(psnr(pixels, alone[j]) for j in range(3) if j != i)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_draws_a_picture_that_its_seed_decides(tiny, tiny_v, sampler):
+def test_every_sampler_draws_a_image_that_its_seed_decides(tiny, tiny_v, sampler):
     for base in (tiny, tiny_v):
-        a, b = (picture(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
+        a, b = (generated(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
         assert np.array_equal(a, b)
         assert a.shape == (32, 32, 3)
-        assert not np.array_equal(a, picture(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
+        assert not np.array_equal(a, generated(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
 
 
 def test_samplers_differ_by_far_more_than_rounding_but_for_the_two_names_of_one_update(tiny_v):
     """euler-a and ddpm step alike: x0 + (s/σ)²(x − x0) + s·√(1 − (s/σ)²)·noise, from the noise level σ to s."""
-    drawn = {name: picture(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=4) for name in SAMPLERS}
+    drawn = {name: generated(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=4) for name in SAMPLERS}
     for one, other in combinations(SAMPLERS, 2):
-        assert (psnr(drawn[one], drawn[other]) > 65) == ({one, other} == {"euler-a", "ddpm"}), (one, other)
+        assert (psnr(drawn[one], drawn[other]) > 65) == ({one, other} == {Sampler.EULER_A, Sampler.DDPM}), (one, other)
 
 
-def test_size_decides_the_pictures_sides(tiny):
-    assert picture(tiny, EMPTY, PLAIN, size=64).shape == (64, 64, 3)
+def test_width_and_height_decide_the_sides_of_an_image(tiny):
+    assert generated(tiny, EMPTY, PLAIN, width=64, height=32).shape == (32, 64, 3)
 
 
 def test_keys_and_values_are_computed_once_per_prompt(tiny, monkeypatch):

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 import torch
+from engine_samples import prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning import prompt
 
 from cnsctl.engine import neurons
 from cnsctl.engine.prompt_tokens import splice
@@ -111,7 +111,7 @@ def test_prefer_free_takes_owned_neurons_last_and_exclusive_never():
     assert pick(Policy.PREFER_FREE, 0.5) == [2, 3]
     assert pick(Policy.PREFER_FREE, 0.75) == [0, 2, 3]
     assert pick(Policy.EXCLUSIVE, 0.5) == [2, 3]
-    with pytest.raises(CapacityError, match="2 free neurons left, the budget asks for 3"):
+    with pytest.raises(CapacityError, match="a site has 2, the budget needs 3"):
         pick(Policy.EXCLUSIVE, 0.75)
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from learning import job, learned, named, overlay, picture, prompt, synthetic
+from engine_samples import generated, job, named, overlay, prompt, synthetic, trained
 
+from cnsctl.bases.attention import BoundAttention, bound
 from cnsctl.concept import Mode
-from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, misreading, site_weight, text_keys_values
+from cnsctl.engine.overlay import EMPTY, site_weight, text_keys_values
+from cnsctl.engine.proof import misreading
 
 PLAIN = prompt("a cat in the snow")
 REX = prompt("a ", named("rex"), " in the snow")
@@ -26,17 +28,17 @@ def crowd(base, n: int):
 
 
 @pytest.mark.parametrize("mode", NAMED_MODES)
-def test_a_prompt_without_a_concept_is_the_empty_stores_picture_bit_for_bit(base, mode):
-    alone = picture(base, EMPTY, PLAIN)
-    assert np.array_equal(alone, picture(base, overlay(mode, **crowd(base, 50)), PLAIN))
+def test_a_prompt_without_a_concept_is_the_empty_stores_image_bit_for_bit(base, mode):
+    alone = generated(base, EMPTY, PLAIN)
+    assert np.array_equal(alone, generated(base, overlay(mode, **crowd(base, 50)), PLAIN))
 
 
 @pytest.mark.parametrize("mode", NAMED_MODES)
-def test_other_concepts_in_the_store_leave_a_concepts_picture_bit_identical(base, mode):
+def test_other_concepts_in_the_store_leave_a_concepts_image_bit_identical(base, mode):
     rex = synthetic(base, 1)
-    alone = picture(base, overlay(mode, rex=rex), REX)
-    assert np.array_equal(alone, picture(base, overlay(mode, **crowd(base, 5), rex=rex), REX))
-    assert not np.array_equal(alone, picture(base, EMPTY, prompt("a dog in the snow")))
+    alone = generated(base, overlay(mode, rex=rex), REX)
+    assert np.array_equal(alone, generated(base, overlay(mode, **crowd(base, 5), rex=rex), REX))
+    assert not np.array_equal(alone, generated(base, EMPTY, prompt("a dog in the snow")))
 
 
 def test_in_prompt_mode_all_tokens_read_the_mean_of_the_named_deltas(base):
@@ -100,7 +102,7 @@ def test_in_merged_all_deltas_act_on_every_prompt_and_the_topmost_owner_wins(bas
         only_a = a.indices[site][~torch.isin(a.indices[site], b.indices[site])]
         assert torch.equal(merged[only_a], a.values[site][~torch.isin(a.indices[site], b.indices[site])])
     stack = overlay(Mode.MERGED, a=a, b=b)
-    assert not np.array_equal(picture(base, stack, PLAIN), picture(base, EMPTY, PLAIN))
+    assert not np.array_equal(generated(base, stack, PLAIN), generated(base, EMPTY, PLAIN))
 
 
 def test_scale_zero_is_the_base_with_the_token_and_one_is_the_concept(base):
@@ -117,9 +119,9 @@ def test_drawing_and_training_change_no_byte_of_the_base(base):
     parts = (base._unet, base._text, base._vae)
     state = [{n: p.clone() for n, p in part.named_parameters()} for part in parts]
     sites = {s: W.clone() for s, W in base.sites.items()}
-    picture(base, overlay(Mode.MERGED, **crowd(base, 3)), PLAIN)
-    picture(base, overlay(Mode.TOKEN, rex=synthetic(base, 1)), REX)
-    learned(base, job(base))
+    generated(base, overlay(Mode.MERGED, **crowd(base, 3)), PLAIN)
+    generated(base, overlay(Mode.TOKEN, rex=synthetic(base, 1)), REX)
+    trained(base, job(base))
     for part, before in zip(parts, state, strict=True):
         assert all(torch.equal(before[n], p) for n, p in part.named_parameters())
     assert all(torch.equal(sites[s], W) for s, W in base.sites.items())
@@ -139,9 +141,9 @@ def test_attention_refuses_to_run_without_bound_keys_or_on_another_batch(base):
 def test_a_foreign_processor_is_replaced_before_drawing(base):
     from diffusers.models.attention_processor import AttnProcessor
 
-    expected = picture(base, EMPTY, PLAIN)
+    expected = generated(base, EMPTY, PLAIN)
     base.layers[0].attention.set_processor(AttnProcessor())
-    assert np.array_equal(picture(base, EMPTY, PLAIN), expected)
+    assert np.array_equal(generated(base, EMPTY, PLAIN), expected)
     assert all(isinstance(layer.attention.processor, BoundAttention) for layer in base.layers)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from learning import concept_of, job, learned, overlay, same_delta, states, synthetic
+from engine_samples import concept_of, job, overlay, same_delta, states, synthetic, trained
 
+from cnsctl.api import Run
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import train
@@ -115,7 +116,7 @@ def settings(base, *, orthogonal: bool, **settings):
 def test_learning_orthogonally_hardly_moves_what_an_earlier_concept_reads(base):
     prior, plain = settings(base, orthogonal=False, steps=12, budget=0.5)
     _, careful = settings(base, orthogonal=True, steps=12, budget=0.5)
-    without, with_ = learned(base, plain).delta, learned(base, careful).delta
+    without, with_ = trained(base, plain).delta, trained(base, careful).delta
     assert moved(base, with_, prior) < 0.35 * moved(base, without, prior)
     site = next(iter(base.sites))
     start = site_weight(base.sites[site], site, [(prior.concepts["old"], 1.0)], merged=True)
@@ -126,8 +127,8 @@ def test_learning_orthogonally_hardly_moves_what_an_earlier_concept_reads(base):
 def test_an_interrupted_orthogonal_run_ends_as_an_uninterrupted_one(base):
     _, a_job = settings(base, orthogonal=True)
     (state,) = states(base, a_job, [3])
-    *_, resumed = train.learn(base, a_job, resume=state)
-    assert same_delta(learned(base, a_job).delta, resumed.delta)
+    resumed = Run(train.train(base, a_job, resume=state)).result()
+    assert same_delta(trained(base, a_job).delta, resumed.delta)
 
 
 def test_full_rows_are_told(base):
@@ -136,5 +137,5 @@ def test_full_rows_are_told(base):
         base, mode=Mode.MERGED, prior=overlay(Mode.MERGED, **concepts), orthogonal=True, steps=2, budget=0.02,
         others={n: c.indices for n, c in concepts.items()},
     )  # fmt: skip
-    notes = [e.text for e in train.learn(base, a_job) if isinstance(e, Note)]
+    notes = [e.text for e in train.train(base, a_job) if isinstance(e, Note)]
     assert any("no direction left" in text for text in notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from learning import named, prompt
+from engine_samples import named, prompt
 
 from cnsctl.engine.prompt_tokens import Token, features, splice
 from cnsctl.errors import UsageError

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from learning import overlay, prompt, synthetic
+from engine_samples import overlay, prompt, synthetic
 
+from cnsctl.bases.attention import BoundAttention
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine import overlay as overlays
-from cnsctl.engine.proof import fit_error, prove, record
+from cnsctl.engine.denoising_error import denoising_error
+from cnsctl.engine.proof import prove, record
 from cnsctl.errors import FormatTooNewError, StoreDamagedError
 
 PROMPTS = probe_prompts("rex")[:2]
@@ -91,7 +93,7 @@ def test_one_altered_weight_elsewhere_in_the_base_fails(tiny, tiny_folder, tmp_p
         base = registry.load(base_folder.open_folder(copy), device=tiny.device, dtype=torch.float32, hash_weights=True)
         proof = prove(base, store, "rex", recorded)
         assert not proof.unchanged, part
-        assert any(r.startswith("the base's") for r in proof.reasons), part
+        assert any(r.startswith("the base model's") for r in proof.reasons), part
 
 
 def test_a_processor_path_that_leaks_another_concept_fails(tiny, store, recorded, monkeypatch):
@@ -130,7 +132,7 @@ def reads_one_other_number(self):
 )
 @pytest.mark.parametrize("also_when_recorded", [False, True])
 def test_an_attention_that_reads_something_else_fails(tiny, store, monkeypatch, broken, also_when_recorded):
-    honest = overlays.BoundAttention.__call__
+    honest = BoundAttention.__call__
 
     def wrong(self, attn, hidden_states, *args, **kwargs):
         broken(self)
@@ -138,7 +140,7 @@ def test_an_attention_that_reads_something_else_fails(tiny, store, monkeypatch, 
 
     if not also_when_recorded:
         recorded = record(tiny, store, "rex", PROMPTS)
-    monkeypatch.setattr(overlays.BoundAttention, "__call__", wrong)
+    monkeypatch.setattr(BoundAttention, "__call__", wrong)
     if also_when_recorded:
         recorded = record(tiny, store, "rex", PROMPTS)
     proof = prove(tiny, store, "rex", recorded)
@@ -146,7 +148,7 @@ def test_an_attention_that_reads_something_else_fails(tiny, store, monkeypatch, 
 
 
 def test_an_attention_that_ignores_the_bound_keys_fails(tiny, store, recorded, monkeypatch):
-    monkeypatch.setattr(overlays.BoundAttention, "__call__", lambda _self, _attn, hidden, *_a, **_k: hidden)
+    monkeypatch.setattr(BoundAttention, "__call__", lambda _self, _attn, hidden, *_a, **_k: hidden)
     assert not prove(tiny, store, "rex", recorded).unchanged
 
 
@@ -158,26 +160,26 @@ def test_half_precision_passes_and_does_not_hide_other_keys(tiny_folder, tiny, d
     rex = overlay(Mode.PROMPT, rex=synthetic(half, 1))
     recorded = record(half, rex, "rex", PROMPTS)
     assert prove(half, rex, "rex", recorded).unchanged
-    honest = overlays.BoundAttention.__call__
+    honest = BoundAttention.__call__
 
     def wrong(self, attn, hidden_states, *args, **kwargs):
         reads_the_wrong_token(self)
         return honest(self, attn, hidden_states, *args, **kwargs)
 
-    monkeypatch.setattr(overlays.BoundAttention, "__call__", wrong)
+    monkeypatch.setattr(BoundAttention, "__call__", wrong)
     assert not prove(half, rex, "rex", recorded).unchanged
 
 
 def test_in_merged_company_is_told_from_damage(tiny):
-    from cnsctl.engine.proof import only_company_changed
+    from cnsctl.engine.proof import only_other_deltas_changed
 
     a, b = synthetic(tiny, 1), synthetic(tiny, 2)
     recorded = record(tiny, overlay(Mode.MERGED, rex=a), "rex", PROMPTS)
     proof = prove(tiny, overlay(Mode.MERGED, rex=a, cat=b), "rex", recorded)
-    assert only_company_changed(proof)
+    assert only_other_deltas_changed(proof)
     assert proof.moved > 1e-3
     altered = replace(a, vectors={"text_encoder": a.vectors["text_encoder"] + 0.1})
-    assert not only_company_changed(prove(tiny, overlay(Mode.MERGED, rex=altered), "rex", recorded))
+    assert not only_other_deltas_changed(prove(tiny, overlay(Mode.MERGED, rex=altered), "rex", recorded))
 
 
 def test_a_record_that_is_none_is_damage_and_a_newer_one_asks_for_an_upgrade(tiny, store, recorded):
@@ -185,15 +187,15 @@ def test_a_record_that_is_none_is_damage_and_a_newer_one_asks_for_an_upgrade(tin
     for broken in (b"", b"[]", b"{}", recorded[:-5], json.dumps({**data, "probes": 3}).encode()):
         with pytest.raises(StoreDamagedError):
             prove(tiny, store, "rex", broken)
-    with pytest.raises(FormatTooNewError, match="upgrade"):
+    with pytest.raises(FormatTooNewError, match="newer cnsctl"):
         prove(tiny, store, "rex", json.dumps({**data, "format": 2}).encode())
 
 
 def test_fit_is_repeatable_and_sees_the_latents(tiny, store):
     latents = torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1))
     dog = prompt("a dog")
-    assert fit_error(tiny, store, dog, latents) == fit_error(tiny, store, dog, latents)
-    assert fit_error(tiny, store, dog, latents) != fit_error(tiny, store, dog, latents * 2)
+    assert denoising_error(tiny, store, dog, latents) == denoising_error(tiny, store, dog, latents)
+    assert denoising_error(tiny, store, dog, latents) != denoising_error(tiny, store, dog, latents * 2)
 
 
 def test_a_value_that_is_no_number_is_a_change_wherever_it_stands(tiny, store, recorded):
@@ -231,4 +233,4 @@ def test_a_changed_setting_of_the_base_fails(tiny, tiny_folder, tmp_path, store,
     (copy / file).write_text(json.dumps({**settings, key: value}))
     folder = base_folder.open_folder(copy)
     base = registry.load(folder, device=tiny.device, dtype=torch.float32, hash_weights=True)
-    assert any(r.startswith("the base's") for r in prove(base, store, "rex", recorded).reasons)
+    assert any(r.startswith("the base model's") for r in prove(base, store, "rex", recorded).reasons)

@@ -27,7 +27,7 @@ def test_scores_that_are_not_finite_are_refused():
             forgetting(*pair)
 
 
-def test_equal_pictures_have_no_drift():
+def test_equal_images_have_no_drift():
     assert drift([BLACK, WHITE], [BLACK.copy(), WHITE.copy()]) == Drift(max_abs=0, mean_abs=0.0, changed=0)
 
 
@@ -38,7 +38,7 @@ def test_one_changed_value_is_found_whichever_way_it_went():
     assert drift([changed, WHITE], [BLACK, WHITE]) == drift([BLACK, WHITE], [changed, WHITE]) == expected
 
 
-def test_pictures_of_different_sizes_weigh_by_their_values():
+def test_images_of_different_sizes_weigh_by_their_values():
     small = np.zeros((1, 1, 3), dtype=np.uint8)
     assert drift([WHITE, small], [BLACK, small]).mean_abs == pytest.approx(255 * 60 / 63)
 
@@ -53,7 +53,7 @@ def test_pictures_of_different_sizes_weigh_by_their_values():
         ([BLACK[..., 0]], [BLACK[..., 0]]),
     ],
 )
-def test_pictures_that_are_no_pairs_are_refused(now, before):
+def test_images_that_are_no_pairs_are_refused(now, before):
     with pytest.raises(ValueError):
         drift(now, before)
 
