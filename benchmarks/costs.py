@@ -42,7 +42,7 @@ from cnsctl.concept import Delta, Mode, Prompt
 from cnsctl.data.prompt_templates import calibration_texts, probe_prompts, training_texts
 from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
-from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.generate import Request, generate_images
 from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.proof import prove, record
@@ -167,7 +167,7 @@ def picture(base: Base) -> None:
     prompt = Prompt(text="a dog on a beach", pieces=("a dog on a beach",))
     for seed in range(2):  # the second counts
         began = time.perf_counter()
-        list(draw(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.generate_defaults))
+        list(generate_images(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.generate_defaults))
     say(
         "picture",
         f"{time.perf_counter() - began:.2f} s, {base.size} × {base.size}, {base.generate_defaults.steps} steps",

@@ -20,7 +20,7 @@ from cnsctl.bases.clip import towers
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.denoising_error import TIMES
-from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.generate import Request, generate_images
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.settings import Policy
 from pocket import examples
@@ -73,7 +73,7 @@ def test_a_image_is_drawn_once_by_whoever_asks(bench, pocket, monkeypatch):
 
     def counted(base, overlay, requests, settings, *, batch):
         asked.append(len(requests))
-        return draw(base, overlay, requests, settings, batch=batch)
+        return generate_images(base, overlay, requests, settings, batch=batch)
 
     monkeypatch.setattr(bench_module, "draw", counted)
     again = Bench(pocket, bench.out, steps=4, noises=(1, 2))

@@ -27,7 +27,7 @@ from cnsctl.data.prompt_templates import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.denoising_error import denoising_errors
-from cnsctl.engine.generate import draw
+from cnsctl.engine.generate import generate_images
 from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import fold
@@ -259,7 +259,7 @@ class Bench:
         """Pictures (h, w, 3) with the base's defaults; each is drawn once."""
         paths = [self._drawn_at(overlay, request) for request in requests]
         missing = [(r, path) for r, path in zip(requests, paths, strict=True) if not path.is_file()]
-        new = draw(self.base, overlay, [r for r, _ in missing], self.base.generate_defaults, batch=batch)
+        new = generate_images(self.base, overlay, [r for r, _ in missing], self.base.generate_defaults, batch=batch)
         for (_, pixels), (_, path) in zip(new, missing, strict=True):
             write_atomic(path, png_bytes(pixels))
         return [png_pixels(path.read_bytes()) for path in paths]

@@ -1,4 +1,4 @@
-"""Numbers that say what was learned, kept and forgotten.
+"""Scores of concepts: how well they were trained, and what was lost since.
 
-Owns formulas on numpy arrays; must not know models, pictures' files or the store.
+Owns formulas on numpy arrays; must not know models, image files or the store.
 """

@@ -82,12 +82,12 @@ def test_no_numbers_are_no_image(tiny):
     from dataclasses import replace
 
     from cnsctl.data.prompt_grammar import parse
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, generate_images
     from cnsctl.engine.overlay import EMPTY
 
     settings = replace(tiny.generate_defaults, sampler=Sampler.EULER, steps=3, guidance_scale=float("inf"))
     with pytest.raises(CnsctlError, match="NaN or Inf .sampler euler, 3 steps, guidance scale inf"):
-        list(draw(tiny, EMPTY, [Request(prompt=parse("a dog", ()), seed=0)], settings))
+        list(generate_images(tiny, EMPTY, [Request(prompt=parse("a dog", ()), seed=0)], settings))
 
 
 def test_other_weights_have_another_fingerprint(tiny, tiny_v):
@@ -255,7 +255,7 @@ def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp
     from dataclasses import replace
 
     from cnsctl.concept import Prompt
-    from cnsctl.engine.generate import Request, Texts, drawing
+    from cnsctl.engine.generate import Request, Texts, generation
     from cnsctl.engine.overlay import EMPTY
     from cnsctl.events import Denoised
 
@@ -264,7 +264,7 @@ def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp
     edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
     base = load(copy)
     asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
-    *steps, _image = drawing(Texts(base), EMPTY, [asked], replace(base.generate_defaults, steps=4))
+    *steps, _image = generation(Texts(base), EMPTY, [asked], replace(base.generate_defaults, steps=4))
     assert steps == [Denoised(step=i + 1, total=5) for i in range(5)]
 
 

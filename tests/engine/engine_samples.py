@@ -14,7 +14,7 @@ from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.concepts import Concept, to_concept
-from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.generate import Request, generate_images
 from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.train import Trained
@@ -102,7 +102,7 @@ def generated(base, an_overlay: Overlay, a_prompt: Prompt, seed: int = 3, **chan
     from dataclasses import replace
 
     settings = replace(base.generate_defaults, **{"steps": 2, **changes})
-    ((_, pixels),) = draw(base, an_overlay, [Request(prompt=a_prompt, seed=seed)], settings)
+    ((_, pixels),) = generate_images(base, an_overlay, [Request(prompt=a_prompt, seed=seed)], settings)
     return pixels
 
 

@@ -15,7 +15,7 @@ from cnsctl.bases import samplers
 from cnsctl.bases.attention import bound
 from cnsctl.bases.samplers import SAMPLERS
 from cnsctl.concept import Mode
-from cnsctl.engine.generate import NO_TEXT, Request, Texts, draw, drawing
+from cnsctl.engine.generate import NO_TEXT, Request, Texts, generate_images, generation
 from cnsctl.engine.overlay import EMPTY, stacked, text_keys_values
 from cnsctl.metrics.forgetting import psnr
 from cnsctl.settings import Sampler
@@ -50,12 +50,12 @@ def test_images_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, 
     theirs = stock(base.folder.path, "a dog on a beach", 7, 4, guidance, negative)
     settings = replace(base.generate_defaults, steps=4, guidance_scale=guidance)
     asked = Request(prompt=PLAIN, seed=7, negative=prompt(negative))
-    ((_, ours),) = draw(base, EMPTY, [asked], settings)
+    ((_, ours),) = generate_images(base, EMPTY, [asked], settings)
     assert theirs.shape == ours.shape
     assert psnr(ours, theirs) >= 50
     if guidance > 1:  # and the text matters that much
         other = replace(asked, prompt=prompt("a castle at night"))
-        assert psnr(next(draw(base, EMPTY, [other], settings))[1], theirs) < 50
+        assert psnr(next(generate_images(base, EMPTY, [other], settings))[1], theirs) < 50
 
 
 def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tensor:
@@ -111,9 +111,9 @@ def test_two_streams_of_images_may_take_turns_on_one_base(tiny):
     """Between two steps the base is free."""
     settings = replace(tiny.generate_defaults, steps=2)
     a, b = ([Request(prompt=prompt(t), seed=1)] for t in ("a dog", "the moon"))
-    turns = zip(drawing(Texts(tiny), EMPTY, a, settings), drawing(Texts(tiny), EMPTY, b, settings), strict=True)
+    turns = zip(generation(Texts(tiny), EMPTY, a, settings), generation(Texts(tiny), EMPTY, b, settings), strict=True)
     for own, image in zip((a, b), list(turns)[-1], strict=True):
-        assert np.array_equal(image.pixels, next(draw(tiny, EMPTY, own, settings))[1])
+        assert np.array_equal(image.pixels, next(generate_images(tiny, EMPTY, own, settings))[1])
 
 
 def test_the_same_seed_gives_the_same_image_and_another_another(tiny):
@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_image_and_another_another(tiny):
 def test_a_image_does_not_depend_on_those_drawn_before_it(tiny):
     settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=s) for s in (1, 2) for p in (PLAIN, prompt("the moon"))]
-    together = {(r.prompt.text, r.seed): p for r, p in draw(tiny, EMPTY, requests, settings)}
+    together = {(r.prompt.text, r.seed): p for r, p in generate_images(tiny, EMPTY, requests, settings)}
     for (text, seed), pixels in together.items():
         assert np.array_equal(pixels, generated(tiny, EMPTY, prompt(text), seed=seed))
 
@@ -134,7 +134,7 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
     prompts = [prompt("a ", named("a")), prompt("a ", named("b")), PLAIN]
     settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=seed) for seed, p in enumerate(prompts)]
-    batch = [p for _, p in draw(tiny, store, requests, settings, batch=3)]
+    batch = [p for _, p in generate_images(tiny, store, requests, settings, batch=3)]
     alone = [generated(tiny, store, p, seed=seed) for seed, p in enumerate(prompts)]
     for i, pixels in enumerate(batch):  # batch shapes may change the last bits, nothing more
         assert psnr(pixels, alone[i]) > 40 > max(psnr(pixels, alone[j]) for j in range(3) if j != i)
@@ -167,5 +167,5 @@ def test_keys_and_values_are_computed_once_per_prompt(tiny, monkeypatch):
     honest = generate.text_keys_values
     monkeypatch.setattr(generate, "text_keys_values", lambda *a: calls.append(a[2].prompt) or honest(*a))
     settings = replace(tiny.generate_defaults, steps=2)
-    list(draw(tiny, EMPTY, [Request(prompt=PLAIN, seed=s) for s in range(3)], settings))
+    list(generate_images(tiny, EMPTY, [Request(prompt=PLAIN, seed=s) for s in range(3)], settings))
     assert sorted(p.text for p in calls) == sorted([PLAIN.text, NO_TEXT.text])

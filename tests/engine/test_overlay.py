@@ -159,13 +159,13 @@ def test_the_attention_follows_its_formula_on_the_keys_and_values_given(base):
 def test_a_negative_prompt_reads_only_the_deltas_it_names_itself(base):
     from dataclasses import replace
 
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, generate_images
 
     a, b = synthetic(base, 1), synthetic(base, 2)
     settings = replace(base.generate_defaults, steps=2)
 
     def drawn(an_overlay, negative):
-        ((_, pixels),) = draw(base, an_overlay, [Request(prompt=REX, seed=1, negative=negative)], settings)
+        ((_, pixels),) = generate_images(base, an_overlay, [Request(prompt=REX, seed=1, negative=negative)], settings)
         return pixels
 
     plain = drawn(overlay(Mode.PROMPT, rex=a), PLAIN)
