@@ -16,7 +16,7 @@ def pixels(name: str) -> list[np.ndarray]:
     return [np.asarray(Image.open(p).convert("RGB")) for p in sorted((EXAMPLES / name).glob("*.png"))]
 
 
-def test_the_embedded_clip_tells_the_examples_apart():
+def test_pockets_clip_distinguishes_the_examples():
     clip = towers(POCKET, name="pocket", device=torch.device("cpu"))
     assert clip is not None
     assert clip.backbone == "pocket-clip"
@@ -33,5 +33,5 @@ def test_texts_and_images_share_a_space():
     assert (images @ clip.texts(words).T).argmax(1).tolist() == [0, 1, 2]
 
 
-def test_a_base_without_an_image_tower_has_no_clip(tiny_folder):
+def test_a_base_model_without_an_image_encoder_has_no_clip(tiny_folder):
     assert towers(tiny_folder, name="tiny", device=torch.device("cpu")) is None

@@ -1,4 +1,4 @@
-"""Rules of interrupted training: the state is that of the last complete step, and a resumed run loses nothing of it."""
+"""Rules of interrupted training: the state is that of the last complete step, and a resumed run loses nothing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_run_stopped_before_and_after_the_score_ends_bit_identical(tiny):
         assert same_delta(last.delta, whole)
 
 
-def test_before_the_first_step_there_is_no_state(tiny):
+def test_before_the_first_step_the_checkpoint_is_empty(tiny):
     checkpoint = Checkpoint()
     events = train.train(tiny, job(tiny), checkpoint=checkpoint)
     next(events)
@@ -60,7 +60,7 @@ def test_before_the_first_step_there_is_no_state(tiny):
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt at the nth line of the engine that is executed."""
+    """Raises KeyboardInterrupt at the n-th executed line of the engine."""
 
     def __init__(self, n: int) -> None:
         self.left, self.fired = n, False

@@ -1,4 +1,4 @@
-"""Rules of CUDA, beside the CPU: `pytest --device cuda`; skipped where there is none.
+"""Rules of CUDA compared with the CPU: `pytest --device cuda`; skipped without CUDA.
 
 With that option the shared bases compute on CUDA too, so that `tests/engine` states its rules there.
 """
@@ -61,7 +61,7 @@ def test_most_neurons_are_those_of_the_cpu(on_cuda, on_cpu):
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_what_cuda_learns_serves_the_cpu(on_cuda, on_cpu, mode):
+def test_a_delta_trained_on_cuda_works_on_the_cpu(on_cuda, on_cpu, mode):
     a_job = job(on_cuda, mode=mode, steps=60, batch_size=3)
     delta = trained(on_cuda, a_job).delta
     rex, dog = probe_prompts("rex")[0], prompt("a dog")
@@ -73,7 +73,7 @@ def test_what_cuda_learns_serves_the_cpu(on_cuda, on_cpu, mode):
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
-def test_images_resemble_the_cpus(tiny_folder, on_cpu, dtype):
+def test_images_are_similar_to_those_of_the_cpu(tiny_folder, on_cpu, dtype):
     there = loaded(tiny_folder, "cuda", dtype)
     delta = trained(on_cpu, job(on_cpu)).delta
     a, b = (
@@ -83,25 +83,25 @@ def test_images_resemble_the_cpus(tiny_folder, on_cpu, dtype):
     assert psnr(a, b) > (40 if dtype == "fp32" else 25)
 
 
-def test_images_of_one_seed_are_the_same_bytes(on_cuda):
+def test_one_seed_gives_one_image(on_cuda):
     a, b = (generated(on_cuda, EMPTY, prompt("a dog")) for _ in range(2))
     assert np.array_equal(a, b)
 
 
-def test_one_store_serves_both(empty, images, tmp_path):
-    """Trained on CUDA, drawn and proved on the CPU, and the other way round."""
+def test_one_store_works_on_both(empty, images, tmp_path):
+    """Trained on CUDA, generated and verified on the CPU, and the reverse."""
     for name, there in (("rex", "cuda"), ("tom", "cpu")):
         done = cnsctl("add", name, images, "--class", "dog", "--device", there, "--json", *at(empty))
         assert done.code == 0, done.err
     for there in ("cpu", "cuda"):
         assert cnsctl("verify", "--device", there, *at(empty)).code == 0
         out = tmp_path / f"{there}.png"
-        drawn = cnsctl("gen", "<rex> and <tom>", "-o", out, "--device", there, *at(empty))
-        assert drawn.code == 0, drawn.err
+        result = cnsctl("gen", "<rex> and <tom>", "-o", out, "--device", there, *at(empty))
+        assert result.code == 0, result.err
         assert out.stat().st_size > 0
 
 
-def test_a_full_card_is_one_clear_error_and_the_concept_can_be_learned_after_it(empty, images):
+def test_a_full_gpu_is_one_error_and_training_works_afterwards(empty, images):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1])
     try:

@@ -1,4 +1,4 @@
-"""Rules of drawing, and agreement with the stock pipeline."""
+"""Rules of generating, and agreement with the stock pipeline."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def stock_pipeline(folder):
 def stock(folder, text: str, seed: int, steps: int, guidance: float, negative: str = "") -> np.ndarray:
     pipe = stock_pipeline(folder)
     generator = torch.Generator().manual_seed(seed)
-    drawn = pipe(
+    output = pipe(
         text, negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance, generator=generator
     )
-    return np.asarray(drawn.images[0])
+    return np.asarray(output.images[0])
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_v", "pocket"])
@@ -53,13 +53,13 @@ def test_images_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, 
     ((_, ours),) = generate_images(base, EMPTY, [asked], settings)
     assert theirs.shape == ours.shape
     assert psnr(ours, theirs) >= 50
-    if guidance > 1:  # and the text matters that much
+    if guidance > 1:  # the measure can fail: another text gives another image
         other = replace(asked, prompt=prompt("a castle at night"))
         assert psnr(next(generate_images(base, EMPTY, [other], settings))[1], theirs) < 50
 
 
 def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tensor:
-    """The stock pipeline's own loop, with the base's denoiser and the K and V that are bound to it."""
+    """The stock pipeline's own loop, with the base model's denoiser and the bound K and V."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline(
@@ -71,18 +71,18 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
     height, width = (pixels // pipe.vae_scale_factor for pixels in (settings.height, settings.width))
     shape = (1, base._unet.config.in_channels, height, width)
     noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
-    drawn = pipe(
+    output = pipe(
         prompt_embeds=text[-len(generators) :], negative_prompt_embeds=text[: len(generators)] if guided else None,
         latents=noise.to(base.device), num_inference_steps=settings.steps, guidance_scale=settings.guidance_scale, height=settings.height,
         width=settings.width, generator=list(generators), output_type="latent",
     )  # fmt: skip
-    return drawn.images
+    return output.images
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("sampler", Sampler)
 @pytest.mark.parametrize("name", ["tiny", "tiny_v"])
-def test_every_step_is_the_stock_pipelines_to_the_bit(request, name, sampler, guidance):
+def test_every_step_equals_the_stock_pipeline_bit_for_bit(request, name, sampler, guidance):
     base = request.getfixturevalue(name)
     settings = replace(base.generate_defaults, steps=5, guidance_scale=guidance, sampler=sampler)
     texts = [text_keys_values(base, EMPTY, EMPTY.splice(base, prompt(t))) for t in ("", "a dog", "the moon", "a hat")]
@@ -96,7 +96,7 @@ def test_every_step_is_the_stock_pipelines_to_the_bit(request, name, sampler, gu
     assert last.step == last.total
 
 
-def test_pixels_are_the_stock_pipelines_to_the_bit(tiny):
+def test_pixels_equal_the_stock_pipeline_bit_for_bit(tiny):
     from diffusers.image_processor import VaeImageProcessor
 
     z = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0)).to(tiny.device)
@@ -107,8 +107,8 @@ def test_pixels_are_the_stock_pipelines_to_the_bit(tiny):
     assert np.array_equal(tiny.decode_latents(z[0]), np.asarray(theirs))
 
 
-def test_two_streams_of_images_may_take_turns_on_one_base(tiny):
-    """Between two steps the base is free."""
+def test_two_runs_may_alternate_on_one_base_model(tiny):
+    """Between two steps nothing is bound to the base model."""
     settings = replace(tiny.generate_defaults, steps=2)
     a, b = ([Request(prompt=prompt(t), seed=1)] for t in ("a dog", "the moon"))
     turns = zip(generation(Texts(tiny), EMPTY, a, settings), generation(Texts(tiny), EMPTY, b, settings), strict=True)
@@ -116,12 +116,12 @@ def test_two_streams_of_images_may_take_turns_on_one_base(tiny):
         assert np.array_equal(image.pixels, next(generate_images(tiny, EMPTY, own, settings))[1])
 
 
-def test_the_same_seed_gives_the_same_image_and_another_another(tiny):
+def test_an_image_depends_on_its_seed_only(tiny):
     assert np.array_equal(generated(tiny, EMPTY, PLAIN, seed=1), generated(tiny, EMPTY, PLAIN, seed=1))
     assert not np.array_equal(generated(tiny, EMPTY, PLAIN, seed=1), generated(tiny, EMPTY, PLAIN, seed=2))
 
 
-def test_a_image_does_not_depend_on_those_drawn_before_it(tiny):
+def test_an_image_does_not_depend_on_images_generated_before(tiny):
     settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=s) for s in (1, 2) for p in (PLAIN, prompt("the moon"))]
     together = {(r.prompt.text, r.seed): p for r, p in generate_images(tiny, EMPTY, requests, settings)}
@@ -136,12 +136,12 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
     requests = [Request(prompt=p, seed=seed) for seed, p in enumerate(prompts)]
     batch = [p for _, p in generate_images(tiny, store, requests, settings, batch=3)]
     alone = [generated(tiny, store, p, seed=seed) for seed, p in enumerate(prompts)]
-    for i, pixels in enumerate(batch):  # batch shapes may change the last bits, nothing more
+    for i, pixels in enumerate(batch):  # the shape of a batch may change the last bits
         assert psnr(pixels, alone[i]) > 40 > max(psnr(pixels, alone[j]) for j in range(3) if j != i)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_draws_a_image_that_its_seed_decides(tiny, tiny_v, sampler):
+def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, tiny_v, sampler):
     for base in (tiny, tiny_v):
         a, b = (generated(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
         assert np.array_equal(a, b)
@@ -149,11 +149,14 @@ def test_every_sampler_draws_a_image_that_its_seed_decides(tiny, tiny_v, sampler
         assert not np.array_equal(a, generated(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
 
 
-def test_samplers_differ_by_far_more_than_rounding_but_for_the_two_names_of_one_update(tiny_v):
+def test_samplers_differ_by_far_more_than_rounding_except_the_two_names_of_one_update(tiny_v):
     """euler-a and ddpm step alike: x0 + (s/σ)²(x − x0) + s·√(1 − (s/σ)²)·noise, from the noise level σ to s."""
-    drawn = {name: generated(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=4) for name in SAMPLERS}
+    images = {name: generated(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=4) for name in SAMPLERS}
     for one, other in combinations(SAMPLERS, 2):
-        assert (psnr(drawn[one], drawn[other]) > 65) == ({one, other} == {Sampler.EULER_A, Sampler.DDPM}), (one, other)
+        assert (psnr(images[one], images[other]) > 65) == ({one, other} == {Sampler.EULER_A, Sampler.DDPM}), (
+            one,
+            other,
+        )
 
 
 def test_width_and_height_decide_the_sides_of_an_image(tiny):

@@ -54,7 +54,7 @@ def test_one_altered_value_fails(tiny, store, recorded):
     assert "K or V moved" in proof.reasons
 
 
-def test_one_altered_entry_of_the_token_fails(tiny, store, recorded):
+def test_one_altered_number_of_the_token_embedding_fails(tiny, store, recorded):
     rex = store.concepts["rex"]
     row = rex.vectors["text_encoder"].clone()
     row[0, 0] += 0.05
@@ -63,7 +63,7 @@ def test_one_altered_entry_of_the_token_fails(tiny, store, recorded):
     assert set(proof.reasons) >= {"its token changed", "K or V moved"}
 
 
-def test_one_altered_site_weight_of_the_base_fails(tiny, store, recorded):
+def test_one_altered_site_weight_of_the_base_model_fails(tiny, store, recorded):
     site, W = next(iter(tiny.sites.items()))
     free = next(i for i in range(W.numel()) if i not in set(store.concepts["rex"].indices[site].tolist()))
     kept = W.view(-1)[free].clone()
@@ -75,7 +75,7 @@ def test_one_altered_site_weight_of_the_base_fails(tiny, store, recorded):
     assert prove(tiny, store, "rex", recorded).unchanged
 
 
-def test_one_altered_weight_elsewhere_in_the_base_fails(tiny, tiny_folder, tmp_path, store, recorded):
+def test_one_altered_weight_elsewhere_in_the_base_model_fails(tiny, tiny_folder, tmp_path, store, recorded):
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -170,7 +170,7 @@ def test_half_precision_passes_and_does_not_hide_other_keys(tiny_folder, tiny, d
     assert not prove(half, rex, "rex", recorded).unchanged
 
 
-def test_in_merged_company_is_told_from_damage(tiny):
+def test_in_merged_mode_new_concepts_are_distinguished_from_damage(tiny):
     from cnsctl.engine.proof import only_other_deltas_changed
 
     a, b = synthetic(tiny, 1), synthetic(tiny, 2)
@@ -182,7 +182,7 @@ def test_in_merged_company_is_told_from_damage(tiny):
     assert not only_other_deltas_changed(prove(tiny, overlay(Mode.MERGED, rex=altered), "rex", recorded))
 
 
-def test_a_record_that_is_none_is_damage_and_a_newer_one_asks_for_an_upgrade(tiny, store, recorded):
+def test_an_unreadable_record_is_damage_and_a_newer_one_needs_an_upgrade(tiny, store, recorded):
     data = json.loads(recorded)
     for broken in (b"", b"[]", b"{}", recorded[:-5], json.dumps({**data, "probes": 3}).encode()):
         with pytest.raises(StoreDamagedError):
@@ -191,14 +191,14 @@ def test_a_record_that_is_none_is_damage_and_a_newer_one_asks_for_an_upgrade(tin
         prove(tiny, store, "rex", json.dumps({**data, "format": 2}).encode())
 
 
-def test_fit_is_repeatable_and_sees_the_latents(tiny, store):
+def test_the_denoising_error_is_repeatable_and_depends_on_the_latents(tiny, store):
     latents = torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1))
     dog = prompt("a dog")
     assert denoising_error(tiny, store, dog, latents) == denoising_error(tiny, store, dog, latents)
     assert denoising_error(tiny, store, dog, latents) != denoising_error(tiny, store, dog, latents * 2)
 
 
-def test_a_value_that_is_no_number_is_a_change_wherever_it_stands(tiny, store, recorded):
+def test_a_nan_is_a_change_at_every_site(tiny, store, recorded):
     for site in (min(tiny.sites), max(tiny.sites)):
         W = tiny.sites[site]
         owned = set(store.concepts["rex"].indices[site].tolist())
@@ -222,7 +222,7 @@ def test_a_value_that_is_no_number_is_a_change_wherever_it_stands(tiny, store, r
         ("text_encoder/config.json", "hidden_act", "gelu"),
     ],
 )
-def test_a_changed_setting_of_the_base_fails(tiny, tiny_folder, tmp_path, store, recorded, file, key, value):
+def test_a_changed_setting_of_the_base_model_fails(tiny, tiny_folder, tmp_path, store, recorded, file, key, value):
     import shutil
 
     from cnsctl.bases import base_folder, registry

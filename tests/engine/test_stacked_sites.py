@@ -1,4 +1,4 @@
-"""Training all sites as one matrix gives what training each by itself gives, in a handful of operations."""
+"""Training all sites as one matrix equals training each by itself, in fewer than ten operations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def trainer_of(base, mode, **settings):
 
 
 def mixed_up(trainer):
-    """A mask, and values on it that are far from where they started."""
+    """Train on a random mask, with values far from their start."""
     trainer.train_on(neurons.random_neurons(trainer.base, budget=0.1, seed=3))
     generator = torch.Generator().manual_seed(8)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def mixed_up(trainer):
 
 
 def weights_of(trainer):
-    """Per site: the start with the current values set in, a leaf of its own."""
+    """Per site: the starting weight with the current values, as a leaf of its own."""
     made = {}
     for site, values in trainer.values.by_site().items():
         W = trainer.base.sites[site].clone() if trainer.job.mode is not Mode.MERGED else started(trainer, site)
@@ -72,7 +72,7 @@ def site_by_site(trainer, texts, vectors, weights):
 
 
 def loss_of(kv):
-    """Any function that every number of K and V reaches with another weight."""
+    """A function in which every number of K and V has another weight."""
     return sum(
         (x.float() * torch.linspace(-1, 1, x.numel(), device=x.device).view(x.shape).sin()).square().sum()
         for x in kv.values()
@@ -131,8 +131,8 @@ def test_the_sites_of_a_base_are_the_rows_of_one_matrix(base):
     assert all(W._is_view() and W.is_contiguous() for W in base.sites.values())
 
 
-def test_values_and_masks_are_each_site_s_own_however_the_sites_are_stacked():
-    """A state or a delta must not depend on where in the matrix a site's rows are."""
+def test_values_and_masks_do_not_depend_on_the_order_in_which_sites_are_stacked():
+    """Or states and deltas would depend on it."""
     generator = torch.Generator().manual_seed(0)
     weights = {"a": torch.randn((3, 4), generator=generator), "b": torch.randn((5, 4), generator=generator)}
     mask = {"a": torch.tensor([1, 11]), "b": torch.tensor([0, 7, 19])}
@@ -156,7 +156,7 @@ def test_the_state_names_values_and_a_mask_per_site_in_the_order_of_the_sites(ba
 
 
 class Counted(TorchDispatchMode):
-    """Counts operations that compute: neither views nor memory that is only reserved."""
+    """Counts operations that compute: neither views nor reserved memory."""
 
     def __init__(self):
         super().__init__()
@@ -169,7 +169,7 @@ class Counted(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_training_neurons_takes_fewer_than_ten_operations_more_than_the_token_alone(base, mode):
+def test_training_neurons_takes_fewer_than_ten_operations_more_than_the_token_embedding_alone(base, mode):
     totals = []
     for with_neurons in (False, True):
         trainer = trainer_of(base, mode)
