@@ -44,7 +44,7 @@ def test_the_strict_mask_stays_below_the_budget(bench):
 
 
 def test_a_selection_without_neurons_changes_no_weight(bench):
-    """V* alone: one entry a site is in its delta, and it is the base's."""
+    """V* alone: the delta has one entry per site, with the base model's value."""
     delta = bench.trained("blue-fox", varied(Variant(selection="V* alone"), warmup=1.0))
     for site, flat in delta.indices.items():
         base = bench.base.sites[site].reshape(-1)[flat].numpy()
