@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.learning.bench import Bench, Removed, Scene
 from benchmarks.learning.images import PLACES
-from benchmarks.learning.rows import IN_A_ROW, Shown, Trained
+from benchmarks.learning.rows import IN_A_ROW, Row, Shown, Trained
 from cnsctl.concept import Delta, Mode
 from cnsctl.engine.overlay import EMPTY
 
@@ -74,3 +76,11 @@ def _side_by_side(bench: Bench, pair: Pair, says: str, words: Mapping[str, str])
 def acting(known: Mapping[str, Delta], mode: Mode, named: Sequence[str]) -> Trained:
     """In merged mode every concept acts; in the other modes those that a prompt names."""
     return [(n, delta) for n, delta in known.items() if mode is Mode.MERGED or n in named]
+
+
+def pairs_that_hold(label: str, by_name: Mapping[str, Mapping[str, Removed]]) -> Row:
+    """From the errors removed by pair, for each of `NAMED`."""
+    both, *one = ([found.mean for found in each.values()] for each in by_name.values())
+    better = np.max(one, axis=0)
+    count = float(np.sum(np.array(both) > better))
+    return Row(name=label, cells={"both": float(np.mean(both)), "one": float(better.mean()), "pairs": count})

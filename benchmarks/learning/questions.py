@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant, said, varied
 from benchmarks.learning.images import PLACES, SEEDS, halves, likenesses
@@ -18,6 +17,7 @@ from benchmarks.learning.pairs import (
     Pair,
     acting,
     by_pair,
+    pairs_that_hold,
     two_named,
     two_prompt_only,
     two_prompt_only_shown,
@@ -39,10 +39,10 @@ from benchmarks.learning.rows import (
     row_by_level,
     row_of,
     shown_of,
+    shuffled,
 )
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.engine.seeds import stream
 from cnsctl.settings import Policy
 
 FIVE = ("dog", "hat", "cat", "robot", "castle")
@@ -166,13 +166,13 @@ def holds(bench: Bench, *, quick: bool) -> Iterator[Row]:
     Error removed, %: with both named, and with the better one alone.
     """
     names, shown = _example_pairs(bench, quick)
-    yield _pairs_that_hold("prompt only", {says: two_prompt_only(bench, shown, says) for says in NAMED})
+    yield pairs_that_hold("prompt only", {says: two_prompt_only(bench, shown, says) for says in NAMED})
     for mode in Mode:
         for seed in range(1 if quick or mode is Mode.MERGED else 3):
             variant = varied(Variant(mode=mode), seed=seed) if seed else Variant(mode=mode)
             known = dict(in_order(bench, names, variant))
             by_name = {says: two_named(bench, known, mode, shown, says) for says in NAMED}
-            yield _pairs_that_hold(str(mode) if mode is Mode.MERGED else f"{mode}, seed {seed}", by_name)
+            yield pairs_that_hold(str(mode) if mode is Mode.MERGED else f"{mode}, seed {seed}", by_name)
 
 
 def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -283,7 +283,7 @@ def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
         "random": Variant(mode=Mode.MERGED, selection="random"),
         "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", settings={"learning_rate": BEST_OF_ALL}),
     }
-    orders = [_shuffled(FIVE[:3] if quick else FIVE, seed) for seed in range(1 if quick else 3)]
+    orders = [shuffled(FIVE[:3] if quick else FIVE, seed) for seed in range(1 if quick else 3)]
     for name, variant in ways.items():
         afters: dict[str, list[Removed]] = {}
         ends: dict[str, list[Removed]] = {}
@@ -373,14 +373,6 @@ def _example_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, lis
     return sorted({name for pair in shown for name in pair.concepts}, key=FIVE.index), shown
 
 
-def _pairs_that_hold(label: str, by_name: Mapping[str, Mapping[str, Removed]]) -> Row:
-    """From the errors removed by pair, for each of `NAMED`."""
-    both, *one = ([found.mean for found in each.values()] for each in by_name.values())
-    better = np.max(one, axis=0)
-    count = float(np.sum(np.array(both) > better))
-    return Row(name=label, cells={"both": float(np.mean(both)), "one": float(better.mean()), "pairs": count})
-
-
 def _sweep_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, list[Scene]]]:
     scenes = [s for s in bench.scenes if s.kind == "sweep-pair"]
     shown = by_pair([s for s in scenes if set(s.concepts) <= set(SWEEP[:2])] if quick else scenes)
@@ -401,10 +393,6 @@ def _variant(selection: str = "CNS", /, **settings: float) -> Variant:
     if selection == "V* alone":
         settings = {**settings, "warmup": 1.0}
     return varied(Variant(selection=selection), **settings)
-
-
-def _shuffled(names: Sequence[str], seed: int) -> list[str]:
-    return [names[i] for i in torch.randperm(len(names), generator=stream("order", seed)).tolist()]
 
 
 def _sweep(quick: bool) -> tuple[str, ...]:

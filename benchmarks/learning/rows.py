@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant
 from benchmarks.learning.images import PLACES
 from cnsctl.concept import DEFAULT_MODE, Delta, Mode
 from cnsctl.engine.denoising_error import TIMES
 from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.engine.seeds import stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,3 +133,7 @@ def mean_of(found: Iterable[Removed]) -> float:
 def pooled(found: Sequence[Removed]) -> Removed:
     """The errors of several orders, or of several concepts, together."""
     return Removed(said=np.sum([one.said for one in found], axis=0), bare=np.sum([one.bare for one in found], axis=0))
+
+
+def shuffled(names: Sequence[str], seed: int) -> list[str]:
+    return [names[i] for i in torch.randperm(len(names), generator=stream("order", seed)).tolist()]

@@ -64,7 +64,8 @@ def splice(base: Base, prompt: Prompt, tokens: Mapping[str, Token]) -> SplicedTe
             start = len(ids) + 1  # position 0 is the start token
             if len(ids) + token.n_vectors + len(own) > room:
                 raise UsageError(
-                    f"<{piece.name}> does not fit into the prompt: it ends at token {len(ids) + token.n_vectors + len(own)}",
+                    f"<{piece.name}> does not fit into the prompt: it would end at token "
+                    f"{len(ids) + token.n_vectors + len(own)}",
                     note=f"{base.name} reads {room} tokens",
                     hint="shorten the prompt, or name the concept earlier",
                 )
@@ -87,7 +88,10 @@ def splice(base: Base, prompt: Prompt, tokens: Mapping[str, Token]) -> SplicedTe
 def features(
     base: Base, texts: Sequence[SplicedText], vectors: Mapping[str, Mapping[str, torch.Tensor]]
 ) -> torch.Tensor:
-    """X of several texts in one pass, (b, t, d) fp32. `vectors`: concept → text encoder → token embeddings (n, width)."""
+    """X of several texts in one pass, (b, t, d) fp32.
+
+    `vectors` has the token embeddings by concept and text encoder, (n, width) each.
+    """
     places = torch.zeros((len(texts), base.text_length), dtype=torch.bool)
     for row, text in enumerate(texts):
         places[row, list(text.places)] = True

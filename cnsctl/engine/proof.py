@@ -35,7 +35,7 @@ PROBED_QUERIES = 16
 """Seeded inputs on which each attention layer is compared with its formula."""
 
 MISREADING = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
-"""Relative difference between the installed attention and its formula that rounding explains, by the base model's dtype."""
+"""Largest relative difference between the installed attention and its formula by rounding, for each dtype."""
 
 _AGAIN = "train the concept again"
 

@@ -207,7 +207,7 @@ class _OwnTokens(torch.autograd.Function):
 
 @torch.no_grad()
 def _starting_weights(base: Base, job: Job) -> torch.Tensor:
-    """The starting weights of all sites as one matrix, (Σ rows, columns) fp32; outside merged mode the base model's memory."""
+    """Starting weights of all sites as one matrix, (Σ rows, columns) fp32; outside merged mode the base model's own."""
     if job.mode is not Mode.MERGED:
         return base.stacked_sites
     acting = [(c, 1.0) for c in job.prior.concepts.values()]

@@ -114,7 +114,7 @@ class Sd1Base:
 
     @contextmanager
     def _spliced(self, places: torch.Tensor, vectors: torch.Tensor | None) -> Iterator[None]:
-        """Replace looked-up embeddings with trained ones for this call; the embedding table itself is never written to."""
+        """Replace looked-up embeddings with trained ones for this call; the embedding table is never written to."""
         if not bool(places.any()):
             yield
             return
@@ -226,7 +226,7 @@ _TOKENIZER_SAMPLES = (
 
 
 def _weights_hash(path: Path, unet: torch.nn.Module, vae: torch.nn.Module) -> str:
-    """SHA-256 over all weights of denoiser and decoder, and the settings in their files without the library's defaults."""
+    """SHA-256 over all weights of denoiser and decoder, and the settings in their files, not the library's defaults."""
     named = [
         *((f"unet.{n}", p) for n, p in unet.named_parameters()),
         *((f"vae.{n}", p) for n, p in vae.named_parameters()),
