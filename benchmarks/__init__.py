@@ -1,1 +1,1 @@
-"""Measurements that anyone can rerun: what commands cost, and what learning is worth."""
+"""Measurements to rerun: the cost of commands, and the effect of training."""

@@ -1,21 +1,21 @@
-"""What learning and checking cost, as ratios measured in one run: `python -m benchmarks.costs`.
+"""The cost of training, generating and verifying, as ratios measured in one run: `python -m benchmarks.costs`.
 
-    general         the general neurons of the base, once per store
-    training step   neurons and token embedding, against the same loop that trains the token embedding alone (goal: at most
-                    1.05 ×); in brackets CPU time, which other programs disturb less
-    kernels         on CUDA: kernels launched per training step beside the denoiser's own
-    picture         drawn with the base's defaults
-    memory          the most that the GPU held until then
+    general         the general neurons of the base model, once per store
+    training step   neurons and token embedding, compared with the token embedding alone (goal: at most 1.05 ×); in
+                    brackets CPU time, on which other programs have less influence
+    kernels         on CUDA: kernels launched per training step in addition to the denoiser's own
+    image           with the base model's defaults
+    memory          the peak of the GPU's memory until then
     proof           20 concepts, K/V only
     delta           bytes per neuron on disk
-    start           from the start of the process to the end of the first denoising step, `cnsctl gen` against stock diffusers on the
-                    same folder (goal: at most 1.15 ×); in brackets CPU time, which other programs disturb less
+    start           from the start of the process to the end of the first denoising step: `cnsctl gen` compared with stock
+                    diffusers on the same folder (goal: at most 1.15 ×); in brackets CPU time
     light commands  ls, --help: whole processes
 
-`--training-only` prints the training step and no more, `--size` takes smaller images: on CPUs a step of SD 1.5's size
-takes minutes at 512 × 512.
+`--training-only` prints only the training step. `--size` uses smaller images: on CPUs a step at SD 1.5's size takes
+minutes at 512 × 512. `--random-sd1` measures on random weights in the shapes of Stable Diffusion 1.5.
 
-`--random-sd1` measures on random weights in the shapes of Stable Diffusion 1.5. Interleaved, medians; the machine and precision are printed, and figures of two machines do not compare.
+Figures are medians of interleaved rounds. Do not compare figures of two machines.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ import torch
 
 from benchmarks.shapes import write_sd1
 from cnsctl.bases import base_folder, devices, registry
+from cnsctl.bases.attention import bound
 from cnsctl.bases.protocol import Base
 from cnsctl.concept import Delta, Mode, Prompt
 from cnsctl.data.prompt_templates import calibration_texts, probe_prompts, training_texts
 from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
-from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.generate import Request, generate_images
 from cnsctl.engine.job import Job
-from cnsctl.engine.overlay import EMPTY, Overlay, bound
+from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.proof import prove, record
 from cnsctl.engine.trainer import Trainer
 from cnsctl.formats import delta as delta_file
@@ -74,7 +75,7 @@ def main() -> None:
             return
         start(path, Path(kept) / "store", device.type, devices.dtype_name(dtype))
         general(base)
-    picture(base)
+    image(base)
     memory(device)
     proof(base)
     bytes_on_disk(base)
@@ -91,7 +92,7 @@ def general(base: Base) -> None:
     say("general", f"{time.perf_counter() - began:.1f} s")
 
 
-def learner(base: Base, mode: Mode, size: int) -> Trainer:
+def trainer_of(base: Base, mode: Mode, size: int) -> Trainer:
     """A training run on five random images of size × size pixels."""
     pixels = np.random.default_rng(0).integers(0, 255, (5, size, size, 3), np.uint8)
     defaults: dict[str, Any] = dict(base.train_defaults)
@@ -104,25 +105,25 @@ def learner(base: Base, mode: Mode, size: int) -> Trainer:
 
 def steps(base: Base, rounds: int, size: int) -> None:
     """A step that trains the neurons too against one that trains the token embedding alone."""
-    learners = {"token alone": learner(base, Mode.PROMPT, size)}
+    trainers = {"token alone": trainer_of(base, Mode.PROMPT, size)}
     for mode in (Mode.PROMPT, Mode.TOKEN):
-        learners[f"{mode} mode"] = learner(base, mode, size)
-        learners[f"{mode} mode"].train_on(neurons.random_neurons(base, budget=base.train_defaults["budget"], seed=0))
-    # as training does: deterministic kernels are other ones
+        trainers[f"{mode} mode"] = trainer_of(base, mode, size)
+        trainers[f"{mode} mode"].train_on(neurons.random_neurons(base, budget=base.train_defaults["budget"], seed=0))
+    # as in training: deterministic kernels have another speed
     torch.use_deterministic_algorithms(mode=True, warn_only=base.device.type != "cuda")
-    times: dict[str, list[float]] = {name: [] for name in learners}
-    busy: dict[str, list[float]] = {name: [] for name in learners}
+    times: dict[str, list[float]] = {name: [] for name in trainers}
+    busy: dict[str, list[float]] = {name: [] for name in trainers}
     for turn in range(rounds + 2):
-        for name, each in learners.items():
+        for name, each in trainers.items():
             began, used = time.perf_counter(), time.process_time()
             each.step()
             if base.device.type == "cuda":
-                torch.cuda.synchronize()  # or this step's end would count for the next
+                torch.cuda.synchronize()  # otherwise the end of this step would count for the next
             if turn >= 2:
                 times[name].append(time.perf_counter() - began)
                 busy[name].append(time.process_time() - used)
     if base.device.type == "cuda":
-        kernels(base, learners)
+        kernels(base, trainers)
     torch.use_deterministic_algorithms(mode=False)
     (alone, *others), (alone_cpu, *others_cpu) = ([statistics.median(t) for t in m.values()] for m in (times, busy))
     ratios = ", ".join(
@@ -132,9 +133,9 @@ def steps(base: Base, rounds: int, size: int) -> None:
     say("training step", f"token alone {alone:.3f} s; {ratios}; {size} × {size} pixels, {rounds} rounds")
 
 
-def kernels(base: Base, learners: Mapping[str, Trainer]) -> None:
-    """Kernels that a step launches beside the denoiser's own, forward and backward."""
-    job = learners["token alone"].job
+def kernels(base: Base, trainers: Mapping[str, Trainer]) -> None:
+    """Kernels that a step launches in addition to the denoiser's own, forward and backward."""
+    job = trainers["token alone"].job
     latents = job.latents[[i % len(job.latents) for i in range(job.settings.batch_size)]].to(base.device)
     noisy, target = base.noised(latents, torch.randn_like(latents), torch.zeros(len(latents), dtype=torch.int64))
     shape = (len(latents), base.text_length)
@@ -146,14 +147,14 @@ def kernels(base: Base, learners: Mapping[str, Trainer]) -> None:
             torch.nn.functional.mse_loss(answer, target).backward()  # type: ignore[no-untyped-call]
 
     own = launched(denoise)
-    counts = ", ".join(f"{name} {launched(each.step) - own:,}" for name, each in learners.items())
-    say("kernels", f"beside the denoiser's own {own:,}: {counts}")
+    counts = ", ".join(f"{name} {launched(each.step) - own:,}" for name, each in trainers.items())
+    say("kernels", f"in addition to the denoiser's own {own:,}: {counts}")
 
 
 def launched(work: Callable[[], object]) -> int:
     from torch.profiler import ProfilerActivity, profile
 
-    work()  # the first call loads and chooses kernels
+    work()  # the first call loads and selects kernels
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         work()
@@ -162,13 +163,13 @@ def launched(work: Callable[[], object]) -> int:
     return sum(e.count for e in seen.key_averages() if e.device_type.name == "CUDA" and not e.key.startswith(copies))
 
 
-def picture(base: Base) -> None:
+def image(base: Base) -> None:
     prompt = Prompt(text="a dog on a beach", pieces=("a dog on a beach",))
     for seed in range(2):  # the second counts
         began = time.perf_counter()
-        list(draw(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.generate_defaults))
+        list(generate_images(base, EMPTY, [Request(prompt=prompt, seed=seed)], base.generate_defaults))
     say(
-        "picture",
+        "image",
         f"{time.perf_counter() - began:.2f} s, {base.size} × {base.size}, {base.generate_defaults.steps} steps",
     )
 
@@ -199,7 +200,7 @@ def proof(base: Base) -> None:
     records = {n: record(base, overlay, n, probe_prompts(n)[:2]) for n in made}
     began = time.perf_counter()
     assert all(prove(base, overlay, n, r).unchanged for n, r in records.items())
-    say("proof", f"20 concepts in {time.perf_counter() - began:.2f} s, base loaded")
+    say("proof", f"20 concepts in {time.perf_counter() - began:.2f} s, base model loaded")
 
 
 def bytes_on_disk(base: Base) -> None:
@@ -232,13 +233,13 @@ pipe = StableDiffusionPipeline.from_pretrained(
 pipe("a dog on a beach", generator=torch.Generator().manual_seed(0))
 sys.exit("no denoising step")
 """
-"""What a user of diffusers writes."""
+"""A typical script with diffusers."""
 
 SPIN = """
 import os
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 """
-"""What cnsctl's entry point sets before torch is loaded, which here is loaded first."""
+"""Set by cnsctl's entry point before torch is loaded; here torch is loaded first."""
 
 OURS = """
 from cnsctl.cli.main import run
@@ -247,7 +248,7 @@ run()
 
 
 def start(folder: Path, store: Path, device: str, dtype: str, rounds: int = 5) -> None:
-    """Whole processes, interleaved; the base was hashed and the disk's cache filled before."""
+    """Whole processes, interleaved; the base model was hashed and the disk's cache filled before."""
     call("init", "--store", str(store), "--base", str(folder))
     line = ["gen", "a dog on a beach", "--store", str(store), "-o", str(store / "x.png"), "--device", device]
     programs = {

@@ -1,13 +1,15 @@
-"""What a store costs as it grows: `python -m benchmarks.scale`.
+"""The cost of commands as a store grows: `python -m benchmarks.scale`.
 
 Stores of 1, 100 and 1,000 synthetic concepts in the shapes of Stable Diffusion 1.5's K and V (32 sites, 19.2 M weights).
 
-    commit           the transaction that adds concept N, its delta trained already
+    commit           the transaction that adds concept N, after its training
     ls show mv rm    whole processes
-    gen, add         what they do with the store before the first step: look-ups, overlay; prior, owned neurons
-    verify           per concept: its delta and probe record, read and checked
+    gen, add         their use of the store before the first step: look-ups, overlay; prior, owned neurons
+    verify           per concept: reading and checking its delta and probe record
 
-The base itself is not loaded: what it costs does not depend on the store (`python -m benchmarks.costs`). All concepts but the last share a few different deltas, and are written straight into catalogue and index. Minima of interleaved rounds; the machine is printed, and figures of two machines do not compare.
+The base model is not loaded, because its cost does not depend on the store (`python -m benchmarks.costs`). All concepts
+but the last share a few different deltas, and are written directly into catalogue and index. Figures are minima of
+interleaved rounds. Do not compare figures of two machines.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ COMMANDS = {
     "mv": [["mv", "c0", "other"], ["mv", "other", "c0"]],
     "rm": [["rm", "new", "-y"]],
 }
-"""Each begins with the call that is timed; the others put things back."""
+"""The first call of each is timed; the others restore the store."""
 
 PARTS = ("commit", "gen", "add", "verify")
 
@@ -94,19 +96,19 @@ def synthetic(seed: int, density: float) -> Delta:
 
 
 def fields(name: str, delta: Delta) -> dict[str, Any]:
-    """The record of a concept, as `add` fills it in."""
-    recipe = {"steps": 250, "batch": 4, "learning_rate": 0.007, "token_learning_rate": 0.005, "vectors": 1, "budget": 0.058,
+    """The record of a concept, as `add` writes it."""
+    recipe = {"steps": 250, "batch_size": 4, "learning_rate": 0.007, "token_learning_rate": 0.005, "token_embeddings": 1, "budget": 0.058,
               "policy": "overlap", "seed": 0, "warmup": 0.2, "lambda_prev": 0.0, "lambda_base": 0.0,
-              "orthogonal": False, "random_mask": False, "pictures": 5, "device": "cuda", "dtype": "bfloat16"}  # fmt: skip
+              "orthogonal": False, "random_mask": False, "select": "exact", "holdout": 0, "images": 5, "device": "cuda", "dtype": "bfloat16"}  # fmt: skip
     return {
         "name": name, "class_word": delta.class_word, "tokens": 1, "share": delta.n_neurons / sum(SIZES.values()),
         "share_denoiser": delta.n_neurons / 859_520_964, "created": CREATED, "captions": [None] * 5, "recipe": recipe,
-        "learned": {"error_removed": 21.52, "clip_i": 0.812, "clip_t": 0.253, "backbone": "sd15"},
+        "scores": {"error_removed": 21.52, "clip_i": 0.812, "clip_t": 0.253, "backbone": "sd15"},
     }  # fmt: skip
 
 
 def filled(path: Path, n: int, density: float, n_deltas: int) -> Path:
-    """A store with n concepts, c0 … : its files are those that n transactions would leave, less their fsyncs."""
+    """A store with n concepts, c0 …, with the files of n transactions, without their fsyncs."""
     base = BaseRecord(
         kind="folder", path=str(path), family="sd1", fingerprint="f" * 64, name="sd15", files={}, sites=SITES,
         denoiser_weights=859_520_964,
@@ -148,7 +150,7 @@ Figures = dict[tuple[str, int], dict[str, list[float]]]
 
 
 def measured(stores: dict[int, Path], density: float, rounds: int) -> Figures:
-    """Seconds and megabytes by what was measured and concepts in the store."""
+    """Seconds and megabytes, by measurement and number of concepts in the store."""
     found: Figures = {}
     for turn in range(rounds):
         for what, n, figures in one_round(stores, density, memory=turn == 0):
@@ -187,11 +189,11 @@ _, status, usage = os.wait4(pid, 0)
 sys.stderr.write(f"{time.perf_counter() - began} {usage.ru_utime + usage.ru_stime} {usage.ru_maxrss / 1e3}")
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-"""Runs a command and says what it took; small, since Linux counts the memory of who starts a process."""
+"""Runs a command and prints its cost; a small program, because Linux counts the memory of the parent process."""
 
 
 def called(path: Path, line: list[str]) -> dict[str, float]:
-    """A whole process: wall and CPU time, and the most memory that it held."""
+    """A whole process: wall and CPU time, and peak memory."""
     command = [sys.executable, "-m", "cnsctl", *line, "-q", "--store", str(path)]
     done = subprocess.run([sys.executable, "-ISc", WATCH, *command], check=True, capture_output=True, text=True)
     total, cpu, megabytes = map(float, done.stderr.split())
@@ -206,7 +208,7 @@ def put_new(path: Path, density: float) -> None:
 
 @contextmanager
 def watched(*, memory: bool) -> Iterator[dict[str, float]]:
-    """Seconds in all, and of CPU beside SHA-256, write and fsync; or the most memory held beside what was held before."""
+    """Wall seconds, and CPU seconds without SHA-256, write and fsync; or the peak of additional memory."""
     found: dict[str, float] = {}
     apart = [0.0]
 
@@ -236,7 +238,7 @@ def watched(*, memory: bool) -> Iterator[dict[str, float]]:
 
 def commit(path: Path, density: float, memory: bool) -> dict[str, float]:
     delta, store = synthetic(10**6, density), Store.open(path)
-    store.snapshot()  # read when `add` begins, minutes before
+    store.snapshot()  # `add` reads it minutes earlier, when it begins
     with watched(memory=memory) as found, store.transaction("add new") as tx:
         tx.add(fields("new", delta), delta, references=[b"png"] * 5, probe=b"probe", preview=b"preview")
     with store.transaction("rm new") as tx:
@@ -245,7 +247,7 @@ def commit(path: Path, density: float, memory: bool) -> dict[str, float]:
 
 
 def _session(store: Store) -> Any:
-    """A session on a base that has the shapes of SD 1.5's sites, and nothing else."""
+    """A session on a base model that has only the shapes of SD 1.5's sites."""
     import torch
 
     from cnsctl.app.session import Session
@@ -275,7 +277,7 @@ def add(path: Path, _density: float, memory: bool) -> dict[str, float]:
     session = _session(Store.open(path))
     with watched(memory=memory) as found:
         if "new" in session.store.snapshot().names:
-            raise SystemExit("the store is not as it was made")
+            raise SystemExit("the store has changed since it was made")
         session.prior("new")
         session.store.index.owned(session.store.snapshot(), besides="new")
     return found
@@ -312,7 +314,7 @@ def report(stores: dict[int, Path], found: Figures) -> None:
         cells = [f"{value:,.1f} {unit}" for value in values]
         say(f"{label:28}" + "".join(f"{cell:>16}" for cell in [*cells, f"{values[-1] / max(values[0], 1e-9):.2f} ×"]))
     say(
-        "* beside SHA-256, write and fsync. ls, show, mv, rm: whole processes; the others: the part that reads the store"
+        "* without SHA-256, write and fsync. ls, show, mv, rm: whole processes; the others: the part that reads the store"
     )
 
 

@@ -1,4 +1,4 @@
-"""Random weights in the shapes of Stable Diffusion 1.5: what learning costs there can be measured without them.
+"""Random weights in the shapes of Stable Diffusion 1.5, to measure costs without the real weights.
 
 Owns the shapes; must not know what is measured.
 """
@@ -13,7 +13,7 @@ from cnsctl.bases.base_folder import POCKET
 
 
 def write_sd1(path: Path, device: torch.device) -> Path:
-    """A folder of 2 GB in fp16: every shape as in SD 1.5; the tokenizer is pocket's, which knows fewer words."""
+    """A folder of 2 GB in fp16: every shape as in SD 1.5; the tokenizer is pocket's, with fewer words."""
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 

@@ -1,4 +1,4 @@
-"""Tiny bases of the `sd1` family, built with stock diffusers: other widths, depths and text lengths than pocket's."""
+"""Tiny base models of the family `sd1`, built with stock diffusers: other widths, depths and text lengths than pocket's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnsctl.bases import facts
 from cnsctl.bases.base_folder import POCKET
 
 EXAMPLES = POCKET.parents[1] / "examples"
-"""The picture folders that travel in the package."""
+"""The folders of example images."""
 
 
 def make_base(
@@ -56,14 +56,14 @@ def make_base(
     pipe.save_pretrained(path)
     settings = {
         "name": path.name,
-        "learn": {"steps": 10, "batch": 2, "learning_rate": 1e-2, "token_learning_rate": 1e-2, "budget": 0.1},
-        "draw": {"steps": 3, "guidance": 2.0, "sampler": "base"},
+        "train": {"steps": 10, "batch_size": 2, "learning_rate": 1e-2, "token_learning_rate": 1e-2, "budget": 0.1},
+        "generate": {"steps": 3, "guidance_scale": 2.0, "sampler": "base"},
     }
     (path / "cnsctl.json").write_text(json.dumps(settings), encoding="utf-8")
     return path
 
 
 def write_facts(embedded: Path) -> None:
-    """Note the facts of a package's embedded base beside it, as the package does."""
+    """Write the facts of a base model beside its folder, as the package does for pocket."""
     known = asdict(facts.facts(embedded, with_files=True))
     embedded.with_name("facts.json").write_text(json.dumps(known))

@@ -1,4 +1,4 @@
-"""What learning is worth: questions, their controls, and tables; `python -m benchmarks.learning`.
+"""What training a concept gives: questions, their controls, and tables; `python -m benchmarks.learning`.
 
-Owns what is asked; everything that learns or measures is cnsctl's own.
+Owns the questions; cnsctl itself trains and measures.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.learning [QUESTION ...] --out FOLDER`: learn, measure, print tables.
+"""`python -m benchmarks.learning [QUESTION ...] --out FOLDER`: train, measure, print tables.
 
 Owns arguments and printing; must not know how anything is measured.
 """
@@ -16,29 +16,37 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.learning.rows import Row
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as cnsctl does, before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded, as cnsctl sets it
 
 
 def main() -> None:
     from benchmarks.learning.questions import QUESTIONS
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description="What learning is worth.")
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; none: all")
-    parser.add_argument("--out", type=Path, default=Path("learning.bench"), help="results; the same folder goes on")
-    parser.add_argument("--base", type=Path, help="a base's folder (default: pocket)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning",
+        description="Train concepts, measure them and their controls, and print one table per question.",
+    )
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)} [default: all]")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("learning.bench"),
+        help="folder of results; a later run continues there [default: learning.bench]",
+    )
+    parser.add_argument("--base", type=Path, help="folder of the base model [default: pocket]")
     parser.add_argument(
         "--plots", type=Path, metavar="FOLDER", help="plot budgets, steps and sequences (needs matplotlib)"
     )
-    parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="draw a sheet of pictures per question too")
+    parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="also write a sheet of images per question")
     parser.add_argument("--quick", action="store_true", help="20 steps, one to three concepts, one noise seed")
     options = parser.parse_args()
     if unknown := [q for q in options.questions if q not in QUESTIONS]:
-        parser.error(f"there is no question {unknown[0]!r}; questions are {', '.join(QUESTIONS)}")
+        parser.error(f"unknown question {unknown[0]!r}; questions: {', '.join(QUESTIONS)}")
     answer(options.questions or list(QUESTIONS), options)
 
 
 def answer(questions: list[str], options: argparse.Namespace) -> None:
-    """Answer questions one after another, each row as soon as it is known; then draw plots, if there is a folder."""
+    """Answer questions one after another, printing each row as soon as it is measured; then write the plots."""
     import torch
 
     from benchmarks.learning.bench import Bench
@@ -71,9 +79,9 @@ def answer(questions: list[str], options: argparse.Namespace) -> None:
             page.convert("RGB").save(path, quality=90, optimize=True)
             say(f"{path}\n")
     if options.plots is not None:
-        from benchmarks.learning.plots import draw_plots
+        from benchmarks.learning.plots import write_plots
 
-        for path in draw_plots(answered, options.plots):
+        for path in write_plots(answered, options.plots):
             say(str(path))
 
 

@@ -1,6 +1,6 @@
-"""Learning, measuring and drawing for the benchmarks, each once: what was there before is read back.
+"""Training, measuring and generating for the benchmarks, each once: earlier results are read from files.
 
-Owns the folder of results; must not know which questions are asked.
+Owns the folder of results; must not know the questions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cnsctl.data.prompt_templates import calibration_texts, training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.denoising_error import denoising_errors
-from cnsctl.engine.generate import draw
+from cnsctl.engine.generate import generate_images
 from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
 from cnsctl.engine.seeds import fold
@@ -49,46 +49,46 @@ CONCEPTS = ROOT / "benchmarks/concepts"
 HARDER = ROOT / "benchmarks/harder"
 """The dog and the hat of the five."""
 NOISES = (1, 2, 3)
-"""Seeds of the noise that errors are taken at: their spread is what a figure is worth."""
+"""Noise seeds of the errors; their spread is the uncertainty of a figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One way to learn."""
+    """One way to train."""
 
     selection: str = "CNS"
     """One of SELECTIONS."""
     mode: Mode = DEFAULT_MODE
     settings: dict[str, Any] = field(default_factory=dict)
-    """Fields of `TrainSettings` that differ from the base's defaults."""
+    """Fields of `TrainSettings` that differ from the base model's defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A held-out picture."""
+    """A held-out image."""
 
     caption: str
     concepts: tuple[str, ...]
     kind: str
     described: dict[str, str]
-    """By concept: all that words can say of it; empty where nobody described it."""
+    """By concept: the most detailed description in words; empty if there is none."""
     latent: torch.Tensor
     """(1, c, h, w)."""
 
     @property
     def key(self) -> list[str]:
-        """What it is, in a key."""
+        """Identifies it in a key."""
         return [self.caption, hashlib.sha256(self.latent.numpy().tobytes()).hexdigest()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Removed:
-    """Error removed, percent, against the bare class words on the base alone."""
+    """Error removed, percent, compared with the class words on the base model alone."""
 
     said: NDArray[np.float64]
-    """Error with what the prompts name, summed over scenes: (noise seeds, noise levels)."""
+    """Error with the prompts, summed over scenes: (noise seeds, noise levels)."""
     bare: NDArray[np.float64]
-    """The same with the bare class words on the base alone."""
+    """The same with the class words on the base model alone."""
 
     @property
     def by_noise(self) -> tuple[float, ...]:
@@ -97,7 +97,7 @@ class Removed:
 
     @property
     def by_level(self) -> tuple[float, ...]:
-        """One figure per noise level (`verify.FIT_TIMES`), over all noise seeds."""
+        """One figure per noise level (`denoising_error.TIMES`), over all noise seeds."""
         return tuple((100 * (1 - self.said.sum(0) / self.bare.sum(0))).tolist())
 
     @property
@@ -111,14 +111,14 @@ class Removed:
 
 
 class Bench:
-    """A base, the pictures, and everything that has been learned, measured or drawn so far.
+    """A base model, the images, and everything that was trained, measured or generated so far.
 
     Args:
         base: loaded.
-        folder: the base's own.
-        out: folder of results; a later run with the same one goes on where this one stops.
-        steps: of every learning, unless a variant says otherwise; None takes the base's default.
-        noises: seeds of noise.
+        folder: of the base model.
+        out: folder of results; a later run continues where this one stops.
+        steps: of each training run whose variant sets none; None for the base model's default.
+        noises: noise seeds.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Bench:
     ) -> None:
         self.base, self.out, self.folder, self.noises = base, out, folder, noises
         self.defaults = {**base.train_defaults, **({} if steps is None else {"steps": steps})}
-        for folder_of in ("deltas", "pictures"):
+        for folder_of in ("deltas", "images"):
             (out / folder_of).mkdir(parents=True, exist_ok=True)
         self._figures = out / "figures.jsonl"
         self._known = _read(self._figures)
@@ -144,13 +144,13 @@ class Bench:
 
     @cached_property
     def listed(self) -> list[dict[str, Any]]:
-        """The held-out scenes, as their file has them."""
+        """The held-out scenes, as in their file."""
         found: list[dict[str, Any]] = json.loads((HELD_OUT / "scenes.json").read_text())
         return found
 
     @cached_property
     def scenes(self) -> list[Scene]:
-        latents = self.base.encode_images(_pictures([HELD_OUT / one["file"] for one in self.listed]))
+        latents = self.base.encode_images(_pixels([HELD_OUT / one["file"] for one in self.listed]))
         return [
             Scene(
                 caption=one["caption"],
@@ -170,31 +170,31 @@ class Bench:
 
     @cached_property
     def class_words(self) -> dict[str, str]:
-        """Of everything that is learned here."""
+        """The class word of each concept."""
         words = {one["name"]: one["word"] for one in self.catalogue}
         return words | {name: word for one in self.listed for name, word in one["concepts"].items()}
 
     @cached_property
     def bare(self) -> dict[str, str]:
-        """By concept: the class word with its article, as the base reads it in captions."""
+        """By concept: the class word with its article, as in captions."""
         return {name: f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for name, word in self.class_words.items()}
 
     @cached_property
     def described(self) -> dict[str, str]:
-        """By concept: all that words can say of it, `a blue and orange fox`."""
+        """By concept: the most detailed description in words, such as `a blue and orange fox`."""
         return {name: words for one in self.listed for name, words in one["described"].items()}
 
     def scenes_of(self, name: str) -> list[Scene]:
-        """Held-out scenes in which a concept stands alone."""
+        """Held-out scenes that show one concept alone."""
         return [s for s in self.scenes if s.concepts == (name,)]
 
     def pixels_of(self, scenes: Sequence[Scene]) -> NDArray[np.uint8]:
-        """The pictures (n, h, w, 3) of held-out scenes."""
+        """The images (n, h, w, 3) of held-out scenes."""
         files = {(one["caption"], one["kind"]): HELD_OUT / one["file"] for one in self.listed}
-        return _pictures([files[s.caption, s.kind] for s in scenes])
+        return _pixels([files[s.caption, s.kind] for s in scenes])
 
     def training_scenes(self, name: str) -> list[Scene]:
-        """The pictures that it is learned from: what is measured on where nothing was held out."""
+        """The training images as scenes, for concepts without held-out scenes."""
         latents = self.training_latents(name)
         return [
             Scene(
@@ -208,13 +208,13 @@ class Bench:
             self._latents[name] = self.base.encode_images(training_pixels(name))
         return self._latents[name]
 
-    def learned(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]] = ()) -> Delta:
-        """Learn a concept, or read what was learned before.
+    def trained(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]] = ()) -> Delta:
+        """Train a concept, or read the delta of an earlier run.
 
         Args:
             name: of one of the five or of a held-out concept.
-            variant: how.
-            before: in merged: the concepts that it stands on, in order.
+            variant: how to train it.
+            before: in merged mode, the earlier concepts in order.
         """
         job = self._job(name, variant, list(before) if variant.mode is Mode.MERGED else [])
         path = self._path(job, variant)
@@ -224,7 +224,7 @@ class Bench:
         return delta_file.read(path.read_bytes())
 
     def _path(self, job: Job, variant: Variant) -> Path:
-        """Where a learning is kept: named by what it is made of, pictures, texts and versions among it."""
+        """File of a delta, named by everything that it depends on: images, texts, settings, versions."""
         key = self._key("delta", job.name, variant.selection, train.hash_of(self.base, job))
         return self.out / "deltas" / f"{job.name}-{key}.safetensors"
 
@@ -237,36 +237,36 @@ class Bench:
         """Error removed on scenes, by a store with these concepts.
 
         Args:
-            concepts: in learning order.
+            concepts: in training order.
             mode: the store's.
-            scenes: what is measured on.
-            named: concepts that the prompts name; the others' class words are said. None given: all.
+            scenes: on which the error is measured.
+            named: concepts that the prompts name; for the others they contain the class word. Empty: all.
         """
         words = {n: w for n, w in self.bare.items() if named and n not in named}
         return self._removed(self.overlay(concepts, mode), scenes, [said(s, words) for s in scenes])
 
-    def told(self, scenes: Sequence[Scene], *, named: Sequence[str] = ()) -> Removed:
-        """Error removed by words alone: the base is told all that a caption can say, and nothing is learned.
+    def prompt_only(self, scenes: Sequence[Scene], *, named: Sequence[str] = ()) -> Removed:
+        """The prompt-only baseline: error removed by the most detailed prompt, without training.
 
         Args:
-            scenes: what is measured on.
-            named: concepts that are described; the others' class words are said. None given: all.
+            scenes: on which the error is measured.
+            named: concepts that the prompt describes; for the others it contains the class word. Empty: all.
         """
         words = {n: w for n, w in self.bare.items() if named and n not in named}
         return self._removed(EMPTY, scenes, [said(s, {**s.described, **words}) for s in scenes])
 
-    def drawn(self, overlay: Overlay, requests: Sequence[Request], *, batch: int = 4) -> list[NDArray[np.uint8]]:
-        """Pictures (h, w, 3) with the base's defaults; each is drawn once."""
-        paths = [self._drawn_at(overlay, request) for request in requests]
+    def images(self, overlay: Overlay, requests: Sequence[Request], *, batch: int = 4) -> list[NDArray[np.uint8]]:
+        """Images (h, w, 3) with the base model's defaults; each is generated once."""
+        paths = [self._image_path(overlay, request) for request in requests]
         missing = [(r, path) for r, path in zip(requests, paths, strict=True) if not path.is_file()]
-        new = draw(self.base, overlay, [r for r, _ in missing], self.base.generate_defaults, batch=batch)
+        new = generate_images(self.base, overlay, [r for r, _ in missing], self.base.generate_defaults, batch=batch)
         for (_, pixels), (_, path) in zip(new, missing, strict=True):
             write_atomic(path, png_bytes(pixels))
         return [png_pixels(path.read_bytes()) for path in paths]
 
-    def _drawn_at(self, overlay: Overlay, request: Request) -> Path:
+    def _image_path(self, overlay: Overlay, request: Request) -> Path:
         how = [request.prompt.text, request.negative.text, request.seed, asdict(self.base.generate_defaults)]
-        return self.out / "pictures" / f"{self._key('picture', *_known_as(overlay), *how)}.png"
+        return self.out / "images" / f"{self._key('image', *_known_as(overlay), *how)}.png"
 
     def _removed(self, overlay: Overlay, scenes: Sequence[Scene], texts: Sequence[str]) -> Removed:
         plain = [said(s, self.bare) for s in scenes]
@@ -279,7 +279,7 @@ class Bench:
     def _errors(
         self, overlay: Overlay, scenes: Sequence[Scene], texts: Sequence[str], noise: int
     ) -> NDArray[np.float64]:
-        """Per noise level, summed over scenes; each scene's is measured once."""
+        """Errors per noise level, summed over scenes; each scene is measured once."""
         found = []
         for scene, text in zip(scenes, texts, strict=True):
             key = self._key("errors", *_known_as(overlay), scene.key, text, noise)
@@ -292,15 +292,15 @@ class Bench:
         return summed
 
     def _keep(self, key: str, value: Sequence[float]) -> None:
-        """One line at the end: several runs may share a folder, and a line that was broken off spoils no other."""
+        """Append one line: several runs may share a folder, and an incomplete line does not damage the others."""
         self._known[key] = list(value)
         with self._figures.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps([key, value]))
 
     def _job(self, name: str, variant: Variant, before: Sequence[tuple[str, Delta]]) -> Job:
-        """What is to be learned; `before` are concepts that it stands on."""
+        """The job of a training run; `before` are the earlier concepts."""
         settings = TrainSettings(**{**self.defaults, **variant.settings})
-        if variant.mode is not Mode.MERGED:  # where these do nothing
+        if variant.mode is not Mode.MERGED:  # these act in merged mode only
             settings = replace(settings, lambda_prev=0.0, lambda_base=0.0)
         latents = self.training_latents(name)
         masks = [{s: torch.from_numpy(np.asarray(i, np.int64)) for s, i in d.indices.items()} for _, d in before]
@@ -317,24 +317,24 @@ class Bench:
         )
 
     def _key(self, *parts: Any) -> str:
-        """Names a result: of these weights and these parts."""
+        """The key of a result: a hash of the weights and the parts."""
         whole = [self.base.weights_hash, self.base.fingerprint, str(self.base.dtype), parts]
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
 def _known_as(overlay: Overlay) -> tuple[list[tuple[str, str]], str]:
-    """What an overlay is in a key."""
+    """Identifies an overlay in a key."""
     return [(name, concept.key) for name, concept in overlay.concepts.items()], str(overlay.mode)
 
 
 def training_pixels(name: str) -> NDArray[np.uint8]:
     """The images (5, h, w, 3) that a concept is trained on."""
     folder = next(f / name for f in (CONCEPTS, HARDER, ROOT / "examples") if (f / name).is_dir())
-    return _pictures(sorted(folder.glob("*.png")))
+    return _pixels(sorted(folder.glob("*.png")))
 
 
 def varied(variant: Variant, **settings: Any) -> Variant:
-    """The same with other settings of learning."""
+    """The same variant with other training settings."""
     return replace(variant, settings={**variant.settings, **settings})
 
 
@@ -348,12 +348,12 @@ def _read(figures: Path) -> dict[str, list[float]]:
 
 
 def said(scene: Scene, words: Mapping[str, str]) -> str:
-    """Its caption with words, article and all, instead of the concepts that have some."""
+    """Its caption with words, including the article, instead of the concepts that have words."""
     text = scene.caption
     for name, word in words.items():
         text = text.replace(f"a <{name}>", word)
     return text
 
 
-def _pictures(paths: Sequence[Path]) -> NDArray[np.uint8]:
+def _pixels(paths: Sequence[Path]) -> NDArray[np.uint8]:
     return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])

@@ -1,6 +1,6 @@
-"""Three plots of what was measured: against budget, against steps, and over a sequence.
+"""Three plots of the results: by budget, by steps, and over a sequence.
 
-Owns how they look; must not know how anything is measured. Needs matplotlib: `pip install -e '.[bench]'`.
+Owns their appearance; must not know how anything is measured. Needs matplotlib: `pip install -e '.[bench]'`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 COLOURS = {"CNS": "#4c3fbf", "random": "#c4762b", "CNS, no pull": "#2f9e8f", "all K/V": "#8a8a8a"}
 
 
-def draw_plots(rows: Mapping[str, Sequence[Row]], out: Path) -> Iterator[Path]:
-    """Write `budgets.png`, `steps.png`, `sequences.png`, as far as their questions were answered; yield each path.
+def write_plots(rows: Mapping[str, Sequence[Row]], out: Path) -> Iterator[Path]:
+    """Write `budgets.png`, `steps.png`, `sequences.png`, of the questions that were answered; yield each path.
 
     Args:
         rows: by question.
@@ -44,7 +44,7 @@ def _budget(axes: Any, rows: Sequence[Row]) -> None:
 def _steps(axes: Any, rows: Sequence[Row]) -> None:
     """Rows are named `150 steps`."""
     _line(axes, [int(row.name.split()[0]) for row in rows], rows, "CNS")
-    axes.set(xlabel="steps of 4 pictures")
+    axes.set(xlabel="steps, batch size 4")
 
 
 def _sequence(axes: Any, rows: Sequence[Row]) -> None:
@@ -52,7 +52,7 @@ def _sequence(axes: Any, rows: Sequence[Row]) -> None:
     for after, end in zip(rows[::2], rows[1::2], strict=True):
         _line(axes, [0, 1], [after, end], after.name.split(":")[0])
     axes.set(xlim=(-0.2, 1.2))
-    axes.set_xticks([0, 1], ["right after learning it", "after learning all of them"])
+    axes.set_xticks([0, 1], ["right after training it", "after training all of them"])
 
 
 def _line(axes: Any, x: Sequence[float], rows: Sequence[Row], name: str) -> None:

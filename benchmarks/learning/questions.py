@@ -1,6 +1,6 @@
-"""The questions: what is learned in which ways, and what is measured; each gives one table.
+"""The questions: what is trained in which ways, and what is measured; each gives one table.
 
-Owns which variants are compared; must not know how tables look.
+Owns the variants that are compared; must not know how tables look.
 """
 
 from __future__ import annotations
@@ -9,10 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant, said, varied
-from benchmarks.learning.drawings import PLACES, SEEDS, halves, likenesses
+from benchmarks.learning.images import PLACES, SEEDS, halves, likenesses
+from benchmarks.learning.pairs import (
+    NAMED,
+    Pair,
+    acting,
+    by_pair,
+    pairs_that_hold,
+    two_named,
+    two_prompt_only,
+    two_prompt_only_shown,
+    two_shown,
+)
 from benchmarks.learning.rows import (
     IN_A_ROW,
     Row,
@@ -21,19 +31,18 @@ from benchmarks.learning.rows import (
     elsewhere,
     free_after,
     in_order,
-    in_words,
     mean_of,
     one_after_another,
     pooled,
+    prompt_only_shown,
     row_alone,
     row_by_level,
     row_of,
     shown_of,
+    shuffled,
 )
-from benchmarks.learning.twos import NAMED, Pair, acting, by_pair, two_in_words, two_named, two_shown, two_told
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.engine.seeds import stream
 from cnsctl.settings import Policy
 
 FIVE = ("dog", "hat", "cat", "robot", "castle")
@@ -44,22 +53,22 @@ RATES = (
     (1e-2, 1e-2),
     *((values, 2e-2) for values in (5e-3, 1e-2)),
 )
-"""Both together, for alone and two in one prompt."""
+"""Learning rate and token learning rate, for one concept alone and two in one prompt."""
 BEST_OF_ALL = 1e-3
-"""The values' rate at which all K/V weights remove most (`controls`)."""
+"""The learning rate at which all K/V weights remove the most error (`controls`)."""
 ALL_FASTER = {"learning_rate": 2e-3, "token_learning_rate": 2e-2}
-"""All K/V weights with a faster token: the most that was found for them."""
+"""All K/V weights with a higher token learning rate: the most error that they removed."""
 FOR_TWO = (*((values, token) for token in (5e-3, 2e-2) for values in (5e-3, 1e-2)), (7e-3, 5e-3))
-"""Those that three seeds tell apart."""
+"""Learning rates that are compared with three seeds."""
 PULLS = ((0.0, 0.0), (5e-2, 0.0), (0.5, 0.0), (5.0, 0.0), (0.0, 2e-3), (5e-2, 2e-4), (5e-2, 5e-4), (5e-2, 2e-3))
 """λ_prev and λ_base that are tried together."""
 
 
 def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """What CNS removes beside words that describe it, V* alone, a random mask of equal size, and all K/V weights."""
+    """CNS, the prompt-only baseline, V* alone, a random mask of equal size, and all K/V weights."""
     who = FIVE[:2] if quick else FIVE
-    told = {c: bench.told(elsewhere(bench, c)) for c in who}
-    yield row_of("told in words", told, in_words(bench.described[who[0]]))
+    described = {c: bench.prompt_only(elsewhere(bench, c)) for c in who}
+    yield row_of("prompt only", described, prompt_only_shown(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
         yield row_alone(bench, name, _variant(name), who)
     if not quick:
@@ -69,9 +78,9 @@ def controls(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """How far the chance of one learning reaches: the same with other seeds, and so with other random masks.
+    """The spread over training seeds, which also change the random masks.
 
-    Beside the default: all K/V weights at their best rate, with the default's token and with a faster one.
+    Also all K/V weights at their best learning rate, with the default token learning rate and a higher one.
     """
     who = FIVE[:2] if quick else FIVE
     ways = {
@@ -87,15 +96,15 @@ def seeds(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def levels(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """At which noise levels error is removed, percent: form is decided at the high ones, detail at the low."""
+    """Error removed by noise level, percent: high levels decide the form, low levels the detail."""
     who = FIVE[:2] if quick else FIVE
     scenes = [s for c in who for s in elsewhere(bench, c)]
-    yield row_by_level("told in words", [bench.told(scenes)], in_words(bench.described[who[0]]))
+    yield row_by_level("prompt only", [bench.prompt_only(scenes)], prompt_only_shown(bench.described[who[0]]))
     for name in ("CNS", "random", "V* alone"):
         variant = _variant(name)
-        learned = [(c, bench.learned(c, variant)) for c in who]
-        found = [bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in learned]
-        yield row_by_level(name, found, shown_of(bench, learned[:1], variant.mode))
+        trained = [(c, bench.trained(c, variant)) for c in who]
+        found = [bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in trained]
+        yield row_by_level(name, found, shown_of(bench, trained[:1], variant.mode))
 
 
 def modes(bench: Bench, *, quick: bool) -> Iterator[Row]:
@@ -118,17 +127,17 @@ def steps(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Token vectors, and the share of the steps that trains them alone, before the score."""
-    for vectors in (1, 2) if quick else (1, 2, 4):
+    """The number of token embeddings, and the share of the steps that trains them alone, before the score."""
+    for count in (1, 2) if quick else (1, 2, 4):
         yield row_alone(
-            bench, f"{vectors} vector{'' if vectors == 1 else 's'}", _variant(vectors=vectors), _sweep(quick)
+            bench, f"{count} embedding{'' if count == 1 else 's'}", _variant(token_embeddings=count), _sweep(quick)
         )
     for share in (0.0, 0.2) if quick else (0.0, 0.2, 0.5):
         yield row_alone(bench, f"warm-up {100 * share:g} %", _variant(warmup=share), _sweep(quick))
 
 
 def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Which neurons: the score's and what might do as well."""
+    """Which neurons: those of the score, and alternatives."""
     few = ("CNS", "random", "V alone")
     every = (*few, "K alone", "general kept", "rows", "scored at V* + class", "scored at V*")
     for name in few if quick else every:
@@ -136,10 +145,14 @@ def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode; and told in words."""
+    """Two concepts in one prompt, on scenes that show both: both named, either named, in each mode; and prompt only."""
     names, shown = _example_pairs(bench, quick)
     for says in NAMED:
-        yield row_of(f"in words: {says}", two_told(bench, shown, says), two_in_words(bench, next(iter(shown)), says))
+        yield row_of(
+            f"prompt only: {says}",
+            two_prompt_only(bench, shown, says),
+            two_prompt_only_shown(bench, next(iter(shown)), says),
+        )
     for mode in Mode:
         known = dict(in_order(bench, names, Variant(mode=mode)))
         for says in NAMED:
@@ -148,30 +161,30 @@ def together(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def holds(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Of the pairs of `together`, how many lose more error with both named than with either, by seed of the learning.
+    """The number of pairs of `together` that lose more error with both named than with either, by training seed.
 
     Error removed, %: with both named, and with the better one alone.
     """
     names, shown = _example_pairs(bench, quick)
-    yield _pairs_that_hold("in words", {says: two_told(bench, shown, says) for says in NAMED})
+    yield pairs_that_hold("prompt only", {says: two_prompt_only(bench, shown, says) for says in NAMED})
     for mode in Mode:
         for seed in range(1 if quick or mode is Mode.MERGED else 3):
             variant = varied(Variant(mode=mode), seed=seed) if seed else Variant(mode=mode)
             known = dict(in_order(bench, names, variant))
             by_name = {says: two_named(bench, known, mode, shown, says) for says in NAMED}
-            yield _pairs_that_hold(str(mode) if mode is Mode.MERGED else f"{mode}, seed {seed}", by_name)
+            yield pairs_that_hold(str(mode) if mode is Mode.MERGED else f"{mode}, seed {seed}", by_name)
 
 
 def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Alone and two in one prompt, on the individuals of the sweep, by rate, by mode, and with all K/V weights.
+    """Alone and two in one prompt, on the individuals of the sweep, by learning rate, by mode, and with all K/V weights.
 
     Error removed, %: each by itself; then on scenes that show two, with both named and with either.
     """
     names, shown = _sweep_pairs(bench, quick)
-    by_words = {says: mean_of(two_told(bench, shown, says).values()) for says in NAMED}
-    alone = mean_of(bench.told(elsewhere(bench, n)) for n in names)
+    by_words = {says: mean_of(two_prompt_only(bench, shown, says).values()) for says in NAMED}
+    alone = mean_of(bench.prompt_only(elsewhere(bench, n)) for n in names)
     first = next(iter(shown))
-    yield Row(name="told in words", cells={"alone": alone, **by_words}, shown=two_in_words(bench, first, "both"))
+    yield Row(name="prompt only", cells={"alone": alone, **by_words}, shown=two_prompt_only_shown(bench, first, "both"))
     ways = {
         f"values {values:g}, token {token:g}": _variant(learning_rate=values, token_learning_rate=token)
         for values, token in (RATES[:2] if quick else RATES)
@@ -184,9 +197,9 @@ def pairs(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """The best rates of `pairs` and one between them, with three seeds: how far they lie apart, how far chance reaches.
+    """The best learning rates of `pairs` and one between them, with three seeds: their differences and the spread.
 
-    Error removed, %: as in `pairs`; each row is one seed of the learning.
+    Error removed, %: as in `pairs`; each row is one training seed.
     """
     names, shown = _sweep_pairs(bench, quick)
     for values, token in FOR_TWO[:2] if quick else FOR_TWO:
@@ -197,9 +210,9 @@ def rates(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Pairs drawn side by side, each half by CLIP: likeness to its own concept, to the other's, and the nearer's share.
+    """Pairs side by side, each half by CLIP: similarity to its own concept and to the other, and the share that is right.
 
-    Beside learned pairs: what the class words draw, what full descriptions draw, and the held-out scenes themselves.
+    Also for images of the class words, of full descriptions, and for the held-out scenes themselves.
     """
     shown = [s for s in bench.scenes if s.kind == "pair"]
     shown = [s for s in shown if set(s.concepts) <= {"dog", "hat"}] if quick else shown
@@ -207,11 +220,11 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
     seeds = SEEDS[:1] if quick else SEEDS[:2]
     ways: dict[str, tuple[Overlay, Mapping[str, str]]] = {
         "class words": (EMPTY, bench.bare),
-        "told in words": (EMPTY, bench.described),
+        "prompt only": (EMPTY, bench.described),
     }
     for mode in Mode:
-        learned = in_order(bench, names, Variant(mode=mode))
-        ways[str(mode)] = (bench.overlay(learned, mode), {})
+        trained = in_order(bench, names, Variant(mode=mode))
+        ways[str(mode)] = (bench.overlay(trained, mode), {})
     for name, found in halves(bench, ways, shown, seeds=seeds).items():
         overlay, words = ways.get(name, (EMPTY, {}))
         prompts = tuple(said(scene, words) for scene in shown[:IN_A_ROW])
@@ -223,71 +236,71 @@ def bleeding(bench: Bench, *, quick: bool) -> Iterator[Row]:
 
 
 def agreement(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Error removed on the training pictures beside CLIP-I of drawn ones; last, rank correlation with error removed."""
+    """Error removed on the training images, and CLIP-I of generated ones; last, the rank correlation of both."""
     names = [one["name"] for one in bench.catalogue if one["level"] in ("colours", "attributes")][: 3 if quick else 10]
-    learned = [(name, bench.learned(name, Variant())) for name in names]
+    trained = [(name, bench.trained(name, Variant())) for name in names]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES[:4], SEEDS[:2])
-    found = likenesses(bench, learned, places=places, seeds=seeds)
+    found = likenesses(bench, trained, places=places, seeds=seeds)
     columns: dict[str, dict[str, float]] = {
         name: {
             "error removed": bench.removed([(name, delta)], DEFAULT_MODE, bench.training_scenes(name)).mean,
             "CLIP-I": found[name].clip_i,
             "gained": found[name].clip_i - found[name].clip_i_class,
         }
-        for name, delta in learned
+        for name, delta in trained
     }
-    for name, delta in learned:
+    for name, delta in trained:
         yield Row(name=name, cells=columns[name], shown=shown_of(bench, [(name, delta)], DEFAULT_MODE))
     table = np.array([list(cells.values()) for cells in columns.values()])
     ranks = table.argsort(0).argsort(0)
     yield Row(
         name="rank correlation",
-        cells=dict(zip(columns[learned[0][0]], np.atleast_2d(np.corrcoef(ranks.T))[0].tolist(), strict=True)),
+        cells=dict(zip(columns[trained[0][0]], np.atleast_2d(np.corrcoef(ranks.T))[0].tolist(), strict=True)),
     )
 
 
 def pulls(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Merged, the individuals of the sweep in a row, by λ_prev and λ_base.
+    """Merged mode, the individuals of the sweep in a row, by λ_prev and λ_base.
 
-    Error removed, %: by each right after it was learned; at the end; then on scenes that show two, both named.
+    Error removed, %: by each right after its training; at the end; then on scenes that show two, both named.
     """
     names = SWEEP[:2] if quick else SWEEP
     shown = by_pair([s for s in bench.scenes if s.kind == "sweep-pair" and set(s.concepts) <= set(names)])
     for prev, base in PULLS[:2] if quick else PULLS:
         variant = replace(_variant(lambda_prev=prev, lambda_base=base), mode=Mode.MERGED)
-        learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
-        both = two_named(bench, dict(learned), Mode.MERGED, shown, "both")
+        trained, after, end = one_after_another(bench, names, variant, bench.scenes_of)
+        both = two_named(bench, dict(trained), Mode.MERGED, shown, "both")
         columns = {"right after": after, "at the end": end, "both named": both}
         cells = {column: mean_of(found.values()) for column, found in columns.items()}
-        yield Row(name=f"{prev:g}, {base:g}", cells=cells, shown=shown_of(bench, learned, Mode.MERGED))
+        yield Row(name=f"{prev:g}, {base:g}", cells=cells, shown=shown_of(bench, trained, Mode.MERGED))
 
 
 def sequences(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Merged, all five in a row: what each removes right after it was learned, and at the end."""
+    """Merged mode, all five in a row: error removed by each right after its training, and at the end."""
     ways = {
         "CNS": Variant(mode=Mode.MERGED),
         "CNS, no pull": Variant(mode=Mode.MERGED, settings={"lambda_prev": 0.0, "lambda_base": 0.0}),
         "random": Variant(mode=Mode.MERGED, selection="random"),
         "all K/V": Variant(mode=Mode.MERGED, selection="all K/V", settings={"learning_rate": BEST_OF_ALL}),
     }
-    orders = [_shuffled(FIVE[:3] if quick else FIVE, seed) for seed in range(1 if quick else 3)]
+    orders = [shuffled(FIVE[:3] if quick else FIVE, seed) for seed in range(1 if quick else 3)]
     for name, variant in ways.items():
         afters: dict[str, list[Removed]] = {}
         ends: dict[str, list[Removed]] = {}
         for names in orders:
-            learned, after, end = one_after_another(bench, names, variant, bench.scenes_of)
+            trained, after, end = one_after_another(bench, names, variant, bench.scenes_of)
             for concept in names:
                 afters.setdefault(concept, []).append(after[concept])
                 ends.setdefault(concept, []).append(end[concept])
         yield row_of(f"{name}: right after", {c: pooled(found) for c, found in afters.items()})
-        at_end = shown_of(bench, learned, Mode.MERGED)
+        at_end = shown_of(bench, trained, Mode.MERGED)
         yield row_of(f"{name}: at the end", {c: pooled(found) for c, found in ends.items()}, at_end)
 
 
 def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """Merged, a stream of twenty individuals, by policy: right after learning and at the end, on their own pictures.
+    """Merged mode, twenty individuals in a row, by policy: right after training and at the end, on the training images.
 
-    80 steps each; beside it what share of the K/V weights is free after each.
+    80 steps each; also the share of the K/V weights that is free after each.
     """
     names = [one["name"] for one in bench.catalogue][: 3 if quick else 20]
     for policy in ("overlap", "orthogonal", "prefer-free", "exclusive"):
@@ -295,40 +308,40 @@ def capacity(bench: Bench, *, quick: bool) -> Iterator[Row]:
         budget = 0.045  # so that exclusive fits twenty times
         settings = {**how, "budget": budget, **({} if quick else {"steps": 80})}
         variant = Variant(mode=Mode.MERGED, settings=settings)
-        learned, after, end = one_after_another(bench, names, variant, bench.training_scenes)
-        yield Row(name=f"{policy}: free, %", cells=free_after(learned), spread=0.0)
+        trained, after, end = one_after_another(bench, names, variant, bench.training_scenes)
+        yield Row(name=f"{policy}: free, %", cells=free_after(trained), spread=0.0)
         yield row_of(f"{policy}: right after", after)
-        yield row_of(f"{policy}: at the end", end, shown_of(bench, learned, Mode.MERGED))
+        yield row_of(f"{policy}: at the end", end, shown_of(bench, trained, Mode.MERGED))
 
 
-def pictures(bench: Bench, *, quick: bool) -> Iterator[Row]:
-    """ImageReady pictures beside the class word's on the same seeds: CLIP-I, whose set is nearest, CLIP-T, and the place.
+def images(bench: Bench, *, quick: bool) -> Iterator[Row]:
+    """Generated images and those of the class word on the same seeds: CLIP-I, the nearest set, CLIP-T, and the place.
 
-    "told" is what the base draws when words say all that they can, "closed" the share of the gap between class word
-    and real, "nearest" how often the nearest set is its own; "real's" are held-out scenes against captions with the
-    class word, "place" is how often the place that was asked for is the nearest of all.
+    "prompt only" is the base model with the most detailed prompt, "closed" the share of the gap between class word and
+    real, "nearest" how often the nearest set is the concept's own. "CLIP-T, real" compares held-out scenes with captions
+    with the class word. "place" is how often the place in the prompt is the nearest of all.
     """
     who = FIVE[:1] if quick else FIVE
-    learned = [(name, bench.learned(name, Variant())) for name in who]
+    trained = [(name, bench.trained(name, Variant())) for name in who]
     places, seeds = (PLACES[:2], (0,)) if quick else (PLACES, SEEDS)
-    for name, found in likenesses(bench, learned, places=places, seeds=seeds).items():
+    for name, found in likenesses(bench, trained, places=places, seeds=seeds).items():
         yield Row(
             name=name,
             cells={
                 "CLIP-I": found.clip_i,
                 "class word": found.clip_i_class,
-                "told": found.clip_i_told,
+                "prompt only": found.clip_i_prompt_only,
                 "real": found.clip_i_real,
                 "closed": found.closed,
                 "nearest": found.nearest,
                 "CLIP-T": found.clip_t,
-                "class word's": found.clip_t_class,
-                "told's": found.clip_t_told,
-                "real's": found.clip_t_real,
+                "CLIP-T, class word": found.clip_t_class,
+                "CLIP-T, prompt only": found.clip_t_prompt_only,
+                "CLIP-T, real": found.clip_t_real,
                 "place": found.place,
-                "its place": found.place_class,
+                "place, class word": found.place_class,
             },
-            shown=beside_class_word(bench, name, dict(learned)[name]),
+            shown=beside_class_word(bench, name, dict(trained)[name]),
         )
 
 
@@ -349,7 +362,7 @@ QUESTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "pulls": pulls,
     "sequences": sequences,
     "capacity": capacity,
-    "pictures": pictures,
+    "images": images,
     "agreement": agreement,
 }
 
@@ -358,14 +371,6 @@ def _example_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, lis
     scenes = [s for s in bench.scenes if s.kind in ("pair", "hat")]
     shown = by_pair([s for s in scenes if set(s.concepts) <= {"dog", "hat"}] if quick else scenes)
     return sorted({name for pair in shown for name in pair.concepts}, key=FIVE.index), shown
-
-
-def _pairs_that_hold(label: str, by_name: Mapping[str, Mapping[str, Removed]]) -> Row:
-    """From the errors removed by pair, for each of `NAMED`."""
-    both, *one = ([found.mean for found in each.values()] for each in by_name.values())
-    better = np.max(one, axis=0)
-    count = float(np.sum(np.array(both) > better))
-    return Row(name=label, cells={"both": float(np.mean(both)), "one": float(better.mean()), "pairs": count})
 
 
 def _sweep_pairs(bench: Bench, quick: bool) -> tuple[list[str], dict[Pair, list[Scene]]]:
@@ -388,10 +393,6 @@ def _variant(selection: str = "CNS", /, **settings: float) -> Variant:
     if selection == "V* alone":
         settings = {**settings, "warmup": 1.0}
     return varied(Variant(selection=selection), **settings)
-
-
-def _shuffled(names: Sequence[str], seed: int) -> list[str]:
-    return [names[i] for i in torch.randperm(len(names), generator=stream("order", seed)).tolist()]
 
 
 def _sweep(quick: bool) -> tuple[str, ...]:

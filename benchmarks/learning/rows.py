@@ -1,6 +1,6 @@
-"""A line of a table: what was learned one after another, what it removes, and what a sheet shows of it.
+"""A row of a table: the concepts that were trained, the error that they remove, and the images on a sheet.
 
-Owns rows and how they are measured; must not know which questions are asked.
+Owns rows and how they are measured; must not know the questions.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from benchmarks.learning.bench import Bench, Removed, Scene, Variant
-from benchmarks.learning.drawings import PLACES
+from benchmarks.learning.images import PLACES
 from cnsctl.concept import DEFAULT_MODE, Delta, Mode
 from cnsctl.engine.denoising_error import TIMES
 from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.engine.seeds import stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Trained = list[tuple[str, Delta]]
-"""Concepts in learning order."""
+"""Concepts in training order."""
 
 IN_A_ROW = 4
-"""Pictures of a row on a sheet."""
+"""Images of a row on a sheet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a sheet draws beside a row's figures."""
+    """The images of a row on a sheet."""
 
     overlay: Overlay
     prompts: tuple[str, ...]
@@ -52,27 +54,27 @@ class Row:
 
 
 def in_order(bench: Bench, names: Sequence[str], variant: Variant) -> Trained:
-    """Learn one after another; in merged each stands on those before."""
-    learned: Trained = []
+    """Train one after another; in merged mode each starts from the earlier ones."""
+    trained: Trained = []
     for name in names:
-        learned.append((name, bench.learned(name, variant, learned)))
-    return learned
+        trained.append((name, bench.trained(name, variant, trained)))
+    return trained
 
 
 def one_after_another(
     bench: Bench, names: Sequence[str], variant: Variant, scenes_of: Callable[[str], list[Scene]]
 ) -> tuple[Trained, dict[str, Removed], dict[str, Removed]]:
-    """Learn a sequence in merged; what each removes right after it was learned, and what it removes at the end."""
-    learned = in_order(bench, names, variant)
-    after = {n: bench.removed(learned[: i + 1], Mode.MERGED, scenes_of(n)) for i, n in enumerate(names)}
-    return learned, after, {n: bench.removed(learned, Mode.MERGED, scenes_of(n)) for n in names}
+    """Train a sequence in merged mode; error removed by each right after its training, and at the end."""
+    trained = in_order(bench, names, variant)
+    after = {n: bench.removed(trained[: i + 1], Mode.MERGED, scenes_of(n)) for i, n in enumerate(names)}
+    return trained, after, {n: bench.removed(trained, Mode.MERGED, scenes_of(n)) for n in names}
 
 
-def free_after(learned: Trained) -> dict[str, float]:
+def free_after(trained: Trained) -> dict[str, float]:
     """Share of the K/V weights, percent, that no concept owns after each: the free share of `cnsctl ls`."""
     owned: dict[str, NDArray[np.int64]] = {}
     free = {}
-    for name, delta in learned:
+    for name, delta in trained:
         owned = {s: np.union1d(owned[s], flat) if s in owned else flat for s, flat in delta.indices.items()}
         total = sum(rows * columns for rows, columns in delta.shapes.values())
         free[name] = 100 * (1 - sum(map(len, owned.values())) / total)
@@ -80,10 +82,10 @@ def free_after(learned: Trained) -> dict[str, float]:
 
 
 def row_alone(bench: Bench, name: str, variant: Variant, who: Sequence[str]) -> Row:
-    """Each concept learned by itself, measured on its held-out scenes."""
-    learned = [(c, bench.learned(c, variant)) for c in who]
-    found = {one[0]: bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in learned}
-    return row_of(name, found, shown_of(bench, learned[:1], variant.mode))
+    """Train each concept by itself and measure it on its held-out scenes."""
+    trained = [(c, bench.trained(c, variant)) for c in who]
+    found = {one[0]: bench.removed([one], variant.mode, elsewhere(bench, one[0])) for one in trained}
+    return row_of(name, found, shown_of(bench, trained[:1], variant.mode))
 
 
 def elsewhere(bench: Bench, name: str) -> list[Scene]:
@@ -92,10 +94,10 @@ def elsewhere(bench: Bench, name: str) -> list[Scene]:
     return scenes
 
 
-def shown_of(bench: Bench, learned: Trained, mode: Mode) -> Shown:
-    """The first concepts learned in turn, each place once."""
-    prompts = (f"a <{learned[i % len(learned)][0]}> {PLACES[i]}" for i in range(IN_A_ROW))
-    return Shown(overlay=bench.overlay(learned, mode), prompts=tuple(prompts))
+def shown_of(bench: Bench, trained: Trained, mode: Mode) -> Shown:
+    """The concepts in turn, each place once."""
+    prompts = (f"a <{trained[i % len(trained)][0]}> {PLACES[i]}" for i in range(IN_A_ROW))
+    return Shown(overlay=bench.overlay(trained, mode), prompts=tuple(prompts))
 
 
 def beside_class_word(bench: Bench, name: str, delta: Delta) -> Shown:
@@ -105,8 +107,8 @@ def beside_class_word(bench: Bench, name: str, delta: Delta) -> Shown:
     return Shown(overlay=bench.overlay([(name, delta)], DEFAULT_MODE), prompts=prompts)
 
 
-def in_words(described: str) -> Shown:
-    """What the base draws of what it is told, each place once."""
+def prompt_only_shown(described: str) -> Shown:
+    """The prompt-only baseline, each place once."""
     return Shown(overlay=EMPTY, prompts=tuple(f"{described} {place}" for place in PLACES[:IN_A_ROW]))
 
 
@@ -124,10 +126,14 @@ def row_by_level(name: str, found: Sequence[Removed], shown: Shown | None = None
 
 
 def mean_of(found: Iterable[Removed]) -> float:
-    """Mean over concepts or pairs, each counting as much."""
+    """Mean over concepts or pairs, each with the same weight."""
     return float(np.mean([one.mean for one in found]))
 
 
 def pooled(found: Sequence[Removed]) -> Removed:
-    """Of several orders, or where levels are asked for, of several concepts: their errors together."""
+    """The errors of several orders, or of several concepts, together."""
     return Removed(said=np.sum([one.said for one in found], axis=0), bare=np.sum([one.bare for one in found], axis=0))
+
+
+def shuffled(names: Sequence[str], seed: int) -> list[str]:
+    return [names[i] for i in torch.randperm(len(names), generator=stream("order", seed)).tolist()]

@@ -1,7 +1,7 @@
-"""Which neurons are trained: the score's, and everything that it must be compared with.
+"""Which neurons are trained: those of the score, and its controls.
 
-Owns the controls; must not know data or tables. Each is a `Chooser` for `engine.train.learn`, of the same size as the
-score's choice unless its name says otherwise.
+Owns the controls; must not know data or tables. Each is a `Chooser` for `engine.train.train`, of the same size as the
+score's selection unless its name says otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def score(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     return scored_neurons(base, job, vectors, weights)
 
 
-def chance(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
+def random_mask(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """A random mask of the same size, site by site."""
     return scored_neurons(base, replace(job, settings=replace(job.settings, random_mask=True)), vectors, weights)
 
@@ -41,7 +41,7 @@ def everything(base: Base, _job: Job, _vectors: Tensors, _weights: Tensors) -> M
 
 
 def one_per_site(base: Base, _job: Job, _vectors: Tensors, _weights: Tensors) -> Mask:
-    """Next to nothing: with a warm-up of 1 the token is trained alone."""
+    """One neuron per site: with a warmup of 1 only the token embedding is trained."""
     return {site: torch.zeros(1, dtype=torch.long, device=W.device) for site, W in base.sites.items()}
 
 
@@ -56,7 +56,7 @@ def values(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
 
 
 def with_general(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
-    """Base neurons: nothing is taken out because every prompt uses it."""
+    """Base neurons, including general neurons."""
     none = {site: torch.zeros_like(general) for site, general in job.general.items()}
     return scored_neurons(base, replace(job, general=none), vectors, weights)
 
@@ -67,7 +67,7 @@ def intersect(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
 
 
 def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
-    """Whole rows, those whose scores sum highest."""
+    """Whole rows: those with the highest sum of scores."""
     norms = _norms(base, job, vectors, lambda text: range(1, text.n_real + 1))
     mask = {}
     for site, W in weights.items():
@@ -91,7 +91,7 @@ def vectors_alone(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> M
 
 SELECTIONS: dict[str, Callable[[Base, Job, Tensors, Tensors], Mask]] = {
     "CNS": score,
-    "random": chance,
+    "random": random_mask,
     "V* alone": one_per_site,
     "all K/V": everything,
     "K alone": keys,
@@ -111,7 +111,7 @@ def _only(kind: str, base: Base, job: Job, vectors: Tensors, weights: Tensors) -
 
 
 def _norms(base: Base, job: Job, vectors: Tensors, where: Callable[[SplicedText], Sequence[int]]) -> torch.Tensor:
-    """‖X[:, j]‖₂ of the training texts, at the positions that are asked for."""
+    """‖X[:, j]‖₂ of the training texts, at the positions that `where` gives."""
     token = Token(class_word=job.class_word, n_vectors=job.settings.token_embeddings)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]

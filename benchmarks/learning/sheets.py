@@ -1,6 +1,6 @@
-"""One sheet of pictures per question: the same prompts and seeds for every row of its table.
+"""One sheet of images per question: the same prompts and seeds for every row of its table.
 
-Owns what stands where; must not know how anything is learned.
+Owns the layout; must not know how concepts are trained.
 """
 
 from __future__ import annotations
@@ -25,25 +25,30 @@ if TYPE_CHECKING:
 
 
 def sheet(bench: Bench, question: str, rows: Sequence[Row]) -> Image.Image | None:
-    """Draw what rows show, seed 0 each, below the pictures it was learned from; None where no row shows anything."""
+    """The images of the rows, seed 0 each, below the training images; None if no row has images."""
     found = []
     for row in rows:
         if row.shown is not None:
             overlay = row.shown.overlay
             requests = [Request(prompt=parse(text, overlay.concepts), seed=0) for text in row.shown.prompts]
-            found.append(_strip(row.name, bench.drawn(overlay, requests)))
+            found.append(_strip(row.name, bench.images(overlay, requests)))
     if not found:
         return None
-    real = _learned_from(rows)
-    return contact_sheet([*([_strip("learned from", real)] if real else []), *found], title=question)
+    real = _trained_on(rows)
+    return contact_sheet([*([_strip("training images", real)] if real else []), *found], title=question)
 
 
+<<<<<<< HEAD
 def _strip(label: str, pictures: Sequence[NDArray[np.uint8]]) -> SheetRow:
     return SheetRow(label=label, groups=[SheetGroup(caption="", images=pictures)])
+=======
+def _strip(label: str, images: Sequence[NDArray[np.uint8]]) -> SheetRow:
+    return SheetRow(label=label, groups=[SheetGroup(caption="", pictures=images)])
+>>>>>>> w-engine
 
 
-def _learned_from(rows: Sequence[Row]) -> list[NDArray[np.uint8]]:
-    """Pictures of the concepts that the first row with any names, as many as a row has."""
+def _trained_on(rows: Sequence[Row]) -> list[NDArray[np.uint8]]:
+    """Training images of the concepts in the first row that names any, as many as a row has."""
     for row in rows:
         if row.shown is not None:
             named = [m.name for text in row.shown.prompts for m in parse(text, row.shown.overlay.concepts).mentions]

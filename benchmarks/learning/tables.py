@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 WIDTH = 26
 
 
-def heading(question: str, told: str, first: Row, columns: Sequence[str]) -> str:
+def heading(question: str, asked: str, first: Row, columns: Sequence[str]) -> str:
     """Title, what is asked, and the head of the table.
 
     Args:
         question: its name.
-        told: what it asks.
+        asked: what it asks.
         first: the first row: with a spread, the cells are error removed in percent, and have a mean.
         columns: names of the cells.
     """
-    sentence = " ".join(told.split())
+    sentence = " ".join(asked.split())
     sums = [] if first.spread is None else ["  mean", "   ±"]
     if sums:
         sentence += " Error removed, %; ± is over noise seeds."

@@ -85,13 +85,13 @@ def _lines() -> list[_Line]:
 
 
 def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, generate_images
     from cnsctl.report.contact_sheet import SheetGroup, SheetRow
 
     prompts = [parse(text, overlay.concepts) for text in line.prompts]
     plain = [class_prompt(overlay, p) for p in prompts]
     requests = [Request(prompt=p, seed=seed) for half in (plain, prompts) for seed, p in enumerate(half)]
-    drawn = [picture for _, picture in draw(session.base, overlay, requests, session.base.generate_defaults)]
+    drawn = [picture for _, picture in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
     references = [list(session.references(session.store.concept(name))) for name in line.shown]
     shown = references[0][:TRAINED_ON] if len(references) == 1 else [images[0] for images in references]
     words = " and ".join(CONCEPTS[name] for name in line.shown)

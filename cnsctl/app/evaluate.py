@@ -176,10 +176,10 @@ def fresh(
 
 def probe_images(session: Session, overlay: Overlay, prompts: Sequence[Prompt]) -> list[Pixels]:
     """The probe prompts that name a place, each on the fixed seeds, at the base's own settings."""
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, generate_images
 
     requests = [Request(prompt=p, seed=s) for p in prompts[1:] for s in SEEDS]
-    return [picture for _, picture in draw(session.base, overlay, requests, session.base.generate_defaults)]
+    return [picture for _, picture in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
 
 
 def clip_features(session: Session, pixels: Pixels) -> Features | None:
@@ -228,7 +228,7 @@ def clip_i_real(features: Features | None, n_held_out: int) -> float | None:
 
 def base_images(session: Session, overlay: Overlay) -> list[Pixels]:
     """The ten prompts without a concept, on one seed: what drift is measured on."""
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, generate_images
 
     requests = [Request(prompt=parse(text, ()), seed=0) for text in base_probe_texts()]
-    return [picture for _, picture in draw(session.base, overlay, requests, session.base.generate_defaults)]
+    return [picture for _, picture in generate_images(session.base, overlay, requests, session.base.generate_defaults)]

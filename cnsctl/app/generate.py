@@ -203,7 +203,7 @@ class _Artist:
         yield Phase(name="generate", total=len(planned))
         requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
         places = iter(planned)
-        for event in engine.drawing(self.texts, overlay, requests, self.settings, batch=self.request.batch_size):
+        for event in engine.generation(self.texts, overlay, requests, self.settings, batch=self.request.batch_size):
             if not isinstance(event, engine.Image):
                 yield event
             elif event.pixels is None:

@@ -19,12 +19,12 @@ from cnsctl.settings import ComputeSettings, complete
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
-    from pathlib import Path
 
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
+    from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.concepts import Concept
@@ -123,7 +123,7 @@ def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = Fals
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
     folder = base_folder.open_folder(folder_path)
-    seen = _seen(store, folder_path)
+    seen = _seen(store, folder)
     key = f"base-{hashlib.sha256(str(folder_path.resolve()).encode()).hexdigest()[:24]}"
     is_known = not hash_weights and store.cached(key) == seen
     if not is_known:
@@ -136,7 +136,7 @@ def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = Fals
             note=f"this store was created on {store.base.fingerprint[:12]}",
             reason="another-base",
         )
-    if not is_known and seen == _seen(store, folder_path):  # no file was written to while it was read
+    if not is_known and seen == _seen(store, folder):  # no file was written to while it was read
         store.cache(key, seen)
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
 
@@ -162,18 +162,18 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _seen(store: Store, folder: Path) -> bytes:
+def _seen(store: Store, folder: BaseFolder) -> bytes:
     """What a base's hashes depend on, without its bytes: hashing gigabytes takes seconds.
 
     Files with the same stamps as when they were last found right are not hashed again, except by `verify` and `add`.
     """
     from cnsctl.bases import hashing, libraries
 
-    names = {*store.base.files, *hashing.loaded_files(folder)}
+    names = {*store.base.files, *hashing.loaded_files(folder.path, folder.family.parts)}
     facts = {
         "fingerprint": store.base.fingerprint,
         "files": dict(store.base.files),
-        "stamps": hashing.stamps(folder, names),
+        "stamps": hashing.stamps(folder.path, names),
         "versions": libraries.versions(),
     }
     return json.dumps(facts, sort_keys=True).encode()

@@ -1,4 +1,5 @@
-"""Frozen text-to-image models behind one protocol; the only place that imports diffusers or transformers.
+"""Base models, frozen, behind one protocol; the only package that imports diffusers or transformers.
 
 Owns loading, fingerprints and the calls into the libraries; must not know concepts or the store.
+To add a family, write a folder like `sd1/` and one line in `registry.py`.
 """

@@ -1,4 +1,4 @@
-"""Base folders on disk: recognising a family, and defaults that travel with a base.
+"""Folders of base models on disk: detecting the family, and the defaults that a base model brings.
 
 Owns what a folder says about itself; must not know the libraries that load it.
 """
@@ -10,44 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.bases import registry
 from cnsctl.errors import BaseModelError, InvalidSettingError
 from cnsctl.settings import GenerateSettings, TrainSettings, checked, complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cnsctl.bases.family import Family
+
 POCKET = Path(__file__).parent / "pocket"
-"""The embedded base: a stock pipeline folder inside the package."""
+"""The base model inside the package: a stock pipeline folder."""
 
 SETTINGS_FILE = "cnsctl.json"
-"""Optional file in a base's folder: its name and its own defaults of training and generating."""
-
-FAMILIES = {"StableDiffusionPipeline": "sd1"}
-"""Pipeline class → family."""
-
-TRAIN: Mapping[str, Any] = {
-    "steps": 250,
-    "batch_size": 4,
-    "learning_rate": 4e-5,
-    "token_learning_rate": 5e-4,
-    "lambda_prev": 0.05,
-    "lambda_base": 0.002,
-}
-"""For base models without settings of their own: Custom Diffusion's 1e-5 × batch size and 250 steps. Untuned here."""
+"""Optional file in a base model's folder: its name, and its own defaults for training and generating."""
 
 DENOISER_SHARE = 0.0013
 """Share of the denoiser's weights that one concept may change, if a base model brings no budget: the paper's."""
 
-GENERATE: Mapping[str, Any] = {"steps": 30, "guidance_scale": 7.5, "sampler": "base"}
-"""For base models without settings of their own: what Stable Diffusion's own examples use."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFolder:
-    """A folder that names a family we know, with its defaults."""
+    """The folder of a base model of a supported family, with its defaults."""
 
     path: Path
-    family: str
+    family: Family
     name: str
     train: Mapping[str, Any]
     """Fields of `TrainSettings`."""
@@ -56,15 +43,15 @@ class BaseFolder:
 
     @property
     def size(self) -> int:
-        """Width and height that the base model was trained at: its own setting, else from the UNet and the VAE.
+        """Width and height that the base model was trained at: its own setting, else from the denoiser and the decoder.
 
         Raises:
             BaseModelError: a configuration file does not contain it.
         """
         if "width" in self.generate:
             return int(self.generate["width"])
-        side = _read_json(self.path / "unet" / "config.json").get("sample_size")
-        blocks = _read_json(self.path / "vae" / "config.json").get("block_out_channels", [64])
+        side = _read_json(self.path / self.family.denoiser / "config.json").get("sample_size")
+        blocks = _read_json(self.path / self.family.decoder / "config.json").get("block_out_channels", [64])
         if not isinstance(side, int) or not isinstance(blocks, list):
             raise BaseModelError(
                 f"resolution of the base model not found in {self.path}: sample_size is {side!r}",
@@ -73,7 +60,7 @@ class BaseFolder:
         return int(side * 2 ** (len(blocks) - 1))
 
     def generate_settings(self, size: int) -> GenerateSettings:
-        """Its defaults of generating, in this width and height where it brings none."""
+        """Its defaults for generating, with this width and height if it brings none."""
         settings: GenerateSettings = complete(GenerateSettings, {"width": size, "height": size}, self.generate)
         return settings
 
@@ -84,10 +71,10 @@ def default_budget(*, kv_weights: int, denoiser_weights: int) -> float:
 
 
 def open_folder(path: Path) -> BaseFolder:
-    """Read what a diffusers folder says of itself, without loading a weight.
+    """Read what a diffusers folder says about itself, without loading a weight.
 
     Raises:
-        BaseModelError: no such folder, no pipeline in it, or a family that is not supported.
+        BaseModelError: the folder is missing, contains no pipeline, or is of an unsupported family.
     """
     index = path / "model_index.json"
     if not path.is_dir():
@@ -97,27 +84,28 @@ def open_folder(path: Path) -> BaseFolder:
             f"model_index.json not found in {path}", hint="give the top folder of a diffusers pipeline"
         )
     kind = _read_json(index).get("_class_name")
-    if kind not in FAMILIES:
+    family = registry.family_of(kind)
+    if family is None:
         raise BaseModelError(
             f"unsupported base model: {path} is a {kind}",
-            note=f"supported: {', '.join(FAMILIES)}",
-            hint="give a Stable Diffusion 1.x or 2.x folder",
+            note=f"supported: {', '.join(name for f in registry.FAMILIES for name in f.pipelines)}",
+            hint=f"give a folder of {' or '.join(f.title for f in registry.FAMILIES)}",
         )
     settings = _read_json(path / SETTINGS_FILE) if (path / SETTINGS_FILE).is_file() else {}
     return BaseFolder(
         path=path,
-        family=FAMILIES[str(kind)],
+        family=family,
         name=_one_line(str(settings.get("name", path.resolve().name))),
-        train={**TRAIN, **_defaults(path, settings, "train", TrainSettings)},
-        generate={**GENERATE, **_defaults(path, settings, "generate", GenerateSettings)},
+        train={**family.train, **_defaults(path, settings, "train", TrainSettings)},
+        generate={**family.generate, **_defaults(path, settings, "generate", GenerateSettings)},
     )
 
 
 def _defaults(path: Path, settings: Mapping[str, Any], table: str, kind: type) -> Mapping[str, Any]:
-    """The defaults that a base model brings, each known and within its range.
+    """The defaults that a base model brings, checked.
 
     Raises:
-        BaseModelError: one is not.
+        BaseModelError: one of them is unknown or out of range.
     """
     where, found = path / SETTINGS_FILE, settings.get(table, {})
     if not isinstance(found, dict):
@@ -129,7 +117,7 @@ def _defaults(path: Path, settings: Mapping[str, Any], table: str, kind: type) -
 
 
 def _one_line(text: str) -> str:
-    """A name that a table can show."""
+    """A name that fits into a table."""
     return "".join(c if c.isprintable() else "?" for c in text)[:80] or "base"
 
 

@@ -1,6 +1,6 @@
-"""CLIP towers for metrics: a base's own, where its folder brings an image tower.
+"""CLIP for metrics: the base model's own, if its folder contains an image encoder.
 
-Owns loading and features; must not know which pictures or why.
+Owns loading and features; must not know what is compared.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROJECTION = "text_projection.safetensors"
-"""Beside `image_encoder/`: makes a whole CLIP of the pipeline's text encoder and the image tower."""
+"""Beside `image_encoder/`: completes the pipeline's text encoder and the image encoder to a CLIP."""
 
 
 class ClipTowers:
-    """A whole CLIP in fp32, on the CPU or the base's device. Scores of different CLIPs are never compared."""
+    """A CLIP in fp32, on the CPU or the base model's device. Scores of different CLIPs must not be compared."""
 
     def __init__(self, folder: Path, *, name: str, device: torch.device) -> None:
         quiet_libraries()
@@ -45,7 +45,7 @@ class ClipTowers:
             self._projection = load_file(folder / PROJECTION)["text_projection.weight"].float().to(device)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             raise BaseModelError(
-                f"the CLIP of {folder} cannot be loaded: {err}", hint="restore the base's folder"
+                f"cannot load the CLIP of {folder}: {err}", hint="restore the folder of the base model"
             ) from err
         self.backbone = f"{name}-clip"
         self.device = device
@@ -54,10 +54,10 @@ class ClipTowers:
 
     @torch.no_grad()
     def images(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Unit features of pictures (h, w, 3) uint8: (n, d)."""
+        """Unit features of images (h, w, 3) uint8: (n, d)."""
         found = []
-        for picture in pixels:  # one at a time: a score does not depend on what it is computed beside
-            x = self._processor(images=picture, return_tensors="pt")["pixel_values"]
+        for image in pixels:  # one at a time: the features of an image do not depend on its batch
+            x = self._processor(images=image, return_tensors="pt")["pixel_values"]
             found.append(F.normalize(self._vision(pixel_values=x.to(self.device)).image_embeds, dim=-1).cpu())
         return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
 
@@ -72,7 +72,7 @@ class ClipTowers:
 
 @cache
 def towers(folder: Path, *, name: str, device: torch.device) -> ClipTowers | None:
-    """The CLIP that a base's folder brings, or None: then CLIP columns are null and everything else works."""
+    """The CLIP in the folder of a base model, or None if it has none: then CLIP scores are null."""
     parts = ("image_encoder/config.json", "feature_extractor/preprocessor_config.json", PROJECTION)
     if not all((folder / part).is_file() for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""What a base's tokenizer knows, read from its files alone: no library is loaded to answer.
+"""The words of a base model's tokenizer, read from its files without loading a library.
 
 Owns the reading of vocabularies; must not know concepts.
 """
@@ -18,10 +18,10 @@ END_OF_WORD = "</w>"
 
 
 def unknown_words(base: Path, words: str) -> list[str]:
-    """The words that are not one whole token of the base's vocabulary.
+    """The words that are not one whole token of the base model's vocabulary.
 
     Raises:
-        BaseModelError: the folder has no tokenizer.
+        BaseModelError: the vocabulary cannot be read.
     """
     vocabulary = _vocabulary(base / "tokenizer")
     return [word for word in words.split() if word.lower() + END_OF_WORD not in vocabulary]
@@ -34,5 +34,7 @@ def _vocabulary(folder: Path) -> dict[str, int]:
         else:
             found = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise BaseModelError(f"{folder} holds no readable vocabulary: {err}", hint="restore the base's folder") from err
+        raise BaseModelError(
+            f"cannot read the vocabulary in {folder}: {err}", hint="restore the folder of the base model"
+        ) from err
     return dict(found)

@@ -1,6 +1,6 @@
-"""Which device and precision to compute on: chosen by capability, recorded, never by stopwatch.
+"""Choosing the device and the precision to compute with: by capability, never by measured speed.
 
-Owns that choice alone; must not know models.
+Owns that choice; must not know models.
 """
 
 from __future__ import annotations
@@ -8,24 +8,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnsctl.errors import UsageError
-from cnsctl.settings import Device, Dtype
+from cnsctl.settings import ComputeSettings, Device, Dtype, complete
 
 if TYPE_CHECKING:
     import torch
 
 
 def choose(device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) -> tuple[torch.device, torch.dtype]:
-    """Resolve `auto` and refuse what the machine does not have.
+    """Resolve `auto`, and refuse what the machine does not have.
 
-    `auto` is bf16 on CUDA that computes in it, else fp32. On CPUs it is fp32 always: on one with AVX512-BF16 learning
-    pocket took 20.6 s in bf16 and 21.2 s in fp32, elsewhere emulated bf16 measured 18 times slower, and fp32 pictures
-    agree between machines. fp16 is for drawing on GPUs; learning refuses it.
+    `auto` is bf16 on CUDA devices that compute in it, else fp32. On CPUs it is always fp32: with AVX512-BF16, training
+    on pocket took 20.6 s in bf16 and 21.2 s in fp32; without, emulated bf16 was 18 times slower; and fp32 images agree
+    between machines. fp16 is for generating on GPUs; training refuses it.
+
+    Raises:
+        InvalidSettingError: there is no such device or dtype.
+        UsageError: this machine does not have the device, or cannot compute in the dtype.
     """
     import torch
 
+    wanted: ComputeSettings = complete(ComputeSettings, {}, {"device": device, "dtype": dtype})
+    device, dtype = wanted.device, wanted.dtype
+
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        device = next(name for name, there in has.items() if there)
+        device = Device(next(name for name, there in has.items() if there))
     if not has[device]:
         raise UsageError(
             f"device not available: {device}", note="on this machine, or in this build of torch", reason="device"
@@ -33,11 +40,11 @@ def choose(device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) 
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if dtype == "auto":
         fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        dtype = "bf16" if fast else "fp32"
+        dtype = Dtype.BF16 if fast else Dtype.FP32
     if dtype == "fp16" and device == "cpu":
         raise UsageError("cannot compute in fp16 on a CPU: slow and inexact", reason="fp16-cpu")
     if device == "cuda":
-        # learning must give the same delta for the same seed; cuBLAS needs this before its first call
+        # the same seed must give the same delta; cuBLAS reads this variable at its first call
         import os
 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

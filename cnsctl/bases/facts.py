@@ -1,6 +1,6 @@
-"""Facts about a base that a store keeps for ever, so that it never takes another one for it.
+"""Facts saved about a base model, to detect that another one was loaded.
 
-Owns what is recorded of a base; must not know stores. `python -m cnsctl.bases.facts FOLDER` prints the facts.
+Owns what is recorded; must not know stores. `python -m cnsctl.bases.facts FOLDER` prints the facts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 POCKET_FACTS = POCKET.with_name("pocket_facts.json")
-"""The embedded base's facts: they make `init` instant, and hold the SHA-256 of every file of it."""
+"""The facts of the base model inside the package, with the SHA-256 of each file: they make `init` instant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFacts:
-    """What identifies a base and sizes its concepts."""
+    """What identifies a base model, and the sizes that a budget is computed from."""
 
     name: str
     family: str
@@ -36,18 +36,26 @@ class BaseFacts:
 
 
 def facts(path: Path, *, with_files: bool) -> BaseFacts:
-    """Load a base once, on the CPU, and note its facts."""
+    """Load a base model once, on the CPU, and collect its facts.
+
+    Args:
+        path: its folder.
+        with_files: also hash every file.
+
+    Raises:
+        BaseModelError: the folder cannot be loaded, or the name of a file cannot be recorded.
+    """
     import torch
 
     from cnsctl.bases.registry import load
 
     folder = open_folder(path)
     if with_files:
-        base_files(path)  # refuse a bad name before minutes of reading
+        base_files(path)  # reject an invalid file name before the weights are read, which takes minutes
     base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
     return BaseFacts(
         name=folder.name,
-        family=folder.family,
+        family=folder.family.name,
         fingerprint=base.fingerprint,
         files=folder_hashes(path) if with_files else {},
         sites={site: (int(W.shape[0]), int(W.shape[1])) for site, W in base.sites.items()},
@@ -56,7 +64,7 @@ def facts(path: Path, *, with_files: bool) -> BaseFacts:
 
 
 def pocket_facts() -> BaseFacts:
-    """The embedded base's facts, from the package."""
+    """The facts of the base model inside the package."""
     data = json.loads(POCKET_FACTS.read_text(encoding="utf-8"))
     return BaseFacts(**{**data, "sites": {site: tuple(shape) for site, shape in data["sites"].items()}})
 

@@ -1,6 +1,6 @@
-"""Hashes of weights that do not depend on the precision they are held in.
+"""Hashes of weights and files; those of weights do not depend on the precision in which they are loaded.
 
-Owns the canonical byte form of a set of tensors; must not know whose they are.
+Owns the canonical bytes of a set of tensors; must not know which model they belong to.
 """
 
 from __future__ import annotations
@@ -17,13 +17,8 @@ if TYPE_CHECKING:
 
     import torch
 
-
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".onnx", ".h5")
-"""Weights in formats that are never read."""
-
-
-LOADED = ("text_encoder", "tokenizer", "unet", "vae", "scheduler")
-"""The folders inside a base's folder that are loaded."""
+"""Suffixes of weights in formats that are never read."""
 
 
 def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object = None) -> str:
@@ -51,12 +46,12 @@ def file_hash(path: Path) -> str:
 
 
 def base_files(folder: Path) -> list[str]:
-    """The files below a base's folder that a copy of it needs, as relative POSIX paths, sorted.
+    """The files that a copy of a base model needs, as POSIX paths relative to its folder, sorted.
 
-    Hidden files, such as a repository's history, and weights in pickles, which are never read, are left out.
+    Hidden files, such as a repository's history, are left out, and so are weights in pickles, which are never read.
 
     Raises:
-        BaseModelError: the name of one cannot be recorded.
+        BaseModelError: the name of a file cannot be recorded.
     """
     found = []
     for path in sorted(folder.rglob("*")):
@@ -66,27 +61,29 @@ def base_files(folder: Path) -> list[str]:
             continue
         if not inside.as_posix().isprintable() or "\\" in inside.as_posix():
             raise BaseModelError(
-                f"the base has a file {str(inside)!r}", hint="rename or remove it: the name is no plain text"
+                f"invalid file name in the base model: {str(inside)!r}",
+                note="control characters and backslashes are not allowed",
+                hint="rename or remove the file",
             )
         found.append(inside.as_posix())
     return found
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a base, by relative POSIX path, sorted."""
+    """SHA-256 of each file of a base model, by relative POSIX path, sorted."""
     return {name: file_hash(folder / name) for name in base_files(folder)}
 
 
-def loaded_files(folder: Path) -> list[str]:
-    """The files of a base's folder that loading it may read, as relative POSIX paths, sorted."""
-    found = [path for part in LOADED for path in (folder / part).rglob("*") if path.is_file()]
+def loaded_files(folder: Path, parts: Iterable[str]) -> list[str]:
+    """The files that loading the parts of a base model may read, as relative POSIX paths, sorted."""
+    found = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
     return sorted(path.relative_to(folder).as_posix() for path in [folder / "model_index.json", *found])
 
 
 def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[str | int]]:
-    """Where files really are, their size, times of the last change (ns) and inode, by name: equal ones were not written to.
+    """By name: the resolved path, size, mtime and ctime (ns) and inode of a file. If equal, the file was not written to.
 
-    The time of the last change of the inode cannot be set back, as that of the content can. Absent files have no stamp.
+    A program can set mtime back, but not ctime. Missing files have no stamp.
     """
     found: dict[str, list[str | int]] = {}
     for name in sorted(names):
@@ -101,8 +98,8 @@ def check_folder(folder: Path, hashes: Mapping[str, str]) -> None:
     """Compare a folder with recorded hashes.
 
     Raises:
-        BaseModelError: the folder, or a file of it, is absent.
-        StoreDamagedError: a file's bytes are not the recorded ones.
+        BaseModelError: the folder or one of its files is missing.
+        StoreDamagedError: the bytes of a file have changed.
     """
     for name, expected in hashes.items():
         path = folder / name

@@ -1,6 +1,6 @@
-"""How the libraries behind a base behave: offline, and silent.
+"""Global settings of diffusers and transformers: offline, and silent.
 
-Owns their global settings; must not know bases.
+Owns these settings; must not know base models.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries off the network and off stderr; ours are the messages that a user reads."""
+    """Keep the libraries off the network and off stderr: cnsctl writes the messages itself."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -23,7 +23,7 @@ def quiet_libraries() -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that decide what is read from a base's files."""
+    """Versions of the libraries that decide what is read from the files of a base model."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("diffusers", "safetensors", "tokenizers", "transformers")}

@@ -1,4 +1,4 @@
-"""What the engine asks of a base, whatever its family.
+"""The interface of base models that the engine uses, the same for each family.
 
 Owns signatures only; must not know diffusers, transformers, concepts or the store.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CrossAttention(Protocol):
-    """One cross-attention layer, as diffusers' `Attention` has it; only these parts are touched."""
+    """The parts of diffusers' `Attention` that are used of a cross-attention layer."""
 
     heads: int
     rescale_output_factor: float
@@ -42,15 +42,16 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TextBatch:
-    """Texts as token ids, with the places where learned vectors stand.
+    """Texts as token ids, with the positions of trained token embeddings.
 
-    `ids` holds a valid id everywhere, also where a vector will stand, so nothing of the tokenizer or its table changes.
+    `ids` is valid at every position, also where an embedding replaces the table's row: the tokenizer and its table do not
+    change.
     """
 
     ids: torch.Tensor
     """(b, t) int64, with start, end and padding."""
     places: torch.Tensor
-    """(b, t) bool: where vectors stand."""
+    """(b, t) bool: positions of trained token embeddings."""
     vectors: Mapping[str, torch.Tensor]
     """Per text encoder: (places.sum(), width) fp32, in row-major order of `places`; may require a gradient."""
 
@@ -63,18 +64,18 @@ class Sample:
     """From 1."""
     total: int
     latents: torch.Tensor
-    """(b, c, h/8, w/8) in the base's dtype."""
+    """(b, c, h/8, w/8) in the base model's dtype."""
 
 
 class Base(Protocol):
-    """A frozen base. All of its weights stay as they were loaded, in memory and on disk."""
+    """A frozen base model. Its weights never change, in memory or on disk."""
 
     family: str
     name: str
     fingerprint: str
     """SHA-256 over the sites, the text encoders and the tokenizer's meaning, rounded to fp16."""
     weights_hash: str | None
-    """SHA-256 over every other weight and the scheduler's settings; None unless asked for at loading."""
+    """SHA-256 over every other weight and the scheduler's settings; None if loaded without `hash_weights`."""
     device: torch.device
     dtype: torch.dtype
     layers: Sequence[Layer]
@@ -82,14 +83,14 @@ class Base(Protocol):
     sites: Mapping[str, torch.Tensor]
     """W₀ of each site, (rows, columns) fp32 on `device`; never written to."""
     stacked_sites: torch.Tensor
-    """The same memory as one matrix, (Σ rows, columns): the sites in their order, one below the other."""
+    """The same memory as one matrix, (Σ rows, columns): the sites in order, one below the other."""
     text_length: int
     """Positions of a text, start and end included."""
     vector_widths: Mapping[str, int]
     """Per text encoder: width of a token embedding."""
     denoiser_weights: int
     size: int
-    """Pixels per side that the base was made for."""
+    """Training resolution: width and height in pixels."""
 
     @property
     def train_defaults(self) -> Mapping[str, float | int]: ...
@@ -104,7 +105,7 @@ class Base(Protocol):
     def token_text(self, ids: Sequence[int]) -> str: ...
 
     def frame(self, ids: Sequence[int]) -> list[int]:
-        """Put start, end and padding around ids that fit: `text_length` ids."""
+        """Add start, end and padding to ids that fit: `text_length` ids."""
         ...
 
     def embeddings(self, ids: Sequence[int]) -> Mapping[str, torch.Tensor]:
@@ -112,7 +113,7 @@ class Base(Protocol):
         ...
 
     def text_features(self, batch: TextBatch) -> torch.Tensor:
-        """What K and V read: X, (b, t, d) fp32; differentiable towards `batch.vectors`."""
+        """X, the input of K and V: (b, t, d) fp32; differentiable with respect to `batch.vectors`."""
         ...
 
     def encode_images(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -122,25 +123,25 @@ class Base(Protocol):
     def noised(
         self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents at times (b,) int64, and what the denoiser should answer in its own parameterization."""
+        """Noisy latents at times (b,) int64, and the denoiser's target in its own parameterization."""
         ...
 
     @property
     def n_times(self) -> int: ...
 
     def denoise(self, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """Run the denoiser with the K and V now bound to its layers; (b, c, h, w) fp32."""
+        """Run the denoiser with the K and V that are bound to its layers; (b, c, h, w) fp32."""
         ...
 
     def sample(
         self, text: torch.Tensor, settings: GenerateSettings, generators: Sequence[torch.Generator]
     ) -> Iterator[Sample]:
-        """Denoise one image per generator with the K and V now bound, step by step as the stock pipeline does.
+        """Denoise one image per generator with the K and V that are bound, step by step as the stock pipeline does.
 
         Args:
-            text: X, (b, t, d); with guidance (2b, t, d), that of the negative prompts first.
+            text: X, (b, t, d); with guidance (2b, t, d), the negative prompts first.
             settings: of the generation.
-            generators: on the CPU; each decides the noise of its image alone.
+            generators: on the CPU; one per image, for its noise.
         """
         ...
 

@@ -1,22 +1,28 @@
-"""From a folder to a loaded base, whatever its family.
+"""The families of base models, and loading a base model of any of them.
 
-Owns which adapter loads which family; must not know concepts or the store.
+Owns the list; must not know concepts or the store.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnsctl.bases.sd1.adapter import Sd1Base
+from cnsctl.bases.sd1.family import SD1
 
 if TYPE_CHECKING:
     import torch
 
     from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.bases.family import Family
     from cnsctl.bases.protocol import Base
 
-ADAPTERS = {"sd1": Sd1Base}
-"""Family → what loads it."""
+FAMILIES: tuple[Family, ...] = (SD1,)
+"""To add a family, write its folder and add its declaration here."""
+
+
+def family_of(pipeline: object) -> Family | None:
+    """The family of a pipeline class, by its name in `model_index.json`; None if it is not supported."""
+    return next((family for family in FAMILIES if pipeline in family.pipelines), None)
 
 
 def load(
@@ -27,14 +33,16 @@ def load(
     hash_weights: bool = False,
     fingerprint: str | None = None,
 ) -> Base:
-    """Load a base.
+    """Load a base model.
 
     Args:
-        folder: where it is.
+        folder: its folder.
         device: where it computes.
         dtype: what its denoiser computes in.
         hash_weights: also hash everything that the fingerprint leaves out (for the proof).
-        fingerprint: what it is known to be; None to compute it from the weights.
+        fingerprint: as the store recorded it; None to compute it from the weights.
+
+    Raises:
+        BaseModelError: the folder cannot be loaded.
     """
-    load_family = ADAPTERS[folder.family]
-    return load_family(folder, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)
+    return folder.family.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)

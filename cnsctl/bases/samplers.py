@@ -28,7 +28,7 @@ SAMPLERS: dict[Sampler, tuple[str, dict[str, Any]]] = {
 
 
 def make(name: Sampler, own: Any) -> Any:
-    """A fresh scheduler: schedulers carry state from one run to the next, and an image must not depend on it."""
+    """A new scheduler, because a scheduler keeps state between runs and an image must not depend on it."""
     import diffusers
 
     if name is Sampler.BASE:

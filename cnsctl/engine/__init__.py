@@ -1,4 +1,4 @@
-"""Concept Neuron Selection (arXiv 2510.02296) on any base: score, select, train, compose, draw, prove.
+"""Concept Neuron Selection (arXiv 2510.02296) on any base model: score, select, train, compose, generate, prove.
 
 Owns tensors and formulas; must not know files, the store or terminals.
 """

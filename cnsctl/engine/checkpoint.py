@@ -1,6 +1,6 @@
-"""The state after the last whole step of a training run, whatever happens in the next one.
+"""The state after the last complete step of a training run, also if the next step is interrupted.
 
-Owns the copy of the state; must not know when it is written or where.
+Owns the copy of the state; must not know when or where it is written.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Checkpoint:
-    """A copy of a training state. A step may stop anywhere, even inside an optimizer: the copy is not affected."""
+    """A copy of a training state. A step may be interrupted anywhere, even in an optimizer, without changing the copy."""
 
     def __init__(self) -> None:
         self._state: TrainState | None = None
 
     def take(self, state: TrainState) -> None:
-        """Copy a state that is complete. Until the copy is complete, the one before it stays."""
+        """Copy a complete state. Until the copy is complete, the one before remains."""
         self._state = replace(state, tensors=_copied(state.tensors))
 
     @property

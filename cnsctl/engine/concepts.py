@@ -1,4 +1,4 @@
-"""Deltas as tensors on the base's device, checked against that base.
+"""Deltas as tensors on the base model's device, checked against that base model.
 
 Owns the step from numpy to torch; must not know how deltas act.
 """
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Concept:
-    """A delta ready to act."""
+    """A delta that is ready to act."""
 
     class_word: str
     vectors: Mapping[str, torch.Tensor]
-    """Per text encoder: (vectors, width) fp32."""
+    """Token embeddings per text encoder: (embeddings, width) fp32."""
     indices: Mapping[str, torch.Tensor]
     """Per site: (n,) int64, sorted, flat row-major."""
     values: Mapping[str, torch.Tensor]
     """Per site: (n,) fp32, exact in fp16."""
     key: str
-    """Identity of the bytes it came from, for the proof."""
+    """Identifies the bytes of the delta, for the proof."""
 
     @property
     def n_vectors(self) -> int:
@@ -40,11 +40,11 @@ class Concept:
 
 
 def to_concept(base: Base, delta: Delta, *, key: str) -> Concept:
-    """Move a delta to the base's device.
+    """Move a delta to the base model's device.
 
     Raises:
-        BaseModelError: it was learned on another base.
-        StoreDamagedError: it claims this base, but its sites or widths are not this base's.
+        BaseModelError: it was trained on another base model.
+        StoreDamagedError: it has the fingerprint of this base model, but other sites or widths.
     """
     if delta.fingerprint != base.fingerprint:
         raise BaseModelError(

@@ -1,6 +1,6 @@
-"""How well a prompt explains images: the denoising error, which needs no sampling.
+"""How well a prompt describes images: the denoising error, which needs no sampling.
 
-Owns that error; must not know the store.
+Owns this error; must not know the store.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
+from cnsctl.bases.attention import bound
+from cnsctl.engine.overlay import Overlay, stacked, text_keys_values
 from cnsctl.engine.seeds import stream
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from cnsctl.concept import Prompt
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Noise levels of the error, as shares of the base's timesteps."""
+"""Noise levels at which the error is measured, as shares of the base model's timesteps."""
 
 
 @torch.no_grad()
@@ -26,8 +27,7 @@ def denoising_errors(
 ) -> tuple[float, ...]:
     """Mean denoising error on latents (n, c, h, w) at each of `TIMES`, with fixed noise.
 
-    It needs no sampling and works on any base; what a concept adds is this against the bare class word's
-    (`metrics.error_removed`).
+    `metrics.error_removed` compares it with the error of the class word alone.
     """
     times = torch.tensor([int(f * base.n_times) for f in TIMES])
     _, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
@@ -35,8 +35,8 @@ def denoising_errors(
     with bound(base, stacked([kv] * len(times))):
         for i, latent in enumerate(latents):
             z = latent.expand(len(times), *latent.shape).to(base.device)
-            draw = stream("fit", i, *([noise_seed] if noise_seed else []))
-            noise = torch.randn(z.shape, generator=draw).to(base.device)
+            random = stream("fit", i, *([noise_seed] if noise_seed else []))
+            noise = torch.randn(z.shape, generator=random).to(base.device)
             noisy, target = base.noised(z, noise, times)
             total += (base.denoise(noisy, times) - target).square().mean((1, 2, 3)).cpu().double()
     return tuple((total / len(latents)).tolist())

@@ -1,4 +1,4 @@
-"""Generating: prompts with seeds in, images out, a batch at a time.
+"""Generating images from prompts with seeds, a batch at a time.
 
 Owns batching and the reuse of K and V between images of one prompt; must not know files or terminals.
 """
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cnsctl.bases.attention import bound
 from cnsctl.concept import Mode, Prompt
-from cnsctl.engine.overlay import Overlay, bound, stacked, text_keys_values
+from cnsctl.engine.overlay import Overlay, stacked, text_keys_values
 from cnsctl.engine.recent import Recent
 from cnsctl.errors import CnsctlError
 from cnsctl.events import Denoised
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from cnsctl.settings import GenerateSettings
 
 NO_TEXT = Prompt(text="", pieces=("",))
-"""The negative prompt of guidance, when none is given."""
+"""The negative prompt if none is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One image: its noise comes from its own CPU generator, seeded with `seed`."""
+    """One image. Its noise comes from its own CPU generator, seeded with `seed`."""
 
     prompt: Prompt
     seed: int
@@ -41,17 +42,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """A request that is done."""
+    """The image of a request."""
 
     request: Request
     pixels: NDArray[np.uint8] | None
-    """(h, w, 3); None where the latents are not finite."""
+    """(h, w, 3); None if the latents contain NaN or Inf."""
 
 
 class Texts:
-    """X, K and V of the last few texts: computed once per text, however many images are generated of it.
+    """X, K and V of the last few texts: computed once per text, for any number of images.
 
-    A text is known by the bytes of the deltas that act on it: one that was replaced meanwhile is computed again.
+    The key contains the identity of the deltas that act: if one is replaced meanwhile, the text is computed again.
     """
 
     def __init__(self, base: Base, *, batch: int = 1) -> None:
@@ -69,34 +70,34 @@ class Texts:
         )
 
 
-def draw(
+def generate_images(
     base: Base, overlay: Overlay, requests: Iterable[Request], settings: GenerateSettings, *, batch: int = 1
 ) -> Iterator[tuple[Request, NDArray[np.uint8]]]:
-    """Generate requests in order, `batch` at a time; each image as soon as it is done, (h, w, 3) uint8.
+    """Generate requests in order, `batch` at a time; yields each image, (h, w, 3) uint8, as soon as it is done.
 
     Raises:
-        CnsctlError: the latents of one are not finite.
+        CnsctlError: the latents of an image contain NaN or Inf.
     """
-    for event in drawing(Texts(base, batch=batch), overlay, requests, settings, batch=batch):
+    for event in generation(Texts(base, batch=batch), overlay, requests, settings, batch=batch):
         if isinstance(event, Image):
             if event.pixels is None:
                 raise not_finite(settings)
             yield event.request, event.pixels
 
 
-def drawing(
+def generation(
     texts: Texts, overlay: Overlay, requests: Iterable[Request], settings: GenerateSettings, *, batch: int = 1
 ) -> Iterator[Denoised | Image]:
-    """Generate requests in order, `batch` at a time: a `Denoised` per step of a batch, then its images.
+    """Generate requests in order, `batch` at a time: yields a `Denoised` per step of a batch, then its images.
 
-    Rows of one batch may use different concepts. Prompt and negative prompt each read the concepts they name themselves.
+    Rows of one batch may use different concepts. A prompt and its negative prompt each use the concepts that they name.
     """
     base, guided = texts.base, settings.guidance_scale > 1
     pending = iter(requests)
     while group := list(islice(pending, batch)):
         positive = [texts.read(overlay, r.prompt) for r in group]
         negative = [texts.read(overlay, r.negative) for r in group] if guided else []
-        # the negative half first, as the stock pipeline has it; cast once per image, not once per step
+        # the negative half first, as in the stock pipeline; cast once per image, not once per step
         keys_values = {s: x.to(base.dtype) for s, x in stacked([kv for _, kv in negative + positive]).items()}
         samples = base.sample(
             torch.cat([X for X, _ in negative + positive]),
@@ -104,7 +105,9 @@ def drawing(
             [torch.Generator().manual_seed(r.seed) for r in group],
         )
         while True:
-            with bound(base, keys_values):  # for this step alone: between two steps the base may serve another caller
+            with bound(
+                base, keys_values
+            ):  # for this step only: between two steps another caller may use the base model
                 sample = next(samples, None)
             if sample is None:
                 break
@@ -115,10 +118,10 @@ def drawing(
 
 
 def not_finite(settings: GenerateSettings) -> CnsctlError:
-    """The error of an image without pixels."""
+    """The error for an image without pixels."""
     return CnsctlError(
         f"latents contain NaN or Inf (sampler {settings.sampler}, {settings.steps} steps, guidance scale "
         f"{settings.guidance_scale:g})",
-        hint="use other steps, another sampler, or fp32",
+        hint="use more steps, another sampler, or fp32",
         reason="not-finite",
     )

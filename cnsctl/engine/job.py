@@ -1,6 +1,6 @@
-"""One concept to train: what the trainer is given.
+"""One concept to train: the input of a training run.
 
-Owns that value; must not know how it is trained.
+Owns this value; must not know how it is trained.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Job:
     latents: torch.Tensor
     """(n, c, h, w) fp32 on the CPU."""
     texts: Sequence[Sequence[Prompt]]
-    """Per image: the prompts that may stand for it."""
+    """Per image: the prompts that may describe it."""
     settings: TrainSettings
     mode: Mode
     prior: Overlay
-    """In merged: all earlier concepts. Elsewhere a concept is trained against the base model alone."""
+    """In merged mode: all earlier concepts. In the other modes: none."""
     general: Mapping[str, torch.Tensor]
     """General neurons, per site (rows, columns) bool."""
     owned: neurons.Owned

@@ -3,7 +3,7 @@
     S[i, j] = |W[i, j]| · ‖X[:, j]‖₂       importance (Wanda's), X the text features at the real tokens
     concept neurons = base neurons (highest S per row) minus general neurons (high for most prompts)
 
-Owns these formulas, on tensors; must not know training, the store or which libraries made X.
+Owns these formulas, on tensors; must not know training, the store or the libraries that compute X.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
 
 GENERAL_TOP = 0.10
-"""ρ_g: share of a row that counts as highly responsive (ours; the paper's is not published)."""
+"""ρ_g: share of a row that counts as highly responsive (ours; the paper does not specify it)."""
 
 GENERAL_SHARE = 0.50
-"""τ: share of the calibration prompts for which it must (ours)."""
+"""τ: share of the calibration prompts for which a general neuron is highly responsive (ours)."""
 
 Mask = Mapping[str, torch.Tensor]
 """Per site: (n,) int64, sorted flat row-major indices."""
@@ -39,7 +39,7 @@ Owned = Mapping[str, NDArray[np.uint8]]
 
 
 def token_norms(X: torch.Tensor, texts: Sequence[SplicedText]) -> torch.Tensor:
-    """‖X[:, j]‖₂ over the real tokens of all texts: (d,). No start token, no padding."""
+    """‖X[:, j]‖₂ over the real tokens of all texts, without start token and padding: (d,)."""
     real = torch.cat([x[1 : 1 + t.n_real] for x, t in zip(X, texts, strict=True)])  # (tokens, d)
     return real.float().square().sum(0).sqrt()
 
@@ -51,9 +51,9 @@ def importance(W: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def general_neurons(base: Base, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Entries that most prompts use: per site (rows, columns) bool, over W₀ (ours, after the paper's definition).
+    """Neurons that most prompts use: per site (rows, columns) bool, over W₀ (ours, after the paper's definition).
 
-    An entry is general when it is in its row's top ρ_g for at least τ of the calibration prompts.
+    A neuron is general if it is in the top ρ_g of its row for at least τ of the calibration prompts.
     """
     norms = []
     for text in texts:
@@ -63,7 +63,7 @@ def general_neurons(base: Base, texts: Sequence[str]) -> dict[str, torch.Tensor]
 
 
 def general_settings() -> tuple[str, ...]:
-    """What general neurons depend on beside the base and the prompts: part of a cache's key."""
+    """What general neurons depend on beside the base model and the prompts: part of a cache's key."""
     return (f"top {GENERAL_TOP}", f"share {GENERAL_SHARE}")
 
 
@@ -86,19 +86,20 @@ def select_neurons(
 ) -> torch.Tensor:
     """Concept neurons of one site: exactly round(budget · rows · columns) of them, as sorted flat indices.
 
-    Each row gives its floor(budget · columns) highest S outside `general`; the site's remainder goes to the rows whose
-    next S is highest relative to the row's sum; ties go to the lower index. A row that runs out goes on into what it
-    had set aside. `owned` is what other concepts have: `prefer-free` takes it last, `exclusive` never.
+    Each row contributes its floor(budget · columns) highest S that are not general. The rest of the budget goes to the
+    rows whose next S is highest relative to the sum of the row. Among equal S the lower index is taken. A row without
+    further candidates contributes its general neurons. The policy `prefer-free` takes owned neurons last, `exclusive`
+    never.
 
     Args:
         scores: S, (rows, columns).
         budget: share of the site, 0 < budget ≤ 1.
         general: (rows, columns) bool.
-        owned: (rows, columns) bool, or None.
-        policy: what to do about `owned`.
+        owned: neurons that other concepts own, (rows, columns) bool, or None.
+        policy: what to do with owned neurons.
 
     Raises:
-        CapacityError: `exclusive`, and too few free neurons are left.
+        CapacityError: too few free neurons for `exclusive`.
     """
     rows, columns = scores.shape
     total = site_budget(budget, rows, columns)
@@ -123,7 +124,7 @@ def select_neurons(
 def strict_neurons(scores: torch.Tensor, *, budget: float, general: torch.Tensor) -> torch.Tensor:
     """Base neurons that are not general, as sorted flat indices: the paper's mask, of any size up to the budget.
 
-    Base neurons are the site's highest S, as `select_neurons` takes them with nothing set aside.
+    Base neurons are the highest S of a site: those of `select_neurons` without general neurons.
     """
     flat = select_neurons(scores, budget=budget, general=torch.zeros_like(general))
     return flat[~general.view(-1)[flat]]
@@ -135,7 +136,7 @@ def site_budget(budget: float, rows: int, columns: int) -> int:
 
 
 def _exactly(budget: float) -> Fraction:
-    """As it was written: 0.29 · 100 is 28.999… in floats, and 0.1 · 3 · 15 more than 4.5."""
+    """The decimal number as written: in floats 0.29 · 100 is 28.999…, and 0.1 · 3 · 15 is more than 4.5."""
     return Fraction(str(budget))
 
 
@@ -147,7 +148,7 @@ def _row_order(scores: torch.Tensor, tier: torch.Tensor) -> torch.Tensor:
 def _row_counts(
     scores: torch.Tensor, tier: torch.Tensor, order: torch.Tensor, usable: torch.Tensor, *, total: int, budget: float
 ) -> torch.Tensor:
-    """How many neurons each row gives: an equal share, then the remainder by relative S of the row's next neuron."""
+    """Neurons per row: an equal share, then the rest by the relative S of the row's next neuron."""
     rows, columns = scores.shape
     share = int(_exactly(budget) * columns)
     counts = usable.clamp(max=min(share, total // rows))
@@ -166,7 +167,7 @@ def _lexicographic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def random_neurons(base: Base, *, budget: float, seed: int) -> dict[str, torch.Tensor]:
-    """A random mask of the same size, site by site: the control for every claim."""
+    """A random mask of the same size at each site: the control for claims about the score."""
     mask = {}
     for site, W in base.sites.items():
         n = site_budget(budget, *W.shape)
@@ -187,10 +188,10 @@ def concept_neurons(
     policy: Policy = Policy.OVERLAP,
     select: Select = Select.EXACT,
 ) -> dict[str, torch.Tensor]:
-    """Select on every site. `weights` are those the concept trains on: W₀, or in merged the overlay so far.
+    """Select at every site. `weights` are those that training starts from: W₀, or in merged mode the overlay so far.
 
     Raises:
-        CapacityError: too few free neurons (`exclusive`), or every base neuron is general (`intersect`).
+        CapacityError: too few free neurons for `exclusive`, or every base neuron is general (`intersect`).
     """
     if select is Select.INTERSECT:
         strict = {
@@ -213,7 +214,7 @@ def concept_neurons(
 
 
 def packed(base: Base, masks: Iterable[Mask]) -> dict[str, NDArray[np.uint8]]:
-    """Union of masks, per site one bit per weight, flat row-major, in the order of `numpy.packbits`."""
+    """The union of masks, per site one bit per weight, flat row-major, in the order of `numpy.packbits`."""
     marked = {site: np.zeros(W.numel(), np.bool_) for site, W in base.sites.items()}
     for mask in masks:
         for site, flat in mask.items():
@@ -222,7 +223,7 @@ def packed(base: Base, masks: Iterable[Mask]) -> dict[str, NDArray[np.uint8]]:
 
 
 def owned_entries(base: Base, owned: Owned) -> dict[str, torch.Tensor]:
-    """The same per site as (rows, columns) bool, on the base's device."""
+    """Per site (rows, columns) bool, on the base model's device."""
     found = {}
     for site, W in base.sites.items():
         bits = np.unpackbits(owned[site], count=W.numel()).view(np.bool_)
@@ -231,6 +232,6 @@ def owned_entries(base: Base, owned: Owned) -> dict[str, torch.Tensor]:
 
 
 def shared_with(mask: Mask, owned: Owned) -> int:
-    """How many neurons of a mask are marked in `owned`."""
+    """The number of neurons of a mask that are owned."""
     flat = {site: at.cpu().numpy() for site, at in mask.items()}
     return sum(int((owned[site][at >> 3] >> (7 - (at & 7)) & 1).sum(dtype=np.int64)) for site, at in flat.items())

@@ -1,7 +1,7 @@
-"""Indexed AdamW: one dense leaf for the gradient, optimizer state for the chosen entries only.
+"""Indexed AdamW: one dense leaf for the gradient, optimizer state for the selected entries only.
 
-All sites read the same X, so that their weights are one matrix: a single product gives K and V of every site, and its
-dense gradient is dropped as soon as the chosen entries are gathered. torch's AdamW runs on one flat vector, whose
+All sites read the same X, so their weights are stacked to one matrix: a single product gives K and V of every site. Its
+dense gradient is dropped as soon as the selected entries are gathered. torch's AdamW runs on one flat vector, whose
 values are written back into the matrix.
 
 Owns the only in-place writes of training; must not know losses or concepts.
@@ -45,14 +45,14 @@ class IndexedValues:
         return {site: self.flat[part] - self._first[site] for site, part in self.parts.items()}
 
     def collect_gradient(self) -> None:
-        """Hand the chosen entries' gradient to the flat parameter, and drop the dense one."""
+        """Copy the selected entries' gradient to the flat parameter, and drop the dense gradient."""
         assert self.weight.grad is not None
         self.values.grad = self.weight.grad.view(-1)[self.flat]
         self.weight.grad = None
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Set the current values into the matrix, so that the next K and V read them."""
+        """Write the current values into the matrix, which the next K and V are computed with."""
         self.weight.view(-1)[self.flat] = self.values
 
     def by_site(self) -> dict[str, torch.Tensor]:
@@ -61,7 +61,7 @@ class IndexedValues:
 
 
 def adamw(parameter: torch.Tensor, rate: float) -> torch.optim.AdamW:
-    """AdamW without weight decay: decay would pull values towards zero, and zero is not where they started."""
+    """AdamW without weight decay, which would pull values towards zero instead of their starting values."""
     return torch.optim.AdamW([parameter], lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
 
 
@@ -72,7 +72,7 @@ def moments(optimizer: torch.optim.AdamW, name: str) -> dict[str, torch.Tensor]:
 
 
 def restore_moments(optimizer: torch.optim.AdamW, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `moments` gave."""
+    """Restore the state that `moments` returned."""
     if f"{name}.step" not in tensors:
         return
     parameter = optimizer.param_groups[0]["params"][0]

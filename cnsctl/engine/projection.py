@@ -1,10 +1,10 @@
-"""Orthogonal projection: learning in the directions that earlier concepts' K and V do not read.
+"""Orthogonal projection: training in the directions that earlier concepts' K and V do not read.
 
-    P (columns × r)   leading directions of the earlier concepts' V* and class-word features
+    P (columns × r)   leading directions of X at the earlier concepts' own tokens
     u ← u − P (Pᵀ P)⁺ Pᵀ u     per row, all of it restricted to that row's columns of the mask M
 
-K = W X stays what it was where X lies in P, so what earlier concepts read hardly moves: only rounding to fp16 and
-directions beyond the leading ones do. A row whose columns have no direction left outside P cannot learn any more.
+K = W X does not change where X lies in P. So K and V of earlier concepts hardly change: only by rounding to fp16 and
+along directions other than the leading ones. A row whose columns lie in P completely cannot be trained.
 
 Owns this algebra; must not know optimizers, losses or the store.
 """
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
 
 RANK = 2
-"""Directions that are kept free of change, per earlier concept (ours)."""
+"""Protected directions per earlier concept (ours)."""
 
 TOLERANCE = 1e-4
-"""Of PᵀP in a row: below this share of the largest eigenvalue a direction counts as absent from its columns."""
+"""Share of the largest eigenvalue of PᵀP in a row; directions below it count as absent from the row's columns."""
 
 
 @torch.no_grad()
 def directions(base: Base, prior: Overlay) -> torch.Tensor:
-    """Leading directions of what each earlier concept reads at its own tokens: (d, RANK · concepts), unit columns."""
+    """Leading directions of X at each earlier concept's own tokens: (d, RANK · concepts), unit columns."""
     found = [torch.zeros((next(iter(base.sites.values())).shape[1], 0), device=base.device)]
     for name, concept in prior.concepts.items():
         texts = [prior.splice(base, prompt) for prompt in training_texts(name)]
@@ -43,7 +43,7 @@ def directions(base: Base, prior: Overlay) -> torch.Tensor:
 
 
 class Projection:
-    """Takes out of an update what earlier concepts would notice.
+    """Removes from an update the part that changes K and V of earlier concepts.
 
     Args:
         P: directions (d, r).
@@ -58,13 +58,15 @@ class Projection:
         self.n_rows = {site: shape[0] for site, shape in shapes.items()}
         self.inverse: dict[str, torch.Tensor] = {}
         self.full_rows = self.used_rows = 0
-        """Rows without a free direction, of those that the mask touches."""
+        """Rows without a free direction, and rows with trained neurons."""
         r = P.shape[1]
-        squares = (P[:, :, None] * P[:, None, :]).reshape(len(P), r * r)  # (d, r²): of every column, once
+        squares = (P[:, :, None] * P[:, None, :]).reshape(len(P), r * r)  # (d, r²): once per column
         for site in mask:
             inside = torch.zeros(shapes[site], dtype=P.dtype, device=P.device)
             inside.view(-1)[mask[site]] = 1
-            gram = (inside @ squares).view(len(inside), r, r).cpu().double()  # its condition is the directions' squared
+            gram = (
+                (inside @ squares).view(len(inside), r, r).cpu().double()
+            )  # float64: its condition number is that of the directions, squared
             self.inverse[site] = torch.linalg.pinv(gram, rtol=TOLERANCE, hermitian=True).to(P)  # (rows, r, r)
             count = torch.bincount(self.rows[site], minlength=self.n_rows[site]).cpu()
             taken = torch.linalg.matrix_rank(gram, rtol=TOLERANCE, hermitian=True)
@@ -72,13 +74,13 @@ class Projection:
             self.used_rows += int((count > 0).sum())
 
     def off(self, site: str, update: torch.Tensor) -> torch.Tensor:
-        """The update of a site's neurons (n,), less what lies along P in each row."""
+        """The update of a site's neurons (n,), without the part along P in each row."""
         p = self.P[self.columns[site]]  # (n, r)
         along = self._by_row(site, p * update[:, None])  # (rows, r)
         weights = torch.einsum("irs,is->ir", self.inverse[site], along)
         return update - (p * weights[self.rows[site]]).sum(1)
 
     def _by_row(self, site: str, values: torch.Tensor) -> torch.Tensor:
-        """Sum of the neurons' values (n, ...) row by row: (rows, ...)."""
+        """Sums of the neurons' values (n, ...) by row: (rows, ...)."""
         out = torch.zeros((self.n_rows[site], *values.shape[1:]), dtype=values.dtype, device=values.device)
         return out.index_add_(0, self.rows[site], values)

@@ -1,6 +1,6 @@
-"""From a prompt to token ids with places for learned vectors, and to the features that K and V read.
+"""From a prompt to token ids with positions for token embeddings, and to X, the input of K and V.
 
-Owns splicing; must not know deltas' values or how they act.
+Owns splicing; must not know the values of deltas or how they act.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What stands for a concept in a prompt: its learned vectors, then its class word."""
+    """What represents a concept in a prompt: its token embeddings, then its class word."""
 
     class_word: str
     n_vectors: int = 1
@@ -28,27 +28,27 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplicedText:
-    """A prompt as ids. At `places` stand learned vectors instead of the table's rows."""
+    """A prompt as ids. At `places`, trained token embeddings replace the table's rows."""
 
     prompt: Prompt
     ids: tuple[int, ...]
     """`text_length` ids; at `places` a valid placeholder."""
     places: tuple[int, ...]
-    """Positions of the vectors, ascending."""
+    """Positions of the token embeddings, ascending."""
     vectors: tuple[tuple[str, int], ...]
-    """For each place: concept, and which of its vectors."""
+    """For each place: the concept, and the index of its token embedding."""
     spans: Mapping[str, tuple[int, ...]]
-    """Per concept: positions of its own tokens, vectors and class word."""
+    """Per concept: positions of its own tokens, token embeddings and class word."""
     n_real: int
-    """Tokens between start and end: they stand at positions 1 … n_real."""
+    """Tokens between start and end, at positions 1 … n_real."""
     lost: str
-    """Words that did not fit, or an empty string."""
+    """Words that do not fit into the text length; empty if all fit."""
 
 
 def splice(base: Base, prompt: Prompt, tokens: Mapping[str, Token]) -> SplicedText:
-    """Tokenize piece by piece and put `V* class word` where a concept is named.
+    """Tokenize piece by piece, with `V* class word` where a concept is named.
 
-    `tokens` holds every concept that the prompt names. A prompt without one gives the stock tokenizer's ids.
+    `tokens` contains every concept that the prompt names. Without a concept the ids are those of the stock tokenizer.
 
     Raises:
         UsageError: a concept does not fit into the text length.
@@ -64,8 +64,9 @@ def splice(base: Base, prompt: Prompt, tokens: Mapping[str, Token]) -> SplicedTe
             start = len(ids) + 1  # position 0 is the start token
             if len(ids) + token.n_vectors + len(own) > room:
                 raise UsageError(
-                    f"<{piece.name}> does not fit: this base reads {room} tokens, and it would end at token "
+                    f"<{piece.name}> does not fit into the prompt: it would end at token "
                     f"{len(ids) + token.n_vectors + len(own)}",
+                    note=f"{base.name} reads {room} tokens",
                     hint="shorten the prompt, or name the concept earlier",
                 )
             places += [(start + i, piece.name, i) for i in range(token.n_vectors)]
@@ -87,7 +88,10 @@ def splice(base: Base, prompt: Prompt, tokens: Mapping[str, Token]) -> SplicedTe
 def features(
     base: Base, texts: Sequence[SplicedText], vectors: Mapping[str, Mapping[str, torch.Tensor]]
 ) -> torch.Tensor:
-    """X of several texts in one pass, (b, t, d) fp32. `vectors` holds concept → text encoder → (n, width)."""
+    """X of several texts in one pass, (b, t, d) fp32.
+
+    `vectors` has the token embeddings by concept and text encoder, (n, width) each.
+    """
     places = torch.zeros((len(texts), base.text_length), dtype=torch.bool)
     for row, text in enumerate(texts):
         places[row, list(text.places)] = True

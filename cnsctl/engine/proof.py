@@ -1,6 +1,6 @@
 """The proof: shows without generating an image that a concept has not changed.
 
-Owns probe records; must not know the store.
+Owns probe records and the check of the installed attention; must not know the store.
 """
 
 from __future__ import annotations
@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+<<<<<<< HEAD
 from cnsctl.concept import Mention, Prompt
 from cnsctl.engine.overlay import KeysValues, Overlay, misreading, text_keys_values
+=======
+from cnsctl.bases.attention import KeysValues, bound, by_formula
+from cnsctl.concept import FORMAT, Mention, Prompt
+from cnsctl.engine.overlay import Overlay, text_keys_values
+>>>>>>> w-engine
 from cnsctl.engine.seeds import stream
 from cnsctl.errors import FormatTooNewError, StoreDamagedError
 
@@ -33,9 +39,11 @@ PROJECTIONS = 16
 TOLERANCE = 1e-4
 """Relative difference of projections below which K and V count as unchanged on another machine."""
 
-MISREADING = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
-"""Relative difference between the installed attention and its formula that rounding explains, by the base's dtype."""
+PROBED_QUERIES = 16
+"""Seeded inputs on which each attention layer is compared with its formula."""
 
+MISREADING = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
+"""Largest relative difference between the installed attention and its formula by rounding, for each dtype."""
 
 _AGAIN = "train the concept again"
 
@@ -45,17 +53,17 @@ class Proof:
     """The outcome of one concept's proof."""
 
     unchanged: bool
-    """Nothing that reaches its pictures has changed."""
+    """Nothing that reaches the concept's images has changed."""
     moved: float
-    """Largest relative change of a site's projections over the probes; infinite when one is no number."""
+    """Largest relative change of a site's projections over the probes; infinite if one is NaN or Inf."""
     reasons: tuple[str, ...]
-    """What differs from the record, in words."""
+    """What differs from the record, for people."""
 
 
 def record(base: Base, overlay: Overlay, name: str, prompts: Sequence[Prompt]) -> bytes:
-    """Canonical JSON of a concept's probes: hashes of all inputs of K and V, and projections of those that were used.
+    """Canonical JSON of a concept's probes: hashes of all inputs of K and V, and projections of K and V themselves.
 
-    It holds no name, so renaming does not touch it. The base must have been loaded with `hash_weights`.
+    It does not contain the name, so renaming does not change it. The base model must be loaded with `hash_weights`.
     """
     probes = [_probe(base, overlay, name, p)[0] for p in prompts]
     data = {"format": FORMAT, "kind": "probe", "base": _base_hashes(base), "mode": str(overlay.mode), "probes": probes}
@@ -66,10 +74,13 @@ def prove(base: Base, overlay: Overlay, name: str, recorded: bytes) -> Proof:
     """Compute the probes again and compare them with the record, and the installed attention with its formula.
 
     Raises:
-        StoreDamagedError: the record is not one. FormatTooNewError: a newer cnsctl wrote it.
+        StoreDamagedError: the record cannot be read.
+        FormatTooNewError: a newer cnsctl wrote it.
     """
     data = _read(recorded)
-    reasons = [f"the base's {part} changed" for part, h in _base_hashes(base).items() if data["base"].get(part) != h]
+    reasons = [
+        f"the base model's {part} changed" for part, h in _base_hashes(base).items() if data["base"].get(part) != h
+    ]
     moved = 0.0
     for old in data["probes"]:
         pieces = tuple(Mention(name=name) if p is None else str(p) for p in old["pieces"])
@@ -92,13 +103,42 @@ _REASONS = {
 
 
 def only_other_deltas_changed(proof: Proof) -> bool:
-    """In merged mode: whether only the other deltas that act differ, and how far that moved K and V."""
+    """In merged mode: whether nothing but the other deltas changed, and K and V through them."""
     return set(proof.reasons) <= {_REASONS["deltas"], "K or V moved"}
+
+
+@torch.no_grad()
+def misreading(base: Base, keys_values: KeysValues) -> float:
+    """Relative difference between the installed attention and softmax(q·Kᵀ/√d)·V with these K and V; 0 is exact.
+
+    Each layer is called on seeded inputs as the denoiser calls it, and its output is compared with the formula in fp32.
+    The output differs if the attention reads other keys or values, or none.
+
+    Args:
+        base: its layers are called, with its own dtype.
+        keys_values: of one text, (1, t, rows) per site.
+
+    Returns:
+        The largest difference over the layers, divided by the norm of what the attention adds; infinite when an output
+        is NaN or Inf.
+    """
+    worst = 0.0
+    with bound(base, keys_values):
+        for layer in base.layers:
+            attn: Any = layer.attention
+            width = next(attn.to_q.parameters()).shape[1]
+            inputs = torch.randn((1, PROBED_QUERIES, width), generator=stream("attention", layer.k))
+            inputs = inputs.to(base.device, base.dtype)
+            wanted = by_formula(attn, inputs, keys_values[layer.k], keys_values[layer.v])
+            nothing = by_formula(attn, inputs, keys_values[layer.k], torch.zeros_like(keys_values[layer.v]))
+            gap = (attn(inputs) - wanted).double().norm() / (wanted - nothing).double().norm().clamp(min=1e-30)
+            worst = max(worst, float(gap)) if bool(torch.isfinite(gap)) else math.inf
+    return worst
 
 
 def _base_hashes(base: Base) -> dict[str, str]:
     if base.weights_hash is None:
-        raise ValueError("load the base with hash_weights=True before proving anything")
+        raise ValueError("the proof needs a base model that was loaded with hash_weights=True")
     return {"text encoder, tokenizer or K/V": base.fingerprint, "denoiser, decoder or scheduler": base.weights_hash}
 
 
@@ -120,23 +160,23 @@ def _probe(base: Base, overlay: Overlay, name: str, prompt: Prompt) -> tuple[dic
 
 
 def _project(site: str, x: torch.Tensor) -> list[float]:
-    """aᵀ·x·b for 16 seeded pairs (a, b): any change of x changes them, with probability one. x: (1, t, rows), CPU."""
-    draw = stream("proof", site)
-    a = torch.randn((PROJECTIONS, x.shape[1]), generator=draw)
-    b = torch.randn((PROJECTIONS, x.shape[2]), generator=draw)
+    """aᵀ·x·b for 16 seeded pairs (a, b), x (1, t, rows) on the CPU. A change of x changes them with probability 1."""
+    random = stream("proof", site)
+    a = torch.randn((PROJECTIONS, x.shape[1]), generator=random)
+    b = torch.randn((PROJECTIONS, x.shape[2]), generator=random)
     return [float(v) for v in ((a @ x[0].float()) * b).double().sum(1)]
 
 
 def _distance(new: dict[str, list[float]], old: Any) -> float:
     if not isinstance(old, dict) or set(old) != set(new):
-        raise StoreDamagedError("a probe record names other sites than its base model has", hint=_AGAIN)
+        raise StoreDamagedError("the sites in a probe record differ from those of its base model", hint=_AGAIN)
     worst = 0.0
     for site, values in new.items():
         a, b = np.asarray(values), np.asarray(old[site], dtype=np.float64)
         if a.shape != b.shape:
             raise StoreDamagedError(f"a probe record has {b.shape} projections for {site}", hint=_AGAIN)
         relative = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-30))
-        if not math.isfinite(relative):  # NaN compares with nothing: it must not be lost on the way
+        if not math.isfinite(relative):  # max() would drop a NaN
             return math.inf
         worst = max(worst, relative)
     return worst

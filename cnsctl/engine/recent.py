@@ -1,4 +1,4 @@
-"""The last few things made, so that they need not be made again: bounded by their number.
+"""A cache of a fixed number of values.
 
 Owns what is dropped first; must not know what is kept.
 """
@@ -14,14 +14,14 @@ V = TypeVar("V")
 
 
 class Recent(Generic[V]):
-    """Values by key. When there are more than `keep`, the one that was used the longest time ago is dropped."""
+    """Values by key. If there are more than `keep`, the least recently used is dropped."""
 
     def __init__(self, keep: int) -> None:
         self.keep = keep
         self._values: dict[Hashable, V] = {}
 
     def get(self, key: Hashable, make: Callable[[], V]) -> V:
-        """The value of a key, made if it is not there."""
+        """The value of a key; `make` computes it if it is missing."""
         value = self._values.pop(key) if key in self._values else make()
         self._values[key] = value
         while len(self._values) > self.keep:

@@ -1,6 +1,6 @@
-"""Self-regularization of merged mode (CNS, L_reg).
+"""Self-regularization in merged mode (CNS, L_reg).
 
-Owns the two pulls; must not know the loss or the optimizer's steps.
+Owns its gradient; must not know the loss or the optimizer's steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Pull:
-    """Self-regularization of merged: λ_prev‖(W − W_prev)⊙(M∩owned)‖² + λ_base‖(W − W₀)⊙M‖² (CNS, L_reg)."""
+    """Self-regularization in merged mode: λ_prev‖(W − W_prev)⊙(M∩owned)‖² + λ_base‖(W − W₀)⊙M‖² (CNS, L_reg)."""
 
     def __init__(self, base: Base, job: Job, values: optim.IndexedValues) -> None:
         self.values, settings = values, job.settings
@@ -35,7 +35,7 @@ class Pull:
 
     @torch.no_grad()
     def add_to_gradient(self) -> None:
-        """Of the values, after the loss's own."""
+        """Add its gradient to that of the values, after the backward pass of the loss."""
         if self.on:
             v = self.values.values
             assert v.grad is not None

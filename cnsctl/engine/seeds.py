@@ -1,6 +1,6 @@
-"""Random draws as arguments: every stream is named by what it is for.
+"""Random generators, each named after its purpose.
 
-Owns the derivation of seeds; must not know who draws.
+Owns the derivation of seeds; must not know what they are used for.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import torch
 
 
 def fold(*parts: int | str) -> int:
-    """Fold names and numbers into one 63-bit seed; the same parts give the same seed on every machine."""
+    """Hash names and numbers to one 63-bit seed; the same parts give the same seed on every machine."""
     digest = hashlib.sha256("\x1f".join(str(p) for p in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def stream(*parts: int | str) -> torch.Generator:
-    """A CPU generator for these parts; CPU streams are the same on every device."""
+    """A generator seeded with these parts. It is on the CPU, so its numbers do not depend on the device."""
     return torch.Generator().manual_seed(fold(*parts))

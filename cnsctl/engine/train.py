@@ -1,4 +1,4 @@
-"""Training one concept: the token embedding first, then the score, then the values of its neurons.
+"""Training one concept: first the token embedding, then the score, then the values of its neurons.
 
 Owns the phases and their events; must not know files, the store or terminals.
 """
@@ -48,7 +48,7 @@ class Trained:
 
 
 Chooser = Callable[["Base", Job, "Mapping[str, torch.Tensor]", "Mapping[str, torch.Tensor]"], neurons.Mask]
-"""From base, job, learned token vectors and the weights trained on: the neurons to train."""
+"""From the base model, the job, the trained token embeddings and the starting weights: the neurons to train."""
 
 
 def train(
@@ -66,9 +66,9 @@ def train(
     Args:
         base: is not changed.
         job: what to train, and how.
-        resume: what `Checkpoint.to_bytes` gave.
-        checkpoint: has the state after the last whole step, also when this generator fails or is closed.
-        choose: selects the neurons instead of the score: controls of benchmarks.
+        resume: the bytes of `Checkpoint.to_bytes`.
+        checkpoint: receives the state after each complete step, also if this generator fails or is closed.
+        choose: selects the neurons instead of the score; for controls in benchmarks.
     """
     with _deterministic(base.device):
         return (yield from _train(base, job, resume, checkpoint, scored_neurons if choose is None else choose))
@@ -95,24 +95,24 @@ def _train(
     yield from _warm_up(trainer, take)
     if trainer.values is None:
         mask = choose(base, job, trainer.vectors, trainer.start)
-        selected = _selected(base, job, mask, chance_neurons(base, job.settings))
-    else:  # selected before the run was interrupted, with the token as it was then
-        selected = _selected(base, job, trainer.values.mask, chance_neurons(base, job.settings))
+        selected = _selected(base, job, mask, comparison_neurons(base, job.settings))
+    else:  # selected before the run was interrupted, with the token embedding of that step
+        selected = _selected(base, job, trainer.values.mask, comparison_neurons(base, job.settings))
     yield selected
     if trainer.values is None:
         trainer.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
         take()
     if (projection := trainer.projection) is not None and projection.full_rows:
         yield Note(
-            text=f"{projection.full_rows:,} of {projection.used_rows:,} rows have no direction left that earlier "
-            "concepts do not read; they are not trained"
+            text=f"{projection.full_rows:,} of {projection.used_rows:,} rows are not trained: earlier concepts read all "
+            "of their directions"
         )
     yield from _steps(trainer, VALUES, until=job.settings.steps, since=trainer.warmup, take=take)
     return Trained(delta=_delta(trainer), selected=selected, final_loss=_final_loss(trainer))
 
 
 def score(base: Base, job: Job) -> Iterator[Event]:
-    """Everything that `train` does up to the selection, and no more: the mask is the same, byte for byte."""
+    """Do what `train` does up to the selection: the mask is the same, byte for byte."""
     with _deterministic(base.device):
         trainer = Trainer(base, job)
         yield from _warm_up(trainer, lambda: None)
@@ -123,14 +123,17 @@ def score(base: Base, job: Job) -> Iterator[Event]:
 def _deterministic(device: torch.device) -> Iterator[None]:
     """Use torch's deterministic algorithms, so that the same seed gives the same delta.
 
-    CPUs need them too: gradients of gathered rows are otherwise added up by whichever thread comes first. On CUDA
-    nothing less than refusing the others makes attention's backward deterministic; MPS lacks some, and is warned of.
+    CPUs need them too: otherwise the order in which threads add up gradients of gathered rows varies. On CUDA the
+    backward pass of attention is deterministic only if other algorithms raise an error. MPS lacks some deterministic
+    algorithms, so that torch warns instead.
     """
     deterministic: Any = torch.utils.deterministic
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(mode=True, warn_only=device.type != "cuda")
-    deterministic.fill_uninitialized_memory = False  # for programs that read what they did not write; it costs 3 %
+    deterministic.fill_uninitialized_memory = (
+        False  # it helps only programs that read uninitialized memory, and costs 3 %
+    )
     try:
         yield
     finally:
@@ -153,17 +156,17 @@ def _steps(trainer: Trainer, phase: str, *, until: int, since: int, take: Callab
 
 
 def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> Selected:
-    """Score with the learned token and select the concept's neurons."""
-    return _selected(base, job, scored_neurons(base, job, vectors, weights), chance_neurons(base, job.settings))
+    """Score with the trained token embedding and select the concept's neurons."""
+    return _selected(base, job, scored_neurons(base, job, vectors, weights), comparison_neurons(base, job.settings))
 
 
 def scored_neurons(
     base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
 ) -> neurons.Mask:
-    """The concept's neurons by score with the learned token; a random mask where the job asks for one."""
+    """The concept's neurons by score with the trained token embedding; a random mask if the settings ask for it."""
     settings = job.settings
     if settings.random_mask:
-        # each concept has a mask of its own: with one for all, the concepts of a store would own the same neurons
+        # each concept has a mask of its own: otherwise all concepts of a store would own the same neurons
         return neurons.random_neurons(base, budget=settings.budget, seed=fold("random", job.name, settings.seed))
     token = Token(class_word=job.class_word, n_vectors=settings.token_embeddings)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
@@ -183,12 +186,12 @@ def scored_neurons(
         )
 
 
-def chance_neurons(base: Base, settings: TrainSettings) -> neurons.Mask:
-    """A random mask to compare overlaps with; another one than that of the control, `--random-mask`."""
+def comparison_neurons(base: Base, settings: TrainSettings) -> neurons.Mask:
+    """A random mask to compare overlaps with; not the mask of `random_mask`."""
     return neurons.random_neurons(base, budget=settings.budget, seed=fold("chance", settings.seed))
 
 
-def _selected(base: Base, job: Job, mask: neurons.Mask, chance: neurons.Mask) -> Selected:
+def _selected(base: Base, job: Job, mask: neurons.Mask, comparison: neurons.Mask) -> Selected:
     n = sum(len(m) for m in mask.values())
     return Selected(
         neurons=n,
@@ -196,13 +199,13 @@ def _selected(base: Base, job: Job, mask: neurons.Mask, chance: neurons.Mask) ->
         sites={s: len(m) for s, m in mask.items()},
         general={s: float(g.float().mean()) for s, g in job.general.items()},
         shared=neurons.shared_with(mask, job.owned),
-        shared_random=neurons.shared_with(chance, job.owned),
+        shared_random=neurons.shared_with(comparison, job.owned),
         mask={s: m.cpu().numpy() for s, m in mask.items()},
     )
 
 
 def hash_of(base: Base, job: Job) -> str:
-    """What a state belongs to: base, pictures, texts, settings, and in merged the overlay it stands on."""
+    """Hash of what a state belongs to: base model, images, texts, settings, and in merged mode the earlier concepts."""
     settings: dict[str, Any] = asdict(replace(job.settings))
     meaning = {
         "versions": [__version__, torch.__version__],
@@ -226,7 +229,7 @@ def _final_loss(trainer: Trainer) -> float:
 
 
 def _delta(trainer: Trainer) -> Delta:
-    """Round to fp16: what is verified later is exactly what is stored."""
+    """The trained delta, rounded to fp16: the proof compares the stored values."""
     base, job = trainer.base, trainer.job
     if trainer.values is None:
         raise RuntimeError("no values were trained")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from cnsctl.bases.attention import bound
 from cnsctl.concept import Mode
 from cnsctl.engine import neurons, optim
-from cnsctl.engine.overlay import bound, site_weight
+from cnsctl.engine.overlay import site_weight
 from cnsctl.engine.projection import Projection, directions
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 from cnsctl.engine.regularization import Pull
@@ -55,14 +56,16 @@ class Trainer:
         self.value_optimizer: torch.optim.AdamW | None = None
         self.projection: Projection | None = None
         known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
-        self.texts = [[known[p.text] for p in prompts] for prompts in job.texts]  # one object per text: encoded once
+        self.texts = [
+            [known[p.text] for p in prompts] for prompts in job.texts
+        ]  # one object per text, so that it is encoded once
         self.warmup = min(settings.steps, max(0, round(settings.warmup * settings.steps)))
         self.done = 0
         self.losses: list[float] = []
 
     def train_on(self, mask: neurons.Mask) -> None:
-        """From now on values on this mask are trained too. In merged, `start` changes with them."""
-        # outside merged the matrix is the base's own, which is never written to
+        """Also train the values of this mask from now on. In merged mode `start` changes with them."""
+        # outside merged mode the matrix is the base model's own, which is never written to
         weight = self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
         self.values = optim.IndexedValues(weight, self.sites, mask)
         self.value_optimizer = optim.adamw(self.values.values, self.job.settings.learning_rate)
@@ -74,16 +77,18 @@ class Trainer:
     def step(self) -> float:
         """One optimizer step; returns the denoising loss."""
         settings, base = self.job.settings, self.base
-        draw = stream("train", settings.seed, self.done)
+        random = stream("train", settings.seed, self.done)
         n = len(self.job.latents)
-        rows = [int(i) for i in _spread_choice(n, settings.batch_size, draw)]
-        texts = [self.texts[i][int(torch.randint(len(self.texts[i]), (1,), generator=draw))] for i in rows]
-        u = (torch.arange(settings.batch_size) + torch.rand(settings.batch_size, generator=draw)) / settings.batch_size
+        rows = [int(i) for i in _spread_choice(n, settings.batch_size, random)]
+        texts = [self.texts[i][int(torch.randint(len(self.texts[i]), (1,), generator=random))] for i in rows]
+        u = (
+            torch.arange(settings.batch_size) + torch.rand(settings.batch_size, generator=random)
+        ) / settings.batch_size
         times = (
-            (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(settings.batch_size, generator=draw)]
+            (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(settings.batch_size, generator=random)]
         )
         latents = self.job.latents[rows].to(base.device)
-        noise = torch.randn(latents.shape, generator=draw).to(base.device)
+        noise = torch.randn(latents.shape, generator=random).to(base.device)
         noisy, target = base.noised(latents, noise, times)
         with bound(base, self._keys_values(texts)):
             loss = F.mse_loss(base.denoise(noisy, times), target)
@@ -98,7 +103,7 @@ class Trainer:
         return found
 
     def _keys_values(self, texts: Sequence[SplicedText]) -> dict[str, torch.Tensor]:
-        """K and V of every site, (b, t, rows): views of one tensor, in the dtype that the base computes in."""
+        """K and V of every site, (b, t, rows): views of one tensor, in the base model's computing dtype."""
         t = self.base.text_length
         distinct = list({id(text): text for text in texts}.values())
         first = {id(text): i * t for i, text in enumerate(distinct)}  # each text's first row in X
@@ -114,7 +119,7 @@ class Trainer:
             here = torch.tensor(own, device=X.device)
             found = _OwnTokens.apply(X, self.weight, self.values.weight, here)  # type: ignore[no-untyped-call]
         rows = [moved.get(row, row) for text in texts for row in range(first[id(text)], first[id(text)] + t)]
-        # index_select, whose gradient is added up row by row: that of an index is added up number by number
+        # index_select, because its gradient is added up by rows, and that of indexing by elements
         kv = found.index_select(0, torch.tensor(rows, device=X.device)).to(self.base.dtype)  # (b · t, Σ rows)
         sites = kv.view(len(texts), t, -1).split_with_sizes(self.n_rows, dim=2)
         return dict(zip(self.sites, sites, strict=True))
@@ -133,15 +138,15 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = rate * decay
             optimizer.step()
         if before is not None:
-            self._take_out(before)
+            self._project_update(before)
         for v in self.vectors.values():
             v.grad = None
         if self.values is not None:
             self.values.write_back()
 
     @torch.no_grad()
-    def _take_out(self, before: torch.Tensor) -> None:
-        """Take out of the step's update what earlier concepts would notice."""
+    def _project_update(self, before: torch.Tensor) -> None:
+        """Remove from the step's update the part that changes K and V of earlier concepts."""
         assert self.values is not None
         assert self.projection is not None
         v = self.values.values
@@ -149,7 +154,7 @@ class Trainer:
             v[part] = before[part] + self.projection.off(site, v[part] - before[part])
 
     def state(self, job_hash: str) -> TrainState:
-        """All that a resumed run needs to go on bit by bit."""
+        """Everything that a resumed run needs to continue bit-identically."""
         tensors: dict[str, torch.Tensor] = {}
         for e, v in self.vectors.items():
             tensors[f"vectors.{e}"] = v.detach()
@@ -162,7 +167,7 @@ class Trainer:
 
     @torch.no_grad()
     def resume(self, state: TrainState) -> None:
-        """Put a state in, with the mask that was chosen before."""
+        """Continue from a state, with the mask that was selected before."""
         self.done, self.losses = state.step, list(state.losses)
         for e, v in self.vectors.items():
             v.copy_(state.tensors[f"vectors.{e}"])
@@ -177,10 +182,10 @@ class Trainer:
 
 
 class _OwnTokens(torch.autograd.Function):
-    """X·W₀ᵀ of all n tokens, and below it X·Wᵀ of the concept's own m: (n + m, Σ rows).
+    """X·W₀ᵀ of all n tokens, and below it X·Wᵀ of the concept's own m tokens: (n + m, Σ rows).
 
-    The result of an own token is in its row below: nothing may read its row above, whose gradient must be zero. With
-    autograd's own formulas for selecting and writing rows, a step would launch four more operations.
+    The result of an own token is in the lower part. Its row in the upper part must not be used: its gradient must be
+    zero. With autograd's own formulas for selecting and writing rows, a step would launch four more operations.
     """
 
     @staticmethod
@@ -202,7 +207,7 @@ class _OwnTokens(torch.autograd.Function):
 
 @torch.no_grad()
 def _starting_weights(base: Base, job: Job) -> torch.Tensor:
-    """What every site starts from, as one matrix: (Σ rows, columns) fp32. Outside merged it is the base's own memory."""
+    """Starting weights of all sites as one matrix, (Σ rows, columns) fp32; outside merged mode the base model's own."""
     if job.mode is not Mode.MERGED:
         return base.stacked_sites
     acting = [(c, 1.0) for c in job.prior.concepts.values()]
@@ -216,7 +221,7 @@ def _rows(base: Base) -> dict[str, slice]:
 
 
 def _spread_choice(n: int, k: int, generator: torch.Generator) -> list[int]:
-    """K of n, each as often as the others: whole shuffles, then a part of one."""
+    """K indices below n, each equally often: complete shuffles, then a part of one."""
     out: list[int] = []
     while len(out) < k:
         out += torch.randperm(n, generator=generator).tolist()

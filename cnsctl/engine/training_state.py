@@ -1,6 +1,6 @@
-"""What may be thrown away and made again, as bytes: unfinished trainings and cached masks; safetensors, never pickle.
+"""Training states and caches as bytes: safetensors, never pickle. They may be deleted and computed again.
 
-Owns that format; must not know where it is kept.
+Owns this format; must not know where the bytes are stored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TrainState:
     """Hash of the job: a state of another job is not resumed."""
     losses: tuple[float, ...]
     tensors: Mapping[str, torch.Tensor]
-    """Vectors, values, their moments, and the mask."""
+    """Token embeddings, values, their moments, and the mask."""
 
 
 def state_to_bytes(state: TrainState) -> bytes:
@@ -41,7 +41,7 @@ def state_to_bytes(state: TrainState) -> bytes:
 
 
 def state_from_bytes(data: bytes, *, job: str) -> TrainState | None:
-    """The state, or None when the bytes are damaged, of another format or of another job: then the work starts anew."""
+    """The state, or None if the bytes are damaged, of another format or of another job: training starts at step 0."""
     read = _read(data)
     if read is None:
         return None
@@ -67,7 +67,7 @@ def masks_to_bytes(masks: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def masks_from_bytes(data: bytes, *, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor] | None:
-    """The masks, or None when the bytes are damaged, or no masks of these shapes."""
+    """The masks, or None if the bytes are damaged or the shapes differ."""
     read = _read(data)
     if read is None:
         return None
@@ -82,14 +82,14 @@ def masks_from_bytes(data: bytes, *, shapes: Mapping[str, tuple[int, ...]]) -> d
 
 
 def latents_to_bytes(latents: torch.Tensor, *, key: str) -> bytes:
-    """Latents of pictures, with the key of what they were made from."""
+    """Latents of images, with the key of what they were made from."""
     tensors = {"latents": latents.contiguous()}
     meta = json.dumps({"key": key, "sha256": _digest(tensors)}, sort_keys=True)
     return bytes(safetensors.torch.save(tensors, metadata={"cnsctl": meta}))
 
 
 def latents_from_bytes(data: bytes, *, key: str) -> torch.Tensor | None:
-    """The latents, or None when the bytes are damaged or were made from something else."""
+    """The latents, or None if the bytes are damaged or were made from something else."""
     read = _read(data)
     if read is None or read[0].get("key") != key:
         return None
@@ -97,7 +97,7 @@ def latents_from_bytes(data: bytes, *, key: str) -> torch.Tensor | None:
 
 
 def _read(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:
-    """Metadata and tensors, or None when the bytes are not what was written."""
+    """Metadata and tensors, or None if the bytes are not what was written."""
     try:
         size = int.from_bytes(data[:8], "little")
         header: dict[str, Any] = json.loads(data[8 : 8 + size])

@@ -1,4 +1,4 @@
-"""Rules of loading, and what the embedded base is."""
+"""Rules of loading, and facts about pocket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from diffusers import DDPMScheduler
 from cnsctl.bases import base_folder, devices, hashing, registry
 from cnsctl.bases.clip_tokenizer import unknown_words
 from cnsctl.bases.facts import facts, pocket_facts
+from cnsctl.bases.sd1.adapter import fingerprint
+from cnsctl.bases.sd1.family import SD1
 from cnsctl.errors import BaseModelError, CnsctlError, StoreDamagedError, UsageError
+from cnsctl.settings import Sampler
 
 
 def load(folder, dtype=torch.float32):
@@ -30,7 +33,7 @@ def test_pockets_sites_are_those_of_its_card(pocket):
     assert pocket.size == 128
 
 
-def test_a_changed_byte_of_a_base_is_found(tmp_path, tiny_folder):
+def test_a_changed_byte_of_a_base_model_is_found(tmp_path, tiny_folder):
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
     hashes = hashing.folder_hashes(copy)
@@ -40,11 +43,11 @@ def test_a_changed_byte_of_a_base_is_found(tmp_path, tiny_folder):
     with pytest.raises(StoreDamagedError, match="unet/config.json"):
         hashing.check_folder(copy, hashes)
     file.unlink()
-    with pytest.raises(BaseModelError, match="lacks its file"):
+    with pytest.raises(BaseModelError, match="file of the base model not found"):
         hashing.check_folder(copy, hashes)
 
 
-def test_fp16_and_fp32_copies_of_one_base_have_one_fingerprint(tmp_path, tiny_folder, tiny):
+def test_fp16_and_fp32_copies_of_one_base_model_have_one_fingerprint(tmp_path, tiny_folder, tiny):
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(
@@ -54,14 +57,15 @@ def test_fp16_and_fp32_copies_of_one_base_have_one_fingerprint(tmp_path, tiny_fo
     assert load(tmp_path / "half").fingerprint == tiny.fingerprint
 
 
-def test_the_fingerprint_does_not_know_how_a_library_calls_its_parts(tiny, monkeypatch):
-    """transformers 5.0 has `text_model.` before the names of a text encoder's weights, later ones have not."""
+def test_the_fingerprint_does_not_depend_on_a_librarys_names(tiny, monkeypatch):
+    """transformers 5.0 puts `text_model.` before the names of a text encoder's weights; later versions do not."""
     named = [(f"text_model.{n.removeprefix('text_model.')}", p) for n, p in tiny._text.named_parameters()]
     monkeypatch.setattr(tiny._text, "named_parameters", lambda: iter(named))
-    assert tiny._fingerprint() == tiny.fingerprint
+    found = fingerprint(tokenizer=tiny._tokenizer, text_encoder=tiny._text, sites=tiny.sites)
+    assert found == tiny.fingerprint
 
 
-def test_a_copy_takes_what_is_read_and_no_more(tmp_path, tiny_folder):
+def test_a_copy_contains_only_files_that_are_read(tmp_path, tiny_folder):
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
     before = hashing.base_files(copy)
@@ -74,16 +78,16 @@ def test_a_copy_takes_what_is_read_and_no_more(tmp_path, tiny_folder):
         facts(copy, with_files=True)
 
 
-def test_no_numbers_are_no_picture(tiny):
+def test_latents_with_nan_are_an_error(tiny):
     from dataclasses import replace
 
     from cnsctl.data.prompt_grammar import parse
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, generate_images
     from cnsctl.engine.overlay import EMPTY
 
-    settings = replace(tiny.generate_defaults, sampler="euler", steps=3, guidance=float("inf"))
-    with pytest.raises(CnsctlError, match="euler at 3 steps and guidance inf gave no numbers"):
-        list(draw(tiny, EMPTY, [Request(prompt=parse("a dog", ()), seed=0)], settings))
+    settings = replace(tiny.generate_defaults, sampler=Sampler.EULER, steps=3, guidance_scale=float("inf"))
+    with pytest.raises(CnsctlError, match="NaN or Inf .sampler euler, 3 steps, guidance scale inf"):
+        list(generate_images(tiny, EMPTY, [Request(prompt=parse("a dog", ()), seed=0)], settings))
 
 
 def test_other_weights_have_another_fingerprint(tiny, tiny_v):
@@ -99,11 +103,11 @@ def test_v_and_epsilon_targets_follow_their_definitions(tiny, tiny_v):
         assert torch.allclose(noisy, alpha.sqrt() * z + (1 - alpha).sqrt() * noise)
         v = alpha.sqrt() * noise - (1 - alpha).sqrt() * z
         assert torch.allclose(target, noise if base.prediction == "epsilon" else v)
-        scheduler = DDPMScheduler.from_config(base._scheduler.config)  # its schedule is the base's own
+        scheduler = DDPMScheduler.from_config(base._scheduler.config)  # with the base model's own schedule
         assert torch.allclose(noisy, scheduler.add_noise(z, noise, t), atol=1e-5)
 
 
-def test_pictures_survive_the_embedded_decoder(pocket):
+def test_pockets_decoder_reconstructs_images(pocket):
     from PIL import Image
     from tiny import EXAMPLES
 
@@ -119,27 +123,30 @@ def test_pictures_survive_the_embedded_decoder(pocket):
 
 
 LFS_POINTER = b"version https://git-lfs.github.com/settings/v1\noid sha256:4d7a\nsize 492265168\n"
-"""What a clone without git-lfs has instead of weights."""
+"""The file that a clone without git-lfs contains instead of weights."""
 
 
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda f: shutil.rmtree(f), "no base at"),
-        (lambda f: (f / "model_index.json").unlink(), "no model_index.json"),
-        (lambda f: (f / "model_index.json").write_text("{"), "cannot be read"),
+        (lambda f: shutil.rmtree(f), "base model not found"),
+        (lambda f: (f / "model_index.json").unlink(), "model_index.json not found"),
+        (lambda f: (f / "model_index.json").write_text("{"), "cannot read"),
         (lambda f: (f / "model_index.json").write_text('{"_class_name": "FluxPipeline"}'), "is a FluxPipeline"),
-        (lambda f: shutil.rmtree(f / "unet"), "cannot be loaded"),
-        (lambda f: next((f / "vae").glob("*.safetensors")).write_bytes(b"x" * 99), "cannot be loaded"),
-        (lambda f: next((f / "text_encoder").glob("*.safetensors")).write_bytes(LFS_POINTER), "cannot be loaded"),
-        (lambda f: (f / "cnsctl.json").write_text('{"learn": 3}'), "no table"),
-        (lambda f: (f / "cnsctl.json").write_text('{"learn": {"lr": 1e-4}}'), "learn has no 'lr'"),
-        (lambda f: (f / "cnsctl.json").write_text('{"learn": {"steps": "250"}}'), "learn.steps is '250'"),
-        (lambda f: (f / "cnsctl.json").write_text('{"learn": {"budget": 5.8}}'), "learn.budget is '5.8'"),
-        (lambda f: (f / "cnsctl.json").write_text('{"draw": {"steps": 2.5}}'), "draw.steps is '2.5'"),
+        (lambda f: shutil.rmtree(f / "unet"), "cannot load"),
+        (lambda f: next((f / "vae").glob("*.safetensors")).write_bytes(b"x" * 99), "cannot load"),
+        (lambda f: next((f / "text_encoder").glob("*.safetensors")).write_bytes(LFS_POINTER), "cannot load"),
+        (lambda f: (f / "cnsctl.json").write_text('{"train": 3}'), '"train" must be an object'),
+        (lambda f: (f / "cnsctl.json").write_text('{"train": {"lr": 1e-4}}'), "train.unknown setting 'lr'"),
+        (lambda f: (f / "cnsctl.json").write_text('{"train": {"steps": "250"}}'), "train.steps is out of range: '250'"),
+        (lambda f: (f / "cnsctl.json").write_text('{"train": {"budget": 5.8}}'), "train.budget is out of range: 5.8"),
+        (
+            lambda f: (f / "cnsctl.json").write_text('{"generate": {"steps": 2.5}}'),
+            "generate.steps is out of range: 2.5",
+        ),
     ],
 )
-def test_a_folder_that_is_no_base_says_what_is_wrong(tmp_path, tiny_folder, break_it, message):
+def test_a_folder_that_cannot_be_loaded_is_refused_with_the_reason(tmp_path, tiny_folder, break_it, message):
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
     break_it(copy)
@@ -147,13 +154,13 @@ def test_a_folder_that_is_no_base_says_what_is_wrong(tmp_path, tiny_folder, brea
         load(copy)
 
 
-def test_the_base_brings_its_own_defaults_and_bare_folders_get_the_fields(tmp_path, tiny_folder):
+def test_a_base_model_brings_its_own_defaults_and_other_folders_get_the_familys(tmp_path, tiny_folder):
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
-    assert base_folder.open_folder(copy).learn["steps"] == 10
+    assert base_folder.open_folder(copy).train["steps"] == 10
     (copy / "cnsctl.json").unlink()
-    assert base_folder.open_folder(copy).learn == base_folder.LEARN
-    assert load(copy).generate_defaults.guidance == 7.5
+    assert base_folder.open_folder(copy).train == SD1.train
+    assert load(copy).generate_defaults.guidance_scale == 7.5
 
 
 def test_a_folder_contains_its_resolution_without_loading_a_weight(tmp_path, tiny_folder):
@@ -161,7 +168,7 @@ def test_a_folder_contains_its_resolution_without_loading_a_weight(tmp_path, tin
     shutil.copytree(tiny_folder, copy)
     assert base_folder.open_folder(base_folder.POCKET).size == 128
     assert base_folder.open_folder(copy).size == 32  # 16 latents of 2 pixels
-    (copy / "cnsctl.json").write_text('{"draw": {"size": 64}}')
+    (copy / "cnsctl.json").write_text('{"generate": {"width": 64, "height": 64}}')
     assert base_folder.open_folder(copy).size == 64
     (copy / "cnsctl.json").unlink()
     config = json.loads((copy / "unet" / "config.json").read_text())
@@ -170,29 +177,29 @@ def test_a_folder_contains_its_resolution_without_loading_a_weight(tmp_path, tin
         _ = base_folder.open_folder(copy).size
 
 
-def test_whole_words_are_told_from_pieces_without_a_library(tmp_path):
+def test_words_that_are_one_token_are_found_without_a_library(tmp_path):
     assert unknown_words(base_folder.POCKET, "dog") == []
     assert unknown_words(base_folder.POCKET, "top hat") == []
     assert unknown_words(base_folder.POCKET, "zorblax dog") == ["zorblax"]
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocab.json").write_text(json.dumps({"dog</w>": 1, "do": 2}))
     assert unknown_words(tmp_path, "Dog do") == ["do"]
-    with pytest.raises(BaseModelError, match="no readable vocabulary"):
+    with pytest.raises(BaseModelError, match="cannot read the vocabulary"):
         unknown_words(tmp_path / "nowhere", "dog")
 
 
-def test_devices_that_are_not_there_are_refused():
+def test_missing_devices_are_refused():
     assert devices.choose("cpu", "auto") == (torch.device("cpu"), torch.float32)
     assert devices.choose("cpu", "bf16")[1] is torch.bfloat16
     for device, dtype in (("tpu", "auto"), ("cpu", "fp8"), ("cpu", "fp16")):
         with pytest.raises(UsageError):
             devices.choose(device, dtype)
     if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="no cuda"):
+        with pytest.raises(UsageError, match="device not available: cuda"):
             devices.choose("cuda")
 
 
-def test_a_missing_weight_is_refused_not_invented(tmp_path, tiny_folder):
+def test_a_missing_weight_is_refused_and_not_initialized(tmp_path, tiny_folder):
     from safetensors.torch import load_file, save_file
 
     for part in ("text_encoder", "unet", "vae"):
@@ -201,11 +208,11 @@ def test_a_missing_weight_is_refused_not_invented(tmp_path, tiny_folder):
         tensors = load_file(file)
         tensors.pop(sorted(tensors)[len(tensors) // 2])
         save_file(tensors, file, metadata={"format": "pt"})
-        with pytest.raises(BaseModelError, match="cannot be loaded"):
+        with pytest.raises(BaseModelError, match="cannot load"):
             load(copy)
 
 
-def test_other_layouts_of_real_folders_are_the_same_base(tmp_path, tiny_folder, tiny):
+def test_other_layouts_of_a_folder_give_the_same_fingerprint(tmp_path, tiny_folder, tiny):
     """vocab.json and merges.txt instead of tokenizer.json, and weights as an fp16 variant alone."""
     copy = shutil.copytree(tiny_folder, tmp_path / "base")
     tokenizer = json.loads((copy / "tokenizer" / "tokenizer.json").read_text())
@@ -232,10 +239,10 @@ def edit(folder, file: str, **changes) -> None:
     [
         ("unet/config.json", {"time_cond_proj_dim": 64}, "base"),
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts 'sample'"),
-        ("scheduler/scheduler_config.json", {"beta_start": None, "_class_name": "Nonsense"}, "cannot be loaded"),
+        ("scheduler/scheduler_config.json", {"beta_start": None, "_class_name": "Nonsense"}, "cannot load"),
     ],
 )
-def test_bases_that_are_driven_otherwise_are_refused(tmp_path, tiny_folder, file, changes, message):
+def test_denoisers_that_need_or_predict_something_else_are_refused(tmp_path, tiny_folder, file, changes, message):
     copy = shutil.copytree(tiny_folder, tmp_path / "base")
     edit(copy, file, **changes)
     if "_class_name" in changes:
@@ -244,25 +251,25 @@ def test_bases_that_are_driven_otherwise_are_refused(tmp_path, tiny_folder, file
         load(copy)
 
 
-def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_says_so(tmp_path, tiny_folder):
+def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_reports_it(tmp_path, tiny_folder):
     from dataclasses import replace
 
     from cnsctl.concept import Prompt
-    from cnsctl.engine.generate import Request, Texts, drawing
+    from cnsctl.engine.generate import Request, Texts, generation
     from cnsctl.engine.overlay import EMPTY
-    from cnsctl.results import Denoised
+    from cnsctl.events import Denoised
 
     copy = shutil.copytree(tiny_folder, tmp_path / "base")
     edit(copy, "scheduler/scheduler_config.json", _class_name="PNDMScheduler", skip_prk_steps=True)
     edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
     base = load(copy)
     asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
-    *steps, _image = drawing(Texts(base), EMPTY, [asked], replace(base.generate_defaults, steps=4))
+    *steps, _image = generation(Texts(base), EMPTY, [asked], replace(base.generate_defaults, steps=4))
     assert steps == [Denoised(step=i + 1, total=5) for i in range(5)]
 
 
 def halved(folder, copy):
-    """A copy of a base whose weights are all stored in fp16."""
+    """A copy of a base model with all weights in fp16."""
     from diffusers import StableDiffusionPipeline
 
     options = {"safety_checker": None, "requires_safety_checker": False, "torch_dtype": torch.float16}
@@ -271,8 +278,8 @@ def halved(folder, copy):
 
 
 @pytest.mark.parametrize("stored", ["fp32", "fp16"])
-def test_what_is_hashed_and_taken_from_a_base_does_not_depend_on_what_computes(tmp_path, tiny_folder, stored):
-    """W₀ is the file's values, also where the denoiser computes in bf16; its other weights are those, rounded."""
+def test_hashes_and_sites_do_not_depend_on_the_computing_dtype(tmp_path, tiny_folder, stored):
+    """W₀ has the file's values also if the denoiser computes in bf16; its other weights are rounded."""
     folder = tiny_folder if stored == "fp32" else halved(tiny_folder, tmp_path / "half")
     full, short = (
         registry.load(base_folder.open_folder(folder), device=torch.device("cpu"), dtype=dtype, hash_weights=True)
@@ -285,34 +292,34 @@ def test_what_is_hashed_and_taken_from_a_base_does_not_depend_on_what_computes(t
     assert {p.dtype for p in short._text.parameters()} == {p.dtype for p in short._vae.parameters()} == {torch.float32}
 
 
-def test_a_denoiser_is_read_in_the_precision_it_is_stored_in(tmp_path, tiny_folder):
+def test_a_denoiser_is_read_in_its_stored_precision(tmp_path, tiny_folder):
     from safetensors.torch import load_file, save_file
 
-    from cnsctl.bases.sd1.adapter import _stored_dtype
+    from cnsctl.bases.sd1.loading import _stored_dtype
 
     half = halved(tiny_folder, tmp_path / "half")
     assert _stored_dtype(tiny_folder / "unet") is torch.float32
     assert _stored_dtype(half / "unet") is torch.float16
     (file,) = (half / "unet").glob("*.safetensors")
     tensors = load_file(file)
-    tensors["conv_in.weight"] = tensors["conv_in.weight"].float()  # the only one: none may be rounded
+    tensors["conv_in.weight"] = tensors["conv_in.weight"].float()  # one fp32 weight: it must not be rounded
     save_file(tensors, file, metadata={"format": "pt"})
     assert _stored_dtype(half / "unet") is torch.float32
 
 
-def test_a_stamp_changes_with_every_write_to_a_file_and_with_the_file_that_a_link_leads_to(tmp_path, tiny_folder):
+def test_a_stamp_changes_with_every_write_to_a_file_and_with_a_links_target(tmp_path, tiny_folder):
     import os
     import time
 
     folder = shutil.copytree(tiny_folder, tmp_path / "base")
-    names = hashing.loaded_files(folder)
-    assert {name.split("/")[0] for name in names} == {*hashing.LOADED, "model_index.json"}
+    names = hashing.loaded_files(folder, SD1.parts)
+    assert {name.split("/")[0] for name in names} == {*SD1.parts, "model_index.json"}
     (file,) = (folder / "unet").glob("*.safetensors")
     before, times = hashing.stamps(folder, names), file.stat()
     data = file.read_bytes()
     time.sleep(0.05)  # longer than a tick of the file system's clock
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nobody had been there
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if the file had not been written to
     changed = hashing.stamps(folder, names)
     assert [name for name in names if changed[name] != before[name]] == [file.relative_to(folder).as_posix()]
     file.rename(tmp_path / "moved")

@@ -1,4 +1,4 @@
-"""Rules of interrupted training: the state is that of the last complete step, and a resumed run loses nothing of it."""
+"""Rules of interrupted training: the state is that of the last complete step, and a resumed run loses nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from learning import job, learned, same_delta, states
+from engine_samples import job, same_delta, states, trained
 
 import cnsctl
+from cnsctl.api import Run
 from cnsctl.concept import Mode
 from cnsctl.engine import train
 from cnsctl.engine.checkpoint import Checkpoint
-from cnsctl.engine.trainer import Learner
+from cnsctl.engine.trainer import Trainer
 from cnsctl.events import Phase, Selected
 
 ENGINE = str(Path(cnsctl.__file__).parent / "engine")
@@ -23,22 +24,22 @@ ENGINE = str(Path(cnsctl.__file__).parent / "engine")
 @pytest.mark.parametrize("vectors", [1, 2])
 def test_a_run_stopped_at_any_step_ends_bit_identical_to_an_uninterrupted_one(tiny, mode, vectors):
     """In the token phase, at the change of phases, in the neurons, after the last step."""
-    a_job = job(tiny, steps=10, warmup=0.4, mode=mode, vectors=vectors)
-    whole = learned(tiny, a_job)
+    a_job = job(tiny, steps=10, warmup=0.4, mode=mode, token_embeddings=vectors)
+    whole = trained(tiny, a_job)
     stops = [1, 3, 4, 5, 7, 9, 10]
     for step, state in zip(stops, states(tiny, a_job, stops), strict=True):
         checkpoint = Checkpoint()
-        *_, last = train.learn(tiny, a_job, resume=state, checkpoint=checkpoint)
+        last = Run(train.train(tiny, a_job, resume=state, checkpoint=checkpoint)).result()
         assert same_delta(last.delta, whole.delta), step
         assert last.final_loss == whole.final_loss, step
 
 
 def test_a_run_stopped_before_and_after_the_score_ends_bit_identical(tiny):
     a_job = job(tiny, steps=6, warmup=0.5)
-    whole = learned(tiny, a_job).delta
+    whole = trained(tiny, a_job).delta
     for n_events_after in (0, 1):
         checkpoint = Checkpoint()
-        events = train.learn(tiny, a_job, checkpoint=checkpoint)
+        events = train.train(tiny, a_job, checkpoint=checkpoint)
         next(e for e in events if isinstance(e, Selected))
         for _ in range(n_events_after):
             next(events)
@@ -47,19 +48,19 @@ def test_a_run_stopped_before_and_after_the_score_ends_bit_identical(tiny):
         state = checkpoint.to_bytes()
         assert state is not None
         assert (b"mask." in state) == (n_events_after == 1), "after the score, the mask is kept too"
-        *_, last = train.learn(tiny, a_job, resume=state)
+        last = Run(train.train(tiny, a_job, resume=state)).result()
         assert same_delta(last.delta, whole)
 
 
-def test_before_the_first_step_there_is_no_state(tiny):
+def test_before_the_first_step_the_checkpoint_is_empty(tiny):
     checkpoint = Checkpoint()
-    events = train.learn(tiny, job(tiny), checkpoint=checkpoint)
+    events = train.train(tiny, job(tiny), checkpoint=checkpoint)
     next(events)
     assert (checkpoint.step, checkpoint.to_bytes()) == (None, None)
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt at the nth line of the engine that is executed."""
+    """Raises KeyboardInterrupt at the n-th executed line of the engine."""
 
     def __init__(self, n: int) -> None:
         self.left, self.fired = n, False
@@ -82,7 +83,7 @@ def test_an_interrupt_at_any_line_of_a_step_leaves_the_state_before_it_or_after_
     found = []
     for n in range(1, 10_000):
         checkpoint, trace = Checkpoint(), Interrupt(n)
-        events = train.learn(tiny, a_job, resume=before, checkpoint=checkpoint)
+        events = train.train(tiny, a_job, resume=before, checkpoint=checkpoint)
         while not isinstance(event := next(events), Phase):
             pass
         sys.settrace(trace)
@@ -105,8 +106,8 @@ def test_an_interrupt_at_any_line_of_a_step_leaves_the_state_before_it_or_after_
 @pytest.mark.parametrize("torn", ["vectors", "values"])
 def test_a_step_that_fails_between_two_optimizers_is_done_again(tiny, monkeypatch, torn):
     a_job = job(tiny, steps=6, warmup=0.5)
-    whole = learned(tiny, a_job).delta
-    honest = Learner.step
+    whole = trained(tiny, a_job).delta
+    honest = Trainer.step
 
     def failing(self):
         if self.done == 4:
@@ -122,9 +123,9 @@ def test_a_step_that_fails_between_two_optimizers_is_done_again(tiny, monkeypatc
 
     checkpoint = Checkpoint()
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", failing)
+        patch.setattr(Trainer, "step", failing)
         with pytest.raises(MemoryError):
-            list(train.learn(tiny, a_job, checkpoint=checkpoint))
+            list(train.train(tiny, a_job, checkpoint=checkpoint))
     assert checkpoint.step == 4
-    *_, last = train.learn(tiny, a_job, resume=checkpoint.to_bytes())
+    last = Run(train.train(tiny, a_job, resume=checkpoint.to_bytes())).result()
     assert same_delta(last.delta, whole)

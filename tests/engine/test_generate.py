@@ -1,4 +1,4 @@
-"""Rules of drawing, and agreement with the stock pipeline."""
+"""Rules of generating, and agreement with the stock pipeline."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from learning import named, overlay, picture, prompt, synthetic
+from engine_samples import generated, named, overlay, prompt, synthetic
 
 from cnsctl.bases import samplers
+from cnsctl.bases.attention import bound
 from cnsctl.bases.samplers import SAMPLERS
 from cnsctl.concept import Mode
-from cnsctl.engine.generate import NO_TEXT, Request, Texts, draw, drawing
-from cnsctl.engine.overlay import EMPTY, bound, stacked, text_keys_values
+from cnsctl.engine.generate import NO_TEXT, Request, Texts, generate_images, generation
+from cnsctl.engine.overlay import EMPTY, stacked, text_keys_values
 from cnsctl.metrics.forgetting import psnr
+from cnsctl.settings import Sampler
 
 PLAIN = prompt("a dog on a beach")
 
@@ -35,32 +37,29 @@ def stock_pipeline(folder):
 def stock(folder, text: str, seed: int, steps: int, guidance: float, negative: str = "") -> np.ndarray:
     pipe = stock_pipeline(folder)
     generator = torch.Generator().manual_seed(seed)
-    drawn = pipe(
+    output = pipe(
         text, negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance, generator=generator
     )
-    return np.asarray(drawn.images[0])
+    return np.asarray(output.images[0])
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_v", "pocket"])
 @pytest.mark.parametrize(("guidance", "negative"), [(1.0, ""), (3.0, ""), (3.0, "a red car")])
-def test_pictures_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, negative):
+def test_images_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, negative):
     base = request.getfixturevalue(name)
     theirs = stock(base.folder.path, "a dog on a beach", 7, 4, guidance, negative)
-    settings = replace(base.generate_defaults, steps=4, guidance=guidance)
+    settings = replace(base.generate_defaults, steps=4, guidance_scale=guidance)
     asked = Request(prompt=PLAIN, seed=7, negative=prompt(negative))
-    ((_, ours),) = draw(base, EMPTY, [asked], settings)
+    ((_, ours),) = generate_images(base, EMPTY, [asked], settings)
     assert theirs.shape == ours.shape
     assert psnr(ours, theirs) >= 50
-    if guidance > 1:  # and the text matters that much
+    if guidance > 1:  # the measure can fail: another text gives another image
         other = replace(asked, prompt=prompt("a castle at night"))
-        assert psnr(next(draw(base, EMPTY, [other], settings))[1], theirs) < 50
-
-
-OURS = ("dpm++", "dpm++sde", "euler", "euler-a", "ddim", "ddpm", "heun", "unipc", "base")
+        assert psnr(next(generate_images(base, EMPTY, [other], settings))[1], theirs) < 50
 
 
 def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tensor:
-    """The stock pipeline's own loop, with the base's denoiser and the K and V that are bound to it."""
+    """The stock pipeline's own loop, with the base model's denoiser and the bound K and V."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline(
@@ -68,24 +67,24 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
         scheduler=samplers.make(settings.sampler, base._scheduler), requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
-    guided = settings.guidance > 1
-    side = settings.size // pipe.vae_scale_factor
-    shape = (1, base._unet.config.in_channels, side, side)
+    guided = settings.guidance_scale > 1
+    height, width = (pixels // pipe.vae_scale_factor for pixels in (settings.height, settings.width))
+    shape = (1, base._unet.config.in_channels, height, width)
     noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
-    drawn = pipe(
+    output = pipe(
         prompt_embeds=text[-len(generators) :], negative_prompt_embeds=text[: len(generators)] if guided else None,
-        latents=noise.to(base.device), num_inference_steps=settings.steps, guidance_scale=settings.guidance, height=settings.size,
-        width=settings.size, generator=list(generators), output_type="latent",
+        latents=noise.to(base.device), num_inference_steps=settings.steps, guidance_scale=settings.guidance_scale, height=settings.height,
+        width=settings.width, generator=list(generators), output_type="latent",
     )  # fmt: skip
-    return drawn.images
+    return output.images
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("sampler", OURS)
+@pytest.mark.parametrize("sampler", Sampler)
 @pytest.mark.parametrize("name", ["tiny", "tiny_v"])
-def test_every_step_is_the_stock_pipelines_to_the_bit(request, name, sampler, guidance):
+def test_every_step_equals_the_stock_pipeline_bit_for_bit(request, name, sampler, guidance):
     base = request.getfixturevalue(name)
-    settings = replace(base.generate_defaults, steps=5, guidance=guidance, sampler=sampler)
+    settings = replace(base.generate_defaults, steps=5, guidance_scale=guidance, sampler=sampler)
     texts = [text_keys_values(base, EMPTY, EMPTY.splice(base, prompt(t))) for t in ("", "a dog", "the moon", "a hat")]
     texts = texts[:2] * (guidance > 1) + texts[2:]  # two images
     X = torch.cat([x for x, _ in texts])
@@ -97,7 +96,7 @@ def test_every_step_is_the_stock_pipelines_to_the_bit(request, name, sampler, gu
     assert last.step == last.total
 
 
-def test_pixels_are_the_stock_pipelines_to_the_bit(tiny):
+def test_pixels_equal_the_stock_pipeline_bit_for_bit(tiny):
     from diffusers.image_processor import VaeImageProcessor
 
     z = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0)).to(tiny.device)
@@ -108,26 +107,26 @@ def test_pixels_are_the_stock_pipelines_to_the_bit(tiny):
     assert np.array_equal(tiny.decode_latents(z[0]), np.asarray(theirs))
 
 
-def test_two_streams_of_images_may_take_turns_on_one_base(tiny):
-    """Between two steps the base is free."""
+def test_two_runs_may_alternate_on_one_base_model(tiny):
+    """Between two steps nothing is bound to the base model."""
     settings = replace(tiny.generate_defaults, steps=2)
     a, b = ([Request(prompt=prompt(t), seed=1)] for t in ("a dog", "the moon"))
-    turns = zip(drawing(Texts(tiny), EMPTY, a, settings), drawing(Texts(tiny), EMPTY, b, settings), strict=True)
+    turns = zip(generation(Texts(tiny), EMPTY, a, settings), generation(Texts(tiny), EMPTY, b, settings), strict=True)
     for own, image in zip((a, b), list(turns)[-1], strict=True):
-        assert np.array_equal(image.pixels, next(draw(tiny, EMPTY, own, settings))[1])
+        assert np.array_equal(image.pixels, next(generate_images(tiny, EMPTY, own, settings))[1])
 
 
-def test_the_same_seed_gives_the_same_picture_and_another_another(tiny):
-    assert np.array_equal(picture(tiny, EMPTY, PLAIN, seed=1), picture(tiny, EMPTY, PLAIN, seed=1))
-    assert not np.array_equal(picture(tiny, EMPTY, PLAIN, seed=1), picture(tiny, EMPTY, PLAIN, seed=2))
+def test_an_image_depends_on_its_seed_only(tiny):
+    assert np.array_equal(generated(tiny, EMPTY, PLAIN, seed=1), generated(tiny, EMPTY, PLAIN, seed=1))
+    assert not np.array_equal(generated(tiny, EMPTY, PLAIN, seed=1), generated(tiny, EMPTY, PLAIN, seed=2))
 
 
-def test_a_picture_does_not_depend_on_those_drawn_before_it(tiny):
+def test_an_image_does_not_depend_on_images_generated_before(tiny):
     settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=s) for s in (1, 2) for p in (PLAIN, prompt("the moon"))]
-    together = {(r.prompt.text, r.seed): p for r, p in draw(tiny, EMPTY, requests, settings)}
+    together = {(r.prompt.text, r.seed): p for r, p in generate_images(tiny, EMPTY, requests, settings)}
     for (text, seed), pixels in together.items():
-        assert np.array_equal(pixels, picture(tiny, EMPTY, prompt(text), seed=seed))
+        assert np.array_equal(pixels, generated(tiny, EMPTY, prompt(text), seed=seed))
 
 
 def test_rows_of_one_batch_may_use_different_concepts(tiny):
@@ -135,30 +134,33 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
     prompts = [prompt("a ", named("a")), prompt("a ", named("b")), PLAIN]
     settings = replace(tiny.generate_defaults, steps=2)
     requests = [Request(prompt=p, seed=seed) for seed, p in enumerate(prompts)]
-    batch = [p for _, p in draw(tiny, store, requests, settings, batch=3)]
-    alone = [picture(tiny, store, p, seed=seed) for seed, p in enumerate(prompts)]
-    for i, pixels in enumerate(batch):  # batch shapes may change the last bits, nothing more
+    batch = [p for _, p in generate_images(tiny, store, requests, settings, batch=3)]
+    alone = [generated(tiny, store, p, seed=seed) for seed, p in enumerate(prompts)]
+    for i, pixels in enumerate(batch):  # the shape of a batch may change the last bits
         assert psnr(pixels, alone[i]) > 40 > max(psnr(pixels, alone[j]) for j in range(3) if j != i)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_draws_a_picture_that_its_seed_decides(tiny, tiny_v, sampler):
+def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, tiny_v, sampler):
     for base in (tiny, tiny_v):
-        a, b = (picture(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
+        a, b = (generated(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
         assert np.array_equal(a, b)
         assert a.shape == (32, 32, 3)
-        assert not np.array_equal(a, picture(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
+        assert not np.array_equal(a, generated(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
 
 
-def test_samplers_differ_by_far_more_than_rounding_but_for_the_two_names_of_one_update(tiny_v):
+def test_samplers_differ_by_far_more_than_rounding_except_the_two_names_of_one_update(tiny_v):
     """euler-a and ddpm step alike: x0 + (s/σ)²(x − x0) + s·√(1 − (s/σ)²)·noise, from the noise level σ to s."""
-    drawn = {name: picture(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=4) for name in SAMPLERS}
+    images = {name: generated(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=4) for name in SAMPLERS}
     for one, other in combinations(SAMPLERS, 2):
-        assert (psnr(drawn[one], drawn[other]) > 65) == ({one, other} == {"euler-a", "ddpm"}), (one, other)
+        assert (psnr(images[one], images[other]) > 65) == ({one, other} == {Sampler.EULER_A, Sampler.DDPM}), (
+            one,
+            other,
+        )
 
 
-def test_size_decides_the_pictures_sides(tiny):
-    assert picture(tiny, EMPTY, PLAIN, size=64).shape == (64, 64, 3)
+def test_width_and_height_decide_the_sides_of_an_image(tiny):
+    assert generated(tiny, EMPTY, PLAIN, width=64, height=32).shape == (32, 64, 3)
 
 
 def test_keys_and_values_are_computed_once_per_prompt(tiny, monkeypatch):
@@ -168,5 +170,5 @@ def test_keys_and_values_are_computed_once_per_prompt(tiny, monkeypatch):
     honest = generate.text_keys_values
     monkeypatch.setattr(generate, "text_keys_values", lambda *a: calls.append(a[2].prompt) or honest(*a))
     settings = replace(tiny.generate_defaults, steps=2)
-    list(draw(tiny, EMPTY, [Request(prompt=PLAIN, seed=s) for s in range(3)], settings))
+    list(generate_images(tiny, EMPTY, [Request(prompt=PLAIN, seed=s) for s in range(3)], settings))
     assert sorted(p.text for p in calls) == sorted([PLAIN.text, NO_TEXT.text])

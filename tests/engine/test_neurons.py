@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 import torch
+from engine_samples import prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning import prompt
 
 from cnsctl.engine import neurons
 from cnsctl.engine.prompt_tokens import splice
@@ -54,14 +54,14 @@ def test_the_strict_mask_is_the_base_neurons_that_are_not_general(site):
 @pytest.mark.parametrize(
     ("budget", "rows", "columns", "n"), [(0.1, 3, 15, 4), (0.1, 15, 3, 4), (0.29, 10, 10, 29), (0.058, 96, 256, 1425)]
 )
-def test_a_budget_means_what_is_written(budget, rows, columns, n):
+def test_a_budget_is_the_decimal_number_as_written(budget, rows, columns, n):
     """In floats 0.1 · 3 · 15 is more than 4.5, and 0.29 · 100 less than 29."""
     assert neurons.site_budget(budget, rows, columns) == n
 
 
 @settings(max_examples=100, deadline=None)
 @given(sites())
-def test_no_general_neuron_is_taken_while_its_row_has_another(site):
+def test_a_general_neuron_is_taken_only_if_its_row_has_no_other(site):
     scores, general, _, budget = site
     mask = neurons.select_neurons(scores, budget=budget, general=general)
     taken = torch.zeros(scores.numel(), dtype=torch.bool)
@@ -74,7 +74,7 @@ def test_no_general_neuron_is_taken_while_its_row_has_another(site):
 
 @settings(max_examples=100, deadline=None)
 @given(sites())
-def test_each_row_gives_its_highest_scores_and_rows_differ_by_one_at_most(site):
+def test_each_row_contributes_its_highest_scores_and_rows_differ_by_one_at_most(site):
     scores, _, _, budget = site
     none = torch.zeros(scores.shape, dtype=torch.bool)
     mask = neurons.select_neurons(scores, budget=budget, general=none)
@@ -111,11 +111,11 @@ def test_prefer_free_takes_owned_neurons_last_and_exclusive_never():
     assert pick(Policy.PREFER_FREE, 0.5) == [2, 3]
     assert pick(Policy.PREFER_FREE, 0.75) == [0, 2, 3]
     assert pick(Policy.EXCLUSIVE, 0.5) == [2, 3]
-    with pytest.raises(CapacityError, match="2 free neurons left, the budget asks for 3"):
+    with pytest.raises(CapacityError, match="a site has 2, the budget needs 3"):
         pick(Policy.EXCLUSIVE, 0.75)
 
 
-def test_exclusive_takes_from_other_rows_what_one_row_cannot_give():
+def test_exclusive_takes_from_other_rows_what_one_row_lacks():
     owned = torch.tensor([[True, True, True], [False, False, False]])
     none = torch.zeros(2, 3, dtype=torch.bool)
     mask = neurons.select_neurons(torch.ones(2, 3), budget=0.5, general=none, owned=owned, policy=Policy.EXCLUSIVE)
@@ -134,7 +134,7 @@ def test_importance_is_weight_times_norm_of_real_tokens_alone(tiny):
     assert neurons.importance(torch.tensor([[-1.0, 2.0, 0.0]]), norms).tolist() == [[5, 4, 0]]
 
 
-def test_general_neurons_are_those_on_top_for_most_prompts(tiny):
+def test_general_neurons_have_high_scores_for_most_prompts(tiny):
     texts = ["a dog on a beach", "a red car", "a cat in the snow", "the night"]
     found = neurons.general_neurons(tiny, texts)
     site, W = next(iter(tiny.sites.items()))

@@ -1,4 +1,4 @@
-"""Rules of composing: what each mode lets act, where, and how exactly."""
+"""Rules of composing: which deltas act in each mode, on which tokens, and how exactly."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from learning import job, learned, named, overlay, picture, prompt, synthetic
+from engine_samples import generated, job, named, overlay, prompt, synthetic, trained
 
+from cnsctl.bases.attention import BoundAttention, bound
 from cnsctl.concept import Mode
-from cnsctl.engine.overlay import EMPTY, BoundAttention, bound, misreading, site_weight, text_keys_values
+from cnsctl.engine.overlay import EMPTY, site_weight, text_keys_values
+from cnsctl.engine.proof import misreading
 
 PLAIN = prompt("a cat in the snow")
 REX = prompt("a ", named("rex"), " in the snow")
@@ -26,17 +28,17 @@ def crowd(base, n: int):
 
 
 @pytest.mark.parametrize("mode", NAMED_MODES)
-def test_a_prompt_without_a_concept_is_the_empty_stores_picture_bit_for_bit(base, mode):
-    alone = picture(base, EMPTY, PLAIN)
-    assert np.array_equal(alone, picture(base, overlay(mode, **crowd(base, 50)), PLAIN))
+def test_without_a_concept_in_the_prompt_the_image_is_the_base_models_bit_for_bit(base, mode):
+    alone = generated(base, EMPTY, PLAIN)
+    assert np.array_equal(alone, generated(base, overlay(mode, **crowd(base, 50)), PLAIN))
 
 
 @pytest.mark.parametrize("mode", NAMED_MODES)
-def test_other_concepts_in_the_store_leave_a_concepts_picture_bit_identical(base, mode):
+def test_other_concepts_in_the_store_do_not_change_a_concepts_image(base, mode):
     rex = synthetic(base, 1)
-    alone = picture(base, overlay(mode, rex=rex), REX)
-    assert np.array_equal(alone, picture(base, overlay(mode, **crowd(base, 5), rex=rex), REX))
-    assert not np.array_equal(alone, picture(base, EMPTY, prompt("a dog in the snow")))
+    alone = generated(base, overlay(mode, rex=rex), REX)
+    assert np.array_equal(alone, generated(base, overlay(mode, **crowd(base, 5), rex=rex), REX))
+    assert not np.array_equal(alone, generated(base, EMPTY, prompt("a dog in the snow")))
 
 
 def test_in_prompt_mode_all_tokens_read_the_mean_of_the_named_deltas(base):
@@ -52,7 +54,7 @@ def test_in_prompt_mode_all_tokens_read_the_mean_of_the_named_deltas(base):
         assert torch.allclose(kv[site].double(), expected, atol=1e-4)
 
 
-def test_in_prompt_mode_a_concept_at_scale_zero_takes_no_share(base):
+def test_in_prompt_mode_a_concept_at_scale_zero_does_not_share(base):
     a, b = synthetic(base, 1), synthetic(base, 2)
     both = overlay(Mode.PROMPT, a=a, b=b)
     assert both.acting(prompt(named("a"), " and ", named("b", 0.0))) == ((a, 1.0), (b, 0.0))
@@ -60,7 +62,7 @@ def test_in_prompt_mode_a_concept_at_scale_zero_takes_no_share(base):
 
 
 def test_in_token_mode_two_concepts_never_read_each_others_deltas(base):
-    """Each acts on its own tokens, at its own scale, as often as it is named; the rest reads the base."""
+    """Each acts on its own tokens, at its own scale, as often as it is named; the other tokens read the base model."""
     both = overlay(Mode.TOKEN, a=synthetic(base, 1), b=synthetic(base, 2))
     text = both.splice(base, prompt(named("a"), " and ", named("b", 0.5), " and ", named("a")))
     X, kv = text_keys_values(base, both, text)
@@ -92,7 +94,7 @@ def test_in_token_mode_only_a_concepts_own_tokens_read_its_delta(base):
         assert not torch.allclose(kv[site][0, at], F.linear(X, W)[0, at], atol=1e-3)
 
 
-def test_in_merged_all_deltas_act_on_every_prompt_and_the_topmost_owner_wins(base):
+def test_in_merged_mode_all_deltas_act_on_every_prompt_and_the_last_owners_value_remains(base):
     a, b = synthetic(base, 1), synthetic(base, 2)
     for site, W in base.sites.items():
         merged = site_weight(W, site, [(a, 1.0), (b, 1.0)], merged=True).view(-1)
@@ -100,10 +102,10 @@ def test_in_merged_all_deltas_act_on_every_prompt_and_the_topmost_owner_wins(bas
         only_a = a.indices[site][~torch.isin(a.indices[site], b.indices[site])]
         assert torch.equal(merged[only_a], a.values[site][~torch.isin(a.indices[site], b.indices[site])])
     stack = overlay(Mode.MERGED, a=a, b=b)
-    assert not np.array_equal(picture(base, stack, PLAIN), picture(base, EMPTY, PLAIN))
+    assert not np.array_equal(generated(base, stack, PLAIN), generated(base, EMPTY, PLAIN))
 
 
-def test_scale_zero_is_the_base_with_the_token_and_one_is_the_concept(base):
+def test_scale_zero_is_the_base_model_with_the_token_embedding_and_one_is_the_concept(base):
     a = synthetic(base, 1)
     with_a = overlay(Mode.PROMPT, a=a)
     _, none = text_keys_values(base, with_a, with_a.splice(base, prompt(named("a", 0.0))))
@@ -113,13 +115,13 @@ def test_scale_zero_is_the_base_with_the_token_and_one_is_the_concept(base):
         assert not torch.allclose(whole[site], F.linear(X, W), atol=1e-3)
 
 
-def test_drawing_and_training_change_no_byte_of_the_base(base):
+def test_generating_and_training_do_not_change_the_base_model(base):
     parts = (base._unet, base._text, base._vae)
     state = [{n: p.clone() for n, p in part.named_parameters()} for part in parts]
     sites = {s: W.clone() for s, W in base.sites.items()}
-    picture(base, overlay(Mode.MERGED, **crowd(base, 3)), PLAIN)
-    picture(base, overlay(Mode.TOKEN, rex=synthetic(base, 1)), REX)
-    learned(base, job(base))
+    generated(base, overlay(Mode.MERGED, **crowd(base, 3)), PLAIN)
+    generated(base, overlay(Mode.TOKEN, rex=synthetic(base, 1)), REX)
+    trained(base, job(base))
     for part, before in zip(parts, state, strict=True):
         assert all(torch.equal(before[n], p) for n, p in part.named_parameters())
     assert all(torch.equal(sites[s], W) for s, W in base.sites.items())
@@ -136,16 +138,16 @@ def test_attention_refuses_to_run_without_bound_keys_or_on_another_batch(base):
         base.denoise(noisy.expand(2, -1, -1, -1), torch.tensor([1, 1]))
 
 
-def test_a_foreign_processor_is_replaced_before_drawing(base):
+def test_another_processor_is_replaced_before_generating(base):
     from diffusers.models.attention_processor import AttnProcessor
 
-    expected = picture(base, EMPTY, PLAIN)
+    expected = generated(base, EMPTY, PLAIN)
     base.layers[0].attention.set_processor(AttnProcessor())
-    assert np.array_equal(picture(base, EMPTY, PLAIN), expected)
+    assert np.array_equal(generated(base, EMPTY, PLAIN), expected)
     assert all(isinstance(layer.attention.processor, BoundAttention) for layer in base.layers)
 
 
-def test_the_attention_follows_its_formula_on_the_keys_and_values_given(base):
+def test_the_attention_computes_its_formula_with_the_bound_keys_and_values(base):
     a = overlay(Mode.PROMPT, a=synthetic(base, 1))
     _, kv = text_keys_values(base, a, a.splice(base, prompt(named("a"))))
     assert misreading(base, kv) < 1e-5
@@ -154,18 +156,20 @@ def test_the_attention_follows_its_formula_on_the_keys_and_values_given(base):
     assert misreading(base, nan) == float("inf")
 
 
-def test_a_negative_prompt_reads_only_the_deltas_it_names_itself(base):
+def test_a_negative_prompt_reads_only_the_deltas_that_it_names(base):
     from dataclasses import replace
 
-    from cnsctl.engine.generate import Request, draw
+    from cnsctl.engine.generate import Request, generate_images
 
     a, b = synthetic(base, 1), synthetic(base, 2)
     settings = replace(base.generate_defaults, steps=2)
 
-    def drawn(an_overlay, negative):
-        ((_, pixels),) = draw(base, an_overlay, [Request(prompt=REX, seed=1, negative=negative)], settings)
+    def with_negative(an_overlay, negative):
+        ((_, pixels),) = generate_images(base, an_overlay, [Request(prompt=REX, seed=1, negative=negative)], settings)
         return pixels
 
-    plain = drawn(overlay(Mode.PROMPT, rex=a), PLAIN)
-    assert np.array_equal(plain, drawn(overlay(Mode.PROMPT, rex=a, b=b), PLAIN))
-    assert not np.array_equal(plain, drawn(overlay(Mode.PROMPT, rex=a, b=b), prompt(named("b"), " in the snow")))
+    plain = with_negative(overlay(Mode.PROMPT, rex=a), PLAIN)
+    assert np.array_equal(plain, with_negative(overlay(Mode.PROMPT, rex=a, b=b), PLAIN))
+    assert not np.array_equal(
+        plain, with_negative(overlay(Mode.PROMPT, rex=a, b=b), prompt(named("b"), " in the snow"))
+    )

@@ -1,12 +1,13 @@
-"""Orthogonal projection: what earlier concepts read does not move, and learning still happens."""
+"""Orthogonal projection: K and V of earlier concepts hardly change, and the new concept is trained."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from learning import concept_of, job, learned, overlay, same_delta, states, synthetic
+from engine_samples import concept_of, job, overlay, same_delta, states, synthetic, trained
 
+from cnsctl.api import Run
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import train
@@ -23,7 +24,7 @@ def base(request):
     return request.getfixturevalue(request.param)
 
 
-def drawn(seed: int, rank: int, share: float = 0.5) -> tuple[torch.Tensor, torch.Tensor, Projection]:
+def random_case(seed: int, rank: int, share: float = 0.5) -> tuple[torch.Tensor, torch.Tensor, Projection]:
     """Directions, an update of the masked entries, and the projection."""
     generator = torch.Generator().manual_seed(seed)
     P = torch.linalg.qr(torch.randn((COLUMNS, max(1, rank)), generator=generator)).Q[:, :rank]
@@ -40,19 +41,19 @@ def dense(projection: Projection, update: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("rank", [1, 2, 6])
-def test_what_is_left_cannot_be_read_along_the_directions(seed, rank):
-    P, update, projection = drawn(seed, rank)
+def test_the_projected_update_has_no_part_along_the_directions(seed, rank):
+    P, update, projection = random_case(seed, rank)
     left = projection.off("site", update)
-    absent = TOLERANCE**0.5  # directions weaker than that in a row's columns are let pass
+    absent = TOLERANCE**0.5  # directions weaker than that in a row's columns are not protected
     assert ((dense(projection, left) @ P).norm(dim=1) <= 2 * absent * dense(projection, update).norm(dim=1)).all()
     assert torch.allclose(projection.off("site", left), left, atol=1e-3)
     assert (dense(projection, left).norm(dim=1) <= dense(projection, update).norm(dim=1) + 1e-5).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_takes_no_more_than_it_must(seed):
-    """What is taken out of a row lies along the directions, seen through that row's columns."""
-    P, update, projection = drawn(seed, 2)
+def test_the_removed_part_lies_along_the_directions(seed):
+    """Restricted to the columns of each row."""
+    P, update, projection = random_case(seed, 2)
     taken = dense(projection, update - projection.off("site", update))
     mask = dense(projection, torch.ones_like(update)) > 0
     for row in range(ROWS):
@@ -61,13 +62,13 @@ def test_it_takes_no_more_than_it_must(seed):
         assert torch.allclose((p @ fit).flatten(), taken[row], atol=1e-4)
 
 
-def test_without_directions_nothing_is_taken():
-    _, update, projection = drawn(0, 0)
+def test_without_directions_the_update_does_not_change():
+    _, update, projection = random_case(0, 0)
     assert torch.equal(projection.off("site", update), update)
     assert projection.full_rows == 0
 
 
-def test_a_row_without_a_free_direction_learns_nothing_and_is_counted():
+def test_a_row_without_a_free_direction_is_not_trained_and_is_counted():
     P = torch.linalg.qr(torch.randn((COLUMNS, 3), generator=torch.Generator().manual_seed(1))).Q
     flat = torch.tensor([0, 1, 2, *range(COLUMNS, 2 * COLUMNS)])  # three columns of row 0, all of row 1
     projection = Projection(P, {"site": flat}, {"site": (ROWS, COLUMNS)})
@@ -86,7 +87,7 @@ def test_directions_are_those_of_the_earlier_concepts_own_tokens(base):
 
 
 def moved(base, delta, prior) -> float:
-    """By how much what the earlier concept reads at its own tokens changes, relative."""
+    """Relative change of K and V at the earlier concept's own tokens."""
     old = prior.concepts["old"]
     texts = [prior.splice(base, p) for p in training_texts("old")]
     X = features(base, texts, {"old": old.vectors})
@@ -112,29 +113,29 @@ def settings(base, *, orthogonal: bool, **settings):
     )
 
 
-def test_learning_orthogonally_hardly_moves_what_an_earlier_concept_reads(base):
+def test_orthogonal_training_hardly_changes_k_and_v_of_an_earlier_concept(base):
     prior, plain = settings(base, orthogonal=False, steps=12, budget=0.5)
     _, careful = settings(base, orthogonal=True, steps=12, budget=0.5)
-    without, with_ = learned(base, plain).delta, learned(base, careful).delta
+    without, with_ = trained(base, plain).delta, trained(base, careful).delta
     assert moved(base, with_, prior) < 0.35 * moved(base, without, prior)
     site = next(iter(base.sites))
     start = site_weight(base.sites[site], site, [(prior.concepts["old"], 1.0)], merged=True)
     values = start.cpu().view(-1)[torch.from_numpy(with_.indices[site])].numpy()
-    assert np.abs(with_.values[site].astype(np.float32) - values).max() > 1e-3  # it learned
+    assert np.abs(with_.values[site].astype(np.float32) - values).max() > 1e-3  # it was trained
 
 
 def test_an_interrupted_orthogonal_run_ends_as_an_uninterrupted_one(base):
     _, a_job = settings(base, orthogonal=True)
     (state,) = states(base, a_job, [3])
-    *_, resumed = train.learn(base, a_job, resume=state)
-    assert same_delta(learned(base, a_job).delta, resumed.delta)
+    resumed = Run(train.train(base, a_job, resume=state)).result()
+    assert same_delta(trained(base, a_job).delta, resumed.delta)
 
 
-def test_full_rows_are_told(base):
+def test_rows_that_cannot_be_trained_are_reported(base):
     concepts = {f"c{i}": synthetic(base, i) for i in range(6)}
     a_job = job(
         base, mode=Mode.MERGED, prior=overlay(Mode.MERGED, **concepts), orthogonal=True, steps=2, budget=0.02,
         others={n: c.indices for n, c in concepts.items()},
     )  # fmt: skip
-    notes = [e.text for e in train.learn(base, a_job) if isinstance(e, Note)]
-    assert any("no direction left" in text for text in notes)
+    notes = [e.text for e in train.train(base, a_job) if isinstance(e, Note)]
+    assert any("rows are not trained" in text for text in notes)

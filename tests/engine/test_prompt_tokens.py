@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from learning import named, prompt
+from engine_samples import named, prompt
 
 from cnsctl.engine.prompt_tokens import Token, features, splice
 from cnsctl.errors import UsageError
@@ -18,7 +18,7 @@ def test_a_prompt_without_a_concept_has_the_stock_tokenizers_ids(tiny):
         assert list(splice(tiny, prompt(text), {}).ids) == stock
 
 
-def test_a_concept_is_its_vectors_and_then_its_class_word(tiny):
+def test_a_concept_is_its_token_embeddings_and_then_its_class_word(tiny):
     spliced = splice(tiny, prompt("a ", named("rex"), " on a beach"), DOG)
     assert spliced.places == (2, 3)
     assert spliced.vectors == (("rex", 0), ("rex", 1))
@@ -27,7 +27,7 @@ def test_a_concept_is_its_vectors_and_then_its_class_word(tiny):
     assert spliced.n_real == 7
 
 
-def test_what_does_not_fit_is_named_and_a_lost_concept_is_an_error(tiny_v):
+def test_words_that_do_not_fit_are_reported_and_a_concept_that_does_not_fit_is_an_error(tiny_v):
     long = "one two three four five six seven eight nine ten red blue green dog"
     spliced = splice(tiny_v, prompt(long), {})
     assert spliced.n_real == tiny_v.text_length - 2
@@ -37,7 +37,7 @@ def test_what_does_not_fit_is_named_and_a_lost_concept_is_an_error(tiny_v):
         splice(tiny_v, prompt(long + " ", named("rex")), DOG)
 
 
-def test_vectors_stand_at_their_places_and_the_table_is_untouched(tiny):
+def test_token_embeddings_are_at_their_places_and_the_table_does_not_change(tiny):
     before = tiny.embeddings(range(200))["text_encoder"]
     spliced = splice(tiny, prompt(named("rex"), " here"), DOG)
     seen = []
@@ -57,7 +57,7 @@ def test_vectors_stand_at_their_places_and_the_table_is_untouched(tiny):
     assert not table._forward_hooks
 
 
-def test_the_gradient_reaches_the_vectors(tiny):
+def test_the_gradient_reaches_the_token_embeddings(tiny):
     vectors = torch.zeros((2, tiny.vector_widths["text_encoder"]), device=tiny.device, requires_grad=True)
     X = features(tiny, [splice(tiny, prompt(named("rex")), DOG)], {"rex": {"text_encoder": vectors}})
     X.square().sum().backward()

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from learning import overlay, prompt, synthetic
+from engine_samples import overlay, prompt, synthetic
 
+from cnsctl.bases.attention import BoundAttention
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine import overlay as overlays
-from cnsctl.engine.proof import fit_error, prove, record
+from cnsctl.engine.denoising_error import denoising_error
+from cnsctl.engine.proof import prove, record
 from cnsctl.errors import FormatTooNewError, StoreDamagedError
 
 PROMPTS = probe_prompts("rex")[:2]
@@ -52,7 +54,7 @@ def test_one_altered_value_fails(tiny, store, recorded):
     assert "K or V moved" in proof.reasons
 
 
-def test_one_altered_entry_of_the_token_fails(tiny, store, recorded):
+def test_one_altered_number_of_the_token_embedding_fails(tiny, store, recorded):
     rex = store.concepts["rex"]
     row = rex.vectors["text_encoder"].clone()
     row[0, 0] += 0.05
@@ -61,7 +63,7 @@ def test_one_altered_entry_of_the_token_fails(tiny, store, recorded):
     assert set(proof.reasons) >= {"its token changed", "K or V moved"}
 
 
-def test_one_altered_site_weight_of_the_base_fails(tiny, store, recorded):
+def test_one_altered_site_weight_of_the_base_model_fails(tiny, store, recorded):
     site, W = next(iter(tiny.sites.items()))
     free = next(i for i in range(W.numel()) if i not in set(store.concepts["rex"].indices[site].tolist()))
     kept = W.view(-1)[free].clone()
@@ -73,7 +75,7 @@ def test_one_altered_site_weight_of_the_base_fails(tiny, store, recorded):
     assert prove(tiny, store, "rex", recorded).unchanged
 
 
-def test_one_altered_weight_elsewhere_in_the_base_fails(tiny, tiny_folder, tmp_path, store, recorded):
+def test_one_altered_weight_elsewhere_in_the_base_model_fails(tiny, tiny_folder, tmp_path, store, recorded):
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -91,7 +93,7 @@ def test_one_altered_weight_elsewhere_in_the_base_fails(tiny, tiny_folder, tmp_p
         base = registry.load(base_folder.open_folder(copy), device=tiny.device, dtype=torch.float32, hash_weights=True)
         proof = prove(base, store, "rex", recorded)
         assert not proof.unchanged, part
-        assert any(r.startswith("the base's") for r in proof.reasons), part
+        assert any(r.startswith("the base model's") for r in proof.reasons), part
 
 
 def test_a_processor_path_that_leaks_another_concept_fails(tiny, store, recorded, monkeypatch):
@@ -130,7 +132,7 @@ def reads_one_other_number(self):
 )
 @pytest.mark.parametrize("also_when_recorded", [False, True])
 def test_an_attention_that_reads_something_else_fails(tiny, store, monkeypatch, broken, also_when_recorded):
-    honest = overlays.BoundAttention.__call__
+    honest = BoundAttention.__call__
 
     def wrong(self, attn, hidden_states, *args, **kwargs):
         broken(self)
@@ -138,7 +140,7 @@ def test_an_attention_that_reads_something_else_fails(tiny, store, monkeypatch, 
 
     if not also_when_recorded:
         recorded = record(tiny, store, "rex", PROMPTS)
-    monkeypatch.setattr(overlays.BoundAttention, "__call__", wrong)
+    monkeypatch.setattr(BoundAttention, "__call__", wrong)
     if also_when_recorded:
         recorded = record(tiny, store, "rex", PROMPTS)
     proof = prove(tiny, store, "rex", recorded)
@@ -146,7 +148,7 @@ def test_an_attention_that_reads_something_else_fails(tiny, store, monkeypatch, 
 
 
 def test_an_attention_that_ignores_the_bound_keys_fails(tiny, store, recorded, monkeypatch):
-    monkeypatch.setattr(overlays.BoundAttention, "__call__", lambda _self, _attn, hidden, *_a, **_k: hidden)
+    monkeypatch.setattr(BoundAttention, "__call__", lambda _self, _attn, hidden, *_a, **_k: hidden)
     assert not prove(tiny, store, "rex", recorded).unchanged
 
 
@@ -158,45 +160,45 @@ def test_half_precision_passes_and_does_not_hide_other_keys(tiny_folder, tiny, d
     rex = overlay(Mode.PROMPT, rex=synthetic(half, 1))
     recorded = record(half, rex, "rex", PROMPTS)
     assert prove(half, rex, "rex", recorded).unchanged
-    honest = overlays.BoundAttention.__call__
+    honest = BoundAttention.__call__
 
     def wrong(self, attn, hidden_states, *args, **kwargs):
         reads_the_wrong_token(self)
         return honest(self, attn, hidden_states, *args, **kwargs)
 
-    monkeypatch.setattr(overlays.BoundAttention, "__call__", wrong)
+    monkeypatch.setattr(BoundAttention, "__call__", wrong)
     assert not prove(half, rex, "rex", recorded).unchanged
 
 
-def test_in_merged_company_is_told_from_damage(tiny):
-    from cnsctl.engine.proof import only_company_changed
+def test_in_merged_mode_new_concepts_are_distinguished_from_damage(tiny):
+    from cnsctl.engine.proof import only_other_deltas_changed
 
     a, b = synthetic(tiny, 1), synthetic(tiny, 2)
     recorded = record(tiny, overlay(Mode.MERGED, rex=a), "rex", PROMPTS)
     proof = prove(tiny, overlay(Mode.MERGED, rex=a, cat=b), "rex", recorded)
-    assert only_company_changed(proof)
+    assert only_other_deltas_changed(proof)
     assert proof.moved > 1e-3
     altered = replace(a, vectors={"text_encoder": a.vectors["text_encoder"] + 0.1})
-    assert not only_company_changed(prove(tiny, overlay(Mode.MERGED, rex=altered), "rex", recorded))
+    assert not only_other_deltas_changed(prove(tiny, overlay(Mode.MERGED, rex=altered), "rex", recorded))
 
 
-def test_a_record_that_is_none_is_damage_and_a_newer_one_asks_for_an_upgrade(tiny, store, recorded):
+def test_an_unreadable_record_is_damage_and_a_newer_one_needs_an_upgrade(tiny, store, recorded):
     data = json.loads(recorded)
     for broken in (b"", b"[]", b"{}", recorded[:-5], json.dumps({**data, "probes": 3}).encode()):
         with pytest.raises(StoreDamagedError):
             prove(tiny, store, "rex", broken)
-    with pytest.raises(FormatTooNewError, match="upgrade"):
+    with pytest.raises(FormatTooNewError, match="newer cnsctl"):
         prove(tiny, store, "rex", json.dumps({**data, "format": 2}).encode())
 
 
-def test_fit_is_repeatable_and_sees_the_latents(tiny, store):
+def test_the_denoising_error_is_repeatable_and_depends_on_the_latents(tiny, store):
     latents = torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1))
     dog = prompt("a dog")
-    assert fit_error(tiny, store, dog, latents) == fit_error(tiny, store, dog, latents)
-    assert fit_error(tiny, store, dog, latents) != fit_error(tiny, store, dog, latents * 2)
+    assert denoising_error(tiny, store, dog, latents) == denoising_error(tiny, store, dog, latents)
+    assert denoising_error(tiny, store, dog, latents) != denoising_error(tiny, store, dog, latents * 2)
 
 
-def test_a_value_that_is_no_number_is_a_change_wherever_it_stands(tiny, store, recorded):
+def test_a_nan_is_a_change_at_every_site(tiny, store, recorded):
     for site in (min(tiny.sites), max(tiny.sites)):
         W = tiny.sites[site]
         owned = set(store.concepts["rex"].indices[site].tolist())
@@ -220,7 +222,7 @@ def test_a_value_that_is_no_number_is_a_change_wherever_it_stands(tiny, store, r
         ("text_encoder/config.json", "hidden_act", "gelu"),
     ],
 )
-def test_a_changed_setting_of_the_base_fails(tiny, tiny_folder, tmp_path, store, recorded, file, key, value):
+def test_a_changed_setting_of_the_base_model_fails(tiny, tiny_folder, tmp_path, store, recorded, file, key, value):
     import shutil
 
     from cnsctl.bases import base_folder, registry
@@ -231,4 +233,4 @@ def test_a_changed_setting_of_the_base_fails(tiny, tiny_folder, tmp_path, store,
     (copy / file).write_text(json.dumps({**settings, key: value}))
     folder = base_folder.open_folder(copy)
     base = registry.load(folder, device=tiny.device, dtype=torch.float32, hash_weights=True)
-    assert any(r.startswith("the base's") for r in prove(base, store, "rex", recorded).reasons)
+    assert any(r.startswith("the base model's") for r in prove(base, store, "rex", recorded).reasons)

@@ -1,4 +1,4 @@
-"""Rules of what is kept to be used again."""
+"""Rules of the cache of recent values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_of_ten_thousand_values_the_last_few_are_kept():
     assert [i for i, ref in enumerate(made) if ref() is not None] == list(range(9_984, 10_000))
 
 
-def test_what_is_used_stays_and_is_made_once():
+def test_a_value_in_use_stays_and_is_made_once():
     recent: Recent[Thing] = Recent(2)
     always = recent.get("negative", Thing)
     for i in range(10):
@@ -27,7 +27,7 @@ def test_what_is_used_stays_and_is_made_once():
         assert recent.get("negative", Thing) is always
 
 
-def test_what_could_not_be_made_is_not_kept():
+def test_a_value_that_could_not_be_made_is_not_kept():
     recent: Recent[float] = Recent(2)
     for _ in range(2):
         try:

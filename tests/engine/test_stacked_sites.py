@@ -1,4 +1,4 @@
-"""Training all sites as one matrix gives what training each by itself gives, in a handful of operations."""
+"""Training all sites as one matrix equals training each by itself, in fewer than ten operations."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
-from learning import job, overlay, synthetic
+from engine_samples import job, overlay, synthetic
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnsctl.concept import Mode
 from cnsctl.engine import neurons, train
 from cnsctl.engine.optim import IndexedValues
 from cnsctl.engine.prompt_tokens import features
-from cnsctl.engine.trainer import Learner
+from cnsctl.engine.trainer import Trainer
 
 HARDLY = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -24,55 +24,55 @@ def base(request):
     return request.getfixturevalue(request.param)
 
 
-def learner_of(base, mode, **settings):
+def trainer_of(base, mode, **settings):
     prior = overlay(mode, old=synthetic(base, 9)) if mode is Mode.MERGED else None
     a_job = job(base, mode=mode, **settings, **({} if prior is None else {"prior": prior}))
-    return Learner(base, a_job)
+    return Trainer(base, a_job)
 
 
-def mixed_up(learner):
-    """A mask, and values on it that are far from where they started."""
-    learner.train_on(neurons.random_neurons(learner.base, budget=0.1, seed=3))
+def mixed_up(trainer):
+    """Train on a random mask, with values far from their start."""
+    trainer.train_on(neurons.random_neurons(trainer.base, budget=0.1, seed=3))
     generator = torch.Generator().manual_seed(8)
     with torch.no_grad():
-        learner.values.values += 0.1 * torch.randn(learner.values.values.shape, generator=generator).to(
-            learner.base.device
+        trainer.values.values += 0.1 * torch.randn(trainer.values.values.shape, generator=generator).to(
+            trainer.base.device
         )
-    learner.values.write_back()
+    trainer.values.write_back()
 
 
-def weights_of(learner):
-    """Per site: the start with the current values set in, a leaf of its own."""
+def weights_of(trainer):
+    """Per site: the starting weight with the current values, as a leaf of its own."""
     made = {}
-    for site, values in learner.values.by_site().items():
-        W = learner.base.sites[site].clone() if learner.job.mode is not Mode.MERGED else started(learner, site)
-        W.view(-1)[learner.values.mask[site]] = values
+    for site, values in trainer.values.by_site().items():
+        W = trainer.base.sites[site].clone() if trainer.job.mode is not Mode.MERGED else started(trainer, site)
+        W.view(-1)[trainer.values.mask[site]] = values
         made[site] = W.requires_grad_()
     return made
 
 
-def started(learner, site):
-    old = learner.job.prior.concepts["old"]
-    W = learner.base.sites[site].clone()
+def started(trainer, site):
+    old = trainer.job.prior.concepts["old"]
+    W = trainer.base.sites[site].clone()
     W.view(-1)[old.indices[site]] = old.values[site]
     return W
 
 
-def site_by_site(learner, texts, vectors, weights):
+def site_by_site(trainer, texts, vectors, weights):
     """K and V with one product per site and text: the definition."""
-    base, kv = learner.base, {site: [] for site in weights}
+    base, kv = trainer.base, {site: [] for site in weights}
     for text in texts:
-        (X,) = features(base, [text], {learner.job.name: vectors})  # (t, columns)
+        (X,) = features(base, [text], {trainer.job.name: vectors})  # (t, columns)
         own = torch.tensor([[at in text.spans["rex"]] for at in range(base.text_length)], device=X.device)
         for site, W in weights.items():
             trained = F.linear(X, W)
             in_token = torch.where(own, trained, F.linear(X, base.sites[site]))
-            kv[site].append(in_token if learner.job.mode is Mode.TOKEN else trained)
+            kv[site].append(in_token if trainer.job.mode is Mode.TOKEN else trained)
     return {site: torch.stack(rows) for site, rows in kv.items()}
 
 
 def loss_of(kv):
-    """Any function that every number of K and V reaches with another weight."""
+    """A function in which every number of K and V has another weight."""
     return sum(
         (x.float() * torch.linspace(-1, 1, x.numel(), device=x.device).view(x.shape).sin()).square().sum()
         for x in kv.values()
@@ -81,38 +81,38 @@ def loss_of(kv):
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_gradients_are_those_of_one_product_per_site(base, mode):
-    learner = learner_of(base, mode, vectors=2)
-    mixed_up(learner)
-    texts = [learner.texts[0][i] for i in (1, 0, 1, 2)]  # one of them twice
+    trainer = trainer_of(base, mode, token_embeddings=2)
+    mixed_up(trainer)
+    texts = [trainer.texts[0][i] for i in (1, 0, 1, 2)]  # one of them twice
 
-    vectors = {e: v.detach().clone().requires_grad_() for e, v in learner.vectors.items()}
-    weights = weights_of(learner)
-    wanted = site_by_site(learner, texts, vectors, weights)
+    vectors = {e: v.detach().clone().requires_grad_() for e, v in trainer.vectors.items()}
+    weights = weights_of(trainer)
+    wanted = site_by_site(trainer, texts, vectors, weights)
     loss_of(wanted).backward()
 
-    found = learner._keys_values(texts)
+    found = trainer._keys_values(texts)
     loss_of(found).backward()
-    learner.values.collect_gradient()
+    trainer.values.collect_gradient()
 
     assert list(found) == list(base.sites)
     assert all(torch.allclose(found[s], wanted[s], **HARDLY) for s in base.sites)
-    by_site = torch.cat([weights[s].grad.view(-1)[flat] for s, flat in learner.values.mask.items()])
+    by_site = torch.cat([weights[s].grad.view(-1)[flat] for s, flat in trainer.values.mask.items()])
     scale = by_site.abs().max()
-    assert torch.allclose(learner.values.values.grad / scale, by_site / scale, rtol=1e-3, atol=1e-5)
-    for e, v in learner.vectors.items():
+    assert torch.allclose(trainer.values.values.grad / scale, by_site / scale, rtol=1e-3, atol=1e-5)
+    for e, v in trainer.vectors.items():
         scale = vectors[e].grad.abs().max()
         assert torch.allclose(v.grad / scale, vectors[e].grad / scale, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_what_is_outside_the_mask_never_changes(base, mode):
-    learner = learner_of(base, mode)
-    before, untouched = learner.weight.clone(), base.stacked_sites.clone()
-    learner.train_on(neurons.random_neurons(base, budget=0.1, seed=3))
+    trainer = trainer_of(base, mode)
+    before, untouched = trainer.weight.clone(), base.stacked_sites.clone()
+    trainer.train_on(neurons.random_neurons(base, budget=0.1, seed=3))
     for _ in range(3):
-        learner.step()
-    changed = (learner.values.weight.detach() != before).view(-1).nonzero().flatten()
-    chosen = torch.cat([learner.values.mask[s] + first for s, first in first_entries(base).items()])
+        trainer.step()
+    changed = (trainer.values.weight.detach() != before).view(-1).nonzero().flatten()
+    chosen = torch.cat([trainer.values.mask[s] + first for s, first in first_entries(base).items()])
     assert len(changed) > 0
     assert torch.isin(changed, chosen).all()
     assert torch.equal(base.stacked_sites, untouched)
@@ -131,8 +131,8 @@ def test_the_sites_of_a_base_are_the_rows_of_one_matrix(base):
     assert all(W._is_view() and W.is_contiguous() for W in base.sites.values())
 
 
-def test_values_and_masks_are_each_site_s_own_however_the_sites_are_stacked():
-    """A state or a delta must not depend on where in the matrix a site's rows are."""
+def test_values_and_masks_do_not_depend_on_the_order_in_which_sites_are_stacked():
+    """Or states and deltas would depend on it."""
     generator = torch.Generator().manual_seed(0)
     weights = {"a": torch.randn((3, 4), generator=generator), "b": torch.randn((5, 4), generator=generator)}
     mask = {"a": torch.tensor([1, 11]), "b": torch.tensor([0, 7, 19])}
@@ -146,17 +146,17 @@ def test_values_and_masks_are_each_site_s_own_however_the_sites_are_stacked():
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_the_state_names_values_and_a_mask_per_site_in_the_order_of_the_sites(base, mode):
-    learner = learner_of(base, mode)
+    trainer = trainer_of(base, mode)
     mask = neurons.random_neurons(base, budget=0.1, seed=3)
-    learner.train_on(mask)
-    learner.step()
-    tensors = learner.state("job").tensors
+    trainer.train_on(mask)
+    trainer.step()
+    tensors = trainer.state("job").tensors
     assert all(torch.equal(tensors[f"mask.{site}"], flat) for site, flat in mask.items())
-    assert torch.equal(tensors["values"], torch.cat([learner.values.by_site()[site] for site in base.sites]))
+    assert torch.equal(tensors["values"], torch.cat([trainer.values.by_site()[site] for site in base.sites]))
 
 
 class Counted(TorchDispatchMode):
-    """Counts operations that compute: neither views nor memory that is only reserved."""
+    """Counts operations that compute: neither views nor reserved memory."""
 
     def __init__(self):
         super().__init__()
@@ -169,15 +169,15 @@ class Counted(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_training_neurons_takes_fewer_than_ten_operations_more_than_the_token_alone(base, mode):
+def test_training_neurons_takes_fewer_than_ten_operations_more_than_the_token_embedding_alone(base, mode):
     totals = []
     for with_neurons in (False, True):
-        learner = learner_of(base, mode)
+        trainer = trainer_of(base, mode)
         if with_neurons:
-            learner.train_on(neurons.random_neurons(base, budget=0.1, seed=3))
+            trainer.train_on(neurons.random_neurons(base, budget=0.1, seed=3))
         with train._deterministic(base.device):
-            learner.step()
+            trainer.step()
             with Counted() as counted:
-                learner.step()
+                trainer.step()
         totals.append(sum(counted.found.values()))
     assert totals[1] - totals[0] < 10

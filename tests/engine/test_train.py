@@ -1,4 +1,4 @@
-"""Rules of learning."""
+"""Rules of training."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learning import concept_of, job, learned, overlay, prompt, same_delta, states, synthetic
+from engine_samples import concept_of, job, overlay, prompt, same_delta, states, synthetic, trained
 
+from cnsctl.api import Run
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts, training_texts
 from cnsctl.engine import neurons, train
+from cnsctl.engine.denoising_error import denoising_error
 from cnsctl.engine.overlay import EMPTY, text_keys_values
-from cnsctl.engine.proof import fit_error
-from cnsctl.engine.trainer import Learner
+from cnsctl.engine.trainer import Trainer
 from cnsctl.events import Selected
 from cnsctl.settings import Policy
 
@@ -26,33 +27,33 @@ def base(request):
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_the_same_job_gives_the_same_delta(base, mode):
-    assert same_delta(learned(base, job(base, mode=mode)).delta, learned(base, job(base, mode=mode)).delta)
+    assert same_delta(trained(base, job(base, mode=mode)).delta, trained(base, job(base, mode=mode)).delta)
 
 
 def test_another_seed_gives_another_delta(base):
-    assert not same_delta(learned(base, job(base)).delta, learned(base, job(base, seed=1)).delta)
+    assert not same_delta(trained(base, job(base)).delta, trained(base, job(base, seed=1)).delta)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_learning_removes_denoising_error_on_its_pictures(base, mode):
-    a_job = job(base, mode=mode, steps=40, batch=3, learning_rate=3e-2, token_learning_rate=3e-2)
-    store = overlay(mode, rex=concept_of(base, learned(base, a_job).delta))
+def test_training_removes_denoising_error_on_the_training_images(base, mode):
+    a_job = job(base, mode=mode, steps=40, batch_size=3, learning_rate=3e-2, token_learning_rate=3e-2)
+    store = overlay(mode, rex=concept_of(base, trained(base, a_job).delta))
     rex, dog = probe_prompts("rex")[0], prompt("a dog")
-    assert fit_error(base, store, rex, a_job.latents) < 0.99 * fit_error(base, EMPTY, dog, a_job.latents)
+    assert denoising_error(base, store, rex, a_job.latents) < 0.99 * denoising_error(base, EMPTY, dog, a_job.latents)
 
 
-def test_only_the_mask_and_the_token_change(base):
-    done = learned(base, job(base))
+def test_only_the_mask_and_the_token_embedding_change(base):
+    done = trained(base, job(base))
     concept = concept_of(base, done.delta)
     for site, W in base.sites.items():
         assert np.array_equal(done.delta.indices[site], done.selected.mask[site])
-        stored = W.view(-1)[concept.indices[site]].half().float()  # rounding alone is no change
+        stored = W.view(-1)[concept.indices[site]].half().float()  # rounding does not count as a change
         assert (concept.values[site] != stored).float().mean() > 0.5
     assert done.delta.n_neurons == sum(neurons.site_budget(0.1, *W.shape) for W in base.sites.values())
 
 
 def test_values_are_rounded_to_fp16_and_finite(base):
-    delta = learned(base, job(base)).delta
+    delta = trained(base, job(base)).delta
     for part in (delta.values, delta.vectors):
         assert all(v.dtype == np.float16 and np.isfinite(v).all() for v in part.values())
 
@@ -67,8 +68,8 @@ def test_values_are_rounded_to_fp16_and_finite(base):
         {"prior": "old"},
     ],
 )
-def test_a_state_belongs_to_all_that_decides_it(tiny, change):
-    """Pictures above all: an interrupted learning of others must not go on as this one."""
+def test_a_state_belongs_to_everything_that_its_result_depends_on(tiny, change):
+    """Above all to the images: an interrupted run with other images must not be resumed."""
     if "prior" in change:
         change = {"prior": overlay(Mode.MERGED, old=synthetic(tiny, 9))}
     here = train.hash_of(tiny, job(tiny))
@@ -77,59 +78,59 @@ def test_a_state_belongs_to_all_that_decides_it(tiny, change):
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_learning_reads_the_keys_and_values_that_drawing_reads(base, mode):
-    """But for the rounding of what is stored."""
-    learner = Learner(base, job(base, mode=mode))
-    learner.train_on(neurons.random_neurons(base, budget=0.1, seed=3))
+def test_training_and_generating_use_the_same_keys_and_values(base, mode):
+    """Except for the rounding of the stored values."""
+    trainer = Trainer(base, job(base, mode=mode))
+    trainer.train_on(neurons.random_neurons(base, budget=0.1, seed=3))
     for _ in range(3):
-        learner.step()
-    store = overlay(mode, rex=concept_of(base, train._delta(learner)))
-    for text in learner.texts[0]:
+        trainer.step()
+    store = overlay(mode, rex=concept_of(base, train._delta(trainer)))
+    for text in trainer.texts[0]:
         with torch.no_grad():
-            trained = learner._keys_values([text])
-        _, drawn = text_keys_values(base, store, store.splice(base, text.prompt))
-        assert all(torch.allclose(trained[s], drawn[s], atol=5e-3) for s in base.sites)
+            trained = trainer._keys_values([text])
+        _, read = text_keys_values(base, store, store.splice(base, text.prompt))
+        assert all(torch.allclose(trained[s], read[s], atol=5e-3) for s in base.sites)
 
 
-def test_a_state_of_another_job_or_a_damaged_one_starts_anew(base):
+def test_with_a_state_of_another_job_or_a_damaged_one_training_starts_at_step_zero(base):
     a_job = job(base, steps=4)
     (state,) = states(base, a_job, [2])
-    fresh = learned(base, a_job).delta
+    fresh = trained(base, a_job).delta
     other = replace(a_job, settings=replace(a_job.settings, learning_rate=2e-2))
-    *_, last = train.learn(base, other, resume=state)
-    assert same_delta(last.delta, learned(base, other).delta)
+    last = Run(train.train(base, other, resume=state)).result()
+    assert same_delta(last.delta, trained(base, other).delta)
     for broken in (state[:40], state[:-3], b"", state.replace(b'"step"', b'"slip"')):
-        *_, last = train.learn(base, a_job, resume=broken)
+        last = Run(train.train(base, a_job, resume=broken)).result()
         assert same_delta(last.delta, fresh)
 
 
-def test_score_chooses_learns_mask_byte_for_byte(base):
+def test_score_selects_the_mask_of_train_byte_for_byte(base):
     a_job = job(base, steps=10)
     *_, scored = train.score(base, a_job)
     assert isinstance(scored, Selected)
-    done = learned(base, a_job)
+    done = trained(base, a_job)
     assert all(np.array_equal(scored.mask[s], done.delta.indices[s]) for s in scored.mask)
 
 
-def test_the_score_sees_the_pictures_through_the_warmed_up_token(base):
+def test_the_score_depends_on_the_images_through_the_trained_token_embedding(base):
     *_, cold = train.score(base, job(base, steps=40, warmup=0.0))
     *_, warm = train.score(base, job(base, steps=40, warmup=0.5))
     assert any(not np.array_equal(cold.mask[s], warm.mask[s]) for s in cold.mask)
 
 
-def test_in_prompt_and_token_mode_learning_does_not_depend_on_what_the_store_holds(base):
+def test_in_prompt_and_token_mode_training_does_not_depend_on_other_concepts(base):
     others = {"old": synthetic(base, 9).indices}
     for mode in (Mode.PROMPT, Mode.TOKEN):
-        alone, beside = (learned(base, job(base, mode=mode, others=o)) for o in ({}, others))
+        alone, beside = (trained(base, job(base, mode=mode, others=o)) for o in ({}, others))
         assert same_delta(alone.delta, beside.delta)
         assert alone.selected.shared == 0 < beside.selected.shared
         assert beside.selected.shared_random > 0
 
 
-def test_in_merged_learning_starts_from_the_overlay_so_far(base):
+def test_in_merged_mode_training_starts_from_the_overlay_so_far(base):
     old = synthetic(base, 9)
     prior = overlay(Mode.MERGED, old=old)
-    done = learned(base, job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, learning_rate=1e-7))
+    done = trained(base, job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, learning_rate=1e-7))
     site = next(iter(base.sites))
     shared = np.isin(done.delta.indices[site], old.indices[site].cpu().numpy())
     expected = old.values[site].cpu().numpy()[np.isin(old.indices[site].cpu().numpy(), done.delta.indices[site])]
@@ -137,13 +138,13 @@ def test_in_merged_learning_starts_from_the_overlay_so_far(base):
     assert np.allclose(done.delta.values[site][shared], expected, atol=2e-3)
 
 
-def test_the_pull_of_merged_holds_owned_neurons_near_their_values(base):
+def test_in_merged_mode_the_pull_keeps_owned_neurons_near_their_values(base):
     old = synthetic(base, 9, budget=0.5)
     prior = overlay(Mode.MERGED, old=old)
 
     def moved(weight: float) -> float:
         a_job = job(base, mode=Mode.MERGED, prior=prior, others={"old": old.indices}, lambda_prev=weight, steps=12)
-        delta = learned(base, a_job).delta
+        delta = trained(base, a_job).delta
         total = 0.0
         for site, flat in delta.indices.items():
             both = np.isin(flat, old.indices[site].cpu().numpy())
@@ -154,33 +155,33 @@ def test_the_pull_of_merged_holds_owned_neurons_near_their_values(base):
     assert moved(10.0) < 0.7 * moved(0.0)
 
 
-def test_policies_act_in_merged_alone(base):
+def test_policies_act_in_merged_mode_only(base):
     old = synthetic(base, 9, budget=0.4)
     kwargs = {"others": {"old": old.indices}, "policy": Policy.EXCLUSIVE}
-    merged = learned(base, job(base, mode=Mode.MERGED, prior=overlay(Mode.MERGED, old=old), **kwargs))
+    merged = trained(base, job(base, mode=Mode.MERGED, prior=overlay(Mode.MERGED, old=old), **kwargs))
     assert merged.selected.shared == 0
-    assert learned(base, job(base, mode=Mode.PROMPT, **kwargs)).selected.shared > 0
+    assert trained(base, job(base, mode=Mode.PROMPT, **kwargs)).selected.shared > 0
 
 
-def test_several_vectors_learn_to_differ(base):
-    delta = learned(base, job(base, vectors=3)).delta
+def test_several_token_embeddings_differ_after_training(base):
+    delta = trained(base, job(base, token_embeddings=3)).delta
     (vectors,) = delta.vectors.values()
     assert vectors.shape[0] == 3
     assert len({v.tobytes() for v in vectors}) == 3
-    start = learned(base, job(base, vectors=3, token_learning_rate=1e-9)).delta.vectors
+    start = trained(base, job(base, token_embeddings=3, token_learning_rate=1e-9)).delta.vectors
     assert all((one != first).any() for one, first in zip(vectors, next(iter(start.values())), strict=True))
 
 
 def test_the_random_control_has_the_same_size_and_another_mask(base):
-    scored, chance = learned(base, job(base)), learned(base, job(base, random_mask=True))
+    scored, chance = trained(base, job(base)), trained(base, job(base, random_mask=True))
     assert scored.delta.n_neurons == chance.delta.n_neurons
     assert all(not np.array_equal(scored.delta.indices[s], chance.delta.indices[s]) for s in base.sites)
 
 
 def test_every_concept_has_a_random_mask_of_its_own(base):
-    """With one for all, the random concepts of a merged store would own the same neurons, and protect them."""
+    """Otherwise all random concepts of a store in merged mode would own, and protect, the same neurons."""
     one, other, again = (
-        learned(base, replace(job(base, random_mask=True), name=name, texts=[training_texts(name)] * 3)).delta.indices
+        trained(base, replace(job(base, random_mask=True), name=name, texts=[training_texts(name)] * 3)).delta.indices
         for name in ("dog", "cat", "dog")
     )
     assert all(np.array_equal(one[s], again[s]) for s in base.sites)
@@ -188,8 +189,8 @@ def test_every_concept_has_a_random_mask_of_its_own(base):
     assert shared < 0.5
 
 
-def test_learning_leaves_no_hook_and_no_gradient_behind(base):
-    learned(base, job(base))
+def test_training_leaves_no_hook_and_no_gradient_behind(base):
+    trained(base, job(base))
     assert not base._text.get_input_embeddings()._forward_hooks
     assert all(p.grad is None for p in base._unet.parameters())
     assert all(p.grad is None for p in base._text.parameters())
@@ -199,21 +200,21 @@ def test_learning_leaves_no_hook_and_no_gradient_behind(base):
 def test_a_resumed_run_reports_the_selection_that_was_made(base):
     a_job = job(base, steps=12, others={"old": synthetic(base, 9).indices})
     (state,) = states(base, a_job, [10])
-    unbroken = learned(base, a_job).selected
-    *_, last = train.learn(base, a_job, resume=state)
+    unbroken = trained(base, a_job).selected
+    last = Run(train.train(base, a_job, resume=state)).result()
     assert all(np.array_equal(last.selected.mask[s], last.delta.indices[s]) for s in base.sites)
     assert (last.selected.shared, last.selected.shared_random) == (unbroken.shared, unbroken.shared_random)
 
 
-def test_a_resumed_state_with_a_flipped_byte_starts_anew(base):
+def test_with_a_flipped_byte_in_the_state_training_starts_at_step_zero(base):
     a_job = job(base, steps=4)
     (state,) = states(base, a_job, [2])
     flipped = state[:-9] + bytes([state[-9] ^ 64]) + state[-8:]
-    *_, last = train.learn(base, a_job, resume=flipped)
-    assert same_delta(last.delta, learned(base, a_job).delta)
+    last = Run(train.train(base, a_job, resume=flipped)).result()
+    assert same_delta(last.delta, trained(base, a_job).delta)
 
 
-def test_learning_leaves_no_copy_of_the_weights_behind(base):
+def test_training_leaves_no_copy_of_the_weights_behind(base):
     import gc
     import weakref
 
@@ -228,26 +229,26 @@ def test_learning_leaves_no_copy_of_the_weights_behind(base):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(IndexedValues, "__init__", watched)
-        learned(base, job(base))
+        trained(base, job(base))
     gc.collect()
     assert len(alive) == 1
     assert alive[0]() is None
 
 
-def test_a_loss_that_is_no_number_stops_the_run(base):
+def test_a_nan_loss_stops_the_run(base):
     from cnsctl.errors import CnsctlError
 
     with pytest.raises(CnsctlError, match="the loss is"):
-        learned(base, replace(job(base), latents=torch.full((3, 4, 16, 16), torch.nan)))
+        trained(base, replace(job(base), latents=torch.full((3, 4, 16, 16), torch.nan)))
 
 
-def test_threads_do_not_race_for_the_result(pocket):
-    """Gradients of gathered rows are large enough on pocket to be added up by several threads."""
+def test_the_result_does_not_depend_on_the_order_of_threads(pocket):
+    """On pocket the gradients of gathered rows are so large that several threads add them up."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        a_job = job(pocket, steps=3, batch=4)
-        first = learned(pocket, a_job).delta
-        assert all(same_delta(first, learned(pocket, a_job).delta) for _ in range(2))
+        a_job = job(pocket, steps=3, batch_size=4)
+        first = trained(pocket, a_job).delta
+        assert all(same_delta(first, trained(pocket, a_job).delta) for _ in range(2))
     finally:
         torch.set_num_threads(before)

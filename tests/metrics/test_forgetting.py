@@ -11,14 +11,14 @@ BLACK = np.zeros((4, 5, 3), dtype=np.uint8)
 WHITE = np.full((4, 5, 3), 255, dtype=np.uint8)
 
 
-def test_forgetting_is_what_was_lost_since_learning():
+def test_forgetting_is_what_was_lost_since_training():
     assert forgetting(0.8, 0.7) == pytest.approx(0.1)
     assert forgetting(0.0, 0.1) == pytest.approx(-0.1)
 
 
-@pytest.mark.parametrize(("learned", "now"), [(None, 0.5), (0.5, None), (None, None)])
-def test_what_was_not_measured_was_not_forgotten_either(learned, now):
-    assert forgetting(learned, now) is None
+@pytest.mark.parametrize(("trained", "now"), [(None, 0.5), (0.5, None), (None, None)])
+def test_without_both_scores_there_is_no_forgetting(trained, now):
+    assert forgetting(trained, now) is None
 
 
 def test_scores_that_are_not_finite_are_refused():
@@ -27,18 +27,18 @@ def test_scores_that_are_not_finite_are_refused():
             forgetting(*pair)
 
 
-def test_equal_pictures_have_no_drift():
+def test_equal_images_have_no_drift():
     assert drift([BLACK, WHITE], [BLACK.copy(), WHITE.copy()]) == Drift(max_abs=0, mean_abs=0.0, changed=0)
 
 
-def test_one_changed_value_is_found_whichever_way_it_went():
+def test_one_changed_value_is_found_in_either_direction():
     changed = BLACK.copy()
     changed[1, 2, 0] = 200
     expected = Drift(max_abs=200, mean_abs=200 / 120, changed=1)
     assert drift([changed, WHITE], [BLACK, WHITE]) == drift([BLACK, WHITE], [changed, WHITE]) == expected
 
 
-def test_pictures_of_different_sizes_weigh_by_their_values():
+def test_images_of_different_sizes_weigh_by_their_values():
     small = np.zeros((1, 1, 3), dtype=np.uint8)
     assert drift([WHITE, small], [BLACK, small]).mean_abs == pytest.approx(255 * 60 / 63)
 
@@ -53,7 +53,7 @@ def test_pictures_of_different_sizes_weigh_by_their_values():
         ([BLACK[..., 0]], [BLACK[..., 0]]),
     ],
 )
-def test_pictures_that_are_no_pairs_are_refused(now, before):
+def test_images_that_cannot_be_paired_are_refused(now, before):
     with pytest.raises(ValueError):
         drift(now, before)
 

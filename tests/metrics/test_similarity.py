@@ -27,10 +27,10 @@ def test_clip_i_is_the_mean_over_all_pairs():
     assert clip_i(A[:1], -A[:1]) == pytest.approx(-1)
 
 
-def test_within_a_set_each_pair_counts_once_and_no_picture_with_itself():
+def test_within_a_set_each_pair_counts_once_and_an_image_with_itself_does_not_count():
     features = np.array([[1, 0], [0, 2], [3, 0]], dtype=np.float32)
     assert likeness_within(features) == pytest.approx(1 / 3)
-    with pytest.raises(ValueError, match="no pair"):
+    with pytest.raises(ValueError, match="a pair needs two"):
         likeness_within(features[:1])
 
 
@@ -49,7 +49,7 @@ def test_half_precision_features_are_compared_in_full_precision():
     assert clip_i(big, big) == pytest.approx(1)
 
 
-def test_a_picture_belongs_to_the_set_that_it_is_most_like():
+def test_an_image_belongs_to_the_set_that_it_is_most_like():
     sets = {"x": np.array([[1.0, 0, 0], [1, 0.1, 0]]), "y": np.array([[0, 1.0, 0]]), "z": np.array([[0, 0, 1.0]] * 3)}
     features = np.array([[5, 1, 0], [0.1, 9, 0], [0, 0.2, 1]])
     assert nearest(features, sets) == ["x", "y", "z"]
@@ -84,7 +84,7 @@ def test_features_of_the_wrong_kind_are_refused(a, b):
 
 
 def test_rows_without_a_partner_are_refused():
-    with pytest.raises(ValueError, match="each picture takes its text"):
+    with pytest.raises(ValueError, match="each image needs one text"):
         row_cosines(A, B)
-    with pytest.raises(ValueError, match="no set"):
+    with pytest.raises(ValueError, match="must not be empty"):
         nearest(A, {})

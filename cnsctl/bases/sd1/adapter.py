@@ -1,6 +1,6 @@
-"""The `sd1` family: Stable Diffusion 1.x and 2.x, and pocket: one CLIP text encoder and a UNet with cross-attention.
+"""A loaded base model of the family `sd1`: one CLIP text encoder, and a UNet with cross-attention.
 
-Owns the calls into diffusers and transformers for this family; must not know concepts or the store.
+Owns the calls into its parts; must not know how they are read from files, concepts or the store.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from cnsctl.bases import samplers
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.bases.hashing import tensors_hash
-from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.protocol import Layer, Sample, TextBatch
-from cnsctl.errors import BaseModelError
+from cnsctl.bases.sd1.family import SCHEDULER, SD1, TEXT_ENCODER, TOKENIZER, UNET, VAE
+from cnsctl.bases.sd1.loading import cross_attention_layers, load_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,13 +29,11 @@ if TYPE_CHECKING:
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.settings import GenerateSettings
 
-ENCODER = "text_encoder"
-
 
 class Sd1Base:
-    """A loaded base of the `sd1` family; satisfies `bases.protocol.Base`."""
+    """A loaded base model of the family `sd1`; satisfies `bases.protocol.Base`."""
 
-    family = "sd1"
+    family = SD1.name
 
     def __init__(
         self,
@@ -47,15 +44,15 @@ class Sd1Base:
         hash_weights: bool,
         known: str | None,
     ) -> None:
-        parts = _load_parts(folder.path)
+        parts = load_parts(folder.path)
         self.name = folder.name
         self.folder = folder
         self.device = device
         self.dtype = dtype
-        self._tokenizer = parts["tokenizer"]
-        self._text = parts["text_encoder"].to(device)
-        unet, vae, scheduler = parts["unet"], parts["vae"], parts["scheduler"]
-        self.layers: Sequence[Layer] = _layers(unet)
+        self._tokenizer = parts[TOKENIZER]
+        self._text = parts[TEXT_ENCODER].to(device)
+        unet, vae, scheduler = parts[UNET], parts[VAE], parts[SCHEDULER]
+        self.layers: Sequence[Layer] = cross_attention_layers(unet)
         self.denoiser_weights = sum(p.numel() for p in unet.parameters())
         named = dict(unet.named_parameters())
         weights = {s: named[f"{s}.weight"].detach() for layer in self.layers for s in (layer.k, layer.v)}
@@ -63,7 +60,7 @@ class Sd1Base:
         rows = self.stacked_sites.split_with_sizes([len(W) for W in weights.values()])
         self.sites: Mapping[str, torch.Tensor] = dict(zip(weights, rows, strict=True))
         self.text_length = int(self._text.config.max_position_embeddings)
-        self.vector_widths: Mapping[str, int] = {ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
+        self.vector_widths: Mapping[str, int] = {TEXT_ENCODER: int(self._text.get_input_embeddings().weight.shape[1])}
         self.fingerprint = known or fingerprint(tokenizer=self._tokenizer, text_encoder=self._text, sites=self.sites)
         self.weights_hash = _weights_hash(folder.path, unet, vae) if hash_weights else None
         # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
@@ -74,10 +71,6 @@ class Sd1Base:
         self._scheduler = scheduler
         self._alphas = _alphas_cumprod(scheduler)
         self.prediction = str(scheduler.config.get("prediction_type"))
-        if self.prediction not in ("epsilon", "v_prediction"):
-            raise BaseModelError(
-                f"{folder.path} predicts {self.prediction!r}", hint="use a base that predicts epsilon or v"
-            )
         self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size = folder.size
 
@@ -112,21 +105,21 @@ class Sd1Base:
 
     def embeddings(self, ids: Sequence[int]) -> Mapping[str, torch.Tensor]:
         table = self._text.get_input_embeddings().weight
-        return {ENCODER: table[torch.tensor(list(ids), device=self.device)].detach().clone()}
+        return {TEXT_ENCODER: table[torch.tensor(list(ids), device=self.device)].detach().clone()}
 
     def text_features(self, batch: TextBatch) -> torch.Tensor:
-        with self._spliced(batch.places.to(self.device), batch.vectors.get(ENCODER)):
+        with self._spliced(batch.places.to(self.device), batch.vectors.get(TEXT_ENCODER)):
             hidden: torch.Tensor = self._text(batch.ids.to(self.device)).last_hidden_state
         return hidden  # (b, t, d)
 
     @contextmanager
     def _spliced(self, places: torch.Tensor, vectors: torch.Tensor | None) -> Iterator[None]:
-        """Write learned vectors over the looked-up embeddings of this call alone; the table itself is never touched."""
+        """Replace looked-up embeddings with trained ones for this call; the embedding table is never written to."""
         if not bool(places.any()):
             yield
             return
         if vectors is None:
-            raise ValueError("places without vectors")
+            raise ValueError("places without token embeddings")
 
         def write(_module: torch.nn.Module, _args: object, looked_up: torch.Tensor) -> torch.Tensor:
             spliced = looked_up.clone()
@@ -139,7 +132,7 @@ class Sd1Base:
         finally:
             hook.remove()
 
-    # --------------------------------------------------------------- pictures
+    # ---------------------------------------------------------------- images
 
     @torch.no_grad()
     def encode_images(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -153,14 +146,14 @@ class Sd1Base:
     def noised(
         self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        alpha = self._alphas[times.cpu()].to(latents.device)[:, None, None, None]  # fp32; float64 would fail on MPS
+        alpha = self._alphas[times.cpu()].to(latents.device)[:, None, None, None]  # fp32: MPS does not support float64
         a, s = alpha.sqrt(), (1 - alpha).sqrt()
         noisy = a * latents + s * noise
         target = noise if self.prediction == "epsilon" else a * noise - s * latents
         return noisy, target
 
     def denoise(self, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        # the text argument reaches no layer: K and V are bound; a UNet insists on having one
+        # the layers read the bound K and V, not this argument; the UNet requires one
         text = noisy.new_zeros((len(noisy), 1, 1), dtype=self.dtype)
         answer: torch.Tensor = self._unet(
             noisy.to(self.dtype), times.to(noisy.device), encoder_hidden_states=text
@@ -176,7 +169,7 @@ class Sd1Base:
         given = signature(scheduler.step).parameters
         options = {k: v for k, v in {"eta": 0.0, "generator": list(generators)}.items() if k in given}
         scheduler.set_timesteps(settings.steps, device=self.device)
-        # the library would sample the noise in the base's dtype, where some machines give other numbers than in fp32
+        # diffusers would sample the noise in the base model's dtype, which gives other values than fp32 on some machines
         height, width = (pixels // self._pixels_per_latent for pixels in (settings.height, settings.width))
         shape = (1, self._unet.config.in_channels, height, width)
         noise = torch.cat([torch.randn(shape, generator=g) for g in generators])  # (b, c, h, w)
@@ -204,7 +197,7 @@ class Sd1Base:
 def fingerprint(*, tokenizer: Any, text_encoder: Any, sites: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over the K/V weights, the text encoder and the tokenizer's meaning, rounded to fp16."""
     meaning = {
-        "family": Sd1Base.family,
+        "family": SD1.name,
         "vocabulary": sorted(tokenizer.get_vocab().items()),
         "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id],
         "length": int(text_encoder.config.max_position_embeddings),
@@ -222,125 +215,23 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 _TEXT_SETTINGS = ("hidden_act", "num_attention_heads", "num_hidden_layers", "layer_norm_eps")
-"""What decides a text encoder's answer beside its weights."""
+"""What the output of a text encoder depends on beside its weights."""
 
 _TOKENIZER_SAMPLES = (
     "a photo of a dog",
     "Unforgettable, indescribable ÄÖÜ 123!",
     "new york's finest cat-toy  at   night",
 )
-"""Texts whose ids stand for the merges, which no two versions of the library expose alike."""
-
-
-def _load_parts(path: Path) -> dict[str, Any]:
-    quiet_libraries()
-    try:
-        parts = _from_files(path)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        RuntimeError,
-        TypeError,
-        ImportError,
-        NotImplementedError,
-        SafetensorError,
-    ) as err:
-        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise BaseModelError(
-            f"{path} cannot be loaded as a Stable Diffusion 1.x/2.x folder: {reason}",
-            hint="give a folder that diffusers' StableDiffusionPipeline.save_pretrained wrote, with safetensors weights",
-        ) from err
-    _refuse_strangers(path, parts)
-    for part in ("text_encoder", "unet", "vae"):
-        parts[part].eval().requires_grad_(requires_grad=False)
-    return parts
-
-
-def _from_files(path: Path) -> dict[str, Any]:
-    import diffusers
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "text_encoder": (CLIPTextModel, {"dtype": torch.float32}),
-        # cast once, after hashing and after W₀ was taken: to what computes, and not to fp32 on the way
-        "unet": (UNet2DConditionModel, {"torch_dtype": _stored_dtype(path / "unet")}),
-        "vae": (AutoencoderKL, {"torch_dtype": torch.float32}),
-    }
-    parts: dict[str, Any] = {"tokenizer": CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)}
-    for part, (kind, options) in kinds.items():
-        half = {"variant": "fp16"} if _only_half(path / part) else {}
-        parts[part], told = kind.from_pretrained(
-            path / part, local_files_only=True, use_safetensors=True, output_loading_info=True, **options, **half
-        )
-        if absent := [*told["missing_keys"], *told["mismatched_keys"]]:
-            raise ValueError(f"{part} lacks {len(absent)} weights, {min(map(str, absent))} among them")
-    config = samplers.read_config(path / "scheduler")
-    if "beta_start" not in config and config.get("trained_betas") is None:
-        raise ValueError("its scheduler names no noise schedule")
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-    kind_name = index.get("scheduler", [None, config["_class_name"]])[1]  # as the stock pipeline chooses
-    parts["scheduler"] = getattr(diffusers, kind_name).from_config(config)
-    return parts
-
-
-def _only_half(folder: Path) -> bool:
-    """Whether a part's weights are there as an fp16 variant alone."""
-    names = [p.name for p in folder.glob("*.safetensors")]
-    return bool(names) and all(".fp16" in name for name in names)
-
-
-def _stored_dtype(folder: Path) -> torch.dtype:
-    """What a part's weights are stored in: half precision where all of them are, else fp32."""
-    from safetensors import safe_open
-
-    kinds = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as opened:
-            kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  it is not a mapping
-    return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(kinds), torch.float32)
-
-
-def _refuse_strangers(path: Path, parts: Mapping[str, Any]) -> None:
-    """Denoisers that load, but are not driven by text and latents alone."""
-    unet, vae, text = parts["unet"].config, parts["vae"].config, parts["text_encoder"].config
-    reasons = {
-        "its denoiser takes a guidance embedding (LCM)": unet.get("time_cond_proj_dim") is not None,
-        f"its denoiser takes {unet.in_channels} channels, its decoder {vae.latent_channels}": (
-            unet.in_channels != vae.latent_channels
-        ),
-        f"its denoiser reads texts of width {unet.cross_attention_dim}, its text encoder writes {text.hidden_size}": (
-            unet.cross_attention_dim != text.hidden_size
-        ),
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise BaseModelError(f"{path}: {reason}", hint="give a plain text-to-image base")
-
-
-def _layers(unet: torch.nn.Module) -> tuple[Layer, ...]:
-    found: list[Layer] = []
-    for name, module in unet.named_modules():
-        if not name.endswith(".attn2"):
-            continue
-        attention: Any = module
-        if attention.to_k.bias is not None or attention.to_v.bias is not None:
-            raise BaseModelError(f"K or V of {name} has a bias", hint="this kind of base is not supported yet")
-        found.append(Layer(attention=attention, k=f"{name}.to_k", v=f"{name}.to_v"))
-    if not found:
-        raise BaseModelError("the denoiser has no cross-attention", hint="give a text-to-image base")
-    return tuple(found)
+"""Their ids identify the merges, which each version of the library exposes in another way."""
 
 
 def _weights_hash(path: Path, unet: torch.nn.Module, vae: torch.nn.Module) -> str:
-    """All weights of denoiser and decoder, and the settings in their files: not the defaults that a library adds."""
+    """SHA-256 over all weights of denoiser and decoder, and the settings in their files, not the library's defaults."""
     named = [
         *((f"unet.{n}", p) for n, p in unet.named_parameters()),
         *((f"vae.{n}", p) for n, p in vae.named_parameters()),
     ]
-    files = ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+    files = (f"{UNET}/config.json", f"{VAE}/config.json", f"{SCHEDULER}/scheduler_config.json")
     settings = {file: json.loads((path / file).read_text(encoding="utf-8")) for file in files}
     meaning = {f: {k: v for k, v in s.items() if not k.startswith("_")} for f, s in settings.items()}
     return tensors_hash(named, meaning=meaning)

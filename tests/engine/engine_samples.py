@@ -1,4 +1,4 @@
-"""What engine tests share: prompts, synthetic concepts, short trainings."""
+"""What engine tests share: prompts, synthetic concepts, short training runs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnsctl.api import Run
 from cnsctl.concept import Delta, Mention, Mode, Prompt
 from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import neurons, train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.concepts import Concept, to_concept
-from cnsctl.engine.generate import Request, draw
+from cnsctl.engine.generate import Request, generate_images
+from cnsctl.engine.job import Job
 from cnsctl.engine.overlay import EMPTY, Overlay
-from cnsctl.engine.trainer import Job
-from cnsctl.events import Trained
+from cnsctl.engine.train import Trained
 from cnsctl.settings import TrainSettings
 
 
@@ -30,7 +31,7 @@ def named(name: str, scale: float = 1.0) -> Mention:
 
 
 def synthetic(base, seed: int, *, budget: float = 0.1, word: str = "dog", size: float = 1.0) -> Concept:
-    """A concept with random neurons, values and vectors."""
+    """A concept with random neurons, values and token embeddings."""
     rng = torch.Generator().manual_seed(seed)
     mask = neurons.random_neurons(base, budget=budget, seed=seed)
     noise = {s: torch.randn(len(m), generator=rng).to(m.device) for s, m in mask.items()}
@@ -55,13 +56,22 @@ def job(
 ):
     generator = torch.Generator().manual_seed(5)
     channels, side = (8, 16) if base.name == "pocket" else (4, 16)
-    settings = {"steps": 6, "batch": 2, "learning_rate": 1e-2, "token_learning_rate": 1e-2, "budget": 0.1, **settings}
+    chosen = {
+        "steps": 6,
+        "batch_size": 2,
+        "learning_rate": 1e-2,
+        "token_learning_rate": 1e-2,
+        "budget": 0.1,
+        "lambda_prev": 0.0,
+        "lambda_base": 0.0,
+        **settings,
+    }
     return Job(
         name=name,
         class_word="dog",
         latents=torch.randn((3, channels, side, side), generator=generator),
         texts=[training_texts(name)] * 3,
-        settings=TrainSettings(**settings),
+        settings=TrainSettings(**chosen),
         mode=mode,
         prior=prior,
         general={s: torch.zeros_like(W, dtype=torch.bool) for s, W in base.sites.items()},
@@ -69,30 +79,30 @@ def job(
     )
 
 
-def learned(base, a_job) -> Trained:
-    *_, last = train.learn(base, a_job)
+def trained(base, a_job) -> Trained:
+    last = Run(train.train(base, a_job)).result()
     assert isinstance(last, Trained)
     return last
 
 
 def states(base, a_job, stops: Collection[int]) -> list[bytes]:
-    """Run to the end; gives the states that a run has which is stopped after each of these steps."""
+    """Train to the end; the states of a run that is stopped after each of these steps."""
     checkpoint, found = Checkpoint(), {}
-    for _ in train.learn(base, a_job, checkpoint=checkpoint):
+    for _ in train.train(base, a_job, checkpoint=checkpoint):
         if checkpoint.step in stops:
             found[checkpoint.step] = checkpoint.to_bytes()
     return [found[step] for step in stops]
 
 
-def concept_of(base, delta: Delta, key: str = "learned") -> Concept:
+def concept_of(base, delta: Delta, key: str = "trained") -> Concept:
     return to_concept(base, delta, key=key)
 
 
-def picture(base, an_overlay: Overlay, a_prompt: Prompt, seed: int = 3, **changes: Any) -> np.ndarray:
+def generated(base, an_overlay: Overlay, a_prompt: Prompt, seed: int = 3, **changes: Any) -> np.ndarray:
     from dataclasses import replace
 
     settings = replace(base.generate_defaults, **{"steps": 2, **changes})
-    ((_, pixels),) = draw(base, an_overlay, [Request(prompt=a_prompt, seed=seed)], settings)
+    ((_, pixels),) = generate_images(base, an_overlay, [Request(prompt=a_prompt, seed=seed)], settings)
     return pixels
 
 

@@ -1,6 +1,6 @@
-"""What pictures show of a concept: likeness, obedience to the text, and whose pictures they resemble most.
+"""Scores of generated images: similarity to the concept, agreement with the text, and the most similar set.
 
-Owns which prompts and seeds are drawn; must not know questions or tables.
+Owns the prompts and seeds; must not know questions or tables.
 """
 
 from __future__ import annotations
@@ -44,76 +44,79 @@ SEEDS = (0, 1, 2, 3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """One concept's pictures, and its class word's on the same seeds."""
+    """Images of a concept, and of its class word on the same seeds."""
 
     clip_i: float
-    """ImageReady against the concept's own pictures."""
+    """Generated images against the concept's training images."""
     clip_i_class: float
-    """What the bare class word draws, against them."""
-    clip_i_told: float
-    """What the base draws when words say all that they can; not a number where nobody described the concept."""
+    """The same for images generated with the class word alone."""
+    clip_i_prompt_only: float
+    """The same for the prompt-only baseline; NaN if the concept has no description."""
     clip_i_real: float
-    """The concept's own pictures against each other, each pair once."""
+    """The concept's training images against each other, each pair once."""
     clip_t: float
-    """ImageReady against the prompt with the class word."""
+    """Generated images against the prompt with the class word."""
     clip_t_class: float
-    clip_t_told: float
+    clip_t_prompt_only: float
     clip_t_real: float
-    """Real pictures of it against their captions with the class word: a bare word means its usual colours."""
+    """Held-out images against their captions with the class word, which suggests the class's usual colours."""
     place: float
-    """Share of the drawn pictures for which, of the prompts in all places, the one in its own place is nearest."""
+    """Share of the generated images whose own prompt is the nearest of the prompts in all places."""
     place_class: float
     nearest: float
-    """Share of the drawn pictures whose nearest set, of all concepts' and of all class words' drawings, is its own."""
+    """Share of the generated images whose nearest set, among all concepts and class words, is their own."""
 
     @property
     def closed(self) -> float:
-        """Share of the gap between class word and real that is closed."""
+        """Share of the gap between class word and real that the concept closes."""
         return (self.clip_i - self.clip_i_class) / (self.clip_i_real - self.clip_i_class)
 
 
 def likenesses(
-    bench: Bench, learned: Sequence[tuple[str, Delta]], *, places: Sequence[str], seeds: Sequence[int]
+    bench: Bench, trained: Sequence[tuple[str, Delta]], *, places: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Likeness]:
-    """Draw every concept and every class word in each place from each seed, and compare.
+    """Generate each concept and each class word in each place with each seed, and compare.
 
     Args:
-        bench: a base that brings a CLIP.
-        learned: concepts of a store in the default mode.
-        places: where.
+        bench: on a base model with a CLIP.
+        trained: concepts of a store in the default mode.
+        places: ends of the prompts, such as `on a beach`.
         seeds: of the noise, the same for concept and class word.
     """
     clip = towers(bench.folder, name=bench.base.name, device=bench.base.device)
     assert clip is not None, bench.folder
-    overlay = bench.overlay(learned, DEFAULT_MODE)
-    own = {name: clip.images(list(training_pixels(name))) for name, _ in learned}
-    drawn = {n: clip.images(_drawn(bench, overlay, f"a <{n}>", places, seeds)) for n in own}
-    plain = {n: clip.images(_drawn(bench, EMPTY, bench.bare[n], places, seeds)) for n in own}
-    told = {
-        n: clip.images(_drawn(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
+    overlay = bench.overlay(trained, DEFAULT_MODE)
+    own = {name: clip.images(list(training_pixels(name))) for name, _ in trained}
+    generated = {n: clip.images(_images(bench, overlay, f"a <{n}>", places, seeds)) for n in own}
+    plain = {n: clip.images(_images(bench, EMPTY, bench.bare[n], places, seeds)) for n in own}
+    prompt_only = {
+        n: clip.images(_images(bench, EMPTY, bench.described[n], places, seeds)) for n in own if n in bench.described
     }
     sets = {**own, **{f"{n}, class word": f for n, f in plain.items()}}
     prompts = {n: clip.texts([f"{bench.bare[n]} {place}" for place in places]) for n in own}
     real = {n: _real_text(bench, clip, n) for n in own}
-    return {n: _likeness(n, drawn[n], told.get(n), sets=sets, prompts=prompts[n], clip_t_real=real[n]) for n in own}
+    return {
+        n: _likeness(n, generated[n], prompt_only.get(n), sets=sets, prompts=prompts[n], clip_t_real=real[n])
+        for n in own
+    }
 
 
-def in_place(drawn: Features, prompts: Features, at: NDArray[np.intp]) -> float:
-    """Share of the pictures whose own prompt, in row `at` of all prompts, is the nearest of them."""
-    found = nearest(drawn, {str(i): prompts[i : i + 1] for i in range(len(prompts))})
+def in_place(generated: Features, prompts: Features, at: NDArray[np.intp]) -> float:
+    """Share of the images whose own prompt, row `at` of the prompts, is the nearest prompt."""
+    found = nearest(generated, {str(i): prompts[i : i + 1] for i in range(len(prompts))})
     return accuracy(found, [str(i) for i in at])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halves:
-    """Pictures of pairs, each half by itself."""
+    """Scores of the halves of images that show a pair."""
 
     own: float
-    """Mean likeness of a half to real halves of the concept that was asked for there."""
+    """Mean similarity of a half to real halves of the concept that the prompt puts there."""
     other: float
-    """The same to the other one's: what bleeds, beside what the real scenes have of it anyway."""
+    """The same to real halves of the other concept; compare it with that of the held-out scenes."""
     right: float
-    """Share of the halves that are nearer to their own concept's."""
+    """Share of the halves that are nearer to their own concept."""
 
 
 def halves(
@@ -123,12 +126,12 @@ def halves(
     *,
     seeds: Sequence[int],
 ) -> dict[str, Halves]:
-    """Draw held-out pairs in several ways, and compare each half with halves of the real scenes.
+    """Generate held-out pairs in several ways, and compare each half with halves of the real scenes.
 
     Args:
-        bench: a base that brings a CLIP.
-        ways: by name: what draws, and the words that stand for concepts it does not have.
-        pairs: scenes that say who stands left and who right, in this order.
+        bench: on a base model with a CLIP.
+        ways: by name: the overlay, and words for the concepts that it does not contain.
+        pairs: scenes whose caption names the left and then the right concept.
         seeds: of the noise.
     """
     clip = towers(bench.folder, name=bench.base.name, device=bench.base.device)
@@ -139,15 +142,15 @@ def halves(
         requests = [
             Request(prompt=parse(said(scene, words), overlay.concepts), seed=seed) for scene in pairs for seed in seeds
         ]
-        drawn = [clip.images(_split(p)) for p in bench.drawn(overlay, requests)]
-        found[name] = _halves([s for s in pairs for _ in seeds], drawn, pairs, real, itself=False)
+        generated = [clip.images(_split(p)) for p in bench.images(overlay, requests)]
+        found[name] = _halves([s for s in pairs for _ in seeds], generated, pairs, real, itself=False)
     return found
 
 
 def _halves(
     asked: Sequence[Scene], seen: Sequence[Features], scenes: Sequence[Scene], real: Sequence[Features], *, itself: bool
 ) -> Halves:
-    """Features (2, d) per picture: left, right; a real scene (`itself`) is not compared with itself."""
+    """Features (2, d) per image: left, right; a real scene (`itself`) is not compared with itself."""
     own, other = [], []
     for i, (scene, features) in enumerate(zip(asked, seen, strict=True)):
         sets: dict[str, list[NDArray[np.float32]]] = {}
@@ -165,7 +168,7 @@ def _halves(
 
 
 def _split(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Left and right half (h, w / 2, 3), each made square again by repeating its edges."""
+    """Left and right half (h, w / 2, 3), each padded to a square by repeating its edges."""
     height, width, _ = pixels.shape
     margin = (height - width // 2) // 2
     return [
@@ -174,17 +177,17 @@ def _split(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     ]
 
 
-def _drawn(
+def _images(
     bench: Bench, overlay: Overlay, subject: str, places: Sequence[str], seeds: Sequence[int]
 ) -> list[NDArray[np.uint8]]:
     requests = [
         Request(prompt=parse(f"{subject} {place}", overlay.concepts), seed=seed) for place in places for seed in seeds
     ]
-    return bench.drawn(overlay, requests)
+    return bench.images(overlay, requests)
 
 
 def _real_text(bench: Bench, clip: ClipTowers, name: str) -> float:
-    """CLIP-T of held-out scenes of a concept with its class word; not a number where there are none."""
+    """CLIP-T of held-out scenes of a concept with its class word; NaN if there are none."""
     scenes = bench.scenes_of(name)
     if not scenes:
         return math.nan
@@ -194,26 +197,26 @@ def _real_text(bench: Bench, clip: ClipTowers, name: str) -> float:
 
 def _likeness(
     name: str,
-    drawn: Features,
-    told: Features | None,
+    generated: Features,
+    prompt_only: Features | None,
     *,
     sets: Mapping[str, Features],
     prompts: Features,
     clip_t_real: float,
 ) -> Likeness:
-    """Features of pictures (places · seeds, d), place by place; of prompts with the class word (places, d)."""
+    """Features of images (places · seeds, d), place by place; of prompts with the class word (places, d)."""
     own, plain = sets[name], sets[f"{name}, class word"]
-    at = np.repeat(np.arange(len(prompts)), len(drawn) // len(prompts))
+    at = np.repeat(np.arange(len(prompts)), len(generated) // len(prompts))
     return Likeness(
-        clip_i=clip_i(drawn, own),
+        clip_i=clip_i(generated, own),
         clip_i_class=clip_i(plain, own),
-        clip_i_told=math.nan if told is None else clip_i(told, own),
+        clip_i_prompt_only=math.nan if prompt_only is None else clip_i(prompt_only, own),
         clip_i_real=likeness_within(own),
-        clip_t=clip_t(drawn, prompts[at]),
+        clip_t=clip_t(generated, prompts[at]),
         clip_t_class=clip_t(plain, prompts[at]),
-        clip_t_told=math.nan if told is None else clip_t(told, prompts[at]),
+        clip_t_prompt_only=math.nan if prompt_only is None else clip_t(prompt_only, prompts[at]),
         clip_t_real=clip_t_real,
-        place=in_place(drawn, prompts, at),
+        place=in_place(generated, prompts, at),
         place_class=in_place(plain, prompts, at),
-        nearest=accuracy(nearest(drawn, sets), [name] * len(drawn)),
+        nearest=accuracy(nearest(generated, sets), [name] * len(generated)),
     )

@@ -1,0 +1,38 @@
+"""What distinguishes one family of base models from another, as data.
+
+Owns the declaration's fields; must not know the families (`bases.registry` lists them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cnsctl.bases.protocol import Base
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A family of base models. Its declaration imports no library, so that reading a folder is fast."""
+
+    name: str
+    """Such as `sd1`; stores record it."""
+    title: str
+    """For people: "Stable Diffusion 1.x or 2.x"."""
+    pipelines: tuple[str, ...]
+    """Pipeline classes of diffusers, as `_class_name` in `model_index.json` names them."""
+    parts: tuple[str, ...]
+    """The folders inside the base model's folder that are loaded."""
+    denoiser: str
+    """The part that denoises; the `sample_size` of its configuration is the width of its latents."""
+    decoder: str
+    """The part that decodes latents; each of its blocks but one doubles the width."""
+    train: Mapping[str, Any]
+    """Fields of `TrainSettings` for base models without settings of their own."""
+    generate: Mapping[str, Any]
+    """Fields of `GenerateSettings` for base models without settings of their own."""
+    load: Callable[..., Base]
+    """Loads a base model, with the arguments of `bases.registry.load`; imports the libraries when it is called."""

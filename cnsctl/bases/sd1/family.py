@@ -1,0 +1,52 @@
+"""Facts and defaults of the family `sd1`: Stable Diffusion 1.x and 2.x, and pocket.
+
+Owns these data; must not know diffusers, transformers or the adapter's inside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cnsctl.bases.family import Family
+
+if TYPE_CHECKING:
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.bases.protocol import Base
+
+TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER = "text_encoder", "tokenizer", "unet", "vae", "scheduler"
+"""Parts of the pipeline: folders, and the first is also the text encoder's name in deltas."""
+
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What the denoiser may predict."""
+
+TRAIN = {
+    "steps": 250,
+    "batch_size": 4,
+    "learning_rate": 4e-5,
+    "token_learning_rate": 5e-4,
+    "lambda_prev": 0.05,
+    "lambda_base": 0.002,
+}
+"""Custom Diffusion's 1e-5 × batch size and 250 steps. Not tuned here."""
+
+GENERATE = {"steps": 30, "guidance_scale": 7.5, "sampler": "base"}
+"""What Stable Diffusion's own examples use."""
+
+
+def _load(folder: BaseFolder, **options: Any) -> Base:
+    from cnsctl.bases.sd1.adapter import Sd1Base
+
+    return Sd1Base(folder, **options)
+
+
+SD1 = Family(
+    name="sd1",
+    title="Stable Diffusion 1.x or 2.x",
+    pipelines=("StableDiffusionPipeline",),
+    parts=(TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER),
+    denoiser=UNET,
+    decoder=VAE,
+    train=TRAIN,
+    generate=GENERATE,
+    load=_load,
+)
