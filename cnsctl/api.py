@@ -12,13 +12,19 @@ Owns the public names; must not know how anything is done: each call goes into `
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cnsctl.concept import DEFAULT_MODE, Mode
+from cnsctl.errors import CnsctlWarning, UsageError
+from cnsctl.events import ImageReady, Warn
+from cnsctl.settings import Device, Dtype, GenerateSettings, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from PIL import Image
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from cnsctl import results
     from cnsctl.app import session as sessions
     from cnsctl.app.apply import AppliedConcept
+    from cnsctl.app.requests import TrainRequest
     from cnsctl.events import Event
     from cnsctl.store import Store as StoreFolder
 
@@ -39,8 +46,9 @@ def open_store(path: str | Path | None = None) -> Store:
         path: its folder; by default `$CNSCTL_STORE`, else the folder `cnsctl` in the platform's user-data folder.
 
     Raises:
-        StoreNotFoundError: there is no store.
+        StoreNotFoundError: there is not a store at the path.
         StoreDamagedError: its manifest cannot be read.
+        FormatTooNewError: a newer version of cnsctl wrote it.
     """
     from cnsctl.app import stores
 
@@ -58,13 +66,15 @@ def create_store(
 
     Args:
         path: its folder, which must be empty or missing.
-        base: a local diffusers folder; by default pocket, the model inside the package.
+        base: a local diffusers folder; by default "pocket", the model inside the package.
         mode: `token`, `prompt` or `merged`; fixed for this store.
         copy: copy the base model into the store; otherwise its folder must stay where it is.
 
     Raises:
-        UsageError: something else is at the path.
+        UsageError: the folder contains something else.
+        InvalidSettingError: the mode does not exist.
         BaseModelError: the base model cannot be used.
+        DiskError: the folder cannot be written.
     """
     from cnsctl.app import stores
 
@@ -78,6 +88,9 @@ class Store:
     def __init__(self, folder: StoreFolder) -> None:
         self._folder = folder
 
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, mode={str(self.mode)!r})"
+
     @property
     def path(self) -> Path:
         """Its folder."""
@@ -89,7 +102,7 @@ class Store:
         return self._folder.mode
 
     def list(self) -> results.ListResult:
-        """The concepts of the store, as `cnsctl ls` lists them."""
+        """The concepts of the store in training order, its base model, and what is free."""
         from cnsctl.app import concepts
 
         return Run(concepts.listed(self._folder)).result()
@@ -112,31 +125,45 @@ class Store:
         """Rename a concept; its bytes stay the same.
 
         Raises:
-            ConceptNotFoundError, InvalidNameError, NameTakenError: by the names.
+            ConceptNotFoundError: there is no concept of the old name.
+            InvalidNameError: the new name has other characters than a-z, 0-9, - and _.
+            NameTakenError: another concept has the new name.
+            StoreLockedError: another process writes to the store.
         """
         from cnsctl.app import concepts
 
         return Run(concepts.rename(self._folder, old, new)).result()
 
-    def remove(self, *names: str) -> results.RemoveResult:
-        """Remove concepts: all of those named, or none.
+    def remove(self, *names: str, unfinished: bool = False) -> results.RemoveResult:
+        """Remove concepts and the training state of these names: all, or none. Does not ask for confirmation.
+
+        Args:
+            names: of concepts, or of interrupted training runs.
+            unfinished: delete only the training state.
 
         Raises:
+            UsageError: no name is given.
             ConceptNotFoundError: one of them is missing.
+            StoreLockedError: one of them is being trained, or another process writes to the store.
         """
         from cnsctl.app import concepts
 
-        return Run(concepts.remove(self._folder, names)).result()
+        if not names:
+            raise UsageError("no name", hint="give the names of the concepts to remove")
+        return Run(concepts.remove(self._folder, names, only_unfinished=unfinished)).result()
 
-    def load(self, *, device: str = "auto", dtype: str = "auto") -> Session:
+    def load(self, *, device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) -> Session:
         """Load the base model. Use the session as a context manager: it frees the memory at the end.
 
         Args:
-            device: `auto`, `cuda`, `mps` or `cpu`.
-            dtype: `auto`, `fp32`, `bf16` or `fp16` (generates only).
+            device: `auto` (CUDA, else MPS, else the CPU), `cuda`, `mps` or `cpu`.
+            dtype: precision of the denoiser: `auto` (bf16 where the device computes it fast, else fp32), `fp32`,
+                `bf16`, or `fp16`, which can generate but not train.
 
         Raises:
-            BaseModelError: the base model is missing, or is another one.
+            InvalidSettingError: the device or the dtype does not exist.
+            UsageError: this machine does not have the device.
+            BaseModelError: the base model is missing, or another one is in its folder.
         """
         from cnsctl.app import session
 
@@ -144,12 +171,18 @@ class Store:
 
 
 class Session:
-    """A store with its base model loaded."""
+    """A store with its base model loaded. Every method raises UsageError after `close`."""
 
     def __init__(self, loaded: sessions.Session) -> None:
         self._loaded: sessions.Session | None = loaded
 
+    def __repr__(self) -> str:
+        loaded = self._loaded
+        where = "closed" if loaded is None else f"device={loaded.device.type!r}, dtype={loaded.dtype!r}"
+        return f"Session({where})"
+
     def __enter__(self) -> Self:
+        self._open()
         return self
 
     def __exit__(
@@ -158,7 +191,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Free the base model's memory. The session cannot be used afterwards."""
+        """Free the memory of the base model. The session cannot be used afterwards. A second call does nothing."""
         if self._loaded is not None:
             from cnsctl.app.session import free_memory
 
@@ -180,21 +213,29 @@ class Session:
 
         Args:
             name: of the concept: `<name>` in prompts.
-            images: a folder of images, image files, or several of either.
+            images: a folder of images, an image file, or several of either.
             class_word: what kind of thing it is; by default the name, if the base model knows each of its words.
-            holdout: keep the last images for evaluation.
+            holdout: the last N images are kept for evaluation.
             replace: replace the concept of this name.
-            allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points.
+            allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points of error removed.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
-            NameTakenError, ImageError, InvalidSettingError, NotSavedError: when the run is iterated.
+            NameTakenError: the store has a concept of this name. This and all below when the run is iterated.
+            InvalidNameError: the name has other characters than a-z, 0-9, - and _.
+            InvalidSettingError: a setting is unknown, of another type, or out of range.
+            ImageError: an image cannot be read, or there are none.
+            StoreLockedError: a concept of this name is being trained.
+            NotSavedError: the result is worse than it may be, or not finite; the training state is kept.
+            CapacityError: too few neurons are free for the policy.
+            DiskError: the disk is full, read-only, or failing.
         """
         from cnsctl.app.train import train
 
-        request = _request(name, images, class_word, settings, holdout=holdout)
-        request = _with(request, replace=replace, allow_forgetting=allow_forgetting)
-        return Run(train(self._session.store, request, session=self._session))
+        session = self._open()
+        request = _request(session, name, images, class_word, holdout=holdout, settings=settings)
+        request = dataclasses.replace(request, replace=replace, allow_forgetting=allow_forgetting)
+        return Run(train(session.store, request, session=session))
 
     def score(
         self,
@@ -205,88 +246,125 @@ class Session:
         holdout: int = 0,
         **settings: Any,
     ) -> Run[results.ScoreResult]:
-        """Select the neurons that `train` with the same arguments would train; saves nothing."""
+        """Select the neurons that `train` with the same arguments would train; saves nothing.
+
+        Args:
+            name: that the concept would get.
+            images: as for `train`.
+            class_word: as for `train`.
+            holdout: as for `train`.
+            settings: fields of `TrainSettings`; the base model sets the rest.
+
+        Raises:
+            InvalidNameError, InvalidSettingError, ImageError, CapacityError: as `train`, when the run is iterated.
+        """
         from cnsctl.app.score import score
 
-        request = _request(name, images, class_word, settings, holdout=holdout)
-        return Run(score(self._session.store, request, session=self._session))
+        session = self._open()
+        request = _request(session, name, images, class_word, holdout=holdout, settings=settings)
+        return Run(score(session.store, request, session=session))
 
-    def generate(self, prompt: str, *, seed: int = 0, negative_prompt: str = "", **settings: Any) -> Image.Image:
+    def generate(
+        self, prompt: str, *, seed: int | None = None, negative_prompt: str = "", **settings: Any
+    ) -> Image.Image:
         """Generate one image.
 
         Args:
             prompt: may name concepts: `<dog> wearing <hat>`, `<dog:0.8>`.
-            seed: of its noise; the same seed gives the same image on the same machine.
+            seed: of its noise, by default random; the same seed gives the same image on the same machine.
             negative_prompt: what the image should not show.
             settings: fields of `GenerateSettings`; the base model sets the rest.
+
+        Returns:
+            An RGB image. `image.info["cnsctl"]` is JSON that says how it was made, with the seed.
 
         Raises:
             ConceptNotFoundError: the prompt names a concept that is not in the store.
             InvalidSettingError: a setting is unknown or out of range.
+            StoreDamagedError: a concept that the prompt names cannot be read.
         """
-        (image,) = self.generate_many([prompt], seed=seed, negative_prompt=negative_prompt, **settings)
+        given = checked(GenerateSettings, settings)
+        (image,) = self.generate_many([prompt], seed=seed, negative_prompt=negative_prompt, **given)
         return image
 
     def generate_many(
         self,
-        prompts: Iterable[str],
+        prompts: str | Iterable[str],
         *,
         count: int = 1,
-        seed: int = 0,
+        seed: int | None = None,
         negative_prompt: str = "",
         batch_size: int = 1,
         **settings: Any,
     ) -> Iterator[Image.Image]:
-        """Generate images, each as soon as it is done, in order.
+        """Generate images, each as soon as it is done, in order. Nothing happens until it is iterated.
 
         Args:
-            prompts: each may name concepts.
+            prompts: one or several; each may name concepts.
             count: images per prompt; image k uses seed + k.
-            seed: of the first image of each prompt.
+            seed: of the first image of each prompt, by default random.
             negative_prompt: what the images should not show.
             batch_size: images at a time; 1 makes each independent of the others.
-            settings: fields of `GenerateSettings`.
+            settings: fields of `GenerateSettings`; the base model sets the rest.
+
+        Yields:
+            RGB images, as `generate` returns them.
+
+        Raises:
+            ConceptNotFoundError, InvalidSettingError, StoreDamagedError: as `generate`.
         """
-        from PIL import Image
+        from cnsctl.app.generate import GenerateRequest, generate, random_seed
 
-        from cnsctl.app.generate import GenerateRequest, generate
-        from cnsctl.events import ImageReady
-
+        session = self._open()
         request = GenerateRequest(
-            prompts=list(prompts),
+            prompts=[prompts] if isinstance(prompts, str) else list(prompts),
             negative_prompt=negative_prompt,
             count=count,
-            seed=seed,
+            seed=random_seed() if seed is None else seed,
             save=False,
             batch_size=batch_size,
             settings=settings,
         )
-        for event in generate(self._session.store, request, session=self._session):
+        for event in generate(session.store, request, session=session):
             if isinstance(event, ImageReady):
-                yield Image.fromarray(event.pixels)
+                yield _image(event)
+            elif isinstance(event, Warn):
+                _warn(event)
 
     def verify(self, *names: str) -> results.VerifyResult:
-        """Check that concepts (by default all) have not changed since training; generates nothing."""
-        from cnsctl.app.verify import verify
-
-        return Run(verify(self._session.store, names, session=self._session)).result()
-
-    def evaluate(self, *names: str, images: bool = True) -> results.EvaluateResult:
-        """Measure concepts (by default all) and forgetting.
+        """Check that concepts have not changed since training; milliseconds per concept, generates nothing.
 
         Args:
-            names: of the concepts.
+            names: of the concepts, by default all.
+
+        Returns:
+            A row per concept. A concept that changed has `forgotten`, one that cannot be read `damaged`; neither raises.
+
+        Raises:
+            ConceptNotFoundError: one of them is missing, or the store is empty.
+        """
+        from cnsctl.app.verify import verify
+
+        session = self._open()
+        return Run(verify(session.store, names, session=session)).result()
+
+    def evaluate(self, *names: str, images: bool = True) -> results.EvaluateResult:
+        """Measure concepts and forgetting.
+
+        Args:
+            names: of the concepts, by default all.
             images: generate images too, for CLIP-I, CLIP-T and drift.
+
+        Raises:
+            ConceptNotFoundError: one of them is missing, or the store is empty.
         """
         from cnsctl.app.evaluate import evaluate
 
-        return Run(evaluate(self._session.store, names, images=images, session=self._session)).result()
+        session = self._open()
+        return Run(evaluate(session.store, names, images=images, session=session)).result()
 
-    @property
-    def _session(self) -> sessions.Session:
+    def _open(self) -> sessions.Session:
         if self._loaded is None:
-            from cnsctl.errors import UsageError
-
             raise UsageError("the session is closed", hint="load the store again")
         return self._loaded
 
@@ -294,12 +372,12 @@ class Session:
 class Run(Generic[R]):
     """Work in progress: iterate it for its events, or ask for its result, which does the rest of the work.
 
-    Closing it, or leaving a loop over it, keeps the training state: the same call continues where it stopped.
+    After a loop that was left early, `result` continues. `close`, or the end of a `with` block, stops the work and keeps
+    the training state: the same call continues where it stopped, and ends with the same bytes.
     """
 
     def __init__(self, work: Generator[Event, None, R]) -> None:
         self._work = work
-        self._running = True
         self._results: list[R] = []
 
     def __iter__(self) -> Iterator[Event]:
@@ -310,33 +388,36 @@ class Run(Generic[R]):
         try:
             return next(self._work)
         except StopIteration as done:
-            if self._running:
+            if done.value is not None:  # None: the run was closed, or had ended before
                 self._results.append(done.value)
-            self._running = False
-            raise
-        except BaseException:
-            self._running = False
             raise
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close()
+
     def result(self) -> R:
-        """Do the rest of the work and return the result.
+        """Do the rest of the work and return the result. Events that warn become a `CnsctlWarning`.
 
         Raises:
             UsageError: the run was closed, or failed before.
+            CnsctlError: the work failed.
         """
-        for _ in self:
-            pass
+        for event in self:
+            if isinstance(event, Warn):
+                _warn(event)
         if not self._results:
-            from cnsctl.errors import UsageError
-
             raise UsageError(
                 "this run was stopped before its end", hint="start it again: it continues where it stopped"
             )
         return self._results[0]
 
     def close(self) -> None:
-        """Stop here; training state is kept."""
-        self._running = False
+        """Stop here; the training state is kept, and the name is free for another run."""
         self._work.close()
 
 
@@ -345,21 +426,25 @@ def apply_concept(
 ) -> AppliedConcept:
     """Put one concept into a stock diffusers pipeline.
 
-    Its values replace those of the pipeline's K and V weights, so it acts on every token of every prompt, as an exported
-    checkpoint does. Prompts name it by `AppliedConcept.trigger`.
+    The values of the concept replace those of the pipeline's K and V weights, so it acts on every token of every prompt,
+    as an exported checkpoint does. Prompts name it by `AppliedConcept.trigger`. Several concepts can be in one pipeline;
+    where they change the same weight, the one that was applied last wins.
 
     Args:
-        pipe: a `StableDiffusionPipeline` with the concept's base model.
+        pipe: a `StableDiffusionPipeline` with the base model that the concept was trained on, in fp32 or fp16.
         concept: a delta file, or what `Store.show` returns.
-        name: of its token; by default the concept's name, or the class word of a file.
-        check: compare the pipeline with the base model that the concept was trained on; compares only shapes if False,
-            which a pipeline in bf16 needs, since rounding changes the fingerprint.
+        name: of its token, by default the concept's name, or the class word of a file.
+        check: compare the fingerprint of the pipeline's base model with the concept's. If False, only names and shapes
+            of weights are compared: bf16 needs that, since rounding changes the fingerprint.
 
     Returns:
-        A handle that removes it again, bit for bit.
+        A handle that removes the concept again, bit for bit.
 
     Raises:
-        BaseModelError: the pipeline holds another base model.
+        BaseModelError: the pipeline has another base model; it was not changed.
+        UsageError: there is no such file, or the tokenizer contains the token already.
+        InvalidNameError: the name has other characters than a-z, 0-9, - and _.
+        StoreDamagedError: the file is not a delta, or has changed since it was written.
     """
     from cnsctl.app.apply import apply
 
@@ -371,26 +456,37 @@ def _path(path: str | Path | None) -> Path | None:
 
 
 def _request(
+    session: sessions.Session,
     name: str,
     images: str | Path | Sequence[str | Path],
     class_word: str | None,
-    settings: dict[str, Any],
     *,
     holdout: int,
-) -> Any:
+    settings: Mapping[str, Any],
+) -> TrainRequest:
     from cnsctl.app.requests import TrainRequest
 
-    sources = [images] if isinstance(images, (str, Path)) else list(images)
+    sources = [images] if isinstance(images, (str, Path)) else images
     return TrainRequest(
         name=name,
         sources=[Path(source) for source in sources],
         class_word=class_word,
         settings=settings,
         holdout=holdout,
+        compute={"dtype": session.dtype},  # fp16 is refused
     )
 
 
-def _with(request: Any, **changes: Any) -> Any:
-    from dataclasses import replace
+def _image(event: ImageReady) -> Image.Image:
+    """An image in memory, with the texts of its PNG."""
+    from PIL import Image
 
-    return replace(request, **changes)
+    with Image.open(BytesIO(event.png)) as stored:
+        texts = dict(stored.info)
+    image = Image.fromarray(event.pixels)
+    image.info = texts
+    return image
+
+
+def _warn(event: Warn) -> None:
+    warnings.warn(event.text, CnsctlWarning, stacklevel=3)
