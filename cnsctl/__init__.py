@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnsctl import errors, events, results, settings
-    from cnsctl.api import Run, Session, Store, apply_concept, create_store, open_store
+    from cnsctl.api import CnsctlWarning, Run, Session, Store, apply_concept, create_store, open_store
     from cnsctl.app.apply import AppliedConcept
     from cnsctl.concept import Mode
-    from cnsctl.errors import CnsctlError, CnsctlWarning
+    from cnsctl.errors import CnsctlError
     from cnsctl.settings import GenerateSettings, TrainSettings
 
 __version__ = "0.1.0"
@@ -39,7 +39,6 @@ __all__ = [
 _HOMES = {
     "AppliedConcept": "app.apply",
     "CnsctlError": "errors",
-    "CnsctlWarning": "errors",
     "GenerateSettings": "settings",
     "Mode": "concept",
     "TrainSettings": "settings",

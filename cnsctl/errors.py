@@ -145,7 +145,3 @@ class NotDurableError(DiskError):
     """The new content is in place; only the last fsync failed. After a commit this is a warning, not a failure."""
 
     code = "not-durable"
-
-
-class CnsctlWarning(UserWarning):
-    """Something to look at, in Python: what the command line prints as a warning. The work goes on."""

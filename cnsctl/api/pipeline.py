@@ -35,7 +35,7 @@ def apply_concept(
 
     Raises:
         BaseModelError: the pipeline has another base model; it was not changed.
-        UsageError: there is no such file, or the tokenizer contains the token already.
+        UsageError: the file cannot be read, or the tokenizer contains the token already.
         InvalidNameError: the name has other characters than a-z, 0-9, - and _.
         StoreDamagedError: the file is not a delta, or has changed since it was written.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from cnsctl.errors import CnsctlWarning, UsageError
+from cnsctl.errors import UsageError
 from cnsctl.events import Warn
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from cnsctl.events import Event
 
 R = TypeVar("R")
+
+
+class CnsctlWarning(UserWarning):
+    """What the command line prints as a warning. The work continues."""
 
 
 class Run(Generic[R]):

@@ -80,7 +80,7 @@ class Session:
             NameTakenError: the store has a concept of this name. This and all below when the run is iterated.
             InvalidNameError: the name has other characters than a-z, 0-9, - and _.
             InvalidSettingError: a setting is unknown, of another type, or out of range.
-            ImageError: an image cannot be read, or there are none.
+            ImageError: an image cannot be read, or the folder does not contain one.
             StoreLockedError: a concept of this name is being trained.
             NotSavedError: the result is worse than it may be, or not finite; the training state is kept.
             CapacityError: too few neurons are free for the policy.

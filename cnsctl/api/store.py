@@ -26,7 +26,7 @@ def open_store(path: str | Path | None = None) -> Store:
         path: its folder; by default `$CNSCTL_STORE`, else the folder `cnsctl` in the platform's user-data folder.
 
     Raises:
-        StoreNotFoundError: there is not a store at the path.
+        StoreNotFoundError: the path does not contain a store.
         StoreDamagedError: its manifest cannot be read.
         FormatTooNewError: a newer version of cnsctl wrote it.
     """
@@ -95,7 +95,7 @@ class Store:
             overlaps: count the neurons shared with each other concept, which reads all of them.
 
         Raises:
-            ConceptNotFoundError: there is no such concept.
+            ConceptNotFoundError: the concept does not exist.
         """
         from cnsctl.app import concepts
 
@@ -105,7 +105,7 @@ class Store:
         """Rename a concept; its bytes stay the same.
 
         Raises:
-            ConceptNotFoundError: there is no concept of the old name.
+            ConceptNotFoundError: the old name is not the name of a concept.
             InvalidNameError: the new name has other characters than a-z, 0-9, - and _.
             NameTakenError: another concept has the new name.
             StoreLockedError: another process writes to the store.
@@ -122,7 +122,7 @@ class Store:
             unfinished: delete only the training state.
 
         Raises:
-            UsageError: no name is given.
+            UsageError: a name is missing.
             ConceptNotFoundError: one of them is missing.
             StoreLockedError: one of them is being trained, or another process writes to the store.
         """

@@ -174,7 +174,7 @@ def _read(concept: str | Path | ShowResult) -> Delta:
     """A delta from its file.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file cannot be read.
         StoreDamagedError: it is not a delta, or not as it was written.
     """
     from cnsctl.formats.delta import decode_delta
