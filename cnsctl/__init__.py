@@ -49,15 +49,17 @@ _MODULES = ("errors", "events", "results", "settings")
 """Public modules."""
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name at its first use (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module 'cnsctl' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would accept every name
 
-    if name in _MODULES:
-        return import_module(f"cnsctl.{name}")
-    return getattr(import_module(f"cnsctl.{_HOMES.get(name, 'api')}"), name)
+    def __getattr__(name: str) -> Any:
+        """Load a public name at its first use (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module 'cnsctl' has no attribute {name!r}")
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"cnsctl.{name}")
+        return getattr(import_module(f"cnsctl.{_HOMES.get(name, 'api')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 from commands import tree
 from PIL import Image
 
@@ -197,3 +198,34 @@ def test_an_unknown_device_or_dtype_is_refused(empty):
     for settings in ({"device": "gpu"}, {"dtype": "fp8"}):
         with pytest.raises(errors.InvalidSettingError):
             open_store(empty).load(**settings)
+
+
+def test_a_run_works_step_by_step_in_other_threads(store, session, pictures_of_two):
+    """As a web server does it; signals are the main thread's."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with store.load() as opened:
+        run = opened.train("dog", pictures_of_two / "dog")
+        while True:
+            with ThreadPoolExecutor(1) as one:
+                if one.submit(next, run, None).result() is None:
+                    break
+        assert run.result().concept.name == "dog"
+    assert store.show("dog").delta.endswith(session._open().store.concepts()[0]["delta"])
+
+
+def test_the_torch_of_the_caller_stays_as_it_was(session, pictures_of_two):
+    """Between events and afterwards: gradients, default dtype, threads, and the global random numbers."""
+
+    def state():
+        flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()
+        return *flags, torch.get_num_threads(), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+    before = state()
+    for _ in session.score("hat", pictures_of_two / "hat"):
+        assert state() == before
+    for _ in session.generate_many("<dog>", count=2, seed=1, steps=2):
+        assert state() == before
+    session.verify()
+    session.evaluate()
+    assert state() == before

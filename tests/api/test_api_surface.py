@@ -50,7 +50,7 @@ def test_every_public_name_exists_and_is_listed():
 
 def test_type_checkers_see_the_public_names_that_python_loads():
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = (n for n in tree.body if isinstance(n, ast.If))
+    block = next(n for n in tree.body if isinstance(n, ast.If))
     seen = {}
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)
