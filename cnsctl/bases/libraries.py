@@ -1,18 +1,13 @@
-"""How the libraries behind a base behave: offline, and silent.
+"""Global settings of diffusers and transformers: silent.
 
-Owns their global settings; must not know bases.
+Owns these settings; must not know base models.
 """
 
 from __future__ import annotations
 
-import os
-
 
 def quiet_libraries() -> None:
-    """Keep the libraries off the network and off stderr; ours are the messages that a user reads."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    """Keep the libraries off stderr: cnsctl writes the messages itself."""
     import diffusers
     import transformers
 

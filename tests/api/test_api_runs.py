@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import os
 import weakref
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 import cnsctl
 from cnsctl import Run, create_store, errors, events, open_store
+from cnsctl.cli.main import OFFLINE
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +231,12 @@ def test_the_torch_of_the_caller_stays_as_it_was(session, pictures_of_two):
     session.verify()
     session.evaluate()
     assert state() == before
+
+
+def test_loading_leaves_the_environment_of_the_process_as_it_was(empty, monkeypatch):
+    """Another library of the same program may need the network."""
+    for name in OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    open_store(empty).load().close()
+    assert dict(os.environ) == before
