@@ -8,28 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnsctl.api import Run, Session, Store, apply_concept, create_store, open_store
+    from cnsctl import errors, events, results, settings
+    from cnsctl.api import CnsctlWarning, Run, Session, Store, apply_concept, create_store, open_store
+    from cnsctl.app.apply import AppliedConcept
     from cnsctl.concept import Mode
     from cnsctl.errors import CnsctlError
     from cnsctl.settings import GenerateSettings, TrainSettings
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Run": "api",
-    "Session": "api",
-    "Store": "api",
-    "apply_concept": "api",
-    "create_store": "api",
-    "open_store": "api",
-    "Mode": "concept",
-    "CnsctlError": "errors",
-    "GenerateSettings": "settings",
-    "TrainSettings": "settings",
-}
-
 __all__ = [
+    "AppliedConcept",
     "CnsctlError",
+    "CnsctlWarning",
     "GenerateSettings",
     "Mode",
     "Run",
@@ -38,17 +29,37 @@ __all__ = [
     "TrainSettings",
     "apply_concept",
     "create_store",
+    "errors",
+    "events",
     "open_store",
+    "results",
+    "settings",
 ]
 
+_HOMES = {
+    "AppliedConcept": "app.apply",
+    "CnsctlError": "errors",
+    "GenerateSettings": "settings",
+    "Mode": "concept",
+    "TrainSettings": "settings",
+}
+"""Public name → its module; by default `api`."""
 
-def __getattr__(name: str) -> Any:
-    """Load a public name at its first use (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'cnsctl' has no attribute {name!r}")
-    from importlib import import_module
+_MODULES = ("errors", "events", "results", "settings")
+"""Public modules."""
 
-    return getattr(import_module(f"cnsctl.{_HOME[name]}"), name)
+
+if not TYPE_CHECKING:  # a type checker would accept every name
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name at its first use (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module 'cnsctl' has no attribute {name!r}")
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"cnsctl.{name}")
+        return getattr(import_module(f"cnsctl.{_HOMES.get(name, 'api')}"), name)
 
 
 def __dir__() -> list[str]:

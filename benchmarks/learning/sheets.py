@@ -38,13 +38,8 @@ def sheet(bench: Bench, question: str, rows: Sequence[Row]) -> Image.Image | Non
     return contact_sheet([*([_strip("training images", real)] if real else []), *found], title=question)
 
 
-<<<<<<< HEAD
-def _strip(label: str, pictures: Sequence[NDArray[np.uint8]]) -> SheetRow:
-    return SheetRow(label=label, groups=[SheetGroup(caption="", images=pictures)])
-=======
 def _strip(label: str, images: Sequence[NDArray[np.uint8]]) -> SheetRow:
-    return SheetRow(label=label, groups=[SheetGroup(caption="", pictures=images)])
->>>>>>> w-engine
+    return SheetRow(label=label, groups=[SheetGroup(caption="", images=images)])
 
 
 def _trained_on(rows: Sequence[Row]) -> list[NDArray[np.uint8]]:

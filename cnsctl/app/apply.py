@@ -1,12 +1,16 @@
 """One concept inside a stock diffusers pipeline, and out of it again, bit for bit.
 
-Owns what is written into a pipeline and how it is taken back; must not know stores beyond a delta file.
+diffusers' own `unload_textual_inversion` renumbers the tokens that remain after the last special token, which is wrong
+for tokenizers whose special tokens come first, such as pocket's. So this file keeps the original tokenizer and token
+table, and always builds the changed ones from these.
+
+Owns what is written into a pipeline and how it is undone; must not know stores beyond a delta file.
 """
 
 from __future__ import annotations
 
+import copy
 import weakref
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,111 +21,195 @@ from cnsctl.results import ShowResult
 if TYPE_CHECKING:
     import torch
 
-_PIPELINES: weakref.WeakKeyDictionary[Any, _Applied] = weakref.WeakKeyDictionary()
+SITES = ("attn2.to_k.weight", "attn2.to_v.weight")
+"""How the names of the K and V weights of cross-attention end."""
+
+ENCODER = "text_encoder"
+
+_APPLIED: weakref.WeakKeyDictionary[Any, _Pipeline] = weakref.WeakKeyDictionary()
+"""UNet → the pipeline around it while it contains concepts. No value refers to its UNet, so nothing is kept alive."""
 
 
-@dataclass(eq=False)
 class AppliedConcept:
     """A concept in a pipeline. Use it as a context manager, or call `remove`."""
 
     trigger: str
-    """What stands for the concept in a prompt: its token embeddings, then its class word."""
-    _pipe: Any = field(repr=False)
-    delta: Delta = field(repr=False)
-    _tokens: tuple[str, ...] = field(repr=False)
+    """What names the concept in a prompt: its token embeddings, then its class word, such as `<dog> dog`."""
+
+    def __init__(self, pipeline: _Pipeline, delta: Delta, tokens: tuple[str, ...]) -> None:
+        self.trigger = f"{' '.join(tokens)} {delta.class_word}"
+        self.delta = delta
+        self.tokens = tokens
+        self._pipeline = pipeline
 
     def remove(self) -> None:
         """Take the concept out: K and V weights, tokenizer and token table are as before, bit for bit.
 
         Raises:
-            UsageError: it has been removed already.
+            UsageError: it was removed before, or tokens were added to the pipeline after it.
         """
-        applied = _PIPELINES.get(self._pipe)
-        if applied is None or self not in applied.concepts:
-            raise UsageError(f"the concept is not in the pipeline any more: {self.trigger}")
-        applied.concepts.remove(self)
-        self._pipe.unload_textual_inversion(list(self._tokens))
-        applied.write()
-        if not applied.concepts:
-            del _PIPELINES[self._pipe]
+        if self not in self._pipeline.concepts:
+            raise UsageError(f"the concept was removed from the pipeline before: {self.trigger!r}")
+        self._pipeline.set([concept for concept in self._pipeline.concepts if concept is not self])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.remove()
+        if self in self._pipeline.concepts:
+            self.remove()
+
+    def __repr__(self) -> str:
+        return f"AppliedConcept(trigger={self.trigger!r})"
 
 
-class _Applied:
-    """The concepts in one pipeline, and the weights that it had without them."""
+class _Pipeline:
+    """The concepts in one pipeline, and everything that it had without them."""
 
     def __init__(self, pipe: Any) -> None:
-        self.weights = {n.removesuffix(".weight"): p for n, p in pipe.unet.named_parameters() if n.endswith(_SITES)}
-        self.before = {site: weight.detach().clone() for site, weight in self.weights.items()}
-        self.concepts: list[AppliedConcept] = []
+        from cnsctl.bases.sd1.adapter import fingerprint
 
-    def write(self) -> None:
-        """Set each K and V weight to what it was without concepts, then to the values of each, in order."""
+        self.unet = weakref.ref(pipe.unet)
+        self.weights = {n.removesuffix(".weight"): p for n, p in pipe.unet.named_parameters() if n.endswith(SITES)}
+        self.text_encoder, self.tokenizer = pipe.text_encoder, pipe.tokenizer
+        self.table: torch.nn.Parameter = pipe.text_encoder.get_input_embeddings().weight
+        if any(W.device.type == "meta" for W in (*self.weights.values(), self.table)):
+            raise UsageError(
+                "cannot change a pipeline whose weights are offloaded", hint="apply the concept before the offload"
+            )
+        self.before = {site: W.detach().clone() for site, W in self.weights.items()}
+        self.concepts: list[AppliedConcept] = []
+        self.fingerprint = fingerprint(tokenizer=self.tokenizer, text_encoder=self.text_encoder, sites=self.before)
+        self._vocabulary: dict[str, Any] = self.tokenizer.__dict__
+        """State of the tokenizer without concepts: the object itself, so that nothing of it is lost."""
+        self._vocab_size = self.text_encoder.config.vocab_size
+        self._n_tokens = len(self.tokenizer)
+        self._current = self.table
+
+    def check_unchanged(self) -> None:
+        """Refuse if someone else changed the tokens meanwhile: restoring would lose that change."""
+        table = self.text_encoder.get_input_embeddings().weight
+        if table is not self._current or len(self.tokenizer) != self._n_tokens:
+            raise UsageError(
+                "the tokens of the pipeline were changed after a concept was applied",
+                hint="first unload what was loaded after it, such as a textual inversion",
+            )
+
+    def set(self, concepts: list[AppliedConcept]) -> None:
+        """Restore the original pipeline, then put these concepts into it, in order."""
+        self.check_unchanged()
+        self.concepts = concepts
+        self._set_tokens()
+        self._set_weights()
+        unet = self.unet()
+        if unet is not None and concepts:
+            _APPLIED[unet] = self
+        elif unet is not None:
+            _APPLIED.pop(unet, None)
+
+    def _set_tokens(self) -> None:
+        """Tokenizer and token table: the original objects, or copies with the concepts' tokens at the end."""
+        import torch
+
+        now, table = self._current, self.table
+        table.data = table.data.to(now.device, now.dtype)  # the pipeline may have moved since
+        tokens = [token for concept in self.concepts for token in concept.tokens]
+        if tokens:
+            self.tokenizer.__dict__ = copy.deepcopy(self._vocabulary)
+            self.tokenizer.add_tokens(tokens)
+            ids = self.tokenizer.convert_tokens_to_ids(tokens)
+            rows = torch.cat([torch.from_numpy(concept.delta.vectors[ENCODER]) for concept in self.concepts])
+            more = max(0, max(ids) + 1 - len(table))
+            data = torch.cat([table.data, table.data.new_zeros(more, table.shape[1])])
+            data[ids] = rows.to(data)
+            table = torch.nn.Parameter(data, requires_grad=table.requires_grad)
+            self.text_encoder.config.vocab_size = len(data)
+        else:
+            self.text_encoder.config.vocab_size = self._vocab_size
+            self.tokenizer.__dict__ = self._vocabulary
+        module = self.text_encoder.get_input_embeddings()
+        module.weight, module.num_embeddings = table, len(table)
+        self._current, self._n_tokens = table, len(self.tokenizer)
+
+    def _set_weights(self) -> None:
+        """Each K and V weight: its value without concepts, then the values of each concept, in order."""
         import torch
 
         with torch.no_grad():
-            for site, weight in self.weights.items():
-                weight.copy_(self.before[site])
+            for site, W in self.weights.items():
+                W.copy_(self.before[site])
                 for concept in self.concepts:
-                    at = torch.from_numpy(concept.delta.indices[site]).to(weight.device)
-                    values = torch.from_numpy(concept.delta.values[site]).to(weight.device, weight.dtype)
-                    weight.view(-1)[at] = values
-
-
-_SITES = ("attn2.to_k.weight", "attn2.to_v.weight")
+                    at = torch.from_numpy(concept.delta.indices[site]).to(W.device)
+                    W.view(-1)[at] = torch.from_numpy(concept.delta.values[site]).to(W)
 
 
 def apply(
     pipe: Any, concept: str | Path | ShowResult, *, name: str | None = None, check: bool = True
 ) -> AppliedConcept:
     """Put a concept into a pipeline; see `cnsctl.apply_concept`."""
-    import torch
-
-    from cnsctl.formats import detect
-
-    shown = concept if isinstance(concept, ShowResult) else None
-    content = Path(shown.delta if shown is not None else str(concept)).read_bytes()
-    delta = detect(content).read(content)
-    chosen = name or (shown.concept.name if shown is not None else delta.class_word.replace(" ", "-"))
+    delta = _read(concept)
+    chosen = name
+    if chosen is None:
+        chosen = concept.concept.name if isinstance(concept, ShowResult) else "-".join(delta.class_word.split())
     if not NAME.fullmatch(chosen):
         raise InvalidNameError(f"invalid name: {chosen[:80]!r}", hint="use a-z, 0-9, - and _")
-    applied = _PIPELINES.get(pipe) or _Applied(pipe)
-    _check(pipe, delta, applied, chosen, fingerprint=check)
-    tokens = tuple(f"<{chosen}>" if i == 0 else f"<{chosen}>_{i}" for i in range(_n_embeddings(delta)))
-    embeddings = torch.from_numpy(delta.vectors["text_encoder"]).to(pipe.text_encoder.dtype)
-    pipe.load_textual_inversion([row.clone() for row in embeddings], token=list(tokens))
-    handle = AppliedConcept(trigger=f"{' '.join(tokens)} {delta.class_word}", _pipe=pipe, delta=delta, _tokens=tokens)
-    applied.concepts.append(handle)
-    _PIPELINES[pipe] = applied
-    applied.write()
-    return handle
-
-
-def _n_embeddings(delta: Delta) -> int:
-    return len(delta.vectors["text_encoder"])
-
-
-def _check(pipe: Any, delta: Delta, applied: _Applied, name: str, *, fingerprint: bool) -> None:
-    """Refuse a pipeline of another base model before anything in it is changed."""
-    shapes = {site: tuple(W.shape) for site, W in applied.before.items()}
-    if set(delta.vectors) != {"text_encoder"} or shapes != {site: tuple(s) for site, s in delta.shapes.items()}:
-        raise BaseModelError("the pipeline is not of the concept's base model: its K and V weights have other shapes")
-    if f"<{name}>" in pipe.tokenizer.get_vocab():
-        raise UsageError(f"the tokenizer has the token <{name}> already", hint="give another name")
-    if fingerprint and not applied.concepts and _fingerprint(pipe, applied.before) != delta.fingerprint:
+    missing = [part for part in ("unet", "text_encoder", "tokenizer") if getattr(pipe, part, None) is None]
+    if missing:
         raise BaseModelError(
-            "the pipeline is not of the concept's base model: its fingerprint differs",
-            note=f"the concept was trained on {delta.fingerprint[:12]}",
-            hint="use the same base model; in bf16 its fingerprint differs, so load it in fp16 or fp32, or pass check=False",
+            f"unsupported pipeline: {type(pipe).__name__} has no {missing[0]}",
+            hint="use a StableDiffusionPipeline of Stable Diffusion 1.x or 2.x",
         )
+    pipeline = _APPLIED.get(pipe.unet)
+    if pipeline is None:
+        pipeline = _Pipeline(pipe)
+    n = len(delta.vectors[ENCODER]) if ENCODER in delta.vectors else 0
+    tokens = tuple(f"<{chosen}>" if i == 0 else f"<{chosen}>_{i}" for i in range(n))
+    _check(pipe, delta, pipeline, tokens, fingerprint=check)
+    applied = AppliedConcept(pipeline, delta, tokens)
+    pipeline.set([*pipeline.concepts, applied])
+    return applied
 
 
-def _fingerprint(pipe: Any, sites: dict[str, torch.Tensor]) -> str:
-    from cnsctl.bases.sd1.adapter import fingerprint
+def _read(concept: str | Path | ShowResult) -> Delta:
+    """A delta from its file.
 
-    return fingerprint(tokenizer=pipe.tokenizer, text_encoder=pipe.text_encoder, sites=sites)
+    Raises:
+        UsageError: the file cannot be read.
+        StoreDamagedError: it is not a delta, or not as it was written.
+    """
+    from cnsctl.formats import detect
+
+    file = Path(concept.delta if isinstance(concept, ShowResult) else concept)
+    try:
+        data = file.read_bytes()
+    except OSError as err:
+        raise UsageError(f"cannot read the delta {file}: {err.strerror}") from err
+    return detect(data).read(data)
+
+
+def _check(pipe: Any, delta: Delta, pipeline: _Pipeline, tokens: tuple[str, ...], *, fingerprint: bool) -> None:
+    """Refuse a pipeline with another base model before anything in it is changed."""
+    if pipe.tokenizer is not pipeline.tokenizer or pipe.text_encoder is not pipeline.text_encoder:
+        raise UsageError(
+            "the UNet contains a concept that was applied through another pipeline",
+            hint="remove it there, or build both pipelines from the same tokenizer and text encoder",
+        )
+    pipeline.check_unchanged()
+    have = {site: tuple(W.shape) for site, W in pipeline.weights.items()}
+    want = {site: tuple(shape) for site, shape in delta.shapes.items()}
+    widths = {encoder: vectors.shape[1] for encoder, vectors in delta.vectors.items()}
+    if have != want or widths != {ENCODER: pipeline.table.shape[1]}:
+        raise BaseModelError(
+            "the pipeline has another base model: its K and V weights, or its token embeddings, have other shapes",
+            note=f"the concept was trained on {delta.fingerprint[:12]}",
+            hint="use the base model that the concept was trained on, without adapters in it",
+        )
+    taken = [token for token in tokens if token in pipe.tokenizer.get_vocab()]
+    if taken:
+        raise UsageError(f"the tokenizer contains the token already: {taken[0]}", hint="use another name")
+    if fingerprint and pipeline.fingerprint != delta.fingerprint:
+        raise BaseModelError(
+            f"the pipeline has another base model: its fingerprint is {pipeline.fingerprint[:12]}",
+            note=f"the concept was trained on {delta.fingerprint[:12]}",
+            hint="use that base model in fp32 or fp16; bf16 changes the fingerprint, so there pass check=False",
+        )

@@ -93,6 +93,13 @@ def generate(
     )
 
 
+def random_seed() -> int:
+    """The seed if none was given; it is kept in the PNG text of each image."""
+    import secrets
+
+    return secrets.randbelow(2**31)
+
+
 def problem(result: results.GenerateResult) -> PartialFailureError | None:
     """What a command must report after the result."""
     if not result.failed:

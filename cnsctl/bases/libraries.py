@@ -1,18 +1,13 @@
-"""Global settings of diffusers and transformers: offline, and silent.
+"""Global settings of diffusers and transformers: silent.
 
 Owns these settings; must not know base models.
 """
 
 from __future__ import annotations
 
-import os
-
 
 def quiet_libraries() -> None:
-    """Keep the libraries off the network and off stderr: cnsctl writes the messages itself."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    """Keep the libraries off stderr: cnsctl writes the messages itself."""
     import diffusers
     import transformers
 

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     import typer
 
 
+OFFLINE = {"HF_HUB_OFFLINE": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""Environment of the process, for diffusers and transformers."""
+
+
 def run() -> None:
     """`cnsctl`, as installed."""
+    # the library passes local_files_only; here, in a process of our own, the network is also off for everything else
+    for name, value in OFFLINE.items():
+        os.environ.setdefault(name, value)
     if sys.platform == "win32":
         sys.stderr.write("cnsctl: Windows is supported through WSL\n")
         sys.exit(1)

@@ -14,14 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-<<<<<<< HEAD
-from cnsctl.concept import Mention, Prompt
-from cnsctl.engine.overlay import KeysValues, Overlay, misreading, text_keys_values
-=======
 from cnsctl.bases.attention import KeysValues, bound, by_formula
-from cnsctl.concept import FORMAT, Mention, Prompt
+from cnsctl.concept import Mention, Prompt
 from cnsctl.engine.overlay import Overlay, text_keys_values
->>>>>>> w-engine
 from cnsctl.engine.seeds import stream
 from cnsctl.errors import FormatTooNewError, StoreDamagedError
 

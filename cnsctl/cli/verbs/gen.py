@@ -87,7 +87,7 @@ def command(
         stream=_arriving(shown, at_most=batch_size) if "-" in asked else None,
         negative_prompt=negative_prompt,
         count=count,
-        seed=_random_seed() if seed is None else seed,
+        seed=generate.random_seed() if seed is None else seed,
         output=output,
         force=force,
         batch_size=batch_size,
@@ -128,12 +128,6 @@ def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
         if not (arrived := lines.next(at_most)):
             return
         yield arrived
-
-
-def _random_seed() -> int:
-    import secrets
-
-    return secrets.randbelow(2**31)
 
 
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:

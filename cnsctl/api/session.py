@@ -1,0 +1,258 @@
+"""A store with its base model loaded, as the API hands it out.
+
+Owns names and signatures; must not know how anything is done: each call goes into `cnsctl.app`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from cnsctl.api.run import Run, warn
+from cnsctl.errors import UsageError
+from cnsctl.events import ImageReady, Warn
+from cnsctl.settings import GenerateSettings, checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from PIL import Image
+
+    from cnsctl import results
+    from cnsctl.app import session as sessions
+    from cnsctl.app.requests import TrainRequest
+
+
+class Session:
+    """A store with its base model loaded. Every method raises UsageError after `close`."""
+
+    def __init__(self, loaded: sessions.Session) -> None:
+        self._loaded: sessions.Session | None = loaded
+
+    def __repr__(self) -> str:
+        loaded = self._loaded
+        where = "closed" if loaded is None else f"device={loaded.device.type!r}, dtype={loaded.dtype!r}"
+        return f"Session({where})"
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _err: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory of the base model. The session cannot be used afterwards. A second call does nothing."""
+        if self._loaded is not None:
+            from cnsctl.app.session import free_memory
+
+            device, self._loaded = self._loaded.device, None
+            free_memory(device)
+
+    def train(
+        self,
+        name: str,
+        images: str | Path | Sequence[str | Path],
+        *,
+        class_word: str | None = None,
+        holdout: int = 0,
+        replace: bool = False,
+        allow_forgetting: bool = False,
+        **settings: Any,
+    ) -> Run[results.TrainResult]:
+        """Train a concept and save it in the store. Nothing happens until the run is iterated or asked for its result.
+
+        Args:
+            name: of the concept: `<name>` in prompts.
+            images: a folder of images, an image file, or several of either.
+            class_word: what kind of thing it is; by default the name, if the base model knows each of its words.
+            holdout: the last N images are kept for evaluation.
+            replace: replace the concept of this name.
+            allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points of error removed.
+            settings: fields of `TrainSettings`; the base model sets the rest.
+
+        Raises:
+            NameTakenError: the store has a concept of this name. This and all below when the run is iterated.
+            InvalidNameError: the name has other characters than a-z, 0-9, - and _.
+            InvalidSettingError: a setting is unknown, of another type, or out of range.
+            ImageError: an image cannot be read, or the folder does not contain one.
+            StoreLockedError: a concept of this name is being trained.
+            NotSavedError: the result is worse than it may be, or not finite; the training state is kept.
+            CapacityError: too few neurons are free for the policy.
+            DiskError: the disk is full, read-only, or failing.
+        """
+        from cnsctl.app.train import train
+
+        session = self._open()
+        request = _request(session, name, images, class_word, holdout=holdout, settings=settings)
+        request = dataclasses.replace(request, replace=replace, allow_forgetting=allow_forgetting)
+        return Run(train(session.store, request, session=session))
+
+    def score(
+        self,
+        name: str,
+        images: str | Path | Sequence[str | Path],
+        *,
+        class_word: str | None = None,
+        holdout: int = 0,
+        **settings: Any,
+    ) -> Run[results.ScoreResult]:
+        """Select the neurons that `train` with the same arguments would train; saves nothing.
+
+        Args:
+            name: that the concept would get.
+            images: as for `train`.
+            class_word: as for `train`.
+            holdout: as for `train`.
+            settings: fields of `TrainSettings`; the base model sets the rest.
+
+        Raises:
+            InvalidNameError, InvalidSettingError, ImageError, CapacityError: as `train`, when the run is iterated.
+        """
+        from cnsctl.app.score import score
+
+        session = self._open()
+        request = _request(session, name, images, class_word, holdout=holdout, settings=settings)
+        return Run(score(session.store, request, session=session))
+
+    def generate(
+        self, prompt: str, *, seed: int | None = None, negative_prompt: str = "", **settings: Any
+    ) -> Image.Image:
+        """Generate one image.
+
+        Args:
+            prompt: may name concepts: `<dog> wearing <hat>`, `<dog:0.8>`.
+            seed: of its noise, by default random; the same seed gives the same image on the same machine.
+            negative_prompt: what the image should not show.
+            settings: fields of `GenerateSettings`; the base model sets the rest.
+
+        Returns:
+            An RGB image. `image.info["cnsctl"]` is JSON that says how it was made, with the seed.
+
+        Raises:
+            ConceptNotFoundError: the prompt names a concept that is not in the store.
+            InvalidSettingError: a setting is unknown or out of range.
+            StoreDamagedError: a concept that the prompt names cannot be read.
+        """
+        given = checked(GenerateSettings, settings)
+        (image,) = self.generate_many([prompt], seed=seed, negative_prompt=negative_prompt, **given)
+        return image
+
+    def generate_many(
+        self,
+        prompts: str | Iterable[str],
+        *,
+        count: int = 1,
+        seed: int | None = None,
+        negative_prompt: str = "",
+        batch_size: int = 1,
+        **settings: Any,
+    ) -> Iterator[Image.Image]:
+        """Generate images, each as soon as it is done, in order. Nothing happens until it is iterated.
+
+        Args:
+            prompts: one or several; each may name concepts.
+            count: images per prompt; image k uses seed + k.
+            seed: of the first image of each prompt, by default random.
+            negative_prompt: what the images should not show.
+            batch_size: images at a time; 1 makes each independent of the others.
+            settings: fields of `GenerateSettings`; the base model sets the rest.
+
+        Yields:
+            RGB images, as `generate` returns them.
+
+        Raises:
+            ConceptNotFoundError, InvalidSettingError, StoreDamagedError: as `generate`.
+        """
+        from cnsctl.app.generate import GenerateRequest, generate, random_seed
+
+        session = self._open()
+        request = GenerateRequest(
+            prompts=[prompts] if isinstance(prompts, str) else list(prompts),
+            negative_prompt=negative_prompt,
+            count=count,
+            seed=random_seed() if seed is None else seed,
+            save=False,
+            batch_size=batch_size,
+            settings=settings,
+        )
+        for event in generate(session.store, request, session=session):
+            if isinstance(event, ImageReady):
+                yield _image(event)
+            elif isinstance(event, Warn):
+                warn(event)
+
+    def verify(self, *names: str) -> results.VerifyResult:
+        """Check that concepts have not changed since training; milliseconds per concept, generates nothing.
+
+        Args:
+            names: of the concepts, by default all.
+
+        Returns:
+            A row per concept. A concept that changed has `forgotten`, one that cannot be read `damaged`; neither raises.
+
+        Raises:
+            ConceptNotFoundError: one of them is missing, or the store is empty.
+        """
+        from cnsctl.app.verify import verify
+
+        session = self._open()
+        return Run(verify(session.store, names, session=session)).result()
+
+    def evaluate(self, *names: str, images: bool = True) -> results.EvaluateResult:
+        """Measure concepts and forgetting.
+
+        Args:
+            names: of the concepts, by default all.
+            images: generate images too, for CLIP-I, CLIP-T and drift.
+
+        Raises:
+            ConceptNotFoundError: one of them is missing, or the store is empty.
+        """
+        from cnsctl.app.evaluate import evaluate
+
+        session = self._open()
+        return Run(evaluate(session.store, names, images=images, session=session)).result()
+
+    def _open(self) -> sessions.Session:
+        if self._loaded is None:
+            raise UsageError("the session is closed", hint="load the store again")
+        return self._loaded
+
+
+def _request(
+    session: sessions.Session,
+    name: str,
+    images: str | Path | Sequence[str | Path],
+    class_word: str | None,
+    *,
+    holdout: int,
+    settings: Mapping[str, Any],
+) -> TrainRequest:
+    from cnsctl.app.requests import TrainRequest
+
+    sources = [images] if isinstance(images, (str, Path)) else images
+    return TrainRequest(
+        name=name,
+        sources=[Path(source) for source in sources],
+        class_word=class_word,
+        settings=settings,
+        holdout=holdout,
+        compute={"dtype": session.dtype},  # fp16 is refused
+    )
+
+
+def _image(event: ImageReady) -> Image.Image:
+    """An image in memory, with the texts of its PNG."""
+    from PIL import Image
+
+    with Image.open(BytesIO(event.png)) as stored:
+        texts = dict(stored.info)
+    image = Image.fromarray(event.pixels)
+    image.info = texts
+    return image
