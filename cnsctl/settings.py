@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Policy(StrEnum):
-    """What selection does with neurons that other concepts own. It matters in merged mode only."""
+    """What selection does with neurons that other concepts own. Only merged mode needs it."""
 
     OVERLAP = "overlap"
     """Take them."""
@@ -83,7 +83,7 @@ class Setting:
     kind: type
     """int, float, bool, str, or an enum."""
     help: str
-    """For people: what it does, without the default."""
+    """What it does, without range and default."""
     low: float | None
     """Smallest value, included."""
     high: float | None
@@ -117,7 +117,7 @@ class _ByBase:
 
 
 BY_BASE = _ByBase()
-"""Default of a setting that the base model brings: its `cnsctl.json`, else its family's defaults."""
+"""Default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
 
 MERGED, RESEARCH = "Merged mode", "Research"
 
@@ -140,14 +140,14 @@ class TrainSettings:
     """How one concept is trained."""
 
     steps: int = _setting(
-        "Training steps; the first --warmup share trains the token embedding alone", low=2, high=100_000
+        "Training steps", low=2, high=100_000
     )
     learning_rate: float = _setting("Learning rate of the neurons", low=1e-9, high=1.0)
     token_learning_rate: float = _setting("Learning rate of the token embedding", low=1e-9, high=1.0)
     batch_size: int = _setting("Noised images per step", low=1, high=1024)
     budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
     seed: int = _setting("Seed of every random number", low=0, high=2**62, default=0)
-    token_embeddings: int = _setting("Token embeddings that stand for the concept", low=1, high=16, default=1)
+    token_embeddings: int = _setting("Token embeddings of the concept", low=1, high=16, default=1)
     warmup: float = _setting("Share of the steps that trains the token embedding alone", low=0.0, high=1.0, default=0.2)
     policy: Policy = _setting(
         "Neurons that other concepts own: take them, take free ones first, or leave them",
@@ -230,11 +230,11 @@ def _checked(setting: Setting, value: Any) -> Any:
 
 
 def complete(kind: type[Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    """Settings from the base model's defaults and what was given, checked.
+    """Settings from the base model's defaults and the user's settings, checked.
 
     Args:
         kind: a class of settings.
-        defaults: the base model's, for what is declared `BY_BASE`.
+        defaults: those of the base model, for fields that are declared `BY_BASE`.
         given: the user's.
 
     Raises:

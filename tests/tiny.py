@@ -56,8 +56,8 @@ def make_base(
     pipe.save_pretrained(path)
     settings = {
         "name": path.name,
-        "learn": {"steps": 10, "batch": 2, "learning_rate": 1e-2, "token_learning_rate": 1e-2, "budget": 0.1},
-        "draw": {"steps": 3, "guidance": 2.0, "sampler": "base"},
+        "train": {"steps": 10, "batch_size": 2, "learning_rate": 1e-2, "token_learning_rate": 1e-2, "budget": 0.1},
+        "generate": {"steps": 3, "guidance_scale": 2.0, "sampler": "base"},
     }
     (path / "cnsctl.json").write_text(json.dumps(settings), encoding="utf-8")
     return path

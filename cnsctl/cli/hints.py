@@ -1,9 +1,9 @@
 """What to do next about an error, in flags and commands of this program.
 
-The library raises codes, reasons and facts; this table turns a reason into advice. An error whose own hint needs no flag
-keeps it.
+The library raises codes, reasons and facts; this table maps a reason to advice. An error without an entry keeps its own
+hint, which does not contain flags.
 
-Owns advice; must not know how errors come about.
+Owns advice; must not know where errors are raised.
 """
 
 from __future__ import annotations

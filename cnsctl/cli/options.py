@@ -53,8 +53,8 @@ def with_settings(
     """Give a verb one option for each declared setting.
 
     Args:
-        kinds: by parameter of the verb: a class of settings, or that and the names wanted. The verb receives a dict of
-            those that the user gave.
+        kinds: by parameter of the verb: a class of settings, or that and the names wanted. The parameter gets a dict of
+            the settings that the user gave.
     """
     wanted: dict[str, list[Setting]] = {}
     classes: dict[str, type] = {}
@@ -84,7 +84,7 @@ def _sign(
     wanted: Mapping[str, Sequence[Setting]],
     kinds: Mapping[str, type],
 ) -> None:
-    """Let typer find the options where the verb has one parameter for all of them."""
+    """Give typer a signature with one parameter per option, in place of the one parameter for all of them."""
     hints = get_type_hints(verb, include_extras=True)
     parameters, annotations = [], {"return": type(None)}
     for parameter in inspect.signature(verb).parameters.values():
@@ -115,15 +115,13 @@ def _annotation(setting: Setting, cls: type) -> Any:
 
 def _help(setting: Setting, cls: type) -> str:
     """What it does, its range and its default."""
-    if setting.kind is bool:
-        return setting.help
-    span = "" if setting.choices or setting.low is None else f" ({setting.allowed})"
+    span = "" if setting.low is None else f" ({setting.allowed})"
     return f"{setting.help}{span}.  [default: {_default(setting, cls)}]"
 
 
 def _default(setting: Setting, cls: type) -> str:
     if setting.default is not BY_BASE:
-        return str(setting.default)
+        return str(setting.default).lower()
     from cnsctl.app.stores import pocket_defaults
 
     found = pocket_defaults(cls).get(setting.name)

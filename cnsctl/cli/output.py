@@ -1,6 +1,6 @@
 """The only printing: results on stdout, everything else on stderr.
 
-Owns how events and results look to a person and to a program; must not know how they come about.
+Owns the format of events and results for people and for programs; must not know how they are computed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ EMPTY = ("", "–")
 """Cells without a value."""
 
 PREVIEWS = 8
-"""Images shown in the terminal by one call; the rest are on disk."""
+"""Images shown in the terminal by one call; all are on disk."""
 
 PREVIEW_CELLS = 32
 """Columns of a preview; fewer if the terminal is small."""
 
 
 class Output(Generic[R]):
-    """Prints events as they come, and the result. Use it as a context manager: the progress line is removed at the end.
+    """Prints events as they occur, and the result. Use it as a context manager: the progress line is removed at the end.
 
     Args:
         as_json: print JSON.
@@ -68,8 +68,8 @@ class Output(Generic[R]):
             self.progress.stop()
 
     def run(self, work: Generator[Event, None, R]) -> R:
-        """Print the events of a workflow as they come, then its result, which is also returned."""
-        with closing(work):  # at once, also when printing fails: training state is written then
+        """Print the events of a workflow as they occur, then its result, which is also returned."""
+        with closing(work):  # also if printing fails: closing it writes the training state
             while True:
                 try:
                     event = next(work)
@@ -84,7 +84,7 @@ class Output(Generic[R]):
             self._show(event)
         elif self.lines and (line := _as_json(event)) is not None:
             out_json({"format": FORMAT, **line})
-        elif isinstance(event, Warn):  # the one object of stdout is the result
+        elif isinstance(event, Warn):  # stdout contains one object, the result
             self._say(json_line({"format": FORMAT, "type": "warning", "text": event.text}, sys.stderr))
 
     def result(self, result: R) -> None:
@@ -122,7 +122,7 @@ class Output(Generic[R]):
                 pass
 
     def _say(self, text: str) -> None:
-        with self._still(), given_up(sys.stderr):  # the work goes on if stderr cannot be written
+        with self._still(), given_up(sys.stderr):  # the work continues if stderr cannot be written
             sys.stderr.write(fitted(text, sys.stderr) + "\n")
             sys.stderr.flush()
 
@@ -158,7 +158,7 @@ class Output(Generic[R]):
             self._say(text)
 
     def rest(self) -> None:
-        """Remove the progress line until there is more: a person may be typing."""
+        """Remove the progress line until the next phase: a person may be typing."""
         if self.progress is not None:
             self.progress.stop()
 
@@ -170,7 +170,7 @@ class Output(Generic[R]):
 
 
 def out(line: str) -> None:
-    """Print one line of the result, at once: a reader of the pipe has it when it is true."""
+    """Print one line of the result and flush it, so that a reader of the pipe gets it immediately."""
     with _writing_the_result():
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

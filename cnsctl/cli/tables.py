@@ -1,6 +1,6 @@
 """Results as lines for people, one function per verb.
 
-Owns wording and columns; must not know stores or models.
+Owns words and columns; must not know stores or models.
 """
 
 from __future__ import annotations

@@ -23,25 +23,25 @@ def test_keys_of_ls(stocked):
     assert set(data["base"]) == {"name", "family", "fingerprint", "weights_kv", "weights_denoiser"}
     assert set(data["free"]) == {"neurons", "share"}
     assert set(data["concepts"][0]) == {
-        "name", "class_word", "tokens", "neurons", "share", "share_denoiser", "bytes", "created", "learned", "pictures",
+        "name", "class_word", "tokens", "neurons", "share", "share_denoiser", "bytes", "created", "scores", "images",
         "held_out", "damaged",
     }  # fmt: skip
 
 
 def test_keys_of_the_other_readers(stocked):
-    assert set(cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]) >= {"recipe", "references", "damaged"}
+    assert set(cnsctl("show", "dog", "--json", *at(stocked)).json) >= {"recipe", "references", "delta", "concept"}
     row = cnsctl("verify", "--json", *at(stocked)).json["concepts"][0]
     assert set(row) == {"name", "damaged", "unchanged", "moved", "lost", "forgotten", "reasons"}
-    data = cnsctl("eval", "dog", "--no-pictures", "--json", *at(stocked)).json
+    data = cnsctl("eval", "dog", "--no-images", "--json", *at(stocked)).json
     assert data["drift"] is None
     assert set(data["concepts"][0]) == {
         "name", "error_removed", "error_removed_spread", "clip_i", "clip_i_class", "clip_i_real", "clip_t", "clip_t_class",
-        "backbone", "learned", "forgetting", "held_out",
+        "backbone", "trained", "forgetting", "held_out",
     }  # fmt: skip
 
 
-def test_add_writes_json_lines_and_the_result_last(empty, pictures_of_two):
-    lines = cnsctl("add", "dog", pictures_of_two / "dog", "--json", *at(empty)).lines
+def test_add_writes_json_lines_and_the_result_last(empty, images_of_two):
+    lines = cnsctl("add", "dog", images_of_two / "dog", "--json", *at(empty)).lines
     assert {line["type"] for line in lines} >= {"phase", "step", "selected", "result"}
     assert [line["type"] for line in lines].count("result") == 1
     assert lines[-1]["type"] == "result"
@@ -50,11 +50,11 @@ def test_add_writes_json_lines_and_the_result_last(empty, pictures_of_two):
     assert all(isinstance(line["loss"], float) for line in steps)
 
 
-def test_errors_are_json_on_stderr_where_json_was_asked(stocked):
+def test_errors_are_json_on_stderr_with_json(stocked):
     done = cnsctl("show", "cat", "--json", *at(stocked))
-    told = json.loads(done.err)
+    error = json.loads(done.err)
     assert done.out == ""
-    assert (told["code"], told["exit"], done.code) == ("no-such-concept", 4, 4)
+    assert (error["code"], error["exit"], done.code) == ("concept-not-found", 4, 4)
 
 
 def test_in_a_pipe_fields_are_tab_separated_and_nothing_is_cut(stocked):
@@ -101,7 +101,7 @@ def test_light_commands_load_no_heavy_library(stocked, line):
     assert loaded <= ({"numpy"} if line[0] == "rm" else set())
 
 
-def test_a_reader_that_goes_away_is_no_traceback(stocked):
+def test_a_closed_output_pipe_does_not_print_a_traceback(stocked):
     line = f"{sys.executable} -m cnsctl ls --json --store {stocked} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert "Traceback" not in done.stderr

@@ -68,13 +68,13 @@ def test_what_readers_write_is_what_the_page_tells(folder, verb, line):
     assert written(found) == expected(verb)
 
 
-def test_score_tells_whose_neurons_they_are(folder, pictures_of_two):
-    found = cnsctl("score", "cat", pictures_of_two / "hat", "--class", "cat", "--json", *at(folder)).json
+def test_score_tells_whose_neurons_they_are(folder, images_of_two):
+    found = cnsctl("score", "cat", images_of_two / "hat", "--class", "cat", "--json", *at(folder)).json
     assert written(found) == expected("score")
 
 
-def test_lines_of_add_and_its_result(stocked, pictures_of_two):
-    line = ["add", "dog", pictures_of_two / "dog", "--replace", "--batch", 9, "--json"]
+def test_lines_of_add_and_its_result(stocked, images_of_two):
+    line = ["add", "dog", images_of_two / "dog", "--replace", "--batch-size", 9, "--json"]
     lines = cnsctl(*line, *at(stocked)).lines
     assert {one["type"] for one in lines} >= {"phase", "step", "selected", "note", "result"}
     assert set.union(*map(written, lines)) == expected("add")
@@ -82,7 +82,7 @@ def test_lines_of_add_and_its_result(stocked, pictures_of_two):
 
 def test_lines_of_gen_and_its_result(stocked, tmp_path):
     done = cnsctl("gen", "-", "-o", tmp_path / "out", "--json", *at(stocked), stdin="<dog>\n<nobody>\n")
-    assert {line["type"] for line in done.lines} == {"phase", "picture", "failed", "result"}
+    assert {line["type"] for line in done.lines} == {"phase", "image", "failed", "result"}
     assert set.union(*map(written, done.lines)) == expected("gen") - {"text"}
 
 

@@ -86,10 +86,10 @@ def test_pictures_of_one_seed_are_the_same_bytes(on_cuda):
     assert np.array_equal(a, b)
 
 
-def test_one_store_serves_both(empty, pictures, tmp_path):
+def test_one_store_serves_both(empty, images, tmp_path):
     """Trained on CUDA, drawn and proved on the CPU, and the other way round."""
     for name, there in (("rex", "cuda"), ("tom", "cpu")):
-        done = cnsctl("add", name, pictures, "--class", "dog", "--device", there, "--json", *at(empty))
+        done = cnsctl("add", name, images, "--class", "dog", "--device", there, "--json", *at(empty))
         assert done.code == 0, done.err
     for there in ("cpu", "cuda"):
         assert cnsctl("verify", "--device", there, *at(empty)).code == 0
@@ -99,18 +99,18 @@ def test_one_store_serves_both(empty, pictures, tmp_path):
         assert out.stat().st_size > 0
 
 
-def test_a_full_card_is_one_clear_error_and_the_concept_can_be_learned_after_it(empty, pictures):
+def test_a_full_card_is_one_clear_error_and_the_concept_can_be_learned_after_it(empty, images):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1])
     try:
-        full = cnsctl("add", "rex", pictures, "--class", "dog", "--device", "cuda", *at(empty))
+        full = cnsctl("add", "rex", images, "--class", "dog", "--device", "cuda", *at(empty))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert full.code == 1
     assert "memory" in full.err
     assert "Traceback" not in full.err
     assert cnsctl("ls", "--json", *at(empty)).json["concepts"] == []
-    assert cnsctl("add", "rex", pictures, "--class", "dog", "--device", "cuda", *at(empty)).code == 0
+    assert cnsctl("add", "rex", images, "--class", "dog", "--device", "cuda", *at(empty)).code == 0
 
 
 def test_another_seed_gives_another_delta(on_cuda):

@@ -100,7 +100,7 @@ def command(
     with shown:
         if len(asked) > 1 and not any(" " in prompt for prompt in asked):
             shown.note(f"{len(asked)} prompts of one word each; quote a prompt of several words")
-        if seed is None and output is not None and (output.suffix or output == Path("-")):  # other names contain it
+        if seed is None and output is not None and (output.suffix or output == Path("-")):  # not in the file name
             shown.note(f"seed {request.seed}")
         result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
     if (found := generate.problem(result)) is not None:
@@ -119,7 +119,7 @@ def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
 
 
 def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
-    """Lines of stdin as they arrive; meanwhile a person may be typing."""
+    """Lines of stdin as they arrive."""
     if sys.stdin.isatty():
         shown.note("prompts, one per line; Ctrl-D ends")
     lines = Arrivals(sys.stdin)
@@ -137,7 +137,7 @@ def _random_seed() -> int:
 
 
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
-    """Typed without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
+    """Without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
     from cnsctl.cli.shell import redirected_concept
     from cnsctl.errors import StoreNotFoundError, UsageError
 
@@ -156,7 +156,7 @@ def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
 
 
 def _names(store: Path | None) -> Iterator[str]:
-    """Concepts of the store, which is opened when the first is asked for."""
+    """Concepts of the store, which is opened when the first name is needed."""
     from cnsctl.app import concepts, stores
 
     yield from concepts.known_names(stores.open_store(store))
