@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cnsctl.errors import CnsctlError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
@@ -98,8 +100,7 @@ class Failed:
     """One of several inputs failed; the others continue."""
 
     prompt: str
-    code: str
-    message: str
+    error: CnsctlError
 
 
 Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Failed

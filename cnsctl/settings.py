@@ -111,13 +111,15 @@ class Setting:
         return f"{self.low:g} to {self.high:,g}{steps}" if self.high < 1e6 else f"{self.low:g} or more{steps}"
 
 
-class _ByBase:
-    def __repr__(self) -> str:
-        return "BY_BASE"
+class _Default(StrEnum):
+    """A default that is not a value, in words for the help."""
+
+    BY_BASE = "set by the base model"
+    RANDOM = "random"
 
 
-BY_BASE = _ByBase()
-"""Default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
+BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
+"""`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
 
 MERGED, RESEARCH = "Merged mode", "Research"
 
@@ -139,9 +141,7 @@ def _setting(
 class TrainSettings:
     """How one concept is trained."""
 
-    steps: int = _setting(
-        "Training steps", low=2, high=100_000
-    )
+    steps: int = _setting("Training steps", low=2, high=100_000)
     learning_rate: float = _setting("Learning rate of the neurons", low=1e-9, high=1.0)
     token_learning_rate: float = _setting("Learning rate of the token embedding", low=1e-9, high=1.0)
     batch_size: int = _setting("Noised images per step", low=1, high=1024)
@@ -178,6 +178,15 @@ class GenerateSettings:
     sampler: Sampler = _setting("Sampler")
     width: int = _setting("Width in pixels", low=32, high=4096, multiple_of=8)
     height: int = _setting("Height in pixels", low=32, high=4096, multiple_of=8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettings:
+    """Which images are generated from a prompt, and how many at a time."""
+
+    count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
+    seed: int = _setting("Seed of the first image", low=0, high=2**62, default=RANDOM)
+    batch_size: int = _setting("Images at a time; 1 makes each independent of the others", low=1, high=4096, default=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

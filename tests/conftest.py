@@ -19,6 +19,7 @@ settings.load_profile("ours")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-tour", action="store_true", help="run the README's tour with all steps")
+    parser.addoption("--write-golden", action="store_true", help="write the golden files of the help texts")
     parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where shared base models compute (cpu)")
 
 
@@ -85,7 +86,8 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _stocked(tiny_folder: Path, images_of_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_store(tiny_folder: Path, images_of_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store on the tiny base model with two concepts, `dog` and `hat`, which tests only read."""
     from commands import at, cnsctl
 
     store = tmp_path_factory.mktemp("stores") / "stocked"
@@ -110,11 +112,11 @@ def images_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stocked(_stocked: Path, tmp_path: Path) -> Path:
+def stocked(shared_store: Path, tmp_path: Path) -> Path:
     """A store on the tiny base model with two concepts, `dog` and `hat`, for this test alone."""
     import shutil
 
-    return Path(shutil.copytree(_stocked, tmp_path / "store"))
+    return Path(shutil.copytree(shared_store, tmp_path / "store"))
 
 
 @pytest.fixture

@@ -109,7 +109,9 @@ def _check(pipe: Any, delta: Delta, applied: _Applied, name: str, *, fingerprint
     """Refuse a pipeline with another base model before anything in it is changed."""
     shapes = {site: tuple(W.shape) for site, W in applied.before.items()}
     if set(delta.vectors) != {"text_encoder"} or shapes != {site: tuple(s) for site, s in delta.shapes.items()}:
-        raise BaseModelError("the pipeline has another base model than the concept: its K and V weights have other shapes")
+        raise BaseModelError(
+            "the pipeline has another base model than the concept: its K and V weights have other shapes"
+        )
     if f"<{name}>" in pipe.tokenizer.get_vocab():
         raise UsageError(f"token already exists in the tokenizer: <{name}>", hint="give another name")
     if fingerprint and not applied.concepts and _fingerprint(pipe, applied.before) != delta.fingerprint:

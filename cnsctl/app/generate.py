@@ -16,10 +16,10 @@ from cnsctl.app.output_paths import Outputs, Planned, outputs
 from cnsctl.app.session import Session, started
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import missed, parse
-from cnsctl.errors import CnsctlError, DiskError, InvalidSettingError, PartialFailureError, UsageError
+from cnsctl.errors import CnsctlError, DiskError, PartialFailureError, UsageError
 from cnsctl.events import Event, Failed, ImageReady, Phase, Warn
 from cnsctl.results import FORMAT
-from cnsctl.settings import GenerateSettings, checked, complete
+from cnsctl.settings import GenerateSettings, RequestSettings, checked, complete, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
     from cnsctl.store import Store
-
-LIMITS = {"count": (1, 100_000), "batch_size": (1, 4096), "seed": (0, 2**62)}
-"""Smallest and largest of the numbers of a request."""
 
 MAX_DECODED = 16
 """Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
@@ -155,7 +152,7 @@ def _together(work: _Generation, lines: Sequence[_Line], seeds: Sequence[int]) -
                 yield done
             left -= isinstance(done, (ImageReady, CnsctlError))
         if line.error is not None:
-            yield Failed(prompt=line.text, code=line.error.code, message=str(line.error))
+            yield Failed(prompt=line.text, error=line.error)
 
 
 def _overlay_of(work: _Generation, lines: Sequence[_Line]) -> Overlay | None:
@@ -221,9 +218,7 @@ class _Generation:
         except UsageError as err:
             return err
         names = tuple(m.name for m in place.prompt.mentions)
-        return ImageReady(
-            path=path, seed=place.seed, prompt=place.prompt.text, concepts=names, pixels=pixels, png=png
-        )
+        return ImageReady(path=path, seed=place.seed, prompt=place.prompt.text, concepts=names, pixels=pixels, png=png)
 
     def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
         known = known_names(self.session.store)
@@ -266,7 +261,4 @@ def _parsed(store: Store, text: str) -> Prompt:
 
 def _check(request: GenerateRequest) -> None:
     checked(GenerateSettings, request.settings)
-    for name, (low, high) in LIMITS.items():
-        value = getattr(request, name)
-        if not low <= value <= high:
-            raise InvalidSettingError(name, value, allowed=f"{low:,} to {high:,}")
+    checked(RequestSettings, {name: getattr(request, name) for name in settings_of(RequestSettings)})

@@ -106,7 +106,8 @@ class _Files:
                 reason="image-format",
                 path=output.with_suffix(".png"),
             )
-        self.folder, self.file = (output.parent, output) if suffix == ".png" else (output, None)
+        self.file = output if suffix == ".png" else None
+        self.folder = output if self.file is None else output.parent
         self.many, self.force = many, force
         self.taken: set[str] = set()
         self.n_prompts = 0

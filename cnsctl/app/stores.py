@@ -52,7 +52,7 @@ def create(
     """
     if mode not in set(Mode):
         raise InvalidSettingError("mode", mode, allowed=", ".join(Mode))
-    is_pocket = base is None or (str(base) == "pocket" and not base.exists())
+    is_pocket = base is None or (str(base) == "pocket" and not (base / "model_index.json").exists())
     if not is_pocket:
         yield Phase(name="read the base model")
     store = _created(path, None if is_pocket else base, Mode(mode), copy=copy)

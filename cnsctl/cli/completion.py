@@ -247,7 +247,9 @@ def _fish(verbs: list[Verb]) -> str:
             values = "" if flag.is_switch else " -r -F" if flag.is_path else " -x"
             values += f" -a {_quoted(' '.join(flag.choices))}" if flag.choices else ""
             lines.append(f"complete -c cnsctl -n {seen} -l {flag.long[2:]}{values} -d {_quoted(flag.help)}")
-        words = "@(__cnsctl_names)" if v.takes_prompts else "(__cnsctl_names)" if v.takes_concepts else " ".join(v.choices)
+        words = (
+            "@(__cnsctl_names)" if v.takes_prompts else "(__cnsctl_names)" if v.takes_concepts else " ".join(v.choices)
+        )
         if words or v.takes_files:
             lines.append(f"complete -c cnsctl -n {seen} {f'-a {_quoted(words)}' if words else '-F'}")
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from cnsctl.cli.hints import hint_of
-from cnsctl.cli.streams import drop, fitted, given_up, json_line
+from cnsctl.cli.streams import drop, error_lines, fitted, given_up, json_line
 from cnsctl.errors import CnsctlError, DiskError
 from cnsctl.results import FORMAT
 
@@ -147,10 +147,8 @@ def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool,
             facts |= {"note": note, "hint": hint, "exit": status}
             sys.stderr.write(json_line(facts, sys.stderr) + "\n")
         else:
-            sys.stderr.write(fitted(f"error[{code}]: {what}", sys.stderr) + "\n")
-            for title, text in (("note", note), ("hint", hint)):
-                if text is not None:
-                    sys.stderr.write(fitted(f"  {title}: {text}", sys.stderr) + "\n")
+            lines = error_lines(code, what, note=note, hint=hint)
+            sys.stderr.writelines(fitted(line, sys.stderr) + "\n" for line in lines)
         sys.stderr.flush()
     sys.exit(status)
 

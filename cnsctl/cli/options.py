@@ -42,6 +42,10 @@ Holdout = Annotated[
 ]
 
 
+SHORT: Mapping[str, str] = {"count": "-n"}
+"""Setting → its short option."""
+
+
 def flag(name: str) -> str:
     """The option of a setting: `learning_rate` is `--learning-rate`."""
     return f"--{name.replace('_', '-')}"
@@ -104,6 +108,7 @@ def _annotation(setting: Setting, cls: type) -> Any:
     kind = str if setting.choices else setting.kind
     metavar = "|".join(setting.choices) if setting.choices else None
     option = typer.Option(
+        *([SHORT[setting.name]] if setting.name in SHORT else []),
         flag(setting.name),
         metavar=metavar,
         help=_help(setting, cls),
@@ -125,4 +130,4 @@ def _default(setting: Setting, cls: type) -> str:
     from cnsctl.app.stores import pocket_defaults
 
     found = pocket_defaults(cls).get(setting.name)
-    return "set by the base model" if found is None else f"set by the base model; pocket {found}"
+    return str(BY_BASE) if found is None else f"{BY_BASE}; pocket {found}"

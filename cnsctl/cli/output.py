@@ -10,8 +10,9 @@ import sys
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from cnsctl.cli.hints import hint_of
 from cnsctl.cli.progress import Progress
-from cnsctl.cli.streams import fitted, given_up, json_line
+from cnsctl.cli.streams import error_lines, fitted, given_up, json_line
 from cnsctl.errors import DiskError
 from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
 from cnsctl.results import FORMAT, Result, as_json
@@ -109,8 +110,9 @@ class Output(Generic[R]):
                 self._say(text)
             case Warn(text=text):
                 self._say(f"warning: {text}")
-            case Failed(prompt=prompt, message=message):
-                self._say(f"error: {prompt}: {message}")
+            case Failed(prompt=prompt, error=err):
+                what = f"{prompt}: {err.what}"
+                self._say(*error_lines(err.code, what, note=err.note, hint=hint_of(err)))
             case Selected() if not self.quiet:
                 self._say(
                     f"{event.neurons:,} neurons, {event.share:.2%} of the K/V weights; "
@@ -121,9 +123,9 @@ class Output(Generic[R]):
             case _:
                 pass
 
-    def _say(self, text: str) -> None:
+    def _say(self, *lines: str) -> None:
         with self._still(), given_up(sys.stderr):  # the work continues if stderr cannot be written
-            sys.stderr.write(fitted(text, sys.stderr) + "\n")
+            sys.stderr.writelines(fitted(line, sys.stderr) + "\n" for line in lines)
             sys.stderr.flush()
 
     def _image(self, event: ImageReady) -> None:
@@ -225,8 +227,9 @@ def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case 
             return {"type": "step", "phase": phase, "step": step, "total": total, "loss": loss}
         case Note(text=text) | Warn(text=text):
             return {"type": "note" if isinstance(event, Note) else "warning", "text": text}
-        case Failed(prompt=prompt, code=code, message=message):
-            return {"type": "failed", "prompt": prompt, "code": code, "message": message}
+        case Failed(prompt=prompt, error=err):
+            parts = {"code": err.code, "message": err.what, "note": err.note, "hint": hint_of(err)}
+            return {"type": "failed", "prompt": prompt, **parts}
         case ImageReady(path=path, seed=seed, prompt=prompt, concepts=concepts):
             return {"type": "image", "path": path, "seed": seed, "prompt": prompt, "concepts": list(concepts)}
         case Selected():

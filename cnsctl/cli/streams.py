@@ -60,6 +60,12 @@ def fitted(text: str, stream: TextIO) -> str:
     )
 
 
+def error_lines(code: str, what: str, *, note: str | None, hint: str | None) -> list[str]:
+    """An error for a person: what failed, then context and advice, where there are any."""
+    parts = (("note", note), ("hint", hint))
+    return [f"error[{code}]: {what}", *(f"  {title}: {text}" for title, text in parts if text is not None)]
+
+
 @contextmanager
 def given_up(stream: TextIO) -> Iterator[None]:
     """After a write error, send the stream to /dev/null, so that the flush at exit cannot fail."""

@@ -70,4 +70,4 @@ def _is_right(path: Path, sha: str) -> bool:
 
 
 def _advice(sha: str) -> str:
-    return f"restore blobs/{sha[:12]}… from a backup, or learn the concept that needs it again with --replace"
+    return f"restore blobs/{sha[:12]}… from a backup, or train the concept that needs it again"

@@ -98,7 +98,7 @@ def test_a_missing_base_model_or_another_one_is_refused(tiny_folder, tiny_v_fold
 
 
 def test_a_damaged_blob_is_found_before_it_is_used(stocked, tmp_path):
-    delta = Path(cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]["delta"])
+    delta = Path(cnsctl("show", "dog", "--json", *at(stocked)).json["delta"])
     data = bytearray(delta.read_bytes())
     data[len(data) // 2] ^= 1
     delta.chmod(0o644)
@@ -107,14 +107,16 @@ def test_a_damaged_blob_is_found_before_it_is_used(stocked, tmp_path):
         done = cnsctl(*line, *at(stocked))
         assert done.code == 6, done.err
         assert "dog" in done.err
-        assert ("cnsctl rm dog" if line == ["verify"] else "cnsctl add dog IMAGES --replace") in " ".join(done.err.split())
+        assert ("cnsctl rm dog" if line == ["verify"] else "cnsctl add dog IMAGES --replace") in " ".join(
+            done.err.split()
+        )
     assert cnsctl("gen", "<hat>", "-o", tmp_path / "y.png", *at(stocked)).code == 0
 
 
 def test_every_damaged_concept_is_named_and_each_can_be_removed_alone(stocked):
     """One that cannot be read does not hide another, and does not stop a command about another."""
     for name in ("dog", "hat"):
-        delta = Path(cnsctl("show", name, "--json", *at(stocked)).json["concept"]["delta"])
+        delta = Path(cnsctl("show", name, "--json", *at(stocked)).json["delta"])
         kept = delta.read_bytes()
         delta.chmod(0o644)
         delta.write_bytes(kept[:-9])
@@ -164,7 +166,9 @@ def test_an_unforeseen_failure_is_json_with_json_and_a_traceback_without(stocked
             cnsctl(*line)
 
 
-def test_a_base_model_inside_the_store_is_hashed_once_and_again_after_a_file_was_written(tiny_folder, tmp_path, monkeypatch):
+def test_a_base_model_inside_the_store_is_hashed_once_and_again_after_a_file_was_written(
+    tiny_folder, tmp_path, monkeypatch
+):
     from cnsctl.bases import hashing
 
     store = tmp_path / "store"

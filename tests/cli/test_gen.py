@@ -63,7 +63,7 @@ def test_each_line_of_stdin_is_a_prompt(stocked, tmp_path):
 def test_a_bad_line_is_reported_and_the_others_are_generated(stocked, tmp_path):
     done = gen(stocked, "-", "--seed", 1, "-o", tmp_path, stdin="a <dog>\na <dgo>\nthe moon\n")
     assert done.code == 3
-    assert "did you mean <dog>" in done.err
+    assert "did you mean <dog>?" in done.err
     assert len(done.out.split()) == 2
     lines = gen(stocked, "-", "--seed", 2, "--json", "-o", tmp_path, stdin="a <dgo>\nthe moon\n").lines
     assert [line["type"] for line in lines if line["type"] not in ("phase", "step")] == ["failed", "image", "result"]
@@ -91,7 +91,7 @@ def test_json_lines_of_gen(stocked, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (["a <dgo>"], 4, "did you mean <dog>"),
+        (["a <dgo>"], 4, "did you mean <dog>?"),
         (["a <dog:9>"], 2, "scale"),
         (["<dog> and <dog:0.5>"], 2, "dog"),
         ([], 2, "no prompt"),
@@ -176,3 +176,18 @@ def test_an_unquoted_prompt_is_reported_as_several_prompts(stocked, tmp_path):
     assert len(done.out.split()) == 3
     assert "3 prompts of one word each; quote" in done.err
     assert "quote" not in gen(stocked, "a <dog>", "b", "--seed", 9, "-o", tmp_path).err
+
+
+@pytest.mark.parametrize("side", [("--width", 192), ("--height", 192)])
+def test_width_and_height_can_differ(stocked, tmp_path, side):
+    assert gen(stocked, "<dog>", *side, "-o", tmp_path / "a.png").code == 0
+    assert size_of(tmp_path / "a.png") == ((192, 32) if side[0] == "--width" else (32, 192))
+
+
+def test_pocket_can_be_named_and_generates_images_that_are_not_square(tmp_path):
+    store = at(tmp_path / "store")
+    assert cnsctl("init", "--base", "pocket", *store).code == 0
+    assert cnsctl("ls", "--json", *store).json["base"]["name"] == "pocket"
+    line = ("gen", "a cat", "--steps", 1, "--width", 192, "--height", 128, "-o", tmp_path / "a.png")
+    assert cnsctl(*line, *store).code == 0
+    assert size_of(tmp_path / "a.png") == (192, 128)

@@ -10,6 +10,7 @@ from commands import at, cnsctl, tree
 from PIL import Image
 
 from cnsctl.data.png import read_png_text
+from cnsctl.data.prompt_templates import training_texts
 from cnsctl.store import Store
 
 
@@ -155,7 +156,7 @@ def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch)
         "a <dog> in the snow", "the dog at night", None,
     ]  # fmt: skip
     assert [[p.text for p in prompts] for prompts in jobs[0].texts] == [
-        ["a <dog> in the snow"], ["the <dog> at night"], ["<dog>", "a <dog>", "a image of a <dog>"],
+        ["a <dog> in the snow"], ["the <dog> at night"], [p.text for p in training_texts("dog")],
     ]  # fmt: skip
 
 

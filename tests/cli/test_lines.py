@@ -60,7 +60,12 @@ def images(events):
 
 @pytest.mark.parametrize(
     ("args", "expected"),
-    [([], [1] * 5), (["--batch-size", 2], [2, 2, 1]), (["--batch-size", 8], [5]), (["-n", 3, "--batch-size", 4], [4, 4, 4, 3])],
+    [
+        ([], [1] * 5),
+        (["--batch-size", 2], [2, 2, 1]),
+        (["--batch-size", 8], [5]),
+        (["-n", 3, "--batch-size", 4], [4, 4, 4, 3]),
+    ],
 )
 def test_lines_that_have_arrived_share_batches_of_at_most_the_given_size(stocked, tmp_path, batches, args, expected):
     events = gen(stocked, "a\n<dog>\n\nb\n<hat>\nc\n", *args, "-o", tmp_path / "o")
@@ -179,7 +184,7 @@ def test_a_concept_is_what_its_name_means_when_the_line_comes(stocked, tmp_path)
     assert acted == [{"dog": keys["dog"]}, {"hat": keys["hat"]}, {"dog": keys["hat"]}]
     assert (renamed.pixels == second.pixels).all()
     assert not (renamed.pixels == first.pixels).all()
-    assert gone.code == "concept-not-found"
+    assert gone.error.code == "concept-not-found"
 
 
 def test_in_merged_mode_deltas_are_read_once(tiny_folder, tmp_path, images_of_two):

@@ -9,7 +9,7 @@ from commands import at, cnsctl
 from safetensors.torch import load_file, save_file
 
 from cnsctl.bases import libraries
-from cnsctl.bases.sd1.adapter import Sd1Base
+from cnsctl.bases.sd1 import adapter
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def outside(tiny_folder, tmp_path):
 @pytest.fixture
 def hashed(outside, monkeypatch):
     """Grows with each fingerprint that is computed."""
-    computed, honest = [], Sd1Base._fingerprint
-    monkeypatch.setattr(Sd1Base, "_fingerprint", lambda self: computed.append(1) or honest(self))
+    computed, honest = [], adapter.fingerprint
+    monkeypatch.setattr(adapter, "fingerprint", lambda **parts: computed.append(1) or honest(**parts))
     return computed
 
 

@@ -183,10 +183,6 @@ def test_a_wrong_call_is_reported_like_every_other_failure(line):
     assert (error["code"], error["exit"]) == ("usage", 2)
 
 
-def test_the_help_does_not_truncate_the_line_of_a_verb():
-    assert "..." not in cnsctl("--help").out.replace("[ARGS]...", "")
-
-
 @pytest.fixture
 def interruptible():
     """Programs started now can be interrupted, also where the tests themselves run in the background."""

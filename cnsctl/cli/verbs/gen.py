@@ -12,10 +12,10 @@ import typer
 from cnsctl.cli import options
 from cnsctl.cli.arrivals import Arrivals
 from cnsctl.cli.output import Output
-from cnsctl.settings import ComputeSettings, GenerateSettings
+from cnsctl.settings import ComputeSettings, GenerateSettings, RequestSettings
 
 
-@options.with_settings(settings=GenerateSettings, compute=ComputeSettings)
+@options.with_settings(images=RequestSettings, settings=GenerateSettings, compute=ComputeSettings)
 def command(
     prompts: Annotated[
         list[str] | None,
@@ -24,15 +24,7 @@ def command(
         ),
     ] = None,
     *,
-    count: Annotated[
-        int,
-        typer.Option(
-            "-n", "--count", help="Images per prompt; image k uses seed + k.  [default: 1]", show_default=False
-        ),
-    ] = 1,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of the first image.  [default: random]", show_default=False)
-    ] = None,
+    images: dict[str, Any],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -51,14 +43,6 @@ def command(
         ),
     ] = "",
     settings: dict[str, Any],
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size",
-            help="Images at a time; 1 makes each independent of the others.  [default: 1]",
-            show_default=False,
-        ),
-    ] = 1,
     force: options.Force = False,
     compute: dict[str, Any],
     store: options.Store = None,
@@ -84,15 +68,13 @@ def command(
     )
     request = generate.GenerateRequest(
         prompts=[p for p in asked if p != "-"],
-        stream=_arriving(shown, at_most=batch_size) if "-" in asked else None,
+        stream=_arriving(shown, at_most=images.get("batch_size", 1)) if "-" in asked else None,
         negative_prompt=negative_prompt,
-        count=count,
-        seed=_random_seed() if seed is None else seed,
         output=output,
         force=force,
-        batch_size=batch_size,
         settings=settings,
         compute=compute,
+        **{"seed": _random_seed(), **images},
     )
     _refuse_unquoted(store, asked)
     if not asked:
@@ -100,7 +82,9 @@ def command(
     with shown:
         if len(asked) > 1 and not any(" " in prompt for prompt in asked):
             shown.note(f"{len(asked)} prompts of one word each; quote a prompt of several words")
-        if seed is None and output is not None and (output.suffix or output == Path("-")):  # not in the file name
+        if (
+            "seed" not in images and output is not None and (output.suffix or output == Path("-"))
+        ):  # not in the file name
             shown.note(f"seed {request.seed}")
         result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
     if (found := generate.problem(result)) is not None:
