@@ -24,7 +24,7 @@ Owns messages, codes and numbers; must not know flags (`cli/hints.py`) or where 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 class CnsctlError(Exception):
@@ -68,14 +68,20 @@ class InvalidSettingError(UsageError):
         name: of the setting, as in Python and JSON.
         value: as given.
         allowed: the allowed values in words.
-        unknown: the name is unknown.
+        wrong: the name is unknown, the value is not one of the choices, or it is out of range.
     """
 
     code = "invalid-setting"
 
-    def __init__(self, name: str, value: object, *, allowed: str, unknown: bool = False) -> None:
-        shown = repr(value) if isinstance(value, str) else str(value)
-        what = f"unknown setting '{name[:80]}'" if unknown else f"{name} is out of range: {shown[:80]}"
+    def __init__(
+        self, name: str, value: object, *, allowed: str, wrong: Literal["name", "choice", "range"] = "range"
+    ) -> None:
+        shown = (repr(value) if isinstance(value, str) else str(value))[:80]
+        what = {
+            "name": f"unknown setting {name[:80]!r}",
+            "choice": f"unknown {name} {shown}",
+            "range": f"{name} is out of range: {shown}",
+        }[wrong]
         super().__init__(what, note=f"allowed: {allowed}", reason="setting", name=name, value=value)
         self.name = name
         self.value = value

@@ -51,6 +51,8 @@ class Note:
     """Information; nothing is wrong."""
 
     text: str
+    reason: str = ""
+    """Names the case, as in errors; `cli/hints.py` maps it to advice with flags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -218,7 +218,7 @@ def checked(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in given.items():
         if name not in known:
-            raise InvalidSettingError(name, value, allowed=", ".join(known), unknown=True)
+            raise InvalidSettingError(name, value, allowed=", ".join(known), wrong="name")
         found[name] = _checked(known[name], value)
     return found
 
@@ -226,7 +226,7 @@ def checked(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(setting: Setting, value: Any) -> Any:
     if setting.choices:
         if value not in setting.choices:
-            raise InvalidSettingError(setting.name, value, allowed=setting.allowed)
+            raise InvalidSettingError(setting.name, value, allowed=setting.allowed, wrong="choice")
         return setting.kind(value)
     kinds = {float: (int, float), int: (int,)}.get(setting.kind, (setting.kind,))
     fits = isinstance(value, kinds) and (setting.kind is bool or not isinstance(value, bool))

@@ -26,13 +26,13 @@ def tour() -> list[str]:
 
 @pytest.fixture
 def quick_pocket(tmp_path: Path) -> Path:
-    """Pocket with few steps: a base's folder brings its own defaults."""
+    """Pocket with few steps, by the defaults in its folder."""
     from cnsctl.bases.base_folder import POCKET
 
     base = Path(shutil.copytree(POCKET, tmp_path / "pocket"))
     settings = json.loads((base / "cnsctl.json").read_text())
-    settings["draw"]["steps"] = 1
-    settings["learn"] |= {"steps": 5, "batch": 1}
+    settings["generate"]["steps"] = 1
+    settings["train"] |= {"steps": 5, "batch_size": 1}
     (base / "cnsctl.json").write_text(json.dumps(settings))
     return base
 
@@ -62,7 +62,7 @@ def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket, monkeypatch
 
 
 def shell(line: str, folder: Path, program: str) -> subprocess.Popen[str]:
-    """Run a line in which `cnsctl` is a program of one line."""
+    """Run a line in which `cnsctl` is another program."""
     folder.mkdir(exist_ok=True)
     (folder / "cnsctl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
     (folder / "cnsctl").chmod(0o755)
@@ -73,14 +73,14 @@ def shell(line: str, folder: Path, program: str) -> subprocess.Popen[str]:
 
 
 def in_processes(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A line as a user runs it, with this checkout's `cnsctl`."""
+    """A line as a user runs it, with the `cnsctl` of this checkout."""
     started = shell(line, folder, f'"{sys.executable}" -m cnsctl')
     out, err = started.communicate()
     return subprocess.CompletedProcess(line, started.returncode, out, err)
 
 
 def in_this_process(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The same, but that `cnsctl` has this process do it: fourteen processes would load torch fourteen times."""
+    """The same, but `cnsctl` runs in this process: fourteen processes would load torch fourteen times."""
     folder.mkdir(exist_ok=True)
     (folder / "ask.py").write_text(ASK)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -103,10 +103,10 @@ sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(code)
 """
-"""`cnsctl`, done by whoever listens at a port."""
+"""A `cnsctl` that sends its arguments to the process that listens at a port, and prints its result."""
 
 
-def test_links_and_pictures_of_the_documents_exist():
+def test_links_and_images_of_the_documents_exist():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):

@@ -209,6 +209,6 @@ def require(store: Store, names: Sequence[str]) -> Sequence[ConceptRecord]:
     found = store.snapshot()
     if not names:
         if not found.concepts:
-            raise ConceptNotFoundError(f"there are no concepts in {store.path}", reason="empty-store")
+            raise ConceptNotFoundError(f"the store is empty: {store.path}", reason="empty-store")
         return found.concepts
     return sorted((found.concept(name) for name in dict.fromkeys(names)), key=lambda record: record["seq"])

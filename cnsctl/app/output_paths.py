@@ -70,7 +70,7 @@ def outputs(output: Path | None, *, many: bool, force: bool, save: bool) -> Outp
 
     Raises:
         UsageError: there cannot be images at this place.
-        DiskError: there is no permission to write there.
+        DiskError: write permission is missing.
     """
     if not save:
         return _Unsaved("")

@@ -51,7 +51,7 @@ def create(
         UsageError, BaseModelError, DiskError: by the path and the base model.
     """
     if mode not in set(Mode):
-        raise InvalidSettingError("mode", mode, allowed=", ".join(Mode))
+        raise InvalidSettingError("mode", mode, allowed=", ".join(Mode), wrong="choice")
     is_pocket = base is None or (str(base) == "pocket" and not (base / "model_index.json").exists())
     if not is_pocket:
         yield Phase(name="read the base model")
@@ -107,8 +107,7 @@ def with_store(path: Path | None, work: Callable[[Store], Generator[Event, None,
     """Open the store, or create it on pocket with a note, then do the work."""
     store, created = open_or_create(path)
     if created:
-        yield Note(text=f"created the store {store.path} on pocket, the built-in base model")
-        yield Note(text="for Stable Diffusion: cnsctl init --store DIR --base FOLDER")
+        yield Note(text=f"created the store {store.path} on pocket, the built-in base model", reason="created-store")
     yield from saved_but(store)
     return (yield from work(store))
 

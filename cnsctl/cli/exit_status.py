@@ -86,7 +86,8 @@ def reported(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
         with suppress(OSError):
             sys.stderr.write("\n" if sys.stderr.isatty() else "")  # below the ^C of the terminal
         number = err.number if isinstance(err, Interrupted) else signal.SIGINT
-        what = _with_notes("interrupted" if number == signal.SIGINT else f"interrupted by {number.name}", err)
+        by = "Ctrl-C" if number == signal.SIGINT else number.name
+        what = _with_notes(f"interrupted by {by}", err)
         hint = "run the same command again to resume" if resumes and not _notes(err) else None
         _fail(what, hint, code="interrupted", status=128 + number, as_json=as_json)
     except BrokenPipeError:

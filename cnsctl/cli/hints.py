@@ -28,6 +28,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "concept-missing": lambda f: (
         f"did you mean {', '.join(f['near'])}?" if f["near"] else "cnsctl ls lists the concepts"
     ),
+    "created-store": lambda _: "for a store on Stable Diffusion: cnsctl init --store DIR --base FOLDER",
     "damaged-concept": lambda f: (
         f"restore the store from a backup, or train it again: cnsctl add {f['name']} IMAGES --replace"
     ),
@@ -57,7 +58,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }
-"""Advice by `CnsctlError.reason`."""
+"""Advice by the `reason` of an error or a note."""
 
 
 def hint_of(err: CnsctlError) -> str | None:

@@ -10,9 +10,9 @@ import sys
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from cnsctl.cli.hints import hint_of
+from cnsctl.cli.hints import HINTS, hint_of
 from cnsctl.cli.progress import Progress
-from cnsctl.cli.streams import error_lines, fitted, given_up, json_line
+from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, terminal_size
 from cnsctl.errors import DiskError
 from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
 from cnsctl.results import FORMAT, Result, as_json
@@ -106,18 +106,17 @@ class Output(Generic[R]):
             case Denoised(step=step, total=total):
                 if self.progress is not None:
                     self.progress.detail(f"step {step}/{total}")
-            case Note(text=text) if not self.quiet:
-                self._say(text)
+            case Note(text=text, reason=reason) if not self.quiet:
+                self._say(text, *([f"  hint: {HINTS[reason]({})}"] if reason in HINTS else []))
             case Warn(text=text):
                 self._say(f"warning: {text}")
             case Failed(prompt=prompt, error=err):
                 what = f"{prompt}: {err.what}"
                 self._say(*error_lines(err.code, what, note=err.note, hint=hint_of(err)))
             case Selected() if not self.quiet:
-                self._say(
-                    f"{event.neurons:,} neurons, {event.share:.2%} of the K/V weights; "
-                    f"{event.shared:,} shared with other concepts (random mask: {event.shared_random:,})"
-                )
+                shared = f"; {event.shared:,} shared with other concepts (random mask: {event.shared_random:,})"
+                text = f"{event.neurons:,} neurons, {100 * event.share:.2f} % of the K/V weights"
+                self._say(text + (shared if event.shared or event.shared_random else ""))
             case ImageReady():
                 self._image(event)
             case _:
@@ -143,12 +142,10 @@ class Output(Generic[R]):
             self.progress.advance()
 
     def _preview(self, event: ImageReady) -> None:
-        import shutil
-
         from cnsctl.cli.preview import preview_bytes, protocol_of
 
         if (protocol := protocol_of(os.environ)) is not None:
-            size = shutil.get_terminal_size()
+            size = terminal_size(sys.stderr)
             cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 4)))
             with given_up(sys.stderr):
                 sys.stderr.write(preview_bytes(event.pixels, protocol=protocol, width_cells=cells))

@@ -48,16 +48,29 @@ def fitted(text: str, stream: TextIO) -> str:
     """A line for a person, wrapped between words at the width of a terminal; unchanged in other streams."""
     if not stream.isatty():
         return text
-    import shutil
     import textwrap
 
-    width = max(_LEAST, shutil.get_terminal_size().columns)
+    width = max(_LEAST, terminal_size(stream).columns)
     if len(text) <= width:
         return text
     indent = " " * (len(text) - len(text.lstrip()) + 2)
     return "\n".join(
         textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     )
+
+
+def terminal_size(stream: TextIO) -> os.terminal_size:
+    """Columns and lines: `COLUMNS` and `LINES`, else those of the terminal behind the stream, else 80 × 24.
+
+    Not those of stdout, as `shutil.get_terminal_size` has them: it may be a pipe while stderr is a terminal.
+    """
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        size = os.terminal_size((80, 24))
+    given = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
+    columns, lines = (int(text) if text.isdecimal() and int(text) else n for text, n in zip(given, size, strict=True))
+    return os.terminal_size((columns, lines))
 
 
 def error_lines(code: str, what: str, *, note: str | None, hint: str | None) -> list[str]:

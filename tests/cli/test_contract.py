@@ -1,19 +1,16 @@
-"""The published contracts: JSON keys, exit codes, pipes, what light commands may load."""
+"""The published contracts: exit statuses, streams, pipes, and the libraries that light commands load."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from commands import at, cnsctl, environment
 
 from cnsctl import errors
-
-ROOT = Path(__file__).parents[2]
+from cnsctl.cli.exit_status import BROKEN_PIPE, ENDING, TABLE
 
 
 def test_add_writes_json_lines_and_the_result_last(empty, images_of_two):
@@ -41,12 +38,12 @@ def test_in_a_pipe_fields_are_tab_separated_and_nothing_is_cut(stocked):
     assert len({len(row) for row in rows}) == 1
 
 
-def test_every_exit_code_of_the_table_is_in_errors_and_the_other_way_round():
-    table = re.findall(r"^\| (\d+) \| ", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_table_of_exit_statuses_contains_those_of_all_errors_and_signals():
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.CnsctlError)]
-    ours = {c.exit_status for c in classes} | {0, 129, 130, 143}
-    assert {int(code) for code in table} == ours
+    assert set(TABLE) == {c.exit_status for c in classes} | {0, BROKEN_PIPE} | {128 + number for number in ENDING}
     assert len({c.code for c in classes}) == len(classes)
+    listed = " ".join(cnsctl("--help").out.split())
+    assert all(f"{status} {meaning}" in listed for status, meaning in TABLE.items())
 
 
 LOADED = "import sys; print(*(m for m in ('torch', 'numpy', 'diffusers', 'transformers', 'rich', 'PIL') if m in sys.modules))"

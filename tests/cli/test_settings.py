@@ -90,7 +90,8 @@ def test_the_command_line_refuses_a_value_out_of_range(shared_store, images_of_t
         done = cnsctl(*line, f"{flag(setting.name)}={value}", "--json", *at(shared_store))
         error = json.loads(done.err)
         assert (done.code, error["code"]) == (2, "invalid-setting")
-        assert error["message"].startswith(setting.name)
+        wrong = f"unknown {setting.name} '{value}'" if setting.choices else f"{setting.name} is out of range: {value}"
+        assert error["message"] == wrong
         assert setting.allowed in error["note"]
         assert flag(setting.name) in error["hint"]
 
@@ -113,7 +114,8 @@ def test_the_file_of_a_base_model_refuses_a_value_out_of_range_and_takes_the_lim
         with pytest.raises(BaseModelError) as refused:
             open_folder(folder)
         assert refused.value.code == "base-model"
-        assert f"{table}.{setting.name}" in refused.value.what
+        assert setting.name in refused.value.what
+        assert table in refused.value.what
         assert setting.allowed in refused.value.note
 
 
@@ -122,5 +124,5 @@ def test_a_store_is_not_created_on_a_base_model_with_a_setting_out_of_range(fold
     done = cnsctl("init", "--base", folder, "--json", *at(tmp_path / "store"))
     error = json.loads(done.err)
     assert (done.code, error["code"]) == (1, "base-model")
-    assert "generate.steps is out of range: 0" in error["message"]
+    assert "generate: steps is out of range: 0" in error["message"]
     assert not (tmp_path / "store").exists()

@@ -9,11 +9,12 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 from commands import at, cnsctl, environment
 
-from cnsctl.cli.streams import fitted, json_line
+from cnsctl.cli.streams import fitted, json_line, terminal_size
 from cnsctl.store import Store
 
 PROGRAM = [sys.executable, "-m", "cnsctl"]
@@ -39,7 +40,7 @@ def in_terminal(
     while True:
         try:
             piece = os.read(ours, 65536)
-        except OSError:  # Linux says so when the last writer has gone
+        except OSError:  # on Linux, after the last writer has closed it
             break
         if not piece:
             break
@@ -78,6 +79,20 @@ def test_the_result_goes_to_stdout_while_progress_is_on_a_terminal(stocked, tmp_
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")  # the cursor is visible again
 
 
+def test_lines_fit_the_terminal_of_stderr_also_if_stdout_is_a_pipe(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 33))
+    with os.fdopen(theirs, "w") as screen:
+        assert terminal_size(screen).columns == 33
+        assert max(map(len, fitted("two words " * 9, screen).splitlines())) <= 33
+        monkeypatch.setenv("COLUMNS", "44")
+        assert terminal_size(screen).columns == 44
+    os.close(ours)
+    monkeypatch.delenv("COLUMNS")
+    assert terminal_size(io.StringIO()) == (80, 24)
+
+
 @pytest.mark.parametrize(("typed", "left"), [(b"n\n", "dog\nhat\n"), (b"\n", "dog\nhat\n"), (b"y\n", "hat\n")])
 def test_rm_removes_only_after_a_yes(stocked, typed, left):
     status, screen = in_terminal("rm", "dog", *at(stocked), typed=typed)
@@ -94,7 +109,7 @@ def test_on_a_terminal_a_column_without_values_is_left_out(stocked, empty):
     _, screen = in_terminal("ls", *at(stocked))
     assert screen.split()[:3] == ["name", "class", "tokens"]
     assert "CLIP-I" not in screen
-    assert "there are no concepts yet" in in_terminal("ls", *at(empty))[1]
+    assert "the store is empty" in in_terminal("ls", *at(empty))[1]
 
 
 def test_lines_are_broken_between_words_on_a_terminal_and_nowhere_else(monkeypatch):
@@ -106,7 +121,7 @@ def test_lines_are_broken_between_words_on_a_terminal_and_nowhere_else(monkeypat
     assert broken.splitlines()[1:] == ["    /a/very/long/path/in/it"]
 
 
-def test_json_is_json_whatever_the_stream_can_carry():
+def test_json_is_valid_in_every_encoding_of_the_stream():
     path = "\udcff–é.png"  # a file name of other bytes, and letters beyond ASCII
     for encoding in ("ascii", "latin-1", "utf-8"):
         stream = io.TextIOWrapper(io.BytesIO(), encoding)

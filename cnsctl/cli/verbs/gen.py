@@ -14,6 +14,11 @@ from cnsctl.cli.arrivals import Arrivals
 from cnsctl.cli.output import Output
 from cnsctl.settings import ComputeSettings, GenerateSettings, RequestSettings
 
+NegativePrompt = Annotated[
+    str,
+    typer.Option("--negative-prompt", help="What the images should not show.  [default: empty]", show_default=False),
+]
+
 
 @options.with_settings(images=RequestSettings, settings=GenerateSettings, compute=ComputeSettings)
 def command(
@@ -32,16 +37,11 @@ def command(
             "--output",
             metavar="PATH",
             readable=False,
-            help="FILE.png, a folder, or - for PNG bytes.  [default: this folder]",
             show_default=False,
+            help="FILE.png, a folder, or - for PNG bytes.  [default: this folder]",
         ),
     ] = None,
-    negative_prompt: Annotated[
-        str,
-        typer.Option(
-            "--negative-prompt", help="What the images should not show.  [default: empty]", show_default=False
-        ),
-    ] = "",
+    negative_prompt: NegativePrompt = "",
     settings: dict[str, Any],
     force: options.Force = False,
     compute: dict[str, Any],
@@ -63,6 +63,9 @@ def command(
 
     asked = prompts or []
     _refuse_stdout(output, as_json=as_json)
+    _refuse_unquoted(store, asked)
+    if not asked:
+        raise UsageError("no prompt", reason="no-prompt")
     shown: Output[Any] = Output(
         as_json=as_json, quiet=quiet, human=lambda _: (), bare=lambda _: (), lines=True, previews=output != Path("-")
     )
@@ -76,16 +79,11 @@ def command(
         compute=compute,
         **{"seed": _random_seed(), **images},
     )
-    _refuse_unquoted(store, asked)
-    if not asked:
-        raise UsageError("no prompt", reason="no-prompt")
     with shown:
         if len(asked) > 1 and not any(" " in prompt for prompt in asked):
             shown.note(f"{len(asked)} prompts of one word each; quote a prompt of several words")
-        if (
-            "seed" not in images and output is not None and (output.suffix or output == Path("-"))
-        ):  # not in the file name
-            shown.note(f"seed {request.seed}")
+        if "seed" not in images and output is not None and (output.suffix or output == Path("-")):
+            shown.note(f"seed {request.seed}")  # the file name does not contain it
         result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
     if (found := generate.problem(result)) is not None:
         raise found
