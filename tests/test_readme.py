@@ -1,4 +1,4 @@
-"""The README's tour: every line is run, on pocket, with few steps."""
+"""The tutorial's commands are run line by line, on pocket, with few steps; the README's are among them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from tiny import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
 
 
 def tour() -> list[str]:
-    block = re.search(r"<!-- tour:.*?-->\n```sh\n(.*?)```", README, re.DOTALL)
-    assert block is not None
-    return [line for line in block[1].splitlines() if line.strip()]
+    """The command lines of the tutorial, in order."""
+    blocks = re.findall(r"^```console\n(.*?)^```", TUTORIAL, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in re.findall(r"^\$ (.+)$", block, re.MULTILINE)]
 
 
 @pytest.fixture
 def quick_pocket(tmp_path: Path) -> Path:
-    """Pocket with few steps, by the defaults in its folder."""
+    """Pocket with few steps: a base's folder brings its own defaults."""
     from cnsctl.bases.base_folder import POCKET
 
     base = Path(shutil.copytree(POCKET, tmp_path / "pocket"))
@@ -62,7 +63,7 @@ def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket, monkeypatch
 
 
 def shell(line: str, folder: Path, program: str) -> subprocess.Popen[str]:
-    """Run a line in which `cnsctl` is another program."""
+    """Run a line in which `cnsctl` is a program of one line."""
     folder.mkdir(exist_ok=True)
     (folder / "cnsctl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
     (folder / "cnsctl").chmod(0o755)
@@ -73,14 +74,14 @@ def shell(line: str, folder: Path, program: str) -> subprocess.Popen[str]:
 
 
 def in_processes(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A line as a user runs it, with the `cnsctl` of this checkout."""
+    """A line as a user runs it, with this checkout's `cnsctl`."""
     started = shell(line, folder, f'"{sys.executable}" -m cnsctl')
     out, err = started.communicate()
     return subprocess.CompletedProcess(line, started.returncode, out, err)
 
 
 def in_this_process(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The same, but `cnsctl` runs in this process: fourteen processes would load torch fourteen times."""
+    """The same, but that `cnsctl` has this process do it: fourteen processes would load torch fourteen times."""
     folder.mkdir(exist_ok=True)
     (folder / "ask.py").write_text(ASK)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -103,11 +104,12 @@ sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(code)
 """
-"""A `cnsctl` that sends its arguments to the process that listens at a port, and prints its result."""
+"""`cnsctl`, done by whoever listens at a port."""
 
 
-def test_links_and_images_of_the_documents_exist():
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if not target.startswith("http"):
-                assert (ROOT / target).exists(), f"{page.name}: {target}"
+def test_commands_of_the_readme_are_in_the_tutorial():
+    block = re.search(r"<!-- tour:.*?-->\n```sh\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    lines = block[1].splitlines()
+    assert len(lines) >= 5
+    assert [line for line in lines if line not in tour()] == []

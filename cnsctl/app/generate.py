@@ -18,7 +18,6 @@ from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import missed, parse
 from cnsctl.errors import CnsctlError, DiskError, PartialFailureError, UsageError
 from cnsctl.events import Event, Failed, ImageReady, Phase, Warn
-from cnsctl.results import FORMAT
 from cnsctl.settings import GenerateSettings, RequestSettings, checked, complete, settings_of
 
 if TYPE_CHECKING:
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
     from cnsctl.store import Store
+
+FORMAT = 1
+"""Version of the text `cnsctl` in a PNG."""
 
 MAX_DECODED = 16
 """Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
@@ -89,6 +91,13 @@ def generate(
         failed=counts[Failed],
         settings=asdict(work.settings),
     )
+
+
+def random_seed() -> int:
+    """The seed if none was given; it is kept in the PNG text of each image."""
+    import secrets
+
+    return secrets.randbelow(2**31)
 
 
 def problem(result: results.GenerateResult) -> PartialFailureError | None:

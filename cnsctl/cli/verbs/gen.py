@@ -77,7 +77,7 @@ def command(
         force=force,
         settings=settings,
         compute=compute,
-        **{"seed": _random_seed(), **images},
+        **{"seed": generate.random_seed(), **images},
     )
     with shown:
         if len(asked) > 1 and not any(" " in prompt for prompt in asked):
@@ -110,12 +110,6 @@ def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
         if not (arrived := lines.next(at_most)):
             return
         yield arrived
-
-
-def _random_seed() -> int:
-    import secrets
-
-    return secrets.randbelow(2**31)
 
 
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
