@@ -1,6 +1,6 @@
-"""Put one concept into a stock diffusers pipeline, and remove it again, bit for bit.
+"""One concept inside a stock diffusers pipeline, and out of it again, bit for bit.
 
-Owns what is written into a pipeline and how it is restored; must not know stores beyond a delta file.
+Owns what is written into a pipeline and how it is taken back; must not know stores beyond a delta file.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class AppliedConcept:
     """A concept in a pipeline. Use it as a context manager, or call `remove`."""
 
     trigger: str
-    """The concept's name in prompts: its token embeddings, then its class word."""
+    """What stands for the concept in a prompt: its token embeddings, then its class word."""
     _pipe: Any = field(repr=False)
     delta: Delta = field(repr=False)
     _tokens: tuple[str, ...] = field(repr=False)
 
     def remove(self) -> None:
-        """Remove the concept: K and V weights, tokenizer and token table are as before, bit for bit.
+        """Take the concept out: K and V weights, tokenizer and token table are as before, bit for bit.
 
         Raises:
             UsageError: it has been removed already.
         """
         applied = _PIPELINES.get(self._pipe)
         if applied is None or self not in applied.concepts:
-            raise UsageError(f"the concept was removed from the pipeline before: {self.trigger}")
+            raise UsageError(f"the concept is not in the pipeline any more: {self.trigger}")
         applied.concepts.remove(self)
         self._pipe.unload_textual_inversion(list(self._tokens))
         applied.write()
@@ -53,7 +53,7 @@ class AppliedConcept:
 
 
 class _Applied:
-    """The concepts in one pipeline, and its weights without them."""
+    """The concepts in one pipeline, and the weights that it had without them."""
 
     def __init__(self, pipe: Any) -> None:
         self.weights = {n.removesuffix(".weight"): p for n, p in pipe.unet.named_parameters() if n.endswith(_SITES)}
@@ -61,7 +61,7 @@ class _Applied:
         self.concepts: list[AppliedConcept] = []
 
     def write(self) -> None:
-        """Restore each K and V weight, then write the values of each concept in order."""
+        """Set each K and V weight to what it was without concepts, then to the values of each, in order."""
         import torch
 
         with torch.no_grad():
@@ -106,17 +106,15 @@ def _n_embeddings(delta: Delta) -> int:
 
 
 def _check(pipe: Any, delta: Delta, applied: _Applied, name: str, *, fingerprint: bool) -> None:
-    """Refuse a pipeline with another base model before anything in it is changed."""
+    """Refuse a pipeline of another base model before anything in it is changed."""
     shapes = {site: tuple(W.shape) for site, W in applied.before.items()}
     if set(delta.vectors) != {"text_encoder"} or shapes != {site: tuple(s) for site, s in delta.shapes.items()}:
-        raise BaseModelError(
-            "the pipeline has another base model than the concept: its K and V weights have other shapes"
-        )
+        raise BaseModelError("the pipeline is not of the concept's base model: its K and V weights have other shapes")
     if f"<{name}>" in pipe.tokenizer.get_vocab():
-        raise UsageError(f"token already exists in the tokenizer: <{name}>", hint="give another name")
+        raise UsageError(f"the tokenizer has the token <{name}> already", hint="give another name")
     if fingerprint and not applied.concepts and _fingerprint(pipe, applied.before) != delta.fingerprint:
         raise BaseModelError(
-            "the pipeline has another base model than the concept: its fingerprint differs",
+            "the pipeline is not of the concept's base model: its fingerprint differs",
             note=f"the concept was trained on {delta.fingerprint[:12]}",
             hint="use the same base model; in bf16 its fingerprint differs, so load it in fp16 or fp32, or pass check=False",
         )
