@@ -195,7 +195,7 @@ def _writing_the_result() -> Iterator[None]:
 def table(rows: Sequence[Sequence[str]], head: Sequence[str], *, nothing: str = "") -> Iterable[str]:
     """Aligned columns with a header on a terminal; tab-separated fields in a pipe.
 
-    On a terminal a column without a value is left out, and `nothing` is printed if there are no rows.
+    On a terminal a column without a value is left out. Without rows, `nothing` is printed.
     """
     if not sys.stdout.isatty():
         yield from ("\t".join(row) for row in rows)
