@@ -1,4 +1,4 @@
-"""Rules of CUDA, beside the CPU: `pytest --device cuda`; skipped where there is none.
+"""Rules of CUDA compared with the CPU: `pytest --device cuda`; skipped without CUDA.
 
 With that option the shared bases compute on CUDA too, so that `tests/engine` states its rules there.
 """
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from commands import at, cnsctl
-from learning import concept_of, job, learned, named, overlay, picture, prompt, same_delta
+from engine_samples import concept_of, generated, job, named, overlay, prompt, same_delta, trained
 
 from cnsctl.bases import base_folder, devices, registry
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
+from cnsctl.engine.denoising_error import denoising_error
 from cnsctl.engine.overlay import EMPTY
-from cnsctl.engine.proof import fit_error
 from cnsctl.metrics.forgetting import psnr
 
 if not torch.cuda.is_available():
@@ -51,55 +51,57 @@ def test_a_base_has_the_same_fingerprint_and_weights_hash_everywhere(on_cuda, on
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_the_same_job_gives_the_same_delta(on_cuda, mode):
-    assert same_delta(learned(on_cuda, job(on_cuda, mode=mode)).delta, learned(on_cuda, job(on_cuda, mode=mode)).delta)
+    assert same_delta(trained(on_cuda, job(on_cuda, mode=mode)).delta, trained(on_cuda, job(on_cuda, mode=mode)).delta)
 
 
 def test_most_neurons_are_those_of_the_cpu(on_cuda, on_cpu):
-    there, here = (learned(base, job(base)).delta.indices for base in (on_cuda, on_cpu))
+    there, here = (trained(base, job(base)).delta.indices for base in (on_cuda, on_cpu))
     alike = sum(np.isin(there[s], here[s]).sum() for s in here) / sum(len(i) for i in here.values())
     assert alike > (0.95 if on_cuda.dtype is torch.float32 else 0.8)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_what_cuda_learns_serves_the_cpu(on_cuda, on_cpu, mode):
-    a_job = job(on_cuda, mode=mode, steps=60, batch=3)
-    delta = learned(on_cuda, a_job).delta
+def test_a_delta_trained_on_cuda_works_on_the_cpu(on_cuda, on_cpu, mode):
+    a_job = job(on_cuda, mode=mode, steps=60, batch_size=3)
+    delta = trained(on_cuda, a_job).delta
     rex, dog = probe_prompts("rex")[0], prompt("a dog")
-    errors = [fit_error(b, overlay(mode, rex=concept_of(b, delta)), rex, a_job.latents) for b in (on_cuda, on_cpu)]
+    errors = [
+        denoising_error(b, overlay(mode, rex=concept_of(b, delta)), rex, a_job.latents) for b in (on_cuda, on_cpu)
+    ]
     assert errors[0] == pytest.approx(errors[1], rel=0.01)
-    assert errors[1] < 0.99 * fit_error(on_cpu, EMPTY, dog, a_job.latents)
+    assert errors[1] < 0.99 * denoising_error(on_cpu, EMPTY, dog, a_job.latents)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
-def test_pictures_resemble_the_cpus(tiny_folder, on_cpu, dtype):
+def test_images_are_similar_to_those_of_the_cpu(tiny_folder, on_cpu, dtype):
     there = loaded(tiny_folder, "cuda", dtype)
-    delta = learned(on_cpu, job(on_cpu)).delta
+    delta = trained(on_cpu, job(on_cpu)).delta
     a, b = (
-        picture(base, overlay(Mode.PROMPT, rex=concept_of(base, delta)), prompt("a ", named("rex")))
+        generated(base, overlay(Mode.PROMPT, rex=concept_of(base, delta)), prompt("a ", named("rex")))
         for base in (there, on_cpu)
     )
     assert psnr(a, b) > (40 if dtype == "fp32" else 25)
 
 
-def test_pictures_of_one_seed_are_the_same_bytes(on_cuda):
-    a, b = (picture(on_cuda, EMPTY, prompt("a dog")) for _ in range(2))
+def test_one_seed_gives_one_image(on_cuda):
+    a, b = (generated(on_cuda, EMPTY, prompt("a dog")) for _ in range(2))
     assert np.array_equal(a, b)
 
 
-def test_one_store_serves_both(empty, images, tmp_path):
-    """Trained on CUDA, drawn and proved on the CPU, and the other way round."""
+def test_one_store_works_on_both(empty, images, tmp_path):
+    """Trained on CUDA, generated and verified on the CPU, and the reverse."""
     for name, there in (("rex", "cuda"), ("tom", "cpu")):
         done = cnsctl("add", name, images, "--class", "dog", "--device", there, "--json", *at(empty))
         assert done.code == 0, done.err
     for there in ("cpu", "cuda"):
         assert cnsctl("verify", "--device", there, *at(empty)).code == 0
         out = tmp_path / f"{there}.png"
-        drawn = cnsctl("gen", "<rex> and <tom>", "-o", out, "--device", there, *at(empty))
-        assert drawn.code == 0, drawn.err
+        result = cnsctl("gen", "<rex> and <tom>", "-o", out, "--device", there, *at(empty))
+        assert result.code == 0, result.err
         assert out.stat().st_size > 0
 
 
-def test_a_full_card_is_one_clear_error_and_the_concept_can_be_learned_after_it(empty, images):
+def test_a_full_gpu_is_one_error_and_training_works_afterwards(empty, images):
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / torch.cuda.mem_get_info()[1])
     try:
@@ -116,4 +118,4 @@ def test_a_full_card_is_one_clear_error_and_the_concept_can_be_learned_after_it(
 def test_another_seed_gives_another_delta(on_cuda):
     a_job = job(on_cuda)
     other = replace(a_job, settings=replace(a_job.settings, seed=1))
-    assert not same_delta(learned(on_cuda, a_job).delta, learned(on_cuda, other).delta)
+    assert not same_delta(trained(on_cuda, a_job).delta, trained(on_cuda, other).delta)
