@@ -29,7 +29,7 @@ class Mode(StrEnum):
 
 
 DEFAULT_MODE = Mode.TOKEN
-"""Of new stores: forgetting is zero, and two concepts in a prompt compose (docs/results/learning.md)."""
+"""Mode of new stores: forgetting is zero, and two concepts in a prompt compose (docs/results/learning.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,10 @@ class Mention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A text split at the concepts it names: `("a ", Mention("dog"), " on a beach")`."""
+    """A text, split at the concepts that it names: `("a ", Mention("dog"), " on a beach")`."""
 
     text: str
-    """As the user wrote it."""
+    """As written by the user."""
     pieces: tuple[str | Mention, ...]
 
     @property
@@ -57,27 +57,27 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Delta:
-    """The sparse change that one concept makes to the K/V weights, and its token vectors.
+    """The sparse change that one concept makes to the K/V weights, and its token embeddings.
 
-    It carries no name, time or host: the same learning gives the same bytes, and renaming is free.
+    It does not contain a name, time or host: equal training runs give equal bytes, and renaming does not change it.
     """
 
     shapes: Mapping[str, tuple[int, int]]
-    """Per site: rows (outputs) and columns (text width) of its weight. Every site of the base is present."""
+    """Per site: rows (outputs) and columns (text width) of its weight. Every site of the base model is present."""
     indices: Mapping[str, NDArray[np.int64]]
     """Per site: sorted unique flat row-major indices of the neurons."""
     values: Mapping[str, NDArray[np.float16]]
     """Per site: the new values at them (values, not differences)."""
     vectors: Mapping[str, NDArray[np.float16]]
-    """Per text encoder: the learned token embeddings, (vectors, width)."""
+    """Per text encoder: the trained token embeddings, (embeddings, width)."""
     class_word: str
-    """What stands behind the token in a prompt: `V* dog`."""
+    """Follows the token embeddings in a prompt: `V* dog`."""
     fingerprint: str
-    """Of the base it belongs to."""
+    """Of its base model."""
     mode: Mode
-    """Mode of the store it was learned in."""
+    """Mode of the store in which it was trained."""
     recipe: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Settings of the learning, for people and for `check`."""
+    """Settings of the training run."""
 
     @property
     def n_neurons(self) -> int:

@@ -1,4 +1,4 @@
-"""Every failure a user can meet, with its stable code and exit status.
+"""Every failure that a user can meet, with its stable code and exit status.
 
 CnsctlError                      1
 ├── UsageError                   2   the call itself is wrong
@@ -7,24 +7,24 @@ CnsctlError                      1
 ├── PartialFailureError          3   some of the inputs failed, the others are done
 ├── ConceptNotFoundError         4
 ├── StoreLockedError             5   another process writes, or trains under the same name
-├── StoreDamagedError            6   bytes in the store are not what was written
+├── StoreDamagedError            6   bytes in the store differ from those written
 ├── ForgettingError              7   a concept, or the base model, has changed
 ├── NotSavedError                8   trained, but refused at the commit; the training state is kept
 ├── StoreNotFoundError           10
 ├── NameTakenError               1
 ├── ImageError                   1   an image, or a folder of them, cannot be used
-├── BaseModelError               1   a base model is missing, unsupported or not the store's
+├── BaseModelError               1   a base model is missing, unsupported or another one than the store's
 ├── FormatTooNewError            1   written by a newer cnsctl
 ├── CapacityError                1   too few free neurons for the policy
 └── DiskError                    1   full, read-only, or failing
-    └── NotDurableError          1   saved, but not yet safe from a power cut
+    └── NotDurableError          1   saved, but a power cut could undo it
 
 Owns messages, codes and numbers; must not know flags (`cli/hints.py`) or where they are printed.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 class CnsctlError(Exception):
@@ -34,7 +34,7 @@ class CnsctlError(Exception):
         what: one sentence with the offending value in it, without a full stop and without advice.
         note: context, a limit or a path.
         hint: what to do next, without flags or commands of a program.
-        reason: names the case for programs; `cli/hints.py` has an advice with flags for it.
+        reason: names the case; `cli/hints.py` maps it to advice with flags.
         facts: values of the case, by name.
     """
 
@@ -68,14 +68,20 @@ class InvalidSettingError(UsageError):
         name: of the setting, as in Python and JSON.
         value: as given.
         allowed: the allowed values in words.
-        unknown: there is no setting of this name.
+        wrong: the name is unknown, the value is not one of the choices, or it is out of range.
     """
 
     code = "invalid-setting"
 
-    def __init__(self, name: str, value: object, *, allowed: str, unknown: bool = False) -> None:
-        shown = repr(value) if isinstance(value, str) else str(value)
-        what = f"unknown setting '{name[:80]}'" if unknown else f"{name} is out of range: {shown[:80]}"
+    def __init__(
+        self, name: str, value: object, *, allowed: str, wrong: Literal["name", "choice", "range"] = "range"
+    ) -> None:
+        shown = (repr(value) if isinstance(value, str) else str(value))[:80]
+        what = {
+            "name": f"unknown setting {name[:80]!r}",
+            "choice": f"unknown {name} {shown}",
+            "range": f"{name} is out of range: {shown}",
+        }[wrong]
         super().__init__(what, note=f"allowed: {allowed}", reason="setting", name=name, value=value)
         self.name = name
         self.value = value

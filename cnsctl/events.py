@@ -2,7 +2,7 @@
 
 A workflow is a generator of these events that returns its result (`cnsctl.results`).
 
-Owns names and fields; must not know who makes or prints them.
+Owns names and fields; must not know who creates or prints them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cnsctl.errors import CnsctlError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +51,13 @@ class Note:
     """Information; nothing is wrong."""
 
     text: str
+    reason: str = ""
+    """Names the case, as in errors; `cli/hints.py` maps it to advice with flags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warn:
-    """Something to look at; the work goes on."""
+    """A warning; the work continues."""
 
     text: str
 
@@ -82,7 +86,7 @@ class ImageReady:
     """An image is complete: its file, if it has one, is whole."""
 
     path: str
-    """Its file; `-` for stdout, empty where none was asked for."""
+    """Its file; `-` for stdout, empty if it is not saved."""
     seed: int
     prompt: str
     concepts: tuple[str, ...]
@@ -90,16 +94,15 @@ class ImageReady:
     pixels: Any = field(repr=False)
     """(height, width, 3) uint8, RGB."""
     png: bytes = field(repr=False)
-    """The file's bytes, with the text that says how the image was made."""
+    """The bytes of the file, which contains how the image was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """One of several inputs failed; the others go on."""
+    """One of several inputs failed; the others continue."""
 
     prompt: str
-    code: str
-    message: str
+    error: CnsctlError
 
 
 Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Failed

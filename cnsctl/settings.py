@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Policy(StrEnum):
-    """What selection does with neurons that other concepts own. It matters in merged mode only."""
+    """What selection does with neurons that other concepts own. Only merged mode needs it."""
 
     OVERLAP = "overlap"
     """Take them."""
@@ -83,7 +83,7 @@ class Setting:
     kind: type
     """int, float, bool, str, or an enum."""
     help: str
-    """For people: what it does, without the default."""
+    """What it does, without range and default."""
     low: float | None
     """Smallest value, included."""
     high: float | None
@@ -111,13 +111,15 @@ class Setting:
         return f"{self.low:g} to {self.high:,g}{steps}" if self.high < 1e6 else f"{self.low:g} or more{steps}"
 
 
-class _ByBase:
-    def __repr__(self) -> str:
-        return "BY_BASE"
+class _Default(StrEnum):
+    """A default that is not a value, in words for the help."""
+
+    BY_BASE = "set by the base model"
+    RANDOM = "random"
 
 
-BY_BASE = _ByBase()
-"""Default of a setting that the base model brings: its `cnsctl.json`, else its family's defaults."""
+BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
+"""`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
 
 MERGED, RESEARCH = "Merged mode", "Research"
 
@@ -139,15 +141,13 @@ def _setting(
 class TrainSettings:
     """How one concept is trained."""
 
-    steps: int = _setting(
-        "Training steps; the first --warmup share trains the token embedding alone", low=2, high=100_000
-    )
+    steps: int = _setting("Training steps", low=2, high=100_000)
     learning_rate: float = _setting("Learning rate of the neurons", low=1e-9, high=1.0)
     token_learning_rate: float = _setting("Learning rate of the token embedding", low=1e-9, high=1.0)
     batch_size: int = _setting("Noised images per step", low=1, high=1024)
     budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
     seed: int = _setting("Seed of every random number", low=0, high=2**62, default=0)
-    token_embeddings: int = _setting("Token embeddings that stand for the concept", low=1, high=16, default=1)
+    token_embeddings: int = _setting("Token embeddings of the concept", low=1, high=16, default=1)
     warmup: float = _setting("Share of the steps that trains the token embedding alone", low=0.0, high=1.0, default=0.2)
     policy: Policy = _setting(
         "Neurons that other concepts own: take them, take free ones first, or leave them",
@@ -181,6 +181,15 @@ class GenerateSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettings:
+    """Which images are generated from a prompt, and how many at a time."""
+
+    count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
+    seed: int = _setting("Seed of the first image", low=0, high=2**62, default=RANDOM)
+    batch_size: int = _setting("Images at a time; 1 makes each independent of the others", low=1, high=4096, default=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeSettings:
     """Where and how precisely to compute."""
 
@@ -209,7 +218,7 @@ def checked(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in given.items():
         if name not in known:
-            raise InvalidSettingError(name, value, allowed=", ".join(known), unknown=True)
+            raise InvalidSettingError(name, value, allowed=", ".join(known), wrong="name")
         found[name] = _checked(known[name], value)
     return found
 
@@ -217,7 +226,7 @@ def checked(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(setting: Setting, value: Any) -> Any:
     if setting.choices:
         if value not in setting.choices:
-            raise InvalidSettingError(setting.name, value, allowed=setting.allowed)
+            raise InvalidSettingError(setting.name, value, allowed=setting.allowed, wrong="choice")
         return setting.kind(value)
     kinds = {float: (int, float), int: (int,)}.get(setting.kind, (setting.kind,))
     fits = isinstance(value, kinds) and (setting.kind is bool or not isinstance(value, bool))
@@ -230,11 +239,11 @@ def _checked(setting: Setting, value: Any) -> Any:
 
 
 def complete(kind: type[Any], defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    """Settings from the base model's defaults and what was given, checked.
+    """Settings from the base model's defaults and the user's settings, checked.
 
     Args:
         kind: a class of settings.
-        defaults: the base model's, for what is declared `BY_BASE`.
+        defaults: those of the base model, for fields that are declared `BY_BASE`.
         given: the user's.
 
     Raises:

@@ -25,29 +25,30 @@ _cnsctl() {
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" verb="${COMP_WORDS[1]}" flags=""
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "init add gen ls show rm mv eval verify score demo completion --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "add score gen demo ls show verify eval init mv rm completion --help --version" -- "$cur"))
         return
     fi
     case "$prev" in
+        --policy) COMPREPLY=($(compgen -W "overlap prefer-free exclusive" -- "$cur")); return ;;
+        --select) COMPREPLY=($(compgen -W "exact intersect" -- "$cur")); return ;;
         --device) COMPREPLY=($(compgen -W "auto cuda mps cpu" -- "$cur")); return ;;
         --dtype) COMPREPLY=($(compgen -W "auto fp32 bf16 fp16" -- "$cur")); return ;;
-        --mode) COMPREPLY=($(compgen -W "prompt token merged" -- "$cur")); return ;;
-        --policy) COMPREPLY=($(compgen -W "overlap prefer-free exclusive" -- "$cur")); return ;;
         --sampler) COMPREPLY=($(compgen -W "base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc" -- "$cur")); return ;;
-        --store|--base|-o|--output) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --mode) COMPREPLY=($(compgen -W "token prompt merged" -- "$cur")); return ;;
+        --store|-o|--output|--base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
-        init) flags="--store --base --copy --mode --json --quiet --help" ;;
-        add) flags="--class --holdout --steps --lr --lr-token --vectors --budget --batch --seed --policy --orthogonal --random-mask --replace --allow-forgetting --store --device --dtype --json --quiet --help" ;;
-        gen) flags="--count --seed --output --negative --steps --guidance --sampler --size --batch --force --store --device --dtype --json --quiet --help" ;;
+        add) flags="--class --holdout --replace --steps --learning-rate --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
+        score) flags="--class --holdout --steps --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --store --json --quiet --help" ;;
+        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --width --height --force --device --dtype --store --json --quiet --help" ;;
+        demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;
-        rm) flags="--unfinished --yes --store --json --quiet --help" ;;
+        verify) flags="--device --dtype --store --json --quiet --help" ;;
+        eval) flags="--no-images --device --dtype --store --json --quiet --help" ;;
+        init) flags="--store --base --copy --mode --json --quiet --help" ;;
         mv) flags="--store --json --quiet --help" ;;
-        eval) flags="--no-pictures --store --device --dtype --json --quiet --help" ;;
-        verify) flags="--store --device --dtype --json --quiet --help" ;;
-        score) flags="--class --holdout --steps --lr-token --vectors --budget --batch --seed --policy --random-mask --store --device --dtype --json --quiet --help" ;;
-        demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
+        rm) flags="--unfinished --yes --store --json --quiet --help" ;;
         completion) flags=" --help" ;;
     esac
     if [[ $cur == -* ]]; then
@@ -55,10 +56,10 @@ _cnsctl() {
         return
     fi
     case "$verb" in
-        show|rm|mv|eval|verify) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
+        show|verify|eval|mv|rm) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
         gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${cur#@}")) ;;
         completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
-        *) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+        add|score) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
     esac
 }
 complete -F _cnsctl cnsctl

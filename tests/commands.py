@@ -58,7 +58,7 @@ def cnsctl(*args: object, stdin: str = "") -> Result:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file of a store that counts: all but caches, work and derived names."""
+    """The files of a store that a command must not change by accident: no caches, no training state, no derived names."""
     return {
         p.relative_to(folder).as_posix(): p.read_bytes()
         for p in sorted(folder.rglob("*"))

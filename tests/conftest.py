@@ -1,4 +1,4 @@
-"""Bases that tests share, loaded once."""
+"""Base models that tests share, loaded once."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from hypothesis import settings
 # tests run beside each other, in as many processes as cores; more threads would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
-settings.register_profile("ours", deadline=None)  # a busy machine is no failure
+settings.register_profile("ours", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("ours")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-tour", action="store_true", help="run the README's tour with all steps")
-    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where shared bases compute (cpu)")
+    parser.addoption("--write-golden", action="store_true", help="write the golden files of the help texts")
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where shared base models compute (cpu)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--device") == "cpu":  # what is exact is tested where every machine agrees
+    if config.getoption("--device") == "cpu":  # bit-identical results are tested where every machine agrees
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny base that predicts ε."""
+    """A tiny base model that predicts ε."""
     from tiny import make_base
 
     return make_base(tmp_path_factory.mktemp("bases") / "tiny")
@@ -37,7 +38,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny base that predicts v, with other widths and a shorter text."""
+    """A tiny base model that predicts v, with other widths and a shorter text."""
     from tiny import make_base
 
     return make_base(
@@ -71,11 +72,11 @@ def pocket(pytestconfig: pytest.Config):
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of three small pictures."""
+def images(tmp_path: Path) -> Path:
+    """A folder of three small images."""
     from PIL import Image
 
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(3):
@@ -85,41 +86,42 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _stocked(tiny_folder: Path, pictures_of_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_store(tiny_folder: Path, images_of_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store on the tiny base model with two concepts, `dog` and `hat`, which tests only read."""
     from commands import at, cnsctl
 
     store = tmp_path_factory.mktemp("stores") / "stocked"
     assert cnsctl("init", "--base", tiny_folder, *at(store)).code == 0
     for name in ("dog", "hat"):
-        done = cnsctl("add", name, pictures_of_two / name, "--class", name, *at(store))
+        done = cnsctl("add", name, images_of_two / name, "--class", name, *at(store))
         assert done.code == 0, done.err
     return store
 
 
 @pytest.fixture(scope="session")
-def pictures_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders of pictures, `dog` and `hat`."""
+def images_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders of images, `dog` and `hat`."""
     import shutil
 
     from tiny import EXAMPLES
 
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for name in ("dog", "hat"):
         shutil.copytree(EXAMPLES / name, folder / name)
     return folder
 
 
 @pytest.fixture
-def stocked(_stocked: Path, tmp_path: Path) -> Path:
-    """A store on the tiny base with two concepts, `dog` and `hat`, for this test alone."""
+def stocked(shared_store: Path, tmp_path: Path) -> Path:
+    """A store on the tiny base model with two concepts, `dog` and `hat`, for this test alone."""
     import shutil
 
-    return Path(shutil.copytree(_stocked, tmp_path / "store"))
+    return Path(shutil.copytree(shared_store, tmp_path / "store"))
 
 
 @pytest.fixture
 def package(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package whose embedded base is a tiny one."""
+    """A package whose built-in base model is a tiny one."""
     import shutil
 
     from tiny import write_facts
@@ -135,7 +137,7 @@ def package(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def empty(tiny_folder: Path, tmp_path: Path) -> Path:
-    """An empty store on the tiny base."""
+    """An empty store on the tiny base model."""
     from commands import at, cnsctl
 
     assert cnsctl("init", "--base", tiny_folder, *at(tmp_path / "empty")).code == 0

@@ -1,6 +1,6 @@
 """Concepts in a store, without any model: list, show, remove, rename.
 
-Owns the answers of the light commands; must not know torch or terminals.
+Owns the results of the light commands; must not know torch or terminals.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cnsctl.store import ConceptRecord, Store
 
 HOLDOUT = "holdout"
-"""In a record's recipe, if there are any: how many of its images, the last ones, were not trained on."""
+"""Key in a record's recipe, if images were held out: how many of the images, the last ones."""
 
 
 def listed(store: Store) -> Generator[Event, None, results.ListResult]:
@@ -40,7 +40,7 @@ def listed(store: Store) -> Generator[Event, None, results.ListResult]:
 
 
 def summary(store: Store, record: ConceptRecord) -> results.Concept:
-    """What results say of a concept."""
+    """The facts about a concept, as results contain them."""
     return results.Concept(
         name=record["name"],
         class_word=record["class_word"],
@@ -88,7 +88,7 @@ def show(store: Store, name: str, *, overlaps: bool = False) -> results.ShowResu
         overlaps: count the neurons shared with each other concept, which reads all deltas.
 
     Raises:
-        ConceptNotFoundError: there is no such concept.
+        ConceptNotFoundError: the concept is missing.
     """
     found = store.snapshot()
     record = found.concept(name)
@@ -107,12 +107,12 @@ def show(store: Store, name: str, *, overlaps: bool = False) -> results.ShowResu
 
 
 def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> tuple[list[str], list[str]]:
-    """Of these names, each once: concepts, and training runs that were started and not finished.
+    """Of these names, each once: the concepts, and the unfinished training runs.
 
-    A concept that is being replaced is both; with `only_unfinished` it is not the first.
+    The name of a concept that is being replaced is in both lists. With `only_unfinished` the first list is empty.
 
     Raises:
-        ConceptNotFoundError: one is neither.
+        ConceptNotFoundError: a name is in neither list.
     """
     begun, known = set(store.work.unfinished()), store.snapshot()
     wanted = list(dict.fromkeys(names))
@@ -150,7 +150,7 @@ def remove(
 
 
 def _removed(store: Store, wanted: Sequence[str]) -> dict[str, Any]:
-    """Remove concepts; gives what is left, and in merged how many neurons each later one shared with each of them."""
+    """Remove concepts. Returns what is left and, in merged mode, how many neurons each later concept shared with them."""
     touched: dict[str, Mapping[str, int]] = {}
     with store.transaction(f"rm {' '.join(wanted)}") as tx:
         found = store.snapshot()
@@ -168,7 +168,7 @@ def _removed(store: Store, wanted: Sequence[str]) -> dict[str, Any]:
 
 
 def _discarded(store: Store, names: Sequence[str], *, saved: bool) -> Iterator[str]:
-    """Delete training state; after a commit a failure of that is a warning. Gives the names that are gone."""
+    """Delete training states; after a commit, a failure is a warning. Yields the names whose state is deleted."""
     for name in names:
         try:
             store.work.discard(name)
@@ -196,7 +196,7 @@ def rename(store: Store, old: str, new: str) -> Generator[Event, None, results.R
 
 
 def known_names(store: Store) -> KeysView[str]:
-    """In training order."""
+    """Names of the concepts in training order."""
     return store.snapshot().names
 
 
@@ -209,6 +209,6 @@ def require(store: Store, names: Sequence[str]) -> Sequence[ConceptRecord]:
     found = store.snapshot()
     if not names:
         if not found.concepts:
-            raise ConceptNotFoundError(f"there are no concepts in {store.path}", reason="empty-store")
+            raise ConceptNotFoundError(f"the store is empty: {store.path}", reason="empty-store")
         return found.concepts
     return sorted((found.concept(name) for name in dict.fromkeys(names)), key=lambda record: record["seq"])

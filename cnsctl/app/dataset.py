@@ -1,6 +1,6 @@
 """From images and a request to a job for the engine: latents, texts, general neurons, earlier concepts.
 
-Owns what of it is cached; must not know terminals or formulas.
+Owns the caches of latents and general neurons; must not know terminals or formulas.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def make_job(
     images: Sequence[TrainingImage],
     latents_file: Path | None = None,
 ) -> Job:
-    """The job of training on these images, less those that the request holds out."""
+    """The job of training on these images, without the held-out ones."""
     from cnsctl.engine.job import Job
 
     base, store = session.base, session.store
@@ -53,7 +53,7 @@ def make_job(
 
 
 def _latents(session: Session, images: Sequence[TrainingImage], file: Path | None) -> torch.Tensor:
-    """Latents of the images; kept with the training state, so that a resumed run uses the same ones."""
+    """Latents of the images, saved with the training state so that a resumed run uses the same ones."""
     import numpy as np
 
     from cnsctl.engine import training_state
@@ -81,15 +81,15 @@ def _texts_of(name: str, class_word: str, image: TrainingImage) -> tuple[Prompt,
 
 
 def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iterator[Note]:
-    """For every caption that is trained with and too long for the base model: what of it is lost.
+    """A note for every training caption that is too long for the base model, with the words that are ignored.
 
     Raises:
-        ImageError: the concept itself does not fit.
+        ImageError: the concept itself does not fit into the text.
     """
     from cnsctl.engine.prompt_tokens import Token, splice
 
     tokens = {job.name: Token(class_word=job.class_word, n_vectors=job.settings.token_embeddings)}
-    for image, prompts in zip(images, job.texts, strict=False):  # those held out come last, and have no texts
+    for image, prompts in zip(images, job.texts, strict=False):  # held-out images come last, and have no texts
         if image.caption is None:
             continue
         try:
@@ -104,7 +104,7 @@ def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iter
 
 
 def _general(session: Session) -> dict[str, Any]:
-    """General neurons of the base, cached: they depend on the base and the calibration prompts alone."""
+    """General neurons of the base model, cached: they depend only on it and on the calibration prompts."""
     from cnsctl.engine import neurons, training_state
 
     texts = calibration_texts()

@@ -34,17 +34,17 @@ CONCEPTS: Mapping[str, str] = {"dog": "dog", "hat": "top hat"}
 """Name → class word."""
 
 TRAINED_ON = 2
-"""Training images that a row shows: all rows are of the same width, with one image of each of two concepts."""
+"""Training images in a row: the row of both concepts shows one of each, so all rows have the same width."""
 
 PLACES = ("in a desert", "on the moon", "in a room")
-"""Of the generated images; no training image shows them."""
+"""Places in the prompts. No training image shows them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
     label: str
     shown: Sequence[str]
-    """Concepts whose training images are at the left."""
+    """Concepts whose training images are on the left."""
     prompts: Sequence[str]
 
 
@@ -91,16 +91,16 @@ def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
     prompts = [parse(text, overlay.concepts) for text in line.prompts]
     plain = [class_prompt(overlay, p) for p in prompts]
     requests = [Request(prompt=p, seed=seed) for half in (plain, prompts) for seed, p in enumerate(half)]
-    drawn = [picture for _, picture in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
+    images = [image for _, image in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
     references = [list(session.references(session.store.concept(name))) for name in line.shown]
-    shown = references[0][:TRAINED_ON] if len(references) == 1 else [images[0] for images in references]
+    shown = references[0][:TRAINED_ON] if len(references) == 1 else [of_one[0] for of_one in references]
     words = " and ".join(CONCEPTS[name] for name in line.shown)
     return SheetRow(
         label=line.label,
         groups=[
             SheetGroup(caption="training images", images=shown),
-            SheetGroup(caption=f"base model: {words}", images=drawn[: len(plain)]),
-            SheetGroup(caption=f"cnsctl: {line.label}, same seeds", images=drawn[len(plain) :]),
+            SheetGroup(caption=f"base model: {words}", images=images[: len(plain)]),
+            SheetGroup(caption=f"cnsctl: {line.label}, same seeds", images=images[len(plain) :]),
         ],
     )
 

@@ -1,6 +1,6 @@
-"""How good a concept is: error removed, CLIP scores, drift, each beside what it must be compared with.
+"""Measurements of a concept: error removed, CLIP scores, drift, each beside the values to compare it with.
 
-Owns which prompts and seeds are used, so that figures of different days compare; must not know terminals.
+Owns the prompts and seeds, which are fixed so that scores can be compared over time; must not know terminals.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def evaluate(
 ) -> Generator[Event, None, results.EvaluateResult]:
     """Measure concepts and the drift of the base model, each score beside its value after training and the class word's.
 
-    Error removed always; CLIP-I, CLIP-T and drift need images. A concept that cannot be read is left out and named in the
-    result.
+    Error removed always; CLIP-I, CLIP-T and drift need images. A concept that cannot be read is named in the
+    result instead.
 
     Raises:
         StoreDamagedError: in merged mode, where all concepts act, one of them cannot be read.
     """
     require(store, names)
     session = yield from started(store, compute or {}, session)
-    records = require(store, names)  # loading takes seconds: another process may have changed the store
-    whole = session.overlay(())  # in merged all concepts act, elsewhere none that is not named
+    records = require(store, names)  # loading takes seconds, in which another process may have changed the store
+    whole = session.overlay(())  # in merged mode all concepts, else none
     yield Phase(name="measure", total=len(records) + images)
     rows, damaged = [], []
     for i, record in enumerate(records):
@@ -131,16 +131,17 @@ def _drift(session: Session, overlay: Overlay) -> results.Drift:
 
 
 def cannot_be_read(store: str, names: Sequence[str]) -> StoreDamagedError:
-    """The error of a command that did its work for the other concepts."""
+    """The error of a command that has done its work for the other concepts."""
     return StoreDamagedError(
         f"cannot read: {', '.join(names)}", note=f"store: {store}", reason="damaged-concepts", names=names
     )
 
 
 def removed_error(session: Session, overlay: Overlay, name: str, latents: torch.Tensor, *, noise: int = 0) -> float:
-    """Error removed, percent: the denoising error with the concept against the base model's own with the class word alone.
+    """Error removed, percent: the denoising error with the concept against that of the base model with the class word.
 
-    The base model's own: in merged mode every delta acts on the class word too, and a yardstick must not move with the store.
+    Without any delta: in merged mode all deltas act on the class word too, and the reference must not change with the
+    store.
     """
     from cnsctl.engine.denoising_error import denoising_error
     from cnsctl.engine.overlay import EMPTY
@@ -154,20 +155,20 @@ def removed_error(session: Session, overlay: Overlay, name: str, latents: torch.
 def removed_error_with_spread(
     session: Session, overlay: Overlay, name: str, latents: torch.Tensor
 ) -> tuple[float, float]:
-    """`removed_error`, and its standard deviation over three seeds of the noise: what a difference must exceed to mean anything."""
+    """`removed_error`, and its standard deviation over three noise seeds."""
     found = [removed_error(session, overlay, name, latents, noise=noise) for noise in NOISES]
     return found[0], stdev(found)
 
 
 def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
-    """The same prompt with the class word alone instead of the concept."""
+    """The same prompt with the class word instead of the concept."""
     return parse(render_class(prompt, {n: c.class_word for n, c in overlay.concepts.items()}), ())
 
 
 def fresh(
     session: Session, overlay: Overlay, name: str, pixels: Pixels, latents: torch.Tensor
 ) -> tuple[dict[str, float | str | None], list[Pixels]]:
-    """Scores of a concept, as its record has them, and its probe images."""
+    """Scores of a concept, as in its record, and its probe images."""
     generated = probe_images(session, overlay, probe_prompts(name))
     removed = removed_error(session, overlay, name, latents)
     scores = clip_scores(session, overlay, name, generated, clip_features(session, pixels), removed=removed)
@@ -175,15 +176,15 @@ def fresh(
 
 
 def probe_images(session: Session, overlay: Overlay, prompts: Sequence[Prompt]) -> list[Pixels]:
-    """The probe prompts that name a place, each on the fixed seeds, at the base's own settings."""
+    """The probe prompts that name a place, each with the fixed seeds, in the base model's own settings."""
     from cnsctl.engine.generate import Request, generate_images
 
     requests = [Request(prompt=p, seed=s) for p in prompts[1:] for s in SEEDS]
-    return [picture for _, picture in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
+    return [image for _, image in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
 
 
 def clip_features(session: Session, pixels: Pixels) -> Features | None:
-    """CLIP features of a concept's own images, (n, d): computed once, compared often. None when the base has no CLIP."""
+    """CLIP features of a concept's own images, (n, d); None if the base model has no CLIP."""
     towers = session.clip()
     return None if towers is None else towers.images(list(pixels))
 
@@ -199,7 +200,7 @@ def clip_scores(
 ) -> results.Scores:
     """CLIP-I against the concept's own images (mean over pairs) and CLIP-T against the prompt with the class word.
 
-    Both are None if the base model has no CLIP; `removed` is put beside them.
+    Both are None if the base model has no CLIP. `removed` is added to the result.
     """
     towers = session.clip()
     if towers is None or own is None:
@@ -215,9 +216,9 @@ def clip_scores(
 
 
 def clip_i_real(features: Features | None, n_held_out: int) -> float | None:
-    """What a perfect likeness scores: CLIP-I of a concept's held-out images against those that it was learned from.
+    """CLIP-I of real images, an upper limit: a concept's held-out images against its training images.
 
-    Where none was held out: of its images against each other, each pair once.
+    Without held-out images: its images against each other, each pair once.
     """
     if features is None or len(features) < 2:
         return None
@@ -227,8 +228,8 @@ def clip_i_real(features: Features | None, n_held_out: int) -> float | None:
 
 
 def base_images(session: Session, overlay: Overlay) -> list[Pixels]:
-    """The ten prompts without a concept, on one seed: what drift is measured on."""
+    """Images of the ten prompts without a concept, with one seed, for drift."""
     from cnsctl.engine.generate import Request, generate_images
 
     requests = [Request(prompt=parse(text, ()), seed=0) for text in base_probe_texts()]
-    return [picture for _, picture in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
+    return [image for _, image in generate_images(session.base, overlay, requests, session.base.generate_defaults)]

@@ -1,6 +1,6 @@
 """`gen`: prompts in, images on disk as soon as each is generated.
 
-Owns the order of checks and what an image says of itself; must not know terminals or attention.
+Owns the order of checks and the text inside an image file; must not know terminals or attention.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl import __version__, results
 from cnsctl.app.concepts import known_names
-from cnsctl.app.output_paths import Outputs, Planned
+from cnsctl.app.output_paths import Outputs, Planned, outputs
 from cnsctl.app.session import Session, started
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import missed, parse
-from cnsctl.errors import CnsctlError, DiskError, InvalidSettingError, PartialFailureError, UsageError
+from cnsctl.errors import CnsctlError, DiskError, PartialFailureError, UsageError
 from cnsctl.events import Event, Failed, ImageReady, Phase, Warn
-from cnsctl.settings import GenerateSettings, checked, complete
+from cnsctl.settings import GenerateSettings, RequestSettings, checked, complete, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the text `cnsctl` in a PNG."""
 
-LIMITS = {"count": (1, 100_000), "batch_size": (1, 4096), "seed": (0, 2**62)}
-"""Smallest and largest of the numbers of a request."""
-
 MAX_DECODED = 16
 """Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
 
@@ -49,7 +46,7 @@ class GenerateRequest:
     prompts: Sequence[str]
     """From the command line; all are checked before the model is loaded."""
     stream: Iterable[Sequence[str]] | None = None
-    """More prompts, as they come: those that are there together are generated together."""
+    """More prompts as they arrive: those that arrive together are generated together."""
     negative_prompt: str = ""
     count: int = 1
     """Images per prompt: image k uses seed + k."""
@@ -68,20 +65,23 @@ class GenerateRequest:
 def generate(
     store: Store, request: GenerateRequest, *, session: Session | None = None
 ) -> Generator[Event, None, results.GenerateResult]:
-    """Generate every prompt: an `ImageReady` per image, a `Failed` per line of the stream that is wrong."""
+    """Generate every prompt: an `ImageReady` per image, a `Failed` per line of the stream that fails.
+
+    Everything that can be refused is refused before the model is loaded.
+    """
     _check(request)
     negative = _parsed(store, request.negative_prompt)
     prompts = [_parsed(store, text) for text in request.prompts]
     many = request.stream is not None or len(prompts) * request.count > 1
-    outputs = Outputs(request.output, many=many, force=request.force, save=request.save)
+    places = outputs(request.output, many=many, force=request.force, save=request.save)
     seeds = range(request.seed, request.seed + request.count)
-    planned = [place for prompt in prompts for place in outputs.plan(prompt, seeds)]
+    planned = [place for prompt in prompts for place in places.plan(prompt, seeds)]
     session = yield from started(store, request.compute, session)
-    artist = _Artist(session, request, negative, outputs)
-    if artist.settings.guidance_scale <= 1 and request.negative_prompt:
-        yield Warn(text=f"the negative prompt has no effect at guidance scale {artist.settings.guidance_scale:g}")
+    work = _Generation(session, request, negative, places)
+    if work.settings.guidance_scale <= 1 and request.negative_prompt:
+        yield Warn(text=f"the negative prompt has no effect at guidance scale {work.settings.guidance_scale:g}")
     counts = {ImageReady: 0, Failed: 0}
-    for event in _all(artist, planned, seeds):
+    for event in _all(work, planned, seeds):
         if isinstance(event, (ImageReady, Failed)):
             counts[type(event)] += 1
         yield event
@@ -89,7 +89,7 @@ def generate(
         store=str(store.path),
         generated=counts[ImageReady],
         failed=counts[Failed],
-        settings=asdict(artist.settings),
+        settings=asdict(work.settings),
     )
 
 
@@ -108,20 +108,20 @@ def problem(result: results.GenerateResult) -> PartialFailureError | None:
     return PartialFailureError(f"{failed}; {result.generated} image{'' if result.generated == 1 else 's'} generated")
 
 
-def _all(artist: _Artist, planned: Sequence[Planned], seeds: Sequence[int]) -> Iterator[Event]:
-    """The prompts of the command line, where a failure ends the command; then the stream, where it ends its line alone."""
+def _all(work: _Generation, planned: Sequence[Planned], seeds: Sequence[int]) -> Iterator[Event]:
+    """The prompts of the call, of which a failure ends all; then the stream, of which a failure ends one line."""
     if planned:
-        for done in artist.generate(artist.overlay(place.prompt for place in planned), planned):
+        for done in work.generate(work.overlay(place.prompt for place in planned), planned):
             if isinstance(done, CnsctlError):
                 raise done
             yield done
-    for texts in artist.request.stream or ():
-        yield from _together(artist, [_Line(text=text) for text in texts], seeds)
+    for texts in work.request.stream or ():
+        yield from _together(work, [_Line(text=text) for text in texts], seeds)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Line:
-    """A prompt of the stream: the images to generate of it, or why there are none."""
+    """A prompt of the stream, with the images to generate or the error that it has instead."""
 
     text: str
     prompt: Prompt | None = None
@@ -138,19 +138,19 @@ class _Line:
             self.error = err
 
 
-def _together(artist: _Artist, lines: Sequence[_Line], seeds: Sequence[int]) -> Iterator[Event]:
+def _together(work: _Generation, lines: Sequence[_Line], seeds: Sequence[int]) -> Iterator[Event]:
     """Generate the images of several lines in shared batches; yield the events of each line in turn."""
     for line in lines:
         with line.failing_alone():
-            line.prompt = _parsed(artist.session.store, line.text)
-    overlay = _overlay_of(artist, lines)
+            line.prompt = _parsed(work.session.store, line.text)
+    overlay = _overlay_of(work, lines)
     for line in lines:
         if overlay is not None and line.prompt is not None and line.error is None:
             with line.failing_alone():
-                overlay.splice(artist.session.base, line.prompt)  # refuses a concept that does not fit into the text
-                line.planned = artist.outputs.plan(line.prompt, seeds)
+                overlay.splice(work.session.base, line.prompt)  # refuses a concept that does not fit into the text
+                line.planned = work.outputs.plan(line.prompt, seeds)
     planned = [place for line in lines for place in line.planned]
-    events = artist.generate(overlay, planned) if overlay is not None and planned else iter(())
+    events = work.generate(overlay, planned) if overlay is not None and planned else iter(())
     for line in lines:
         left = len(line.planned)
         while left:
@@ -161,22 +161,22 @@ def _together(artist: _Artist, lines: Sequence[_Line], seeds: Sequence[int]) -> 
                 yield done
             left -= isinstance(done, (ImageReady, CnsctlError))
         if line.error is not None:
-            yield Failed(prompt=line.text, code=line.error.code, message=str(line.error))
+            yield Failed(prompt=line.text, error=line.error)
 
 
-def _overlay_of(artist: _Artist, lines: Sequence[_Line]) -> Overlay | None:
-    """The concepts of all lines that have none that is missing or damaged; the others fail. None when all do."""
+def _overlay_of(work: _Generation, lines: Sequence[_Line]) -> Overlay | None:
+    """The concepts of all lines, without the lines whose concepts are missing or damaged: these fail. None if all fail."""
     while good := [(line, line.prompt) for line in lines if line.prompt is not None and line.error is None]:
         with suppress(CnsctlError):
-            return artist.overlay(prompt for _, prompt in good)
-        for line, prompt in good:  # which line names the concept that failed?
+            return work.overlay(prompt for _, prompt in good)
+        for line, prompt in good:  # find the line whose concept failed
             with line.failing_alone():
-                artist.overlay([prompt])
+                work.overlay([prompt])
     return None
 
 
-class _Artist:
-    """A loaded base with what it made of the last few texts and concepts."""
+class _Generation:
+    """A loaded base model with its caches: K and V of the last few texts, the last few decoded concepts."""
 
     def __init__(self, session: Session, request: GenerateRequest, negative: Prompt, outputs: Outputs) -> None:
         from cnsctl.engine.generate import Texts
@@ -191,7 +191,7 @@ class _Artist:
         self.merged: Overlay | None = None
 
     def overlay(self, prompts: Iterable[Prompt]) -> Overlay:
-        """The concepts that act on these prompts and the negative one, as the store has them now."""
+        """The concepts that act on these prompts and on the negative prompt, by the current state of the store."""
         names = {m.name for p in (*prompts, self.negative) for m in p.mentions}
         if self.session.store.mode is not Mode.MERGED:
             return self.session.overlay(names, decoded=self.decoded)
@@ -202,7 +202,7 @@ class _Artist:
         return self.merged
 
     def generate(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event | CnsctlError]:
-        """Generate images in order: per image a `ImageReady`, or the error that it has instead."""
+        """Generate images in order: per image an `ImageReady`, or the error that it has instead."""
         from cnsctl.data.png import png_bytes
         from cnsctl.engine import generate as engine
 
@@ -227,9 +227,7 @@ class _Artist:
         except UsageError as err:
             return err
         names = tuple(m.name for m in place.prompt.mentions)
-        return ImageReady(
-            path=str(path), seed=place.seed, prompt=place.prompt.text, concepts=names, pixels=pixels, png=png
-        )
+        return ImageReady(path=path, seed=place.seed, prompt=place.prompt.text, concepts=names, pixels=pixels, png=png)
 
     def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
         known = known_names(self.session.store)
@@ -240,10 +238,10 @@ class _Artist:
                 yield Warn(text=f"@{name} is not a concept and is used as text; did you mean @{nearest}?")
 
     def _facts(self, overlay: Overlay, place: Planned) -> dict[str, str]:
-        """How the image was made, as PNG texts."""
+        """How the image was made, as texts of the PNG file."""
         named = [m.name for m in (*place.prompt.mentions, *self.negative.mentions)]
         acting = overlay.concepts if overlay.mode is Mode.MERGED else named
-        told = {
+        made = {
             "format": FORMAT,
             "prompt": place.prompt.text,
             "negative_prompt": self.negative.text,
@@ -255,16 +253,16 @@ class _Artist:
             "device": self.session.device.type,
             "dtype": self.session.dtype,
         }
-        return {"Software": f"cnsctl {__version__}", "cnsctl": json.dumps(told, sort_keys=True, ensure_ascii=False)}
+        return {"Software": f"cnsctl {__version__}", "cnsctl": json.dumps(made, sort_keys=True, ensure_ascii=False)}
 
 
 def _parsed(store: Store, text: str) -> Prompt:
-    """Parse a prompt, and refuse before the model is loaded what the store's mode cannot do."""
+    """Parse a prompt, and refuse scales that the store's mode does not support."""
     prompt = parse(text, known_names(store))
     for mention in prompt.mentions:
         if store.mode is Mode.MERGED and mention.scale != 1:
             raise UsageError(
-                f"cannot scale <{mention.name}:{mention.scale:g}>: in merged mode all deltas act in full",
+                f"cannot scale <{mention.name}:{mention.scale:g}>: in merged mode every delta has scale 1",
                 hint=f"write <{mention.name}>, or use a store in prompt mode",
             )
     return prompt
@@ -272,7 +270,4 @@ def _parsed(store: Store, text: str) -> Prompt:
 
 def _check(request: GenerateRequest) -> None:
     checked(GenerateSettings, request.settings)
-    for name, (low, high) in LIMITS.items():
-        value = getattr(request, name)
-        if not low <= value <= high:
-            raise InvalidSettingError(name, value, allowed=f"{low:,} to {high:,}")
+    checked(RequestSettings, {name: getattr(request, name) for name in settings_of(RequestSettings)})

@@ -1,6 +1,6 @@
-"""Where images go: predictable names, and no file is overwritten without --force.
+"""Where images are written: predictable names, and an existing file is kept unless it may be overwritten.
 
-`-o FILE.png` with one picture is that file, with several `FILE-SEED.png` (from the second prompt on `FILE-2-SEED.png`,
+`-o FILE.png` with one image is that file, with several `FILE-SEED.png` (from the second prompt on `FILE-2-SEED.png`,
 `FILE-3-SEED.png` …). `-o FOLDER`, or no -o, gives `FOLDER/PROMPT-SEED.png`. A name that the same call has used already,
 or that another process took while the image was generated, gets `-2`, `-3` …
 
@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cnsctl.data.prompt_grammar import slug
 from cnsctl.errors import DiskError, NotDurableError, UsageError
@@ -25,93 +25,125 @@ if TYPE_CHECKING:
     from cnsctl.concept import Prompt
 
 STDOUT = Path("-")
-NOWHERE = Path()
-"""Of images that are only events."""
 
 _FOREIGN = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm", ".svg", ".pdf"}
-"""Endings that ask for a picture of another format. Any other ending belongs to a folder, such as `sd1.5`."""
+"""Suffixes of other image formats. Any other suffix is part of a folder's name, such as `sd1.5`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One picture to draw, and its place."""
+    """One image to generate, and its place."""
 
     prompt: Prompt
     seed: int
-    path: Path
+    path: str
+    """Its file; `-` for stdout, empty if it is not saved."""
 
 
-class Outputs:
-    """Hands out places, each once; holds which are taken by this call."""
-
-    def __init__(self, output: Path | None, *, many: bool, force: bool, save: bool = True) -> None:
-        """`many`: whether more than one image will, or may, be generated. Without `save` no file is written."""
-        self.force, self.many, self.save = force, many, save
-        self.to_stdout = output == STDOUT
-        self.folder, self.file = Path(), None
-        if self.to_stdout and many:
-            raise UsageError("cannot write several images to stdout", reason="many-to-stdout")
-        if output is not None and not self.to_stdout:
-            if output.suffix.lower() in _FOREIGN and not output.is_dir():
-                raise UsageError(
-                    f"unsupported image format: {output.suffix}",
-                    note="images are PNG files",
-                    reason="image-format",
-                    path=output.with_suffix(".png"),
-                )
-            is_file = output.suffix.lower() == ".png" and not output.is_dir()
-            self.folder, self.file = (output.parent, output) if is_file else (output, None)
-        if save and not self.to_stdout:
-            _check_folder(self.folder)
-        self.taken: set[str] = set()
-        self.n_prompts = 0
+class Outputs(Protocol):
+    """Gives each image a place, and puts it there."""
 
     def plan(self, prompt: Prompt, seeds: Sequence[int]) -> tuple[Planned, ...]:
-        """Places for a prompt's pictures.
+        """Places for the images of a prompt.
 
         Raises:
-            UsageError: a file is there already and writing over it was not asked for.
+            UsageError: a file exists already and must not be overwritten.
         """
-        self.n_prompts += 1
-        return tuple(Planned(prompt=prompt, seed=seed, path=self._place(prompt, seed)) for seed in seeds)
 
-    def keep(self, place: Planned, png: bytes) -> Path:
-        """Write one image, whole or not at all, and return where it is.
-
-        Without --force a file that another process has written meanwhile stays: the image gets the next free name,
-        unless it is the one file that was asked for.
+    def keep(self, place: Planned, png: bytes) -> str:
+        """Put one image in its place and return where it is.
 
         Raises:
-            UsageError: that file is there already.
+            UsageError: its file exists already.
             DiskError: the image cannot be written.
         """
-        if self.to_stdout or not self.save:
-            return place.path
-        path = place.path
+
+
+def outputs(output: Path | None, *, many: bool, force: bool, save: bool) -> Outputs:
+    """The places of a call's images.
+
+    Args:
+        output: a file, a folder, or `-` for stdout; by default the current folder.
+        many: more than one image will, or may, be generated.
+        force: overwrite existing files.
+        save: write files; otherwise the images are only events.
+
+    Raises:
+        UsageError: there cannot be images at this place.
+        DiskError: write permission is missing.
+    """
+    if not save:
+        return _Unsaved("")
+    if output == STDOUT:
+        if many:
+            raise UsageError("cannot write several images to stdout", reason="many-to-stdout")
+        return _Unsaved(str(STDOUT))
+    return _Files(output or Path(), many=many, force=force)
+
+
+class _Unsaved:
+    """Images without a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def plan(self, prompt: Prompt, seeds: Sequence[int]) -> tuple[Planned, ...]:
+        return tuple(Planned(prompt=prompt, seed=seed, path=self.path) for seed in seeds)
+
+    def keep(self, place: Planned, _png: bytes) -> str:
+        return place.path
+
+
+class _Files:
+    """Gives each file name once, and remembers those that this call has used."""
+
+    def __init__(self, output: Path, *, many: bool, force: bool) -> None:
+        suffix = "" if output.is_dir() else output.suffix.lower()
+        if suffix in _FOREIGN:
+            raise UsageError(
+                f"unsupported image format: {output.suffix}",
+                note="images are PNG files",
+                reason="image-format",
+                path=output.with_suffix(".png"),
+            )
+        self.file = output if suffix == ".png" else None
+        self.folder = output if self.file is None else output.parent
+        self.many, self.force = many, force
+        self.taken: set[str] = set()
+        self.n_prompts = 0
+        _check_folder(self.folder)
+
+    def plan(self, prompt: Prompt, seeds: Sequence[int]) -> tuple[Planned, ...]:
+        self.n_prompts += 1
+        return tuple(Planned(prompt=prompt, seed=seed, path=str(self._place(prompt, seed))) for seed in seeds)
+
+    def keep(self, place: Planned, png: bytes) -> str:
+        """Without `force`, a file that another process has written meanwhile stays: the image gets the next free name.
+
+        Only a file that the user named is not replaced by another name.
+        """
+        path = Path(place.path)
         while True:
             try:
                 keep(path, png, write=write_atomic if self.force else write_once)
             except FileExistsError as err:
                 if path == self.file:
                     raise _exists(path) from err
-                path = self._free(place)
+                path = self._unused(p for p in _numbered(Path(place.path)) if not p.exists())
+                self.taken.add(path.name)
             else:
-                return path
+                return str(path)
 
     def _place(self, prompt: Prompt, seed: int) -> Path:
-        if self.to_stdout or not self.save:
-            return STDOUT if self.to_stdout else NOWHERE
-        path = next(p for p in _numbered(self._name(prompt, seed)) if p.name not in self.taken)
+        path = self._unused(_numbered(self._name(prompt, seed)))
         if path.exists() and not self.force:
             raise _exists(path)
         self.taken.add(path.name)
         return path
 
-    def _free(self, place: Planned) -> Path:
-        names = _numbered(place.path)
-        path = next(p for p in names if p.name not in self.taken and not p.exists())
-        self.taken.add(path.name)
-        return path
+    def _unused(self, paths: Iterator[Path]) -> Path:
+        """The first path whose name this call has not used."""
+        return next(p for p in paths if p.name not in self.taken)
 
     def _name(self, prompt: Prompt, seed: int) -> Path:
         if self.file is None:
@@ -123,7 +155,7 @@ class Outputs:
 
 
 def keep(path: Path, png: bytes, *, write: Callable[[Path, bytes], None] = write_atomic) -> None:
-    """Write one image, whole or not at all; makes its folder."""
+    """Write one image, whole or not at all, and create its folder if needed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -131,7 +163,7 @@ def keep(path: Path, png: bytes, *, write: Callable[[Path, bytes], None] = write
     try:
         write(path, png)
     except NotDurableError:
-        pass  # the image is there
+        pass  # the image is complete; a power cut could lose it
     except DiskError as err:  # its own hint is about stores
         raise DiskError(err.what, note=err.note, reason="output") from err
 
@@ -147,7 +179,7 @@ def _exists(path: Path) -> UsageError:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse before a model is loaded what would fail once the first picture is drawn."""
+    """Refuse, before the model is loaded, a folder that cannot take an image."""
     there = next((p for p in (folder, *folder.parents) if p.exists()), folder)
     if there.exists() and not there.is_dir():
         raise UsageError(f"not a folder: {there}", reason="stdout" if folder.parent == Path("/dev") else "output")

@@ -1,4 +1,4 @@
-"""What is asked of `add` and `score`, and everything that can be refused before a model is loaded.
+"""Requests of `add` and `score`, and every check that does not need a model.
 
 Owns these checks; must not know models or terminals.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
-    """What the user asked to train."""
+    """What to train."""
 
     name: str
     sources: Sequence[Path]
@@ -34,7 +34,7 @@ class TrainRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `TrainSettings` that the user gave; the base model sets the rest."""
     holdout: int = 0
-    """Images, the last ones, that are kept for evaluation."""
+    """How many images, the last ones, are kept for evaluation."""
     replace: bool = False
     allow_forgetting: bool = False
     compute: Mapping[str, Any] = field(default_factory=dict)
@@ -43,15 +43,15 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Admitted:
-    """A request that passed every check that needs no model."""
+    """A request that passed these checks."""
 
     class_word: str
     images: Sequence[TrainingImage]
-    """Each once, at the base model's resolution, those held out last."""
+    """Each once, at the base model's resolution, held-out ones last."""
 
 
 def admit(store: Store, request: TrainRequest) -> Admitted:
-    """Refuse what can be refused without a model, and read the images: no file is decoded a second time."""
+    """Check the request without a model, and read the images, each once."""
     check_name(request.name)
     refuse_half_for_training(request.compute)
     if request.name in store.snapshot().names and not request.replace:
@@ -72,15 +72,15 @@ def refuse_half_for_training(compute: Mapping[str, Any]) -> None:
 
 
 def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:
-    """In merged: refuse to train on top of concepts that are damaged, as far as that shows without reading deltas.
+    """In merged mode, refuse to train on top of damaged concepts, as far as this is visible without reading deltas.
 
     Args:
         store: of the concepts.
-        name: of the new concept: one that it replaces is not needed.
-        files: read also what the check after the training needs of each: its probe record and its images.
+        name: of the new concept; the concept that it replaces is not needed.
+        files: also read the files that the check after the training needs: probe records and images.
 
     Raises:
-        StoreDamagedError: the message names the concept.
+        StoreDamagedError: one is damaged; the message contains its name.
     """
     if store.mode is not Mode.MERGED:
         return
@@ -120,7 +120,7 @@ def _class_word(store: Store, request: TrainRequest) -> str:
 
 
 def _check_holdout(holdout: int, n_images: int) -> None:
-    """Refuse to hold out so many that none is left to train on."""
+    """Refuse to hold out all images, or more."""
     if not 0 <= holdout < n_images:
         raise UsageError(
             f"cannot keep {holdout} of {n_images} different images for evaluation",
@@ -130,7 +130,7 @@ def _check_holdout(holdout: int, n_images: int) -> None:
 
 
 def _check_space(store: Store, settings: Mapping[str, Any]) -> None:
-    """The delta, the training state (values and two moments) and the images, with room to spare."""
+    """Refuse if there is not enough space for the delta, the training state (values and two moments) and the images."""
     from cnsctl.store import free_bytes
 
     defaults = {

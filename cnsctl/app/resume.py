@@ -1,6 +1,6 @@
-"""A training run that can be stopped at any moment: its state is on disk when it ends, however it ends.
+"""A training run that can be stopped at any moment: its state is written at every kind of end.
 
-Owns when the state is written; must not know what is in it.
+Owns when the state is written; must not know its content.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from cnsctl.engine.train import Trained
 
 WRITE_EVERY_S = 30.0
-"""What a power cut or SIGKILL can cost. Every other end costs the step that was not complete."""
+"""Seconds of training that a power cut or SIGKILL can lose. Every other end loses only the step in progress."""
 
 
 def trained(base: Base, job: Job, file: Path) -> Generator[Event, None, Trained]:
-    """Train, from the state in the file if there is one. Whenever this ends, the file has the last complete step.
+    """Train, from the state in the file if there is one. At the end, the file contains the last complete step.
 
     Raises:
         DiskError: the run was interrupted and its state cannot be written.
@@ -57,7 +57,7 @@ def trained(base: Base, job: Job, file: Path) -> Generator[Event, None, Trained]
 
 
 class _Keeper:
-    """Writes a checkpoint to a file: by time, and at the end of the block."""
+    """Writes a checkpoint to a file: every 30 seconds, and at the end of the block."""
 
     def __init__(self, file: Path, checkpoint: Checkpoint) -> None:
         self.file, self.checkpoint = file, checkpoint
@@ -68,7 +68,7 @@ class _Keeper:
         self._due_s = time.monotonic() + WRITE_EVERY_S
 
     def write_when_due(self) -> Warn | None:
-        """Write if it is time; the first of several failures in a row gives a warning, and training continues."""
+        """Write if it is time. The first of several failures in a row is a warning; training continues."""
         if time.monotonic() < self._due_s:
             return None
         failed_before = self.failed is not None
@@ -96,7 +96,7 @@ class _Keeper:
         self._write()
         if self.failed is None or kind is None:
             return
-        if isinstance(err, Exception):  # a failure of its own, which must not be hidden
+        if isinstance(err, Exception):  # the original failure must not be hidden
             err.add_note(_warning(self.failed).text)
         else:
             raise self.failed

@@ -1,6 +1,6 @@
-"""`score`: what `add` would train, and how many of these neurons other concepts own.
+"""`score`: the neurons that `add` would train, and how many of them other concepts own.
 
-Owns that answer; must not know terminals or formulas.
+Owns this result; must not know terminals or formulas.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def score(
     store: Store, request: TrainRequest, *, session: Session | None = None
 ) -> Generator[Event, None, results.ScoreResult]:
-    """What `add` would train: the same warm-up, score and selection, then it stops. Saves nothing."""
+    """The neurons that `add` would train, by the same warm-up, scoring and selection. Saves nothing."""
     from cnsctl.engine import train
 
     admitted = admit(store, replace(request, replace=True))

@@ -1,4 +1,4 @@
-"""A store with its base model loaded: what training, generating and measuring begin with.
+"""A store with its base model loaded, for training, generating and measuring.
 
 Owns the step from records to concepts on a device; must not know terminals.
 """
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.concepts import Concept
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Session:
-    """A loaded base and its store."""
+    """A loaded base model and its store."""
 
     store: Store
     base: Base
@@ -43,12 +42,12 @@ class Session:
     dtype: str
 
     def overlay(self, names: Iterable[str], *, decoded: Recent[Concept] | None = None) -> Overlay:
-        """The deltas that may act: the concepts named, or in merged all of them, in learning order.
+        """The deltas that may act: of the named concepts, or in merged mode of all, in training order.
 
-        `decoded` holds concepts by the SHA-256 of their deltas: those in it are not read again.
+        `decoded` contains concepts by the SHA-256 of their deltas: they are not read again.
 
         Raises:
-            ConceptNotFoundError: one is not there, or no longer: another process may have taken it out.
+            ConceptNotFoundError: one is missing; another process may have removed it.
             StoreDamagedError: one cannot be read.
         """
         found = self.store.snapshot()
@@ -57,10 +56,10 @@ class Session:
         return self._overlay(acting, decoded=decoded)
 
     def prior(self, name: str) -> Overlay:
-        """What a new concept of this name is trained on: in merged all others, elsewhere the base alone.
+        """The deltas on top of which a concept of this name is trained: in merged mode all others, else none.
 
         Raises:
-            StoreDamagedError: in merged, when one of them cannot be read.
+            StoreDamagedError: in merged mode, one of them cannot be read.
         """
         from cnsctl.engine.overlay import EMPTY
 
@@ -82,17 +81,17 @@ class Session:
         return Overlay(mode=self.store.mode, concepts={r["name"]: concept(r) for r in records})
 
     def clip(self) -> ClipTowers | None:
-        """The CLIP that the base brings, if it brings one."""
+        """The CLIP in the folder of the base model, if there is one."""
         from cnsctl.bases.clip import towers
 
         return towers(base_of(self.store), name=self.base.name, device=self.device)
 
     def latents(self, record: ConceptRecord) -> torch.Tensor:
-        """The pictures that the concept is measured on, encoded: (n, c, h, w) fp32 on the CPU."""
+        """The images that the concept is measured on, encoded: (n, c, h, w) fp32 on the CPU."""
         return self.base.encode_images(judged(self.references(record), holdout_of(record)))
 
     def references(self, record: ConceptRecord) -> NDArray[np.uint8]:
-        """All of the concept's stored pictures, those held out last: (n, h, w, 3) uint8."""
+        """The concept's stored images, held-out ones last: (n, h, w, 3) uint8."""
         import numpy as np
 
         from cnsctl.data.png import png_pixels
@@ -101,12 +100,12 @@ class Session:
 
 
 def judged(rows: NDArray[Any], holdout: int) -> NDArray[Any]:
-    """Of a concept's images, or their features, those that it is measured on: those held out, else all."""
+    """Of a concept's images, or their features, those that it is measured on: the held-out ones, or else all."""
     return rows[-holdout:] if holdout else rows
 
 
 def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = False) -> Session:
-    """Load the store's own base model, checked against what the store recorded.
+    """Load the store's base model, and compare it with the facts recorded in the store.
 
     Args:
         store: whose base model is loaded.
@@ -114,12 +113,12 @@ def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = Fals
         hash_weights: hash everything again, which `verify` and `add` need.
 
     Raises:
-        BaseModelError: the base is not there, or is another one.
-        StoreDamagedError: a file of the store's own base is not what was recorded.
+        BaseModelError: the base model is missing, or is another one.
+        StoreDamagedError: a file of the base model inside the store has changed.
     """
-    folder_path = base_of(store)
     from cnsctl.bases import base_folder, devices, hashing, registry
 
+    folder_path = base_of(store)
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
     folder = base_folder.open_folder(folder_path)
@@ -136,7 +135,7 @@ def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = Fals
             note=f"this store was created on {store.base.fingerprint[:12]}",
             reason="another-base",
         )
-    if not is_known and seen == _seen(store, folder):  # no file was written to while it was read
+    if not is_known and seen == _seen(store, folder):  # no file was changed while it was read
         store.cache(key, seen)
     return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
 
@@ -144,7 +143,7 @@ def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = Fals
 def started(
     store: Store, compute: Mapping[str, Any], session: Session | None, *, hash_weights: bool = False
 ) -> Generator[Event, None, Session]:
-    """The session given, which was started with `hash_weights`, or a new one, as `start` loads it."""
+    """The given session, which was started with `hash_weights`, or else a new one."""
     if session is not None:
         return session
     yield Phase(name="load the base model")
@@ -152,7 +151,7 @@ def started(
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back the memory of base models that nothing refers to any more."""
+    """Free the memory of base models that are not referenced any more."""
     import gc
 
     import torch
@@ -163,9 +162,9 @@ def free_memory(device: torch.device) -> None:
 
 
 def _seen(store: Store, folder: BaseFolder) -> bytes:
-    """What a base's hashes depend on, without its bytes: hashing gigabytes takes seconds.
+    """Facts that change whenever the hashes of a base model change: hashing gigabytes takes seconds.
 
-    Files with the same stamps as when they were last found right are not hashed again, except by `verify` and `add`.
+    Files with the same stamps as at the last successful check are hashed again only by `verify` and `add`.
     """
     from cnsctl.bases import hashing, libraries
 

@@ -1,6 +1,6 @@
-"""Stores: where they are, creating and opening them, and what they say of their base model.
+"""Stores: locating, creating and opening them, and the facts about their base model.
 
-Owns the answers about a store as a whole; must not know torch or terminals.
+Owns the results about a store as a whole; must not know torch or terminals.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ R = TypeVar("R", bound=results.Result)
 
 
 def now() -> str:
-    """The time of a record: UTC, to the second."""
+    """The current time, UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def locate(path: Path | None) -> Path:
-    """Where the store is: the path given, else `CNSCTL_STORE`, else the platform's user-data folder."""
+    """The folder of the store: the given path, else `CNSCTL_STORE`, else the platform's user-data folder."""
     return path if path is not None else default_path()
 
 
@@ -47,11 +47,11 @@ def create(
     """Create a store on pocket, which loads no model, or on another base model, which is loaded once for its facts.
 
     Raises:
-        InvalidSettingError: there is no such mode.
+        InvalidSettingError: the mode is unknown.
         UsageError, BaseModelError, DiskError: by the path and the base model.
     """
     if mode not in set(Mode):
-        raise InvalidSettingError("mode", mode, allowed=", ".join(Mode))
+        raise InvalidSettingError("mode", mode, allowed=", ".join(Mode), wrong="choice")
     is_pocket = base is None or (str(base) == "pocket" and not (base / "model_index.json").exists())
     if not is_pocket:
         yield Phase(name="read the base model")
@@ -84,13 +84,13 @@ def _created(path: Path | None, base: Path | None, mode: Mode, *, copy: bool) ->
 
 
 def saved_but(store: Store) -> Iterator[Warn]:
-    """What failed after a change had been saved."""
+    """Warnings about failures after a change was saved."""
     while store.warnings:
         yield Warn(text=f"saved, but {store.warnings.pop(0)}")
 
 
 def open_or_create(path: Path | None) -> tuple[Store, bool]:
-    """The store, created on pocket in the default mode if there is none; and whether it was created."""
+    """The store, created on pocket in the default mode if it is missing, and whether it was created."""
     try:
         return open_store(path), False
     except StoreNotFoundError:
@@ -107,8 +107,7 @@ def with_store(path: Path | None, work: Callable[[Store], Generator[Event, None,
     """Open the store, or create it on pocket with a note, then do the work."""
     store, created = open_or_create(path)
     if created:
-        yield Note(text=f"created the store {store.path} on pocket, the built-in base model")
-        yield Note(text="for Stable Diffusion: cnsctl init --store DIR --base FOLDER")
+        yield Note(text=f"created the store {store.path} on pocket, the built-in base model", reason="created-store")
     yield from saved_but(store)
     return (yield from work(store))
 
@@ -130,7 +129,7 @@ def base_of(store: Store) -> Path:
 
 
 def base_model(store: Store) -> results.BaseModel:
-    """What results say of a store's base model."""
+    """The facts about a store's base model, as results contain them."""
     base = store.base
     return results.BaseModel(
         name=base.name,

@@ -1,4 +1,4 @@
-"""`add`: read, score, select, train, verify, commit; or keep nothing but the training state.
+"""`add`: read, score, select, train, verify, commit. A run that fails keeps its training state.
 
 Owns the order of these steps; must not know terminals, file formats or formulas.
 """
@@ -50,10 +50,10 @@ def train(
     """
     admitted = admit(store, request)
     class_word, images = admitted.class_word, admitted.images
-    yield Note(text=f"<{request.name}> stands for a new token embedding and the class word {class_word!r}")
+    yield Note(text=f"<{request.name}> is a new token embedding, followed by the class word {class_word!r}")
     yield from (Note(text=f"{image.name}: {image.note}") for image in images if image.note is not None)
     with ExitStack() as held:
-        if store.mode is Mode.MERGED:  # each concept is trained on top of the others: one at a time
+        if store.mode is Mode.MERGED:  # each concept is trained on top of all others, so one at a time
             held.enter_context(store.work.training())
         work = held.enter_context(store.work.reserve(request.name))
         refuse_damaged(store, request.name, files=True)
@@ -75,7 +75,7 @@ def train(
 
 
 def _plan(job: Job) -> str:
-    """What is about to be done, in the base model's defaults and the user's settings."""
+    """The settings of the run in words."""
     settings, n = job.settings, len(job.latents)
     return (
         f"training on {n} image{'' if n == 1 else 's'}: {settings.steps} steps, batch size {settings.batch_size}, "
@@ -92,14 +92,14 @@ def _save(
     found: Trained,
     generation: int,
 ) -> Generator[Event, None, results.TrainResult]:
-    """In merged mode verify the others; measure the new one, commit."""
+    """In merged mode, verify the other concepts; measure the new one; commit."""
     import numpy as np
 
     from cnsctl.data.png import png_bytes
 
     store, name = session.store, request.name
     overlay = _with_new(session, job.prior, name, found.delta)
-    if store.mode is Mode.MERGED:  # elsewhere no other concept can change
+    if store.mode is Mode.MERGED:  # in the other modes no other concept can change
         yield Phase(name="check that nothing was forgotten")
         yield from _others_checked(session, overlay, request)
     yield Phase(name="generate and measure")
@@ -129,7 +129,7 @@ def _save(
 
 
 def _with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Overlay:
-    """A concept on top of those that it was trained on: in merged, the store's overlay as it would be with it."""
+    """The new concept and those on top of which it was trained."""
     from cnsctl.engine.concepts import to_concept
     from cnsctl.engine.overlay import Overlay
     from cnsctl.store import delta_key
@@ -147,7 +147,7 @@ def _record_fields(
     *,
     holdout: int,
 ) -> dict[str, Any]:
-    """A concept's record, less what the store computes itself."""
+    """A concept's record, without the fields that the store computes itself."""
     return {
         "name": name,
         "class_word": found.delta.class_word,
@@ -162,11 +162,11 @@ def _record_fields(
 
 
 def _others_checked(session: Session, overlay: Overlay, request: TrainRequest) -> Iterator[Event]:
-    """In merged: proof for every other concept; those whose K or V moved are measured.
+    """In merged mode: prove every other concept; measure those whose K or V moved.
 
     Raises:
-        NotSavedError: an earlier concept lost too much; the training state is kept.
-        ForgettingError: one has changed in another way.
+        NotSavedError: a concept lost too much; the training state is kept.
+        ForgettingError: a concept has changed for another reason.
     """
     lost = []
     others = [r for r in session.store.concepts() if r["name"] in overlay.concepts and r["name"] != request.name]

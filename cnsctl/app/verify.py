@@ -1,4 +1,4 @@
-"""`verify`: has any concept changed since it was trained?
+"""`verify`: check whether any concept has changed since it was trained.
 
 Owns the proof of records; must not know terminals or formulas.
 """
@@ -53,14 +53,14 @@ def verify(
     """Prove concepts unchanged, without an image; in merged mode, measure those that others moved."""
     require(store, names)
     session = yield from started(store, compute or {}, session, hash_weights=True)
-    records = require(store, names)  # loading takes seconds: another process may have changed the store
+    records = require(store, names)  # loading takes seconds, in which another process may have changed the store
     everyone, damaged = _whole(session) if store.mode is Mode.MERGED else (None, {})
     yield Phase(name="prove", total=len(records))
     rows = []
     for i, record in enumerate(records):
         name = record["name"]
         try:
-            if damaged:  # in merged mode: without one of them, no concept's keys and values can be computed
+            if damaged:  # in merged mode, the keys and values of every concept need all deltas
                 rows.append(_unreadable(name, damaged[name]) if name in damaged else _unchecked(name, damaged))
             else:
                 overlay = session.overlay([name]) if everyone is None else everyone
@@ -82,7 +82,7 @@ def verify(
 
 
 def problem(result: results.VerifyResult) -> CnsctlError | None:
-    """What a command must report after the result: damage first, then forgetting."""
+    """The error to report after the result: damage first, then forgetting."""
     if damaged := [row.name for row in result.concepts if row.damaged]:
         return cannot_be_read(result.store, damaged)
     if changed := [row.name for row in result.concepts if row.forgotten]:
@@ -93,7 +93,7 @@ def problem(result: results.VerifyResult) -> CnsctlError | None:
 
 
 def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcome:
-    """Prove a concept by its record, milliseconds and no image; in merged mode, measure it if others moved it."""
+    """Prove a concept by its record, without an image; in merged mode, measure it if other deltas moved it."""
     from cnsctl.engine.proof import only_other_deltas_changed, prove
 
     name = record["name"]
@@ -108,14 +108,14 @@ def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcom
 
 
 def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
-    """What later proofs of this concept compare with."""
+    """The record with which later proofs of this concept compare."""
     from cnsctl.engine.proof import record
 
     return record(session.base, overlay, name, probe_prompts(name)[:PROOF_PROBES])
 
 
 def _whole(session: Session) -> tuple[Overlay | None, dict[str, StoreDamagedError]]:
-    """In merged mode: the overlay of all concepts, or those of them that cannot be read."""
+    """In merged mode: the overlay of all concepts, or else the concepts that cannot be read."""
     try:
         return session.overlay(()), {}
     except StoreDamagedError:

@@ -113,7 +113,7 @@ def _defaults(path: Path, settings: Mapping[str, Any], table: str, kind: type) -
     try:
         return checked(kind, found)
     except InvalidSettingError as err:
-        raise BaseModelError(f"{where}: {table}.{err.what}", note=err.note, hint="fix it or delete it") from err
+        raise BaseModelError(f"{where}: {table}: {err.what}", note=err.note, hint="fix it or delete it") from err
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Lines of a stream as they arrive: all that are there, without waiting for more.
+"""Lines of a stream as they arrive: all that have arrived, without waiting for more.
 
 Owns the wait for input; must not know what the lines mean.
 """
@@ -15,21 +15,21 @@ _PIECE_BYTES = 1 << 16
 
 
 class Arrivals:
-    """Reads the file descriptor of a text stream that has not been read yet. Ctrl-C could not end a thread that waits."""
+    """Reads the file descriptor of a text stream that was not read before. Needs no thread, which Ctrl-C could not end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._fd = stream.fileno()
         decoder = codecs.getincrementaldecoder(stream.encoding)(stream.errors or "strict")
-        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)  # as the stream itself reads line ends
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)  # line ends as in the stream itself
         self._lines: list[str] = []
         self._begun = ""
         self._ended = False
 
     def next(self, at_most: int) -> list[str]:
-        """Wait for a line; return it with those that have arrived too: without line ends, and no blank ones.
+        """Wait for a line; return it and those that have arrived too, without line ends and without blank lines.
 
         Returns:
-            At most so many; none at the end of the stream.
+            At most `at_most` lines; an empty list at the end of the stream.
         """
         while len(self._lines) < at_most and not self._ended and (not self._lines or self._is_ready()):
             self._read()
@@ -40,7 +40,7 @@ class Arrivals:
         return bool(select.select([self._fd], [], [], 0)[0])
 
     def _read(self) -> None:
-        select.select([self._fd], [], [])  # also where the file is in non-blocking mode
+        select.select([self._fd], [], [])  # also if the file is in non-blocking mode
         piece = os.read(self._fd, _PIECE_BYTES)
         self._ended = not piece
         *lines, self._begun = (self._begun + self._decoder.decode(piece, final=self._ended)).split("\n")

@@ -1,7 +1,10 @@
-"""Completion scripts for bash, zsh and fish, made from the verbs themselves.
+"""Completion scripts for bash, zsh and fish, generated from the verbs.
 
-The scripts read the plain file `names` that a store keeps, so that Tab starts no Python. `completions/` in the
-repository holds their output; a test holds the two equal.
+The scripts read the plain file `names` of a store, so pressing Tab does not start Python. `completions/` in the
+repository contains their output; a test compares the two.
+
+What an option or argument completes to follows from its metavar: `a|b|c` are choices, `CONCEPT` is a name in the store,
+`DIR` and `PATH` are files.
 
 Owns the scripts; must not know stores beyond that file.
 """
@@ -16,49 +19,86 @@ from cnsctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NAMED = ("show", "rm", "mv", "eval", "verify")
-"""Verbs whose arguments are concepts."""
+SHELLS = ("bash", "zsh", "fish")
 
-CHOICES = {
-    "--device": "auto cuda mps cpu",
-    "--dtype": "auto fp32 bf16 fp16",
-    "--mode": "prompt token merged",
-    "--policy": "overlap prefer-free exclusive",
-    "--sampler": "base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc",
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """An option of a verb."""
+
+    names: tuple[str, ...]
+    """Such as `-o`, `--output`."""
+    help: str
+    is_switch: bool
+    """Takes no value."""
+    choices: tuple[str, ...]
+    is_path: bool
+
+    @property
+    def long(self) -> str:
+        return next(name for name in self.names if name.startswith("--"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
+    """A verb, and what its arguments complete to."""
+
     name: str
     help: str
-    flags: tuple[tuple[str, str, bool], ...]
-    """Long flag, its help, whether it takes a value."""
+    flags: tuple[Flag, ...]
+    choices: tuple[str, ...]
+    takes_concepts: bool
+    takes_prompts: bool
+    takes_files: bool
 
 
 def script(shell: str, commands: Mapping[str, Any]) -> str:
     """The script of one shell, for these verbs by name (typer's commands)."""
-    makers = {"bash": _bash, "zsh": _zsh, "fish": _fish}
-    if shell not in makers:
-        raise UsageError(f"no completion for {shell!r}", hint=f"use one of: {', '.join(makers)}")
-    return makers[shell](_verbs(commands))
+    if shell not in SHELLS:
+        raise UsageError(f"unknown shell {shell!r}", hint=f"use one of: {', '.join(SHELLS)}")
+    make = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
+    return make([_verb(name, command) for name, command in commands.items()])
 
 
-def _verbs(commands: Mapping[str, Any]) -> list[Verb]:
-    return [
-        Verb(
-            name=name,
-            help=(command.help or "").strip().splitlines()[0].rstrip("."),
-            flags=tuple(
-                (option, (p.help or "").split(". ")[0].rstrip("."), not p.is_flag)
-                for p in command.params
-                if hasattr(p, "is_flag")
-                for option in p.opts
-                if option.startswith("--")
-            ),
-        )
-        for name, command in commands.items()
-    ]
+def _verb(name: str, command: Any) -> Verb:
+    options = [p for p in command.params if p.param_type_name == "option"]
+    metavars = " ".join(p.metavar or "" for p in command.params if p.param_type_name == "argument")
+    return Verb(
+        name=name,
+        help=(command.help or "").strip().splitlines()[0],
+        flags=tuple(_flag(p) for p in options),
+        choices=_choices(metavars),
+        takes_concepts="CONCEPT" in metavars,
+        takes_prompts="PROMPT" in metavars,
+        takes_files="IMAGES" in metavars,
+    )
+
+
+def _flag(option: Any) -> Flag:
+    metavar = option.metavar or ""
+    return Flag(
+        names=tuple(option.opts),
+        help=(option.help or "").split(".  [")[0].split(". ")[0],
+        is_switch=option.is_flag,
+        choices=_choices(metavar),
+        is_path=metavar in ("DIR", "PATH"),
+    )
+
+
+def _choices(metavar: str) -> tuple[str, ...]:
+    return tuple(metavar.split("|")) if "|" in metavar else ()
+
+
+def _values(verbs: list[Verb]) -> tuple[dict[str, str], str]:
+    """Choices by flag, and a pattern of the flags that take a path. A flag means the same for every verb."""
+    flags = [flag for verb in verbs for flag in verb.flags]
+    paths = dict.fromkeys(name for flag in flags if flag.is_path for name in flag.names)
+    return {flag.long: " ".join(flag.choices) for flag in flags if flag.choices}, "|".join(paths)
+
+
+def _pattern(verbs: list[Verb], takes: str) -> str:
+    """The verbs that take something, as a pattern of `case`."""
+    return "|".join(verb.name for verb in verbs if getattr(verb, takes))
 
 
 _NAMES = r"""
@@ -84,9 +124,13 @@ _NAMES = r"""
 
 
 def _bash(verbs: list[Verb]) -> str:
-    flags = "\n".join(f'        {v.name}) flags="{" ".join(f for f, _, _ in v.flags)} --help" ;;' for v in verbs)
-    choices = "\n".join(
-        f'        {flag}) COMPREPLY=($(compgen -W "{words}" -- "$cur")); return ;;' for flag, words in CHOICES.items()
+    choices, paths = _values(verbs)
+    flags = "\n".join(f'        {v.name}) flags="{" ".join(f.long for f in v.flags)} --help" ;;' for v in verbs)
+    values = "\n".join(
+        f'        {flag}) COMPREPLY=($(compgen -W "{words}" -- "$cur")); return ;;' for flag, words in choices.items()
+    )
+    chosen = "\n".join(
+        f'        {v.name}) COMPREPLY=($(compgen -W "{" ".join(v.choices)}" -- "$cur")) ;;' for v in verbs if v.choices
     )
     return f"""# bash completion for cnsctl; made by: cnsctl completion bash
 _cnsctl_names() {{
@@ -100,8 +144,8 @@ _cnsctl() {{
         return
     fi
     case "$prev" in
-{choices}
-        --store|--base|-o|--output) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+{values}
+        {paths}) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
 {flags}
@@ -111,10 +155,10 @@ _cnsctl() {{
         return
     fi
     case "$verb" in
-        {"|".join(NAMED)}) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
-        gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${{cur#@}}")) ;;
-        completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
-        *) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+        {_pattern(verbs, "takes_concepts")}) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
+        {_pattern(verbs, "takes_prompts")}) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${{cur#@}}")) ;;
+{chosen}
+        {_pattern(verbs, "takes_files")}) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
     esac
 }}
 complete -F _cnsctl cnsctl
@@ -122,11 +166,13 @@ complete -F _cnsctl cnsctl
 
 
 def _zsh(verbs: list[Verb]) -> str:
+    choices, paths = _values(verbs)
     listed = "\n".join(f"        {_quoted(f'{v.name}:{v.help}')}" for v in verbs)
     flags = "\n".join(
-        f"        {v.name}) flags=({' '.join(_quoted(f'{f}:{h}') for f, h, _ in v.flags)}) ;;" for v in verbs
+        f"        {v.name}) flags=({' '.join(_quoted(f'{f.long}:{f.help}') for f in v.flags)}) ;;" for v in verbs
     )
-    choices = "\n".join(f"        {flag}) compadd -- {words}; return ;;" for flag, words in CHOICES.items())
+    values = "\n".join(f"        {flag}) compadd -- {words}; return ;;" for flag, words in choices.items())
+    chosen = "\n".join(f"        {v.name}) compadd {' '.join(v.choices)} ;;" for v in verbs if v.choices)
     return f"""#compdef cnsctl
 # zsh completion for cnsctl; made by: cnsctl completion zsh
 _cnsctl_names() {{
@@ -143,8 +189,8 @@ _cnsctl() {{
         return
     fi
     case "${{words[CURRENT-1]}}" in
-{choices}
-        --store|--base|-o|--output) _files; return ;;
+{values}
+        {paths}) _files; return ;;
     esac
     case "${{words[2]}}" in
 {flags}
@@ -154,10 +200,10 @@ _cnsctl() {{
         return
     fi
     case "${{words[2]}}" in
-        {"|".join(NAMED)}) names=(${{(f)"$(_cnsctl_names)"}}); compadd -a names ;;
-        gen) names=(${{(f)"$(_cnsctl_names)"}}); compadd -P @ -a names ;;
-        completion) compadd bash zsh fish ;;
-        *) _files ;;
+        {_pattern(verbs, "takes_concepts")}) names=(${{(f)"$(_cnsctl_names)"}}); compadd -a names ;;
+        {_pattern(verbs, "takes_prompts")}) names=(${{(f)"$(_cnsctl_names)"}}); compadd -P @ -a names ;;
+{chosen}
+        {_pattern(verbs, "takes_files")}) _files ;;
     esac
 }}
 
@@ -195,17 +241,17 @@ def _fish(verbs: list[Verb]) -> str:
         "complete -c cnsctl -f",
     ]
     for v in verbs:
+        seen = f"'__fish_seen_subcommand_from {v.name}'"
         lines.append(f"complete -c cnsctl -n __fish_use_subcommand -a {v.name} -d {_quoted(v.help)}")
-        for flag, help_, takes in v.flags:
-            values = f" -x -a {_quoted(CHOICES[flag])}" if flag in CHOICES else " -r" if takes else ""
-            seen = f"'__fish_seen_subcommand_from {v.name}'"
-            lines.append(f"complete -c cnsctl -n {seen} -l {flag[2:]}{values} -d {_quoted(help_)}")
-    lines += [
-        f"complete -c cnsctl -n '__fish_seen_subcommand_from {' '.join(NAMED)}' -a '(__cnsctl_names)'",
-        "complete -c cnsctl -n '__fish_seen_subcommand_from gen' -a '@(__cnsctl_names)'",
-        "complete -c cnsctl -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'",
-        "complete -c cnsctl -n '__fish_seen_subcommand_from add score init demo' -F",
-    ]
+        for flag in v.flags:
+            values = "" if flag.is_switch else " -r -F" if flag.is_path else " -x"
+            values += f" -a {_quoted(' '.join(flag.choices))}" if flag.choices else ""
+            lines.append(f"complete -c cnsctl -n {seen} -l {flag.long[2:]}{values} -d {_quoted(flag.help)}")
+        words = (
+            "@(__cnsctl_names)" if v.takes_prompts else "(__cnsctl_names)" if v.takes_concepts else " ".join(v.choices)
+        )
+        if words or v.takes_files:
+            lines.append(f"complete -c cnsctl -n {seen} {f'-a {_quoted(words)}' if words else '-F'}")
     return "\n".join(lines) + "\n"
 
 

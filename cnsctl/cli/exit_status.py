@@ -1,6 +1,6 @@
 """From exceptions to messages and exit statuses, in one place.
 
-Owns the last line of a failure; must not know what failed.
+Owns the format of errors; must not know what failed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from cnsctl.cli.hints import hint_of
-from cnsctl.cli.streams import drop, fitted, given_up, json_line
+from cnsctl.cli.streams import drop, error_lines, fitted, given_up, json_line
 from cnsctl.errors import CnsctlError, DiskError
 from cnsctl.results import FORMAT
 
@@ -43,7 +43,7 @@ TABLE: Mapping[int, str] = {
 """What each exit status means."""
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a command in good order, with exit status 128 + their number."""
+"""Signals that end a command, with exit status 128 + their number."""
 
 _RESUMABLE = ("add", "demo")
 """Verbs that continue where they were stopped when they are called again."""
@@ -52,7 +52,7 @@ _RESUMABLE = ("add", "demo")
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, SIGTERM or SIGHUP.
 
-    A subclass: the interpreter ends itself by SIGINT if a bare KeyboardInterrupt has left an `exec`.
+    A subclass, because the interpreter ends itself by SIGINT after a plain KeyboardInterrupt has left an `exec`.
     """
 
     def __init__(self, number: signal.Signals = signal.SIGINT) -> None:
@@ -61,7 +61,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def guarded(verb: Callable[P, None], name: str) -> Callable[P, None]:
-    """Run a verb; print what failed on stderr and leave with its exit status."""
+    """Run a verb; print a failure on stderr and exit with its status."""
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -74,19 +74,20 @@ def guarded(verb: Callable[P, None], name: str) -> Callable[P, None]:
 
 @contextmanager
 def reported(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
-    """Print on stderr what fails inside, and leave with its exit status."""
+    """Print a failure inside the block on stderr, and exit with its status."""
     try:
         yield
     except CnsctlError as err:
         what, hint = _with_notes(err.what, err), hint_of(err)
         _fail(what, hint, note=err.note, code=err.code, status=err.exit_status, as_json=as_json)
     except KeyboardInterrupt as err:
-        for number in ENDING:  # a second signal would only cut the message off
+        for number in ENDING:  # a second signal would only truncate the message
             signal.signal(number, signal.SIG_IGN)
         with suppress(OSError):
-            sys.stderr.write("\n" if sys.stderr.isatty() else "")  # the terminal wrote ^C there
+            sys.stderr.write("\n" if sys.stderr.isatty() else "")  # below the ^C of the terminal
         number = err.number if isinstance(err, Interrupted) else signal.SIGINT
-        what = _with_notes("interrupted" if number == signal.SIGINT else f"interrupted by {number.name}", err)
+        by = "Ctrl-C" if number == signal.SIGINT else number.name
+        what = _with_notes(f"interrupted by {by}", err)
         hint = "run the same command again to resume" if resumes and not _notes(err) else None
         _fail(what, hint, code="interrupted", status=128 + number, as_json=as_json)
     except BrokenPipeError:
@@ -107,14 +108,14 @@ def reported(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
 
 
 def _is_typers(err: Exception) -> bool:
-    """How typer leaves, with a status."""
+    """Whether typer exits with a status."""
     import typer
 
     return isinstance(err, (typer.Exit, typer.Abort))
 
 
 def _is_out_of_memory(err: Exception) -> bool:
-    """Python's own, or one of torch's, which has several and says it in words on CPUs and MPS."""
+    """Python's MemoryError, or one of torch's errors, which on CPUs and MPS differ by their text only."""
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(err, MemoryError) or (isinstance(err, RuntimeError) and any(w in str(err) for w in words))
 
@@ -122,7 +123,7 @@ def _is_out_of_memory(err: Exception) -> bool:
 def catch_interrupts() -> None:
     """Turn the signals that end a command into `Interrupted`, unless the process was started to ignore them.
 
-    A shell does so for Ctrl-C in the background, `nohup` for SIGHUP.
+    A shell ignores Ctrl-C for background jobs, `nohup` ignores SIGHUP.
     """
     for number in ENDING:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
@@ -130,7 +131,7 @@ def catch_interrupts() -> None:
 
 
 def _notes(err: BaseException) -> list[str]:
-    """What was added to an exception on its way: what is saved, or is not."""
+    """Notes added to an exception on its way: whether a change or a training state is saved."""
     return getattr(err, "__notes__", [])
 
 
@@ -141,16 +142,14 @@ def _with_notes(what: str, err: BaseException) -> str:
 def _fail(what: str, hint: str | None, *, code: str, status: int, as_json: bool, note: str | None = None) -> NoReturn:
     with given_up(sys.stdout):
         sys.stdout.flush()
-    with given_up(sys.stderr):  # a full or closed stderr takes the message, not the exit status
+    with given_up(sys.stderr):  # a full or closed stderr loses the message, not the exit status
         if as_json:
             facts = {"format": FORMAT, "type": "error", "code": code, "message": what}
             facts |= {"note": note, "hint": hint, "exit": status}
             sys.stderr.write(json_line(facts, sys.stderr) + "\n")
         else:
-            sys.stderr.write(fitted(f"error[{code}]: {what}", sys.stderr) + "\n")
-            for title, text in (("note", note), ("hint", hint)):
-                if text is not None:
-                    sys.stderr.write(fitted(f"  {title}: {text}", sys.stderr) + "\n")
+            lines = error_lines(code, what, note=note, hint=hint)
+            sys.stderr.writelines(fitted(line, sys.stderr) + "\n" for line in lines)
         sys.stderr.flush()
     sys.exit(status)
 
@@ -160,6 +159,6 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _leave_quietly() -> NoReturn:
-    """The reader of a pipe has gone, as `head` does: no message."""
+    """The reader of the pipe has ended, as `head` does: no message."""
     drop(sys.stdout)
     sys.exit(BROKEN_PIPE)

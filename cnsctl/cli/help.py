@@ -1,32 +1,46 @@
-"""Help in groups: commands by what they are for, options by how often they are needed.
+"""Help in groups: commands by purpose, options by how often they are needed.
 
-Owns the layout of help texts; must not know what they say.
+Owns the layout of help texts; must not know their content.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def help_of(command: Callable[..., None]) -> str:
+    """A command's docstring; its first line is a title, without a full stop."""
+    title, _, rest = (inspect.getdoc(command) or "").partition("\n")
+    return f"{title.rstrip('.')}\n{rest}"
 
 
 class GroupedCommand(TyperCommand):
     """A command whose help lists common options first, then each group under its heading."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Required arguments without typer's braces, which are left for choices."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [piece.strip("{}") if "|" not in piece else piece for piece in pieces]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, options, and the groups of options."""
-        parts: dict[str, list[tuple[str, str]]] = {}
+        parts: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is None:
                 continue
             argument = parameter.param_type_name == "argument"
             title = "Arguments" if argument else getattr(parameter, "rich_help_panel", None) or "Options"
-            parts.setdefault(title, []).append(record)
-        order = ["Arguments", "Options", *(title for title in parts if title not in ("Arguments", "Options"))]
-        for title in order:
-            if title in parts:
+            parts.setdefault(title, []).append((record[0], record[1].rstrip(".")))
+        for title, records in parts.items():
+            if records:
                 with formatter.section(title):
-                    formatter.write_dl(parts[title])
+                    formatter.write_dl(records)
 
 
 class GroupedCommands(TyperGroup):

@@ -1,9 +1,9 @@
 """What to do next about an error, in flags and commands of this program.
 
-The library raises codes, reasons and facts; this table turns a reason into advice. An error whose own hint needs no flag
-keeps it.
+The library raises codes, reasons and facts; this table maps a reason to advice. An error without an entry keeps its own
+hint, which does not contain flags.
 
-Owns advice; must not know how errors come about.
+Owns advice; must not know where errors are raised.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "concept-missing": lambda f: (
         f"did you mean {', '.join(f['near'])}?" if f["near"] else "cnsctl ls lists the concepts"
     ),
+    "created-store": lambda _: "for a store on Stable Diffusion: cnsctl init --store DIR --base FOLDER",
     "damaged-concept": lambda f: (
         f"restore the store from a backup, or train it again: cnsctl add {f['name']} IMAGES --replace"
     ),
@@ -57,7 +58,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }
-"""Advice by `CnsctlError.reason`."""
+"""Advice by the `reason` of an error or a note."""
 
 
 def hint_of(err: CnsctlError) -> str | None:

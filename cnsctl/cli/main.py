@@ -1,4 +1,4 @@
-"""The entry point: answers what needs nothing at once, and hands the rest to the verbs.
+"""The entry point: calls the verb that the arguments name.
 
 Owns the list of verbs; must not know what they do.
 """
@@ -29,21 +29,21 @@ def run() -> None:
     if sys.platform == "win32":
         sys.stderr.write("cnsctl: Windows is supported through WSL\n")
         sys.exit(1)
-    # torch's threads (GNU OpenMP) spin while they wait for each other; with a second program on two cores that is 3 s
-    # and more for a training step. Sleeping at once costs 0.32 instead of 0.19 s on a quiet machine; spinning shortly
-    # 0.22 s there and 0.8 s on the busy one
+    # torch's threads (GNU OpenMP) spin while they wait for each other: beside a second program on two cores, a training
+    # step takes 3 s and more. Without spinning it takes 0.32 instead of 0.19 s on a quiet machine; with a short spin,
+    # 0.22 s on a quiet machine and 0.8 s on a busy one
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     main(sys.argv[1:])
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Run a command line, and leave with its exit status."""
+    """Run a command line, and exit with its status."""
     from cnsctl.cli import exit_status, streams
 
     streams.ready()
     exit_status.catch_interrupts()
     with exit_status.reported(as_json="--json" in arguments):
-        if arguments == ["--version"]:
+        if arguments == ["--version"]:  # at once, without loading typer
             sys.stdout.write(f"cnsctl {__version__}\n")
             status = None
         else:
@@ -53,18 +53,18 @@ def main(arguments: list[str]) -> NoReturn:
 
 
 def _called(arguments: list[str]) -> int | None:
-    """Let typer read the arguments and call the verb; what it complains of is told as everything else is."""
+    """Let typer read the arguments and call the verb; its errors are reported like all others."""
     import typer
 
     from cnsctl.errors import UsageError
 
-    usage_error = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer has no public name for it
+    usage_error = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer does not export it
     try:
         return make_app()(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
     except usage_error as err:
         problem: Any = err
         if not arguments or problem.ctx is None:
-            problem.show()  # the help, as an answer to nothing
+            problem.show()  # the help
             return UsageError.exit_status
         message = problem.format_message().rstrip(".")
         raise UsageError(message[:1].lower() + message[1:], hint=f"see {problem.ctx.command_path} --help") from err
@@ -76,7 +76,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Inspect": ("ls", "show", "verify", "eval"),
     "Maintain": ("init", "mv", "rm", "completion"),
 }
-"""The verbs, each in `cli/verbs/`, under the headings of the help."""
+"""The verbs, each in `cli/verbs/`, by the headings of the help."""
 
 
 def make_app() -> typer.Typer:
@@ -86,7 +86,7 @@ def make_app() -> typer.Typer:
     import typer
 
     from cnsctl.cli.exit_status import TABLE, guarded
-    from cnsctl.cli.help import GroupedCommand, GroupedCommands
+    from cnsctl.cli.help import GroupedCommand, GroupedCommands, help_of
 
     app = typer.Typer(
         name="cnsctl",
@@ -105,10 +105,11 @@ def make_app() -> typer.Typer:
     for title, names in GROUPS.items():
         for name in names:
             command = importlib.import_module(f"cnsctl.cli.verbs.{name}").command
-            app.command(name, cls=GroupedCommand, rich_help_panel=title)(guarded(command, name))
+            listed = app.command(name, cls=GroupedCommand, rich_help_panel=title, help=help_of(command))
+            listed(guarded(command, name))
 
     def top(version: bool = typer.Option(False, "--version", help="Print the version and exit")) -> None:
-        if version:  # with something behind it; alone it is answered before typer is loaded
+        if version:  # with other arguments; `main` handles it alone
             sys.stdout.write(f"cnsctl {__version__}\n")
             raise typer.Exit
 

@@ -42,6 +42,10 @@ Holdout = Annotated[
 ]
 
 
+SHORT: Mapping[str, str] = {"count": "-n"}
+"""Setting → its short option."""
+
+
 def flag(name: str) -> str:
     """The option of a setting: `learning_rate` is `--learning-rate`."""
     return f"--{name.replace('_', '-')}"
@@ -53,8 +57,8 @@ def with_settings(
     """Give a verb one option for each declared setting.
 
     Args:
-        kinds: by parameter of the verb: a class of settings, or that and the names wanted. The verb receives a dict of
-            those that the user gave.
+        kinds: by parameter of the verb: a class of settings, or that and the names wanted. The parameter gets a dict of
+            the settings that the user gave.
     """
     wanted: dict[str, list[Setting]] = {}
     classes: dict[str, type] = {}
@@ -84,7 +88,7 @@ def _sign(
     wanted: Mapping[str, Sequence[Setting]],
     kinds: Mapping[str, type],
 ) -> None:
-    """Let typer find the options where the verb has one parameter for all of them."""
+    """Give typer a signature with one parameter per option, in place of the one parameter for all of them."""
     hints = get_type_hints(verb, include_extras=True)
     parameters, annotations = [], {"return": type(None)}
     for parameter in inspect.signature(verb).parameters.values():
@@ -104,6 +108,7 @@ def _annotation(setting: Setting, cls: type) -> Any:
     kind = str if setting.choices else setting.kind
     metavar = "|".join(setting.choices) if setting.choices else None
     option = typer.Option(
+        *([SHORT[setting.name]] if setting.name in SHORT else []),
         flag(setting.name),
         metavar=metavar,
         help=_help(setting, cls),
@@ -115,16 +120,14 @@ def _annotation(setting: Setting, cls: type) -> Any:
 
 def _help(setting: Setting, cls: type) -> str:
     """What it does, its range and its default."""
-    if setting.kind is bool:
-        return setting.help
-    span = "" if setting.choices or setting.low is None else f" ({setting.allowed})"
+    span = "" if setting.low is None else f" ({setting.allowed})"
     return f"{setting.help}{span}.  [default: {_default(setting, cls)}]"
 
 
 def _default(setting: Setting, cls: type) -> str:
     if setting.default is not BY_BASE:
-        return str(setting.default)
+        return str(setting.default).lower()
     from cnsctl.app.stores import pocket_defaults
 
     found = pocket_defaults(cls).get(setting.name)
-    return "set by the base model" if found is None else f"set by the base model; pocket {found}"
+    return str(BY_BASE) if found is None else f"{BY_BASE}; pocket {found}"

@@ -1,6 +1,6 @@
 """The only printing: results on stdout, everything else on stderr.
 
-Owns how events and results look to a person and to a program; must not know how they come about.
+Owns the format of events and results for people and for programs; must not know how they are computed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import sys
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from cnsctl.cli.hints import HINTS, hint_of
 from cnsctl.cli.progress import Progress
-from cnsctl.cli.streams import fitted, given_up, json_line
+from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, terminal_size
 from cnsctl.errors import DiskError
 from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
 from cnsctl.results import FORMAT, Result, as_json
@@ -26,14 +27,14 @@ EMPTY = ("", "–")
 """Cells without a value."""
 
 PREVIEWS = 8
-"""Images shown in the terminal by one call; the rest are on disk."""
+"""Images shown in the terminal by one call; all are on disk."""
 
 PREVIEW_CELLS = 32
 """Columns of a preview; fewer if the terminal is small."""
 
 
 class Output(Generic[R]):
-    """Prints events as they come, and the result. Use it as a context manager: the progress line is removed at the end.
+    """Prints events as they occur, and the result. Use it as a context manager: the progress line is removed at the end.
 
     Args:
         as_json: print JSON.
@@ -68,8 +69,8 @@ class Output(Generic[R]):
             self.progress.stop()
 
     def run(self, work: Generator[Event, None, R]) -> R:
-        """Print the events of a workflow as they come, then its result, which is also returned."""
-        with closing(work):  # at once, also when printing fails: training state is written then
+        """Print the events of a workflow as they occur, then its result, which is also returned."""
+        with closing(work):  # also if printing fails: closing it writes the training state
             while True:
                 try:
                     event = next(work)
@@ -84,7 +85,7 @@ class Output(Generic[R]):
             self._show(event)
         elif self.lines and (line := _as_json(event)) is not None:
             out_json({"format": FORMAT, **line})
-        elif isinstance(event, Warn):  # the one object of stdout is the result
+        elif isinstance(event, Warn):  # stdout contains one object, the result
             self._say(json_line({"format": FORMAT, "type": "warning", "text": event.text}, sys.stderr))
 
     def result(self, result: R) -> None:
@@ -105,25 +106,25 @@ class Output(Generic[R]):
             case Denoised(step=step, total=total):
                 if self.progress is not None:
                     self.progress.detail(f"step {step}/{total}")
-            case Note(text=text) if not self.quiet:
-                self._say(text)
+            case Note(text=text, reason=reason) if not self.quiet:
+                self._say(text, *([f"  hint: {HINTS[reason]({})}"] if reason in HINTS else []))
             case Warn(text=text):
                 self._say(f"warning: {text}")
-            case Failed(prompt=prompt, message=message):
-                self._say(f"error: {prompt}: {message}")
+            case Failed(prompt=prompt, error=err):
+                what = f"{prompt}: {err.what}"
+                self._say(*error_lines(err.code, what, note=err.note, hint=hint_of(err)))
             case Selected() if not self.quiet:
-                self._say(
-                    f"{event.neurons:,} neurons, {event.share:.2%} of the K/V weights; "
-                    f"{event.shared:,} shared with other concepts (random mask: {event.shared_random:,})"
-                )
+                shared = f"; {event.shared:,} shared with other concepts (random mask: {event.shared_random:,})"
+                text = f"{event.neurons:,} neurons, {100 * event.share:.2f} % of the K/V weights"
+                self._say(text + (shared if event.shared or event.shared_random else ""))
             case ImageReady():
                 self._image(event)
             case _:
                 pass
 
-    def _say(self, text: str) -> None:
-        with self._still(), given_up(sys.stderr):  # the work goes on if stderr cannot be written
-            sys.stderr.write(fitted(text, sys.stderr) + "\n")
+    def _say(self, *lines: str) -> None:
+        with self._still(), given_up(sys.stderr):  # the work continues if stderr cannot be written
+            sys.stderr.writelines(fitted(line, sys.stderr) + "\n" for line in lines)
             sys.stderr.flush()
 
     def _image(self, event: ImageReady) -> None:
@@ -141,12 +142,10 @@ class Output(Generic[R]):
             self.progress.advance()
 
     def _preview(self, event: ImageReady) -> None:
-        import shutil
-
         from cnsctl.cli.preview import preview_bytes, protocol_of
 
         if (protocol := protocol_of(os.environ)) is not None:
-            size = shutil.get_terminal_size()
+            size = terminal_size(sys.stderr)
             cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 4)))
             with given_up(sys.stderr):
                 sys.stderr.write(preview_bytes(event.pixels, protocol=protocol, width_cells=cells))
@@ -158,7 +157,7 @@ class Output(Generic[R]):
             self._say(text)
 
     def rest(self) -> None:
-        """Remove the progress line until there is more: a person may be typing."""
+        """Remove the progress line until the next phase: a person may be typing."""
         if self.progress is not None:
             self.progress.stop()
 
@@ -170,7 +169,7 @@ class Output(Generic[R]):
 
 
 def out(line: str) -> None:
-    """Print one line of the result, at once: a reader of the pipe has it when it is true."""
+    """Print one line of the result and flush it, so that a reader of the pipe gets it immediately."""
     with _writing_the_result():
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -196,7 +195,7 @@ def _writing_the_result() -> Iterator[None]:
 def table(rows: Sequence[Sequence[str]], head: Sequence[str], *, nothing: str = "") -> Iterable[str]:
     """Aligned columns with a header on a terminal; tab-separated fields in a pipe.
 
-    On a terminal a column without a value is left out, and `nothing` is printed if there are no rows.
+    On a terminal a column without a value is left out. Without rows, `nothing` is printed.
     """
     if not sys.stdout.isatty():
         yield from ("\t".join(row) for row in rows)
@@ -225,8 +224,9 @@ def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case 
             return {"type": "step", "phase": phase, "step": step, "total": total, "loss": loss}
         case Note(text=text) | Warn(text=text):
             return {"type": "note" if isinstance(event, Note) else "warning", "text": text}
-        case Failed(prompt=prompt, code=code, message=message):
-            return {"type": "failed", "prompt": prompt, "code": code, "message": message}
+        case Failed(prompt=prompt, error=err):
+            parts = {"code": err.code, "message": err.what, "note": err.note, "hint": hint_of(err)}
+            return {"type": "failed", "prompt": prompt, **parts}
         case ImageReady(path=path, seed=seed, prompt=prompt, concepts=concepts):
             return {"type": "image", "path": path, "seed": seed, "prompt": prompt, "concepts": list(concepts)}
         case Selected():

@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Protocol = Literal["kitty", "iterm2", "blocks"]
-"""How a terminal shows pictures: two protocols for true ones, and coloured half blocks."""
+"""How a terminal shows images: two protocols for pixels, and coloured half blocks."""
 
 _KITTY_PROGRAMS = {"ghostty", "WezTerm"}
 _ITERM2_PROGRAMS = {"iTerm.app", "mintty"}
 _CELL_PX = 20
-"""Pixels across a cell that a true picture is sent with at most: a dense screen shows no more."""
+"""Most pixels per column in an image that is sent: dense screens do not show more."""
 _CHUNK = 4096
 """Most base64 characters in one kitty sequence, a multiple of four."""
 
 
 def protocol_of(environ: Mapping[str, str]) -> Protocol | None:
-    """Choose by environment variables alone, or None where a picture would only be noise.
+    """Choose by environment variables alone; None if the terminal cannot show an image.
 
-    Terminals are never asked: an answer arrives on the standard input, where prompts come from.
+    Terminals are not queried: their reply would arrive on stdin, from which prompts are read.
     """
     term, program = environ.get("TERM", ""), environ.get("TERM_PROGRAM", "")
     if environ.get("NO_COLOR") or term in {"", "dumb", "linux", "vt100"}:
         return None
     if environ.get("TMUX") or environ.get("STY") or term.startswith(("tmux", "screen")):
-        return "blocks"  # multiplexers swallow what they do not know
+        return "blocks"  # multiplexers drop unknown escape sequences
     if environ.get("KITTY_WINDOW_ID") or term in {"xterm-kitty", "xterm-ghostty"} or program in _KITTY_PROGRAMS:
         return "kitty"
     if program in _ITERM2_PROGRAMS or environ.get("LC_TERMINAL") == "iTerm2":
@@ -46,12 +46,12 @@ def protocol_of(environ: Mapping[str, str]) -> Protocol | None:
 
 
 def preview_bytes(pixels: NDArray[np.uint8], *, protocol: Protocol, width_cells: int) -> str:
-    """Write one picture as the text that makes a terminal show it, with a line break at the end.
+    """The text that makes a terminal show an image, with a line break at the end.
 
     Args:
         pixels: (h, w, 3), RGB.
         protocol: see `protocol_of`.
-        width_cells: columns to fill, 1 to 500; the height follows from the picture.
+        width_cells: columns to fill, 1 to 500; the height follows from the image.
     """
     from PIL import Image
 
@@ -66,7 +66,7 @@ def preview_bytes(pixels: NDArray[np.uint8], *, protocol: Protocol, width_cells:
 
 
 def _block_lines(image: Image.Image) -> Iterator[str]:
-    """Yield a line per two rows of pixels: the upper is the colour of '▀', the lower its background."""
+    """Yield a line per two rows of pixels: the upper in the colour of '▀', the lower in its background."""
     width, rgb = image.width, image.tobytes()
     for y in range(0, image.height, 2):
         line, last = [], ""
@@ -80,7 +80,7 @@ def _block_lines(image: Image.Image) -> Iterator[str]:
 
 
 def _kitty(image: Image.Image, width_cells: int) -> Iterator[str]:
-    """Yield the chunks; `q=2` forbids the terminal to answer."""
+    """Yield the chunks; with `q=2` the terminal does not reply."""
     data = _base64(image)
     keys = f"a=T,f=100,q=2,c={width_cells},"
     for at in range(0, len(data), _CHUNK):

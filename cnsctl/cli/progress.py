@@ -1,6 +1,6 @@
 """The progress line on stderr: phase, bar, steps, time left, loss.
 
-Owns the one line that moves; must not know events' meaning or where answers go.
+Owns the one line that is rewritten; must not know where results go.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _BAR = 24
 """Columns of the bar."""
 
 _WIDE = 72
-"""Columns that a terminal needs for a bar beside the words and numbers."""
+"""Columns that a terminal needs for a bar beside the text."""
 
 _NARROW = 56
-"""Columns below which the loss is left out too."""
+"""Columns below which the loss is also left out."""
 
 
 class Progress:
-    """A line that is there while a phase lasts, below everything else that is written."""
+    """A line that is shown during a phase, below everything else that is printed."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -57,7 +57,7 @@ class Progress:
             *detail,
             console=console,
             transient=True,
-            redirect_stdout=False,  # rich would send the answer to the terminal, wherever stdout goes
+            redirect_stdout=False,  # rich would print the result on the terminal, even if stdout is a file
             redirect_stderr=False,
         )
         self.bar.start()
@@ -65,7 +65,7 @@ class Progress:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the line away while others are written, and put it back under them: it is one line, never broken."""
+        """Remove the line while others are printed, and show it again below them."""
         if self.bar is not None:
             self.bar.stop()
         try:

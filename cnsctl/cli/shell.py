@@ -1,6 +1,6 @@
-"""What a shell made of a prompt before the program saw it.
+"""Detects a prompt that the shell has taken for redirections.
 
-Owns the signs of unquoted angles; must not know prompts or commands.
+Owns the signs of unquoted angle brackets; must not know prompts or commands.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def redirected_concept(stdin_fd: int, names: Iterable[str]) -> str | None:
-    """Name the concept whose angles a shell has taken for a redirection, or None.
+    """The concept whose angle brackets the shell has taken for a redirection, or None.
 
     Without quotes, `cnsctl gen <dog> on a beach` makes the shell open the file `dog` as the standard input and write the
-    output to a file named `on`. So: is the standard input what stands in the current folder under a concept's name?
-    With a folder of that name it never gets so far: Python does not start with one as its standard input.
+    output to a file named `on`. This checks whether stdin is the file in the current folder that has a concept's name.
+    A folder of that name does not get here: Python does not start with a folder as its stdin.
 
     Args:
-        stdin_fd: the file descriptor of the standard input.
-        names: of the concepts there are; not asked for where the standard input is not a file.
+        stdin_fd: the file descriptor of stdin.
+        names: of the concepts; not read unless stdin is a file.
     """
     try:
         stdin = os.fstat(stdin_fd)
     except OSError:  # closed: nothing was redirected
         return None
-    if not stat.S_ISREG(stdin.st_mode):  # a pipe or a device: no name needs to be looked at
+    if not stat.S_ISREG(stdin.st_mode):  # a pipe or a device
         return None
     return next((name for name in names if _is_same(name, stdin)), None)
 

@@ -1,6 +1,6 @@
-"""Lines for the reader at the other end: a terminal's width, a stream's encoding, a stream that is not there.
+"""Lines that fit their stream: the width of a terminal, the encoding, a closed stream.
 
-Owns how a line fits where it goes; must not know what it says.
+Owns the form of lines; must not know their content.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _LEAST = 20
-"""Columns that a line is broken at when a terminal says that it has fewer."""
+"""Least columns at which lines are wrapped, also in a narrower terminal."""
 
 
 def ready() -> None:
-    """Make the standard streams fit for use, once, before anything is read or printed.
+    """Prepare the standard streams, once, before anything is read or printed.
 
-    A closed one becomes the null device: the next file opened would take its number, and be printed into. And a path
-    that is no text in the stream's encoding is written as the bytes that it is, instead of failing.
+    A closed stream becomes the null device: otherwise the next opened file would get its number, and be printed into. A
+    path that is not text in the stream's encoding is written as its bytes.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path("/dev/null").open(mode, encoding="utf-8"))  # noqa: SIM115  as long as the process
     for stream in (sys.stdin, sys.stdout):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # what is no text on stdin is refused line by line, where it is read
+        if reconfigure is not None:  # bytes of stdin that are not text are refused later, line by line
             reconfigure(errors="surrogateescape" if stream is sys.stdin or _is_utf8(stream) else "backslashreplace")
 
 
 def json_line(data: Mapping[str, Any], stream: TextIO) -> str:
-    """One line of JSON, with letters as they are where the stream can carry them, else escaped."""
+    """One line of JSON; letters that the stream's encoding does not contain are escaped."""
     line = json.dumps(data, ensure_ascii=False)
     try:
         line.encode("utf-8" if _is_utf8(stream) else stream.encoding)
@@ -45,13 +45,12 @@ def json_line(data: Mapping[str, Any], stream: TextIO) -> str:
 
 
 def fitted(text: str, stream: TextIO) -> str:
-    """A line for a person, broken between words where a terminal ends; anywhere else it stays one line."""
+    """A line for a person, wrapped between words at the width of a terminal; unchanged in other streams."""
     if not stream.isatty():
         return text
-    import shutil
     import textwrap
 
-    width = max(_LEAST, shutil.get_terminal_size().columns)
+    width = max(_LEAST, terminal_size(stream).columns)
     if len(text) <= width:
         return text
     indent = " " * (len(text) - len(text.lstrip()) + 2)
@@ -60,9 +59,29 @@ def fitted(text: str, stream: TextIO) -> str:
     )
 
 
+def terminal_size(stream: TextIO) -> os.terminal_size:
+    """Columns and lines: `COLUMNS` and `LINES`, else those of the terminal behind the stream, else 80 × 24.
+
+    Not those of stdout, as `shutil.get_terminal_size` has them: it may be a pipe while stderr is a terminal.
+    """
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        size = os.terminal_size((80, 24))
+    given = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
+    columns, lines = (int(text) if text.isdecimal() and int(text) else n for text, n in zip(given, size, strict=True))
+    return os.terminal_size((columns, lines))
+
+
+def error_lines(code: str, what: str, *, note: str | None, hint: str | None) -> list[str]:
+    """An error for a person: what failed, then context and advice, where there are any."""
+    parts = (("note", note), ("hint", hint))
+    return [f"error[{code}]: {what}", *(f"  {title}: {text}" for title, text in parts if text is not None)]
+
+
 @contextmanager
 def given_up(stream: TextIO) -> Iterator[None]:
-    """Where a stream takes nothing more, let go of what it holds."""
+    """After a write error, send the stream to /dev/null, so that the flush at exit cannot fail."""
     try:
         yield
     except OSError:
@@ -70,8 +89,8 @@ def given_up(stream: TextIO) -> Iterator[None]:
 
 
 def drop(stream: TextIO) -> None:
-    """Python flushes once more as it ends, and would leave with 120 instead of our status."""
-    with suppress(OSError, ValueError):  # a stream that stands for a closed one has no file
+    """Send a stream to /dev/null: a failing flush at exit would change the exit status to 120."""
+    with suppress(OSError, ValueError):  # the replacement of a closed stream has no file descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

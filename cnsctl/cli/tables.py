@@ -1,6 +1,6 @@
 """Results as lines for people, one function per verb.
 
-Owns wording and columns; must not know stores or models.
+Owns words and columns; must not know stores or models.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def listing(r: results.ListResult) -> Iterable[str]:
             c.class_word,
             str(c.tokens),
             f"{c.neurons:,}",
-            f"{c.share:.2%}",
+            percent(c.share, 2),
             size(c.bytes),
             number(c.scores.error_removed, ".1f"),
             number(c.scores.clip_i, ".3f"),
@@ -40,7 +40,7 @@ def listing(r: results.ListResult) -> Iterable[str]:
     yield from table(
         rows,
         ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "trained", "state"),
-        nothing="there are no concepts yet: cnsctl add NAME IMAGES",
+        nothing="the store is empty: cnsctl add NAME IMAGES",
     )
 
 
@@ -55,14 +55,14 @@ def shown(r: results.ShowResult) -> Iterable[str]:
         f"{counted(c.images - c.held_out, 'image')}"
     )
     yield (
-        f"  {c.neurons:,} neurons: {c.share:.2%} of the K/V weights, {c.share_denoiser:.3%} of the denoiser; {size(c.bytes)}"
+        f"  {c.neurons:,} neurons: {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser; {size(c.bytes)}"
     )
     yield (
         f"  after training: error removed {number(c.scores.error_removed, '.1f')} %, "
         f"CLIP-I {number(c.scores.clip_i, '.3f')}, CLIP-T {number(c.scores.clip_t, '.3f')} "
         f"({c.scores.backbone or 'no CLIP'})"
     )
-    yield f"  recipe: {', '.join(f'{key} {value}' for key, value in sorted(r.recipe.items()))}"
+    yield f"  recipe: {', '.join(f'{key} {_plain(value)}' for key, value in sorted(r.recipe.items()))}"
     for other, shared in sorted((r.overlaps or {}).items()):
         yield f"  shares {'?' if shared is None else f'{shared:,}'} neurons with <{other}>"
     yield f"  delta: {r.delta}" + ("  (damaged)" if c.damaged else "")
@@ -74,17 +74,17 @@ def added(r: results.TrainResult) -> Iterable[str]:
     c = r.concept
     clip = "" if c.scores.clip_i is None else f", CLIP-I {c.scores.clip_i:.3f}"
     yield (
-        f"<{c.name}>: {c.neurons:,} neurons, {c.share:.2%} of the K/V weights, {c.share_denoiser:.3%} of the denoiser, "
+        f"<{c.name}>: {c.neurons:,} neurons, {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser, "
         f"{size(c.bytes)}; error removed {number(c.scores.error_removed, '.1f')} %{clip}"
     )
 
 
 def scored(r: results.ScoreResult) -> Iterable[str]:
     yield (
-        f"<{r.name}> ({r.class_word}): {r.neurons:,} neurons, {r.share:.2%} of the K/V weights, "
-        f"{r.share_denoiser:.3%} of the denoiser; mask {r.mask[:12]}"
+        f"<{r.name}> ({r.class_word}): {r.neurons:,} neurons, {percent(r.share, 2)} of the K/V weights, "
+        f"{percent(r.share_denoiser, 3)} of the denoiser; mask {r.mask[:12]}"
     )
-    rows = [(s.site, f"{s.neurons:,}", f"{s.neurons / s.weights:.2%}", f"{s.general:.2%}") for s in r.sites]
+    rows = [(s.site, f"{s.neurons:,}", percent(s.neurons / s.weights, 2), percent(s.general, 2)) for s in r.sites]
     yield from table(rows, ("site", "neurons", "share", "general"))
     yield f"shares {r.shared:,} neurons with other concepts (random mask: {r.shared_random:,})"
 
@@ -153,6 +153,15 @@ def demo(r: results.DemoResult) -> Iterable[str]:
 
 def size(n_bytes: int) -> str:
     return f"{n_bytes / 1000:.0f} KB" if n_bytes < 1_000_000 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _plain(value: object) -> str:
+    """A setting as on the command line and in JSON."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def percent(share: float, digits: int) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def counted(count: int, noun: str) -> str:

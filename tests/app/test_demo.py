@@ -1,4 +1,4 @@
-"""The README's first command: two concepts, one sheet, and the same again without learning."""
+"""`demo`: two concepts, one sheet, and the same again without training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from commands import cnsctl
 from PIL import Image
 
 
-def test_the_demo_draws_a_sheet_and_learns_once(package, tmp_path):
+def test_the_demo_makes_a_sheet_and_trains_once(package, tmp_path):
     line = ("demo", "-o", tmp_path / "d", "--steps", 3, "--json")
     first = cnsctl(*line)
     assert first.code == 0, first.err

@@ -1,4 +1,4 @@
-"""What is expensive happens once per command: decoding a file, encoding an image, the class word's denoising error."""
+"""Expensive work is done once per command: decoding a file, encoding an image, the class word's denoising error."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from commands import at, cnsctl
 
 from cnsctl.app.session import Session
 from cnsctl.bases.sd1.adapter import Sd1Base
-from cnsctl.data import images as pictures_module
-from cnsctl.engine import proof
+from cnsctl.data import images as images_module
+from cnsctl.engine import denoising_error as errors_module
 from cnsctl.engine.overlay import EMPTY
 
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How often each thing was done: files decoded, images encoded and looked at, errors with the class word alone."""
+    """Counts: files decoded, images encoded, images given to CLIP, denoising errors with the class word alone."""
     found = SimpleNamespace(decoded=Counter(), encoded=Counter(), seen=Counter(), without=Counter())
-    decoded, encode, fit_error = pictures_module.decoded, Sd1Base.encode_images, proof.fit_error
+    decoded, encode, denoising_error = images_module.decode, Sd1Base.encode_images, errors_module.denoising_error
 
     def counting_decoded(path):
         found.decoded[path.name] += 1
@@ -30,44 +30,44 @@ def counted(monkeypatch):
         found.encoded.update(image.tobytes() for image in pixels)
         return encode(self, pixels)
 
-    def counting_fit_error(base, overlay, prompt, latents, *, noise_seed=0):
+    def counting_error(base, overlay, prompt, latents, *, noise_seed=0):
         if overlay is EMPTY:
             found.without[(prompt.text, noise_seed)] += 1
-        return fit_error(base, overlay, prompt, latents, noise_seed=noise_seed)
+        return denoising_error(base, overlay, prompt, latents, noise_seed=noise_seed)
 
     class Towers:
         backbone = "counted"
 
-        def pictures(self, pixels):
+        def images(self, pixels):
             found.seen.update(image.tobytes() for image in pixels)
             return np.stack([image.astype(np.float64).mean((0, 1)) + 1 for image in pixels])
 
         def texts(self, texts):
             return np.ones((len(texts), 3))
 
-    monkeypatch.setattr(pictures_module, "decoded", counting_decoded)
+    monkeypatch.setattr(images_module, "decode", counting_decoded)
     monkeypatch.setattr(Sd1Base, "encode_images", counting_encode)
-    monkeypatch.setattr(proof, "fit_error", counting_fit_error)
+    monkeypatch.setattr(errors_module, "denoising_error", counting_error)
     monkeypatch.setattr(Session, "clip", lambda _self: Towers())
     return found
 
 
 @pytest.mark.parametrize("holdout", [0, 1])
-def test_add_decodes_and_encodes_each_image_once(empty, pictures, counted, holdout):
-    done = cnsctl("add", "rex", pictures, "--class", "dog", "--holdout", holdout, *at(empty))
+def test_add_decodes_and_encodes_each_image_once(empty, images, counted, holdout):
+    done = cnsctl("add", "rex", images, "--class", "dog", "--holdout", holdout, *at(empty))
     assert done.code == 0, done.err
     assert counted.decoded == {"0.png": 1, "1.png": 1, "2.png": 1}
     assert list(counted.encoded.values()) == [1, 1, 1]
     assert list(counted.without.values()) == [1]
 
 
-def test_score_decodes_each_image_once(empty, pictures, counted):
-    assert cnsctl("score", "rex", pictures, "--class", "dog", *at(empty)).code == 0
+def test_score_decodes_each_image_once(empty, images, counted):
+    assert cnsctl("score", "rex", images, "--class", "dog", *at(empty)).code == 0
     assert counted.decoded == {"0.png": 1, "1.png": 1, "2.png": 1}
 
 
-def test_eval_encodes_each_image_once_and_asks_the_class_word_once_per_noise(empty, pictures, counted):
-    assert cnsctl("add", "rex", pictures, "--class", "dog", "--holdout", 1, *at(empty)).code == 0
+def test_eval_encodes_each_image_once_and_asks_the_class_word_once_per_noise(empty, images, counted):
+    assert cnsctl("add", "rex", images, "--class", "dog", "--holdout", 1, *at(empty)).code == 0
     for counter in vars(counted).values():
         counter.clear()
     done = cnsctl("eval", "rex", "--json", *at(empty))

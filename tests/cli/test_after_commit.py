@@ -1,4 +1,4 @@
-"""A command that has saved something says so and leaves with 0, whatever fails afterwards."""
+"""A command that has saved a change reports it and exits with 0, whatever fails afterwards."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ import pytest
 from commands import at, cnsctl
 from faults import Fault, arm_after_commit
 
-from cnsctl.app import train
-from cnsctl.app.session import Session
+from cnsctl.app import evaluate, session
 from cnsctl.store import Store
 
 
 @pytest.fixture
 def quick(tiny, monkeypatch):
-    """`add` without loading the base and without measuring."""
+    """`add` without loading the base model and without measuring."""
     monkeypatch.setattr(
-        train, "start", lambda store, *_a, **_k: Session(store=store, base=tiny, device=tiny.device, dtype="fp32")
+        session,
+        "start",
+        lambda store, *_a, **_k: session.Session(store=store, base=tiny, device=tiny.device, dtype="fp32"),
     )
     scores = {"error_removed": 1.0, "clip_i": None, "clip_t": None, "backbone": None}
-    monkeypatch.setattr(train.measure, "fresh", lambda *_: (scores, [np.zeros((8, 8, 3), np.uint8)]))
+    monkeypatch.setattr(evaluate, "fresh", lambda *_: (scores, [np.zeros((8, 8, 3), np.uint8)]))
 
 
-def line_of(verb, pictures):
+def line_of(verb, images):
     return {
-        "add": ("add", "cat", pictures / "dog", "--class", "dog", "--steps", 2),
+        "add": ("add", "cat", images / "dog", "--class", "dog", "--steps", 2),
         "mv": ("mv", "dog", "rex"),
         "rm": ("rm", "dog", "hat", "-y"),
     }[verb]
@@ -39,10 +40,10 @@ def line_of(verb, pictures):
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("verb", ["add", "mv", "rm"])
 @pytest.mark.parametrize("as_json", [False, True])
-def test_whatever_fails_after_the_commit_is_a_warning_beside_the_answer(
-    stocked, tmp_path, pictures_of_two, monkeypatch, verb, as_json
+def test_a_failure_after_the_commit_is_a_warning_beside_the_result(
+    stocked, tmp_path, images_of_two, monkeypatch, verb, as_json
 ):
-    line = line_of(verb, pictures_of_two)
+    line = line_of(verb, images_of_two)
     with Store.open(stocked).work.reserve("hat") as work:  # for rm: of a --replace that was interrupted
         (work / "state.safetensors").write_bytes(b"half")
     warned = set()
@@ -54,28 +55,28 @@ def test_whatever_fails_after_the_commit_is_a_warning_beside_the_answer(
             done = cnsctl(*line, *(["--json"] if as_json else []), *at(store))
         assert done.code == 0, (n, done.err)
         if as_json:
-            answer = done.lines[-1]
-            assert answer["format"] == 1
-            assert answer.get("type") in (None, "result")
-            told = [one["text"] for one in done.lines[:-1] if one["type"] == "warning"]
-            told += [json.loads(one)["text"] for one in done.err.splitlines()]
+            result = done.lines[-1]
+            assert result["format"] == 1
+            assert result.get("type") in (None, "result")
+            warnings = [one["text"] for one in done.lines[:-1] if one["type"] == "warning"]
+            warnings += [json.loads(one)["text"] for one in done.err.splitlines()]
         else:
             assert done.out
-            told = [one.removeprefix("warning: ") for one in done.err.splitlines() if one.startswith("warning: ")]
-        assert all(text.startswith("saved, but ") for text in told)
-        warned |= set(told)
+            warnings = [one.removeprefix("warning: ") for one in done.err.splitlines() if one.startswith("warning: ")]
+        assert all(text.startswith("saved, but ") for text in warnings)
+        warned |= set(warnings)
         if not fault.fired:
-            assert told == []
+            assert warnings == []
             break
     else:
-        pytest.fail("the fault fired for ever")
+        pytest.fail("the fault never stopped firing")
     assert any("a power cut may undo it" in text for text in warned)
     assert any("shell completion may miss it" in text for text in warned)
     assert any("cannot remove the training state" in text for text in warned) == (verb != "mv")
 
 
 @pytest.mark.usefixtures("quick")
-def test_training_state_that_could_not_be_removed_goes_with_the_next_change(stocked, pictures_of_two, monkeypatch):
+def test_training_state_that_could_not_be_removed_is_removed_by_the_next_change(stocked, images_of_two, monkeypatch):
     from cnsctl.store import work as of_work
 
     def fail(_folder):
@@ -83,7 +84,7 @@ def test_training_state_that_could_not_be_removed_goes_with_the_next_change(stoc
 
     with monkeypatch.context() as patch:
         patch.setattr(of_work, "_clear", fail)
-        done = cnsctl(*line_of("add", pictures_of_two), *at(stocked))
+        done = cnsctl(*line_of("add", images_of_two), *at(stocked))
     assert (done.code, "warning: saved, but" in done.err) == (0, True)
     assert (stocked / "work" / "cat" / "state.safetensors").exists()
     assert cnsctl("ls", "--json", *at(stocked)).json["unfinished"] == []
@@ -92,7 +93,7 @@ def test_training_state_that_could_not_be_removed_goes_with_the_next_change(stoc
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_store_that_is_made_is_not_reported_as_a_failure(package, tmp_path, monkeypatch, as_json):
+def test_a_created_store_is_not_reported_as_a_failure(package, tmp_path, monkeypatch, as_json):
     rename, fsync = os.rename, os.fsync
 
     def renamed(source, target):
@@ -111,7 +112,7 @@ def test_a_store_that_is_made_is_not_reported_as_a_failure(package, tmp_path, mo
     assert not Store.open(tmp_path / "s").concepts()
 
 
-def test_ls_of_a_folder_in_which_init_was_killed_says_that_there_is_no_store(tmp_path):
+def test_ls_does_not_find_a_store_in_a_folder_in_which_init_was_killed(tmp_path):
     temp = tmp_path / ".tmp-s-999-0123456789ab"
     temp.mkdir()
     (temp / "store.json").write_bytes(b"")
@@ -122,7 +123,7 @@ def test_ls_of_a_folder_in_which_init_was_killed_says_that_there_is_no_store(tmp
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_signal_in_a_commit_ends_the_command_after_it_and_says_that_the_change_is_saved(
+def test_a_signal_during_a_commit_ends_the_command_after_it_and_the_message_says_that_the_change_is_saved(
     stocked, monkeypatch, as_json
 ):
     replace = os.replace

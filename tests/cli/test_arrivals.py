@@ -21,7 +21,7 @@ def test_lines_that_have_arrived_come_together_but_not_more_than_asked_for(pipe)
     lines, writer = pipe
     os.write(writer, b"a\nb\nc\n")
     assert lines.next(2) == ["a", "b"]
-    assert lines.next(2) == ["c"]  # the writer is still there: nobody waits for a second one
+    assert lines.next(2) == ["c"]  # the writer is still there: it does not wait for a second one
     os.close(writer)
     assert lines.next(2) == []
 
@@ -36,7 +36,7 @@ def test_what_has_arrived_since_comes_too(pipe):
     os.close(writer)
 
 
-def test_a_line_begins_to_count_at_its_end(pipe):
+def test_a_line_is_returned_once_its_end_has_arrived(pipe):
     lines, writer = pipe
     os.write(writer, "a\ncaf\u00e9".encode()[:-1])  # not even the last letter is whole
     assert lines.next(9) == ["a"]
@@ -46,14 +46,14 @@ def test_a_line_begins_to_count_at_its_end(pipe):
     assert lines.next(9) == []
 
 
-def test_line_ends_of_other_systems_and_bytes_that_are_no_text_are_read_as_the_stream_reads_them(pipe):
+def test_line_ends_of_other_systems_and_bytes_that_are_not_text_are_read_as_the_stream_reads_them(pipe):
     lines, writer = pipe
     os.write(writer, b"a\r\nb\rc\n\xff\n")
     os.close(writer)
     assert lines.next(9) == ["a", "b", "c", "\udcff"]
 
 
-def test_blank_lines_count_for_nothing(pipe):
+def test_blank_lines_are_skipped(pipe):
     lines, writer = pipe
     os.write(writer, b"\n  \na\n\t\nb\n\n")
     assert lines.next(2) == ["a", "b"]

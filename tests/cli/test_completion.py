@@ -1,4 +1,4 @@
-"""Completion works in real shells, on a live store, and the committed scripts are what the verbs give."""
+"""Completion works in real shells, on a store in use, and the committed scripts are up to date."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_bash_completes_verbs_flags_values_and_names(stocked):
     assert bash(["cnsctl", "show", "--store", "=", str(stocked), "h"], CNSCTL_STORE="/nowhere") == {"hat"}
     assert bash(["cnsctl", "show", "--store", "~/store", "h"], HOME=str(stocked.parent)) == {"hat"}
     assert bash(["cnsctl", "rm", ""], CNSCTL_STORE="/nowhere") == set()
-    assert "--guidance" in bash(["cnsctl", "gen", "--g"], **here)
+    assert "--guidance-scale" in bash(["cnsctl", "gen", "--g"], **here)
     assert bash(["cnsctl", "init", "--mode", "m"], **here) == {"merged"}
 
 

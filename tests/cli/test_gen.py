@@ -22,13 +22,13 @@ def gen(stocked, *args, stdin=""):
     return cnsctl("gen", *args, "--steps", 1, *at(stocked), stdin=stdin)
 
 
-def test_one_picture_to_a_file_is_that_file(stocked, tmp_path):
+def test_one_image_to_a_file_is_that_file(stocked, tmp_path):
     done = gen(stocked, "<dog>", "-o", tmp_path / "new" / "two.png")
     assert done.out == f"{tmp_path / 'new' / 'two.png'}\n"
     assert size_of(tmp_path / "new" / "two.png") == (32, 32)
 
 
-def test_several_pictures_to_a_file_get_their_seeds(stocked, tmp_path):
+def test_several_images_to_a_file_get_their_seeds(stocked, tmp_path):
     done = gen(stocked, "a", "b", "-n", 2, "--seed", 7, "-o", tmp_path / "x.png")
     assert [Path(p).name for p in done.out.split()] == ["x-7.png", "x-8.png", "x-2-7.png", "x-2-8.png"]
 
@@ -38,36 +38,36 @@ def test_the_same_prompt_twice_gets_two_names(stocked, tmp_path):
     assert [Path(p).name for p in done.out.split()] == ["a-7.png", "a-7-2.png"]
 
 
-def test_nothing_is_written_over_without_force(stocked, tmp_path):
+def test_an_existing_file_is_kept_without_force(stocked, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
     refused = gen(stocked, "<dog>", "-o", path)
     assert refused.code == 2
-    assert "exists already" in refused.err
+    assert "already exists" in refused.err
     assert path.read_bytes() == b"mine"
     assert gen(stocked, "<dog>", "-o", path, "--force").code == 0
     assert path.read_bytes() != b"mine"
 
 
-def test_without_a_seed_pictures_differ_and_the_seed_is_told(stocked, tmp_path):
+def test_without_a_seed_images_differ_and_the_seed_is_in_the_json(stocked, tmp_path):
     seeds = {gen(stocked, "<dog>", "--json", "-o", tmp_path / f"{i}.png").lines[-2]["seed"] for i in range(2)}
     assert len(seeds) == 2
 
 
-def test_prompts_from_stdin_are_drawn_one_by_one(stocked, tmp_path):
+def test_each_line_of_stdin_is_a_prompt(stocked, tmp_path):
     done = gen(stocked, "-", "--seed", 1, "-o", tmp_path, stdin="a <dog>\n\n  \nthe moon\r\n")
     assert done.code == 0, done.err
     assert [Path(p).name for p in done.out.split()] == ["a-dog-1.png", "the-moon-1.png"]
 
 
-def test_a_bad_line_is_told_and_the_others_are_drawn(stocked, tmp_path):
+def test_a_bad_line_is_reported_and_the_others_are_generated(stocked, tmp_path):
     done = gen(stocked, "-", "--seed", 1, "-o", tmp_path, stdin="a <dog>\na <dgo>\nthe moon\n")
     assert done.code == 3
-    assert "did you mean <dog>" in done.err
+    assert "did you mean <dog>?" in done.err
     assert len(done.out.split()) == 2
     lines = gen(stocked, "-", "--seed", 2, "--json", "-o", tmp_path, stdin="a <dgo>\nthe moon\n").lines
-    assert [line["type"] for line in lines if line["type"] not in ("phase", "step")] == ["failed", "picture", "result"]
-    assert (lines[-1]["drawn"], lines[-1]["failed"]) == (1, 1)
+    assert [line["type"] for line in lines if line["type"] not in ("phase", "step")] == ["failed", "image", "result"]
+    assert (lines[-1]["generated"], lines[-1]["failed"]) == (1, 1)
 
 
 def test_png_bytes_on_stdout(stocked):
@@ -80,9 +80,9 @@ def test_png_bytes_on_stdout(stocked):
 def test_json_lines_of_gen(stocked, tmp_path):
     lines = gen(stocked, "a <dog> and <hat>", "--seed", 5, "--json", "-o", tmp_path / "a.png").lines
     assert all(line["format"] == 1 for line in lines)
-    picture, result = lines[-2], lines[-1]
-    assert picture == {
-        "format": 1, "type": "picture", "path": str(tmp_path / "a.png"), "seed": 5,
+    image, result = lines[-2], lines[-1]
+    assert image == {
+        "format": 1, "type": "image", "path": str(tmp_path / "a.png"), "seed": 5,
         "prompt": "a <dog> and <hat>", "concepts": ["dog", "hat"],
     }  # fmt: skip
     assert result["type"] == "result"
@@ -91,24 +91,25 @@ def test_json_lines_of_gen(stocked, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (["a <dgo>"], 4, "did you mean <dog>"),
+        (["a <dgo>"], 4, "did you mean <dog>?"),
         (["a <dog:9>"], 2, "scale"),
         (["<dog> and <dog:0.5>"], 2, "dog"),
-        ([], 2, "no prompt was given"),
-        (["x", "-n", 0], 2, "--count 0"),
-        (["x", "--size", 100], 2, "multiple of 64"),
-        (["x", "--sampler", "magic"], 2, "no sampler is called"),
-        (["x", "--guidance", 1000], 2, "out of range"),
+        ([], 2, "no prompt"),
+        (["x", "-n", 0], 2, "change --count"),
+        (["x", "--width", 100], 2, "a multiple of 8"),
+        (["x", "--height", 24], 2, "32 to 4,096"),
+        (["x", "--sampler", "magic"], 2, "--sampler"),
+        (["x", "--guidance-scale", 1000], 2, "out of range"),
         (["x", "-o", "a.jpg"], 2, "PNG"),
-        (["x", "-o", "taken"], 2, "is a file"),
-        (["x", "-o", "taken/a.png"], 2, "is a file"),
+        (["x", "-o", "taken"], 2, "not a folder"),
+        (["x", "-o", "taken/a.png"], 2, "not a folder"),
         (["x", "-o", "/dev/stdout"], 2, "-o -"),
-        (["x", "--device", "tpu"], 2, "no device is called"),
-        (["x", "--device", "cuda"], 2, "no cuda"),
+        (["x", "--device", "tpu"], 2, "--device"),
+        (["x", "--device", "cuda"], 2, "cuda"),
         (["word " * 40 + "<dog>"], 2, "<dog> does not fit"),
     ],
 )
-def test_a_bad_call_says_what_to_do(stocked, tmp_path, monkeypatch, args, code, words):
+def test_a_bad_call_prints_what_to_do(stocked, tmp_path, monkeypatch, args, code, words):
     import torch
 
     if "cuda" in args and torch.cuda.is_available():
@@ -122,10 +123,10 @@ def test_a_bad_call_says_what_to_do(stocked, tmp_path, monkeypatch, args, code, 
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_a_long_prompt_names_the_words_it_loses(stocked, tmp_path):
+def test_the_ignored_words_of_a_long_prompt_are_printed(stocked, tmp_path):
     done = gen(stocked, "a dog " * 15 + "zebra", "-o", tmp_path / "a.png")
     assert done.code == 0
-    assert "does not read" in done.err
+    assert "ignored" in done.err
     assert "zebra" in done.err
 
 
@@ -141,21 +142,21 @@ def test_an_unquoted_concept_is_recognised_as_a_redirection(stocked, tmp_path):
     assert "quote the prompt" in done.stderr
 
 
-def test_scales_are_refused_in_merged_before_anything_is_loaded(tiny_folder, tmp_path, pictures_of_two):
+def test_scales_are_refused_in_merged_mode(tiny_folder, tmp_path, images_of_two):
     store = tmp_path / "m"
     cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-    cnsctl("add", "dog", pictures_of_two / "dog", *at(store))
+    cnsctl("add", "dog", images_of_two / "dog", *at(store))
     done = gen(store, "<dog:0.5>")
     assert done.code == 2
     assert "merged" in done.err
 
 
-def test_an_ending_that_is_no_pictures_belongs_to_a_folder(stocked, tmp_path):
+def test_an_unknown_suffix_is_part_of_a_folder_name(stocked, tmp_path):
     done = gen(stocked, "a", "--seed", 1, "-o", tmp_path / "sd1.5")
     assert done.out == f"{tmp_path / 'sd1.5' / 'a-1.png'}\n"
 
 
-def test_an_at_that_nearly_names_a_concept_is_told(stocked, tmp_path):
+def test_an_at_that_nearly_names_a_concept_is_reported(stocked, tmp_path):
     done = gen(stocked, "@dgo and @Hat, not @home", "-o", tmp_path / "a.png")
     assert done.code == 0, done.err
     assert "did you mean @dog?" in done.err
@@ -163,15 +164,30 @@ def test_an_at_that_nearly_names_a_concept_is_told(stocked, tmp_path):
     assert "@home" not in done.err
 
 
-def test_a_seed_that_no_name_tells_is_said(stocked, tmp_path):
+def test_the_seed_is_printed_if_the_file_name_does_not_contain_it(stocked, tmp_path):
     done = gen(stocked, "a", "-o", tmp_path / "a.png")
     seed = json.loads(read_png_text(tmp_path / "a.png")["cnsctl"])["seed"]
     assert f"seed {seed}\n" in done.err
     assert "seed" not in gen(stocked, "a", "-o", tmp_path).err
 
 
-def test_the_words_of_an_unquoted_prompt_are_told_to_be_prompts(stocked, tmp_path):
+def test_an_unquoted_prompt_is_reported_as_several_prompts(stocked, tmp_path):
     done = gen(stocked, "@dog", "on", "a", "-o", tmp_path)
     assert len(done.out.split()) == 3
-    assert "3 prompts, of one word each; quote" in done.err
+    assert "3 prompts of one word each; quote" in done.err
     assert "quote" not in gen(stocked, "a <dog>", "b", "--seed", 9, "-o", tmp_path).err
+
+
+@pytest.mark.parametrize("side", [("--width", 192), ("--height", 192)])
+def test_width_and_height_can_differ(stocked, tmp_path, side):
+    assert gen(stocked, "<dog>", *side, "-o", tmp_path / "a.png").code == 0
+    assert size_of(tmp_path / "a.png") == ((192, 32) if side[0] == "--width" else (32, 192))
+
+
+def test_pocket_can_be_named_and_generates_images_that_are_not_square(tmp_path):
+    store = at(tmp_path / "store")
+    assert cnsctl("init", "--base", "pocket", *store).code == 0
+    assert cnsctl("ls", "--json", *store).json["base"]["name"] == "pocket"
+    line = ("gen", "a cat", "--steps", 1, "--width", 192, "--height", 128, "-o", tmp_path / "a.png")
+    assert cnsctl(*line, *store).code == 0
+    assert size_of(tmp_path / "a.png") == (192, 128)

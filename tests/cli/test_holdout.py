@@ -1,4 +1,4 @@
-"""Pictures held out: never learned from, always measured on."""
+"""Held-out images: never trained on, always measured on."""
 
 from __future__ import annotations
 
@@ -11,62 +11,62 @@ from cnsctl.store import Store
 
 
 @pytest.fixture
-def first_three(pictures_of_two, tmp_path):
-    """The pictures that are left when two of five are held out."""
+def first_three(images_of_two, tmp_path):
+    """The images that are left when two of five are held out."""
     folder = tmp_path / "three"
     folder.mkdir()
-    for path in sorted((pictures_of_two / "dog").glob("*.png"))[:3]:
+    for path in sorted((images_of_two / "dog").glob("*.png"))[:3]:
         shutil.copy(path, folder)
     return folder
 
 
-def test_what_is_held_out_changes_no_bit_of_what_is_learned(empty, pictures_of_two, first_three):
-    added = cnsctl("add", "rex", pictures_of_two / "dog", "--class", "dog", "--holdout", 2, "--json", *at(empty))
+def test_held_out_images_do_not_change_a_bit_of_the_delta(empty, images_of_two, first_three):
+    added = cnsctl("add", "rex", images_of_two / "dog", "--class", "dog", "--holdout", 2, "--json", *at(empty))
     assert added.code == 0, added.err
     assert cnsctl("add", "dog", first_three, *at(empty)).code == 0
     store = Store.open(empty)
     rex, dog = store.concept("rex"), store.concept("dog")
-    assert rex["learned"]["error_removed"] != dog["learned"]["error_removed"]
+    assert rex["scores"]["error_removed"] != dog["scores"]["error_removed"]
     assert [len(c["references"]) for c in (rex, dog)] == [5, 3]
-    scored = cnsctl("score", "dog", pictures_of_two / "dog", "--holdout", 2, "--json", *at(empty)).json
+    scored = cnsctl("score", "dog", images_of_two / "dog", "--holdout", 2, "--json", *at(empty)).json
     assert scored["mask"] == cnsctl("score", "dog", first_three, "--json", *at(empty)).json["mask"]
     values = [store.delta(c).values for c in (rex, dog)]
     assert all((values[0][site] == values[1][site]).all() for site in values[0])
 
 
-def test_measured_on_the_pictures_held_out(empty, pictures_of_two):
-    added = cnsctl("add", "dog", pictures_of_two / "dog", "--holdout", 1, "--steps", 3, *at(empty))
+def test_measured_on_the_images_held_out(empty, images_of_two):
+    added = cnsctl("add", "dog", images_of_two / "dog", "--holdout", 1, "--steps", 3, *at(empty))
     assert added.code == 0, added.err
-    assert "learning from 4 pictures: 3 steps" in added.err
+    assert "training on 4 images: 3 steps" in added.err
     listed = cnsctl("ls", "--json", *at(empty)).json["concepts"][0]
-    assert (listed["pictures"], listed["held_out"]) == (5, 1)
-    measured = cnsctl("eval", "--json", "--no-pictures", *at(empty)).json["concepts"][0]
+    assert (listed["images"], listed["held_out"]) == (5, 1)
+    measured = cnsctl("eval", "--json", "--no-images", *at(empty)).json["concepts"][0]
     assert measured["held_out"] == 1
     assert measured["forgetting"]["error_removed"] == 0
     assert measured["error_removed_spread"] > 0
-    assert measured["error_removed"] == listed["learned"]["error_removed"]
+    assert measured["error_removed"] == listed["scores"]["error_removed"]
     shown = cnsctl("show", "dog", *at(empty)).out
-    assert "from 4 pictures" in shown
-    assert [line.split(":")[0].strip() for line in shown.splitlines()[-5:]] == ["picture"] * 4 + ["held out"]
-    assert cnsctl("add", "dog", pictures_of_two / "dog", "--replace", *at(empty)).code == 0
-    whole = cnsctl("eval", "--json", "--no-pictures", *at(empty)).json["concepts"][0]
+    assert "on 4 images" in shown
+    assert [line.split(":")[0].strip() for line in shown.splitlines()[-5:]] == ["image"] * 4 + ["held out"]
+    assert cnsctl("add", "dog", images_of_two / "dog", "--replace", *at(empty)).code == 0
+    whole = cnsctl("eval", "--json", "--no-images", *at(empty)).json["concepts"][0]
     assert whole["held_out"] == 0
     assert whole["error_removed"] != measured["error_removed"]
 
 
 @pytest.mark.parametrize("holdout", [5, 6, -1])
-def test_one_picture_at_least_is_learned_from(empty, pictures_of_two, holdout):
+def test_at_least_one_image_is_trained_on(empty, images_of_two, holdout):
     before = tree(empty)
     for verb in ("add", "score"):
-        done = cnsctl(verb, "dog", pictures_of_two / "dog", f"--holdout={holdout}", *at(empty))
+        done = cnsctl(verb, "dog", images_of_two / "dog", f"--holdout={holdout}", *at(empty))
         assert (done.code, "--holdout" in done.err) == (2, True), done.err
     assert tree(empty) == before
 
 
-def test_copies_of_a_picture_are_not_counted(empty, pictures, tmp_path):
+def test_copies_of_an_image_are_not_counted(empty, images, tmp_path):
     folder = tmp_path / "twins"
     folder.mkdir()
-    one = min(pictures.glob("*.png"))
+    one = min(images.glob("*.png"))
     for name in ("a", "b"):
         shutil.copy(one, folder / f"{name}.png")
     done = cnsctl("add", "dog", folder, "--holdout", 1, *at(empty))

@@ -1,4 +1,4 @@
-"""`add` stopped at any moment, by whatever: the same command continues, and gives the bytes of an uninterrupted run."""
+"""`add` stopped at any moment: the same command continues, and gives the bytes of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import sys
 import pytest
 from commands import at, catalogue, cnsctl, environment
 
-from cnsctl.app import resume, train
-from cnsctl.engine.trainer import Learner
+from cnsctl.app import evaluate, resume, train
+from cnsctl.engine.trainer import Trainer
 from cnsctl.errors import CnsctlError
 from cnsctl.store import Store
 
@@ -21,27 +21,27 @@ STEPS = 10
 
 
 @pytest.fixture
-def line(pictures_of_two):
-    return ("add", "cat", pictures_of_two / "dog", "--class", "dog", "--steps", STEPS)
+def line(images_of_two):
+    return ("add", "cat", images_of_two / "dog", "--class", "dog", "--steps", STEPS)
 
 
-def delta_of_a_whole_run(base, folder, pictures, steps) -> str:
+def delta_of_a_whole_run(base, folder, images, steps) -> str:
     cnsctl("init", "--base", base, *at(folder))
-    done = cnsctl("add", "cat", pictures / "dog", "--class", "dog", "--steps", steps, *at(folder))
+    done = cnsctl("add", "cat", images / "dog", "--class", "dog", "--steps", steps, *at(folder))
     assert done.code == 0, done.err
     return Store.open(folder).concept("cat")["delta"]
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_folder, tmp_path_factory, pictures_of_two) -> str:
+def whole(tiny_folder, tmp_path_factory, images_of_two) -> str:
     """The delta of the uninterrupted run."""
-    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", pictures_of_two, STEPS)
+    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", images_of_two, STEPS)
 
 
 @pytest.fixture(scope="module")
-def whole_of_many(tiny_folder, tmp_path_factory, pictures_of_two) -> str:
+def whole_of_many(tiny_folder, tmp_path_factory, images_of_two) -> str:
     """The same with as many steps as another process needs to be stopped in the middle."""
-    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", pictures_of_two, 60)
+    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", images_of_two, 60)
 
 
 class Steps:
@@ -49,16 +49,16 @@ class Steps:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.done, self.stop_in, self.stop = 0, 0, None
-        honest = Learner.step
+        honest = Trainer.step
 
-        def step(learner):
-            if learner.done + 1 == self.stop_in and self.stop is not None:
+        def step(trainer):
+            if trainer.done + 1 == self.stop_in and self.stop is not None:
                 stop, self.stop = self.stop, None
                 stop()
             self.done += 1
-            return honest(learner)
+            return honest(trainer)
 
-        patch.setattr(Learner, "step", step)
+        patch.setattr(Trainer, "step", step)
 
 
 @pytest.fixture
@@ -98,16 +98,16 @@ def deadly(monkeypatch):
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("step", [2, 8])
 def test_add_stopped_in_a_step_continues_with_that_step(empty, line, whole, steps, end, step):
-    """In the token phase and in the neurons. The state is of the step before, as it is at the moment that a run ends."""
+    """While the token embedding is trained, and while the neurons are. The state is that after the last complete step."""
     steps.stop_in, (steps.stop, code) = step, ENDS[end]
     before = catalogue(empty)
     stopped = cnsctl(*line, "--json", *at(empty))
     assert stopped.code == code
     assert catalogue(empty) == before
-    told = json.loads(stopped.err)
-    assert told["exit"] == code
+    error = json.loads(stopped.err)
+    assert error["exit"] == code
     if end != "an error":
-        assert (told["code"], told["hint"]) == ("interrupted", "run the same command again to resume")
+        assert (error["code"], error["hint"]) == ("interrupted", "run the same command again to resume")
     assert cnsctl("ls", "--json", *at(empty)).json["unfinished"] == ["cat"]
     resumed = cnsctl(*line, *at(empty))
     assert resumed.code == 0, resumed.err
@@ -124,19 +124,19 @@ def test_add_stopped_in_its_first_step_starts_again(empty, line, whole, steps):
     assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
 
 
-@pytest.mark.parametrize("late", ["with_new", "fresh", "concept_fields"])
+@pytest.mark.parametrize("late", [(train, "_with_new"), (evaluate, "fresh"), (train, "_record_fields")])
 @pytest.mark.parametrize("failure", [interrupt, fail])
-def test_a_failure_after_training_costs_no_step(empty, line, whole, steps, monkeypatch, late, failure):
+def test_a_failure_after_training_does_not_cost_a_step(empty, line, whole, steps, monkeypatch, late, failure):
     """In verifying, in measuring, in the commit."""
     with monkeypatch.context() as patch:
-        patch.setattr(train.measure, late, lambda *_args, **_more: failure())
+        patch.setattr(*late, lambda *_args, **_more: failure())
         assert cnsctl(*line, *at(empty)).code in (1, 130)
     assert steps.done == STEPS
     assert cnsctl(*line, *at(empty)).code == 0
     assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
 
 
-def test_a_store_that_stays_busy_costs_no_step(empty, line, whole, steps, monkeypatch):
+def test_a_store_that_stays_locked_does_not_cost_a_step(empty, line, whole, steps, monkeypatch):
     with monkeypatch.context() as patch, Store.open(empty).transaction("other"):
         patch.setattr(Store.transaction.__wrapped__, "__kwdefaults__", {"wait_s": 0.0})
         assert cnsctl(*line, *at(empty)).code == 5
@@ -144,13 +144,13 @@ def test_a_store_that_stays_busy_costs_no_step(empty, line, whole, steps, monkey
     assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
 
 
-def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, pictures_of_two):
+def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, images_of_two):
     """As when a Python program stops reading the events."""
     from cnsctl.app.requests import TrainRequest
     from cnsctl.events import Step
 
-    request = TrainRequest(name="cat", sources=[pictures_of_two / "dog"], class_word="dog", settings={"steps": STEPS})
-    events = train.add(Store.open(empty), request)
+    request = TrainRequest(name="cat", sources=[images_of_two / "dog"], class_word="dog", settings={"steps": STEPS})
+    events = train.train(Store.open(empty), request)
     for event in events:
         if isinstance(event, Step) and event.phase == "train the neurons" and event.step == 2:
             break
@@ -161,19 +161,19 @@ def test_a_closed_generator_has_written_the_state(empty, line, whole, steps, pic
     assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
 
 
-def test_an_interrupt_while_an_event_is_shown_loses_no_step(empty, line, whole, steps, monkeypatch):
+def test_an_interrupt_while_an_event_is_printed_does_not_lose_a_step(empty, line, whole, steps, monkeypatch):
     """There the generator waits: it must be closed, not left to the garbage collector."""
-    from cnsctl.cli.output import View
+    from cnsctl.cli.output import Output
 
-    honest = View._show
+    honest = Output._show
 
-    def show(view, event):
-        honest(view, event)
+    def show(output, event):
+        honest(output, event)
         if steps.done == 6:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(View, "_show", show)
+        patch.setattr(Output, "_show", show)
         assert cnsctl(*line, *at(empty)).code == 130
     assert cnsctl(*line, *at(empty)).code == 0
     assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
@@ -254,10 +254,10 @@ def test_an_interrupted_run_whose_state_cannot_be_written_does_not_say_that_it_r
     assert ("the device is gone" in stopped.err) == (end is fail)
 
 
-def test_an_interrupted_run_of_other_images_is_not_resumed(empty, line, whole, steps, pictures_of_two):
-    """What was trained on them must not pass for these."""
+def test_an_interrupted_run_of_other_images_is_not_resumed(empty, line, whole, steps, images_of_two):
+    """What was trained on them must not be saved as trained on these."""
     steps.stop_in, steps.stop = 8, interrupt
-    other = ("add", "cat", pictures_of_two / "hat", "--class", "dog", "--steps", STEPS)
+    other = ("add", "cat", images_of_two / "hat", "--class", "dog", "--steps", STEPS)
     assert cnsctl(*other, *at(empty)).code == 130
     done = cnsctl(*line, *at(empty))
     assert (done.code, "training starts at step 0" in done.err) == (0, True), done.err
@@ -269,16 +269,16 @@ def test_an_interrupted_run_of_other_images_is_not_resumed(empty, line, whole, s
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
 )
-def test_a_process_that_is_killed_continues_to_the_same_bytes(empty, whole_of_many, pictures_of_two, number, code):
+def test_a_process_that_is_killed_continues_to_the_same_bytes(empty, whole_of_many, images_of_two, number, code):
     """For real: another process, in the middle of its training."""
-    line = ["add", "cat", pictures_of_two / "dog", "--class", "dog", "--steps", 60, "--json", *at(empty)]
+    line = ["add", "cat", images_of_two / "dog", "--class", "dog", "--steps", 60, "--json", *at(empty)]
     started = subprocess.Popen(
         [sys.executable, "-m", "cnsctl", *map(str, line)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
     assert started.stdout is not None
-    for told in started.stdout:
-        step = json.loads(told)
+    for text in started.stdout:
+        step = json.loads(text)
         if step.get("phase") == "train the neurons" and step.get("step", 0) >= 3:
             break
     started.send_signal(number)

@@ -1,4 +1,4 @@
-"""The main job through the command line, on bases of either kind and in every mode."""
+"""The main workflow through the command line, on base models of either prediction and in every mode."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from commands import at, cnsctl, tree
 from PIL import Image
 
 from cnsctl.data.png import read_png_text
+from cnsctl.data.prompt_templates import training_texts
 from cnsctl.store import Store
 
 
@@ -20,17 +21,17 @@ def pixels(path) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["prompt", "token", "merged"])
 @pytest.mark.parametrize("base", ["tiny_folder", "tiny_v_folder"])
-def test_learn_draw_list_evaluate_remove(request, base, mode, tmp_path, pictures_of_two):
+def test_train_generate_list_evaluate_remove(request, base, mode, tmp_path, images_of_two):
     store, out = at(tmp_path / "store"), tmp_path / "out"
     assert cnsctl("init", "--base", request.getfixturevalue(base), "--mode", mode, *store).code == 0
     for name in ("dog", "hat"):
-        done = cnsctl("add", name, pictures_of_two / name, "--vectors", 2, "--allow-forgetting", *store)
+        done = cnsctl("add", name, images_of_two / name, "--token-embeddings", 2, "--allow-forgetting", *store)
         assert done.code == 0, done.err
-    drawn = cnsctl("gen", "<dog> wearing <hat>", "@dog here", "a cat", "-n", 2, "--seed", 5, "-o", out, *store)
-    assert drawn.code == 0, drawn.err
+    generated = cnsctl("gen", "<dog> wearing <hat>", "@dog here", "a cat", "-n", 2, "--seed", 5, "-o", out, *store)
+    assert generated.code == 0, generated.err
     names = ["dog-wearing-hat-5", "dog-wearing-hat-6", "dog-here-5", "dog-here-6", "a-cat-5", "a-cat-6"]
-    assert drawn.out.splitlines() == [str(out / f"{n}.png") for n in names]
-    assert len({pixels(p).tobytes() for p in drawn.out.splitlines()}) == 6
+    assert generated.out.splitlines() == [str(out / f"{n}.png") for n in names]
+    assert len({pixels(p).tobytes() for p in generated.out.splitlines()}) == 6
     listed = cnsctl("ls", "--json", *store).json
     assert [c["name"] for c in listed["concepts"]] == ["dog", "hat"]
     assert listed["mode"] == mode
@@ -46,49 +47,49 @@ def test_learn_draw_list_evaluate_remove(request, base, mode, tmp_path, pictures
     assert cnsctl("ls", "-q", *store).out == "hat\n"
 
 
-def test_adding_and_removing_others_leaves_a_concepts_picture_bit_identical(stocked, tmp_path, pictures_of_two):
-    def drawn(name: str) -> bytes:
+def test_adding_and_removing_others_leaves_a_concepts_image_bit_identical(stocked, tmp_path, images_of_two):
+    def generated(name: str) -> bytes:
         done = cnsctl("gen", "<dog> on a beach", "--seed", 3, "-o", tmp_path / f"{name}.png", *at(stocked))
         assert done.code == 0, done.err
         return pixels(done.out.strip()).tobytes()
 
-    before = drawn("before")
+    before = generated("before")
     assert cnsctl("rm", "hat", "-y", *at(stocked)).code == 0
-    assert drawn("without") == before
-    assert cnsctl("add", "cat", pictures_of_two / "hat", *at(stocked)).code == 0
-    assert drawn("with") == before
+    assert generated("without") == before
+    assert cnsctl("add", "cat", images_of_two / "hat", *at(stocked)).code == 0
+    assert generated("with") == before
     assert cnsctl("mv", "dog", "rex", *at(stocked)).code == 0
     done = cnsctl("gen", "<rex> on a beach", "--seed", 3, "-o", tmp_path / "rex.png", *at(stocked))
     assert pixels(done.out.strip()).tobytes() == before
     assert cnsctl("verify", *at(stocked)).code == 0
 
 
-def test_in_merged_removing_the_last_concept_restores_the_picture_before_it(tiny_folder, tmp_path, pictures_of_two):
+def test_in_merged_removing_the_last_concept_restores_the_image_before_it(tiny_folder, tmp_path, images_of_two):
     store = at(tmp_path / "store")
     cnsctl("init", "--base", tiny_folder, "--mode", "merged", *store)
-    assert cnsctl("add", "dog", pictures_of_two / "dog", *store).code == 0
+    assert cnsctl("add", "dog", images_of_two / "dog", *store).code == 0
 
-    def drawn(name: str) -> bytes:
+    def generated(name: str) -> bytes:
         return pixels(cnsctl("gen", "a cat", "--seed", 3, "-o", tmp_path / name, *store).out.strip()).tobytes()
 
-    before = drawn("a.png")
-    assert cnsctl("add", "hat", pictures_of_two / "hat", "--allow-forgetting", *store).code == 0
-    assert drawn("b.png") != before
+    before = generated("a.png")
+    assert cnsctl("add", "hat", images_of_two / "hat", "--allow-forgetting", *store).code == 0
+    assert generated("b.png") != before
     assert cnsctl("rm", "hat", "-y", *store).code == 0
-    assert drawn("c.png") == before
+    assert generated("c.png") == before
 
 
-def test_in_merged_what_would_be_forgotten_is_refused_and_the_work_is_kept(
-    tiny_folder, tmp_path, pictures_of_two, monkeypatch
+def test_in_merged_a_concept_that_others_would_forget_by_is_refused_and_its_training_state_kept(
+    tiny_folder, tmp_path, images_of_two, monkeypatch
 ):
     from cnsctl.app import train
 
     store = tmp_path / "store"
     cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-    assert cnsctl("add", "dog", pictures_of_two / "dog", *at(store)).code == 0
+    assert cnsctl("add", "dog", images_of_two / "dog", *at(store)).code == 0
     before = tree(store)
     monkeypatch.setattr(train, "LOST_POINTS", -100.0)  # any change is too much
-    args = ("add", "hat", pictures_of_two / "hat", "--steps", 25, *at(store))
+    args = ("add", "hat", images_of_two / "hat", "--steps", 25, *at(store))
     refused = cnsctl(*args)
     assert refused.code == 8
     assert "<dog> lost" in refused.err
@@ -99,95 +100,95 @@ def test_in_merged_what_would_be_forgotten_is_refused_and_the_work_is_kept(
     assert "warning: <dog> lost" in allowed.err
 
 
-def test_removing_from_the_middle_of_merged_names_what_it_touches(tiny_folder, tmp_path, pictures_of_two):
+def test_removing_from_the_middle_of_merged_names_what_it_touches(tiny_folder, tmp_path, images_of_two):
     store = at(tmp_path / "store")
     cnsctl("init", "--base", tiny_folder, "--mode", "merged", *store)
     for name in ("dog", "hat"):
-        assert cnsctl("add", name, pictures_of_two / name, "--allow-forgetting", *store).code == 0
+        assert cnsctl("add", name, images_of_two / name, "--allow-forgetting", *store).code == 0
     removed = cnsctl("rm", "dog", "-y", "--json", *store).json
     assert removed["touched"]["dog"]["hat"] > 0
 
 
-def test_the_same_learning_gives_the_same_delta_byte_for_byte(tiny_folder, tmp_path, pictures_of_two):
+def test_the_same_training_run_gives_the_same_delta_byte_for_byte(tiny_folder, tmp_path, images_of_two):
     shas = []
     for run in ("a", "b"):
         store = tmp_path / run
         cnsctl("init", "--base", tiny_folder, *at(store))
-        assert cnsctl("add", "dog", pictures_of_two / "dog", "--seed", 4, *at(store)).code == 0
-        shas.append(cnsctl("show", "dog", "--json", *at(store)).json["concept"]["delta"].rsplit("/", 1)[1])
+        assert cnsctl("add", "dog", images_of_two / "dog", "--seed", 4, *at(store)).code == 0
+        shas.append(cnsctl("show", "dog", "--json", *at(store)).json["delta"].rsplit("/", 1)[1])
     assert shas[0] == shas[1]
 
 
-def test_score_shows_the_mask_that_add_will_choose(empty, pictures_of_two):
+def test_score_shows_the_mask_that_add_will_choose(empty, images_of_two):
     from cnsctl.app.score import mask_hash
     from cnsctl.store import Store
 
     before = tree(empty)
-    scored = cnsctl("score", "dog", pictures_of_two / "dog", "--json", *at(empty))
+    scored = cnsctl("score", "dog", images_of_two / "dog", "--json", *at(empty))
     assert scored.code == 0, scored.err
     assert tree(empty) == before
-    assert cnsctl("add", "dog", pictures_of_two / "dog", *at(empty)).code == 0
+    assert cnsctl("add", "dog", images_of_two / "dog", *at(empty)).code == 0
     store = Store.open(empty)
     assert mask_hash(store.delta(store.concept("dog")).indices) == scored.json["mask"]
-    beside = cnsctl("score", "hat", pictures_of_two / "hat", "--class", "hat", "--json", *at(empty)).json
+    beside = cnsctl("score", "hat", images_of_two / "hat", "--class", "hat", "--json", *at(empty)).json
     assert beside["shared"] > beside["shared_random"] > 0
     assert sum(s["neurons"] for s in beside["sites"]) == beside["neurons"]
 
 
-def test_a_picture_says_how_it_was_made(stocked, tmp_path):
+def test_an_image_file_contains_how_it_was_made(stocked, tmp_path):
     path = tmp_path / "p.png"
-    assert cnsctl("gen", "a <dog:0.5>", "--negative", "<hat>", "--seed", 9, "-o", path, *at(stocked)).code == 0
-    told = json.loads(read_png_text(path)["cnsctl"])
-    assert (told["prompt"], told["negative"], told["seed"]) == ("a <dog:0.5>", "<hat>", 9)
-    assert set(told["concepts"]) == {"dog", "hat"}
-    assert told["base"]["fingerprint"] == cnsctl("ls", "--json", *at(stocked)).json["base"]["fingerprint"]
+    assert cnsctl("gen", "a <dog:0.5>", "--negative-prompt", "<hat>", "--seed", 9, "-o", path, *at(stocked)).code == 0
+    made = json.loads(read_png_text(path)["cnsctl"])
+    assert (made["prompt"], made["negative_prompt"], made["seed"]) == ("a <dog:0.5>", "<hat>", 9)
+    assert set(made["concepts"]) == {"dog", "hat"}
+    assert made["base"]["fingerprint"] == cnsctl("ls", "--json", *at(stocked)).json["base"]["fingerprint"]
 
 
-def test_captions_beside_the_pictures_are_what_is_trained_with(empty, pictures, monkeypatch):
+def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch):
     from cnsctl.app import train
 
     jobs, honest = [], train.make_job
     monkeypatch.setattr(train, "make_job", lambda *args: jobs.append(honest(*args)) or jobs[-1])
-    (pictures / "0.txt").write_text("a <dog> in the snow")
-    (pictures / "1.txt").write_text("the dog at night")
-    assert cnsctl("add", "dog", pictures, *at(empty)).code == 0
-    assert cnsctl("show", "dog", "--json", *at(empty)).json["concept"]["captions"] == [
+    (images / "0.txt").write_text("a <dog> in the snow")
+    (images / "1.txt").write_text("the dog at night")
+    assert cnsctl("add", "dog", images, *at(empty)).code == 0
+    assert cnsctl("show", "dog", "--json", *at(empty)).json["captions"] == [
         "a <dog> in the snow", "the dog at night", None,
     ]  # fmt: skip
     assert [[p.text for p in prompts] for prompts in jobs[0].texts] == [
-        ["a <dog> in the snow"], ["the <dog> at night"], ["<dog>", "a <dog>", "a picture of a <dog>"],
+        ["a <dog> in the snow"], ["the <dog> at night"], [p.text for p in training_texts("dog")],
     ]  # fmt: skip
 
 
-def test_replace_learns_anew_and_keeps_one(stocked, pictures_of_two):
-    old = cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]
-    done = cnsctl("add", "dog", pictures_of_two / "hat", "--replace", *at(stocked))
+def test_replace_trains_again_and_keeps_one(stocked, images_of_two):
+    old = cnsctl("show", "dog", "--json", *at(stocked)).json
+    done = cnsctl("add", "dog", images_of_two / "hat", "--replace", *at(stocked))
     assert done.code == 0, done.err
-    new = cnsctl("show", "dog", "--json", *at(stocked)).json["concept"]
+    new = cnsctl("show", "dog", "--json", *at(stocked)).json
     assert new["delta"] != old["delta"]
     assert sorted(cnsctl("ls", "-q", *at(stocked)).out.split()) == ["dog", "hat"]
 
 
-def test_a_copied_base_makes_the_store_stand_alone(tiny_folder, tmp_path, pictures_of_two):
+def test_a_store_with_a_copied_base_model_does_not_need_the_original(tiny_folder, tmp_path, images_of_two):
     import shutil
 
     base = shutil.copytree(tiny_folder, tmp_path / "base")
     store = at(tmp_path / "store")
     assert cnsctl("init", "--base", base, "--copy", *store).code == 0
     shutil.rmtree(base)
-    assert cnsctl("add", "dog", pictures_of_two / "dog", *store).code == 0
+    assert cnsctl("add", "dog", images_of_two / "dog", *store).code == 0
 
 
-def test_what_was_learned_in_bf16_is_proven_in_fp32(empty, pictures_of_two, tmp_path):
-    """What is stored is what is proven, whatever it was computed in."""
-    assert cnsctl("add", "dog", pictures_of_two / "dog", "--dtype", "bf16", *at(empty)).code == 0
-    assert cnsctl("show", "dog", "--json", *at(empty)).json["concept"]["recipe"]["dtype"] == "bfloat16"
+def test_a_concept_trained_in_bf16_is_proven_in_fp32(empty, images_of_two, tmp_path):
+    """The proof is about the stored values, in whatever precision they were trained."""
+    assert cnsctl("add", "dog", images_of_two / "dog", "--dtype", "bf16", *at(empty)).code == 0
+    assert cnsctl("show", "dog", "--json", *at(empty)).json["recipe"]["dtype"] == "bfloat16"
     (row,) = cnsctl("verify", "--dtype", "fp32", "--json", *at(empty)).json["concepts"]
     assert (row["unchanged"], row["moved"]) == (True, 0)
     assert cnsctl("gen", "<dog>", "--dtype", "bf16", "-o", tmp_path / "x.png", *at(empty)).code == 0
 
 
-def test_an_interrupted_add_can_be_given_up(stocked):
+def test_the_state_of_an_interrupted_add_can_be_deleted(stocked):
     with Store.open(stocked).work.reserve("cat") as work:
         (work / "state").write_bytes(b"half")
         held = cnsctl("rm", "dog", "cat", "-y", *at(stocked))
@@ -201,15 +202,15 @@ def test_an_interrupted_add_can_be_given_up(stocked):
     assert cnsctl("rm", "cat", "-y", *at(stocked)).code == 4
 
 
-def test_learning_anew_can_be_given_up_and_the_concept_stays(stocked):
-    """After `add --replace` was interrupted, its name stands for a concept and for work."""
+def test_the_state_of_an_interrupted_replace_can_be_deleted_and_the_concept_stays(stocked):
+    """After `add --replace` was interrupted, its name is that of a concept and of a training state."""
     with Store.open(stocked).work.reserve("dog") as work:
         (work / "state").write_bytes(b"half")
-    given_up = cnsctl("rm", "--unfinished", "dog", "-y", "--json", *at(stocked)).json
-    assert (given_up["removed"], given_up["discarded"], given_up["left"]) == ([], ["dog"], ["dog", "hat"])
+    deleted = cnsctl("rm", "--unfinished", "dog", "-y", "--json", *at(stocked)).json
+    assert (deleted["removed"], deleted["discarded"], deleted["left"]) == ([], ["dog"], ["dog", "hat"])
     assert not work.exists()
     missing = cnsctl("rm", "--unfinished", "dog", "-y", *at(stocked))
-    assert (missing.code, "no learning of 'dog'" in missing.err) == (4, True)
+    assert (missing.code, "no unfinished training run of 'dog'" in missing.err) == (4, True)
     with Store.open(stocked).work.reserve("dog") as work:
         (work / "state").write_bytes(b"half")
     both = cnsctl("rm", "dog", "-y", "--json", *at(stocked)).json

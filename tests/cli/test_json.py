@@ -1,104 +1,120 @@
-"""`docs/json.md` names every key that is written, and every key that it names is written."""
+"""The JSON of every command has the keys of its class in `cnsctl.results`, in their order, and no others."""
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from commands import at, cnsctl
 
-PAGE = (Path(__file__).parents[2] / "docs/json.md").read_text()
-NAMES = {"dog": "NAME", "hat": "NAME", "cat": "NAME"}
-INSIDE = {"ls": "concepts[].", "show": "concept.", "add": "concept."}
-"""Where a command puts what is said of a concept."""
+from cnsctl import results
+
+LINES = {
+    "phase": ["phase", "total"],
+    "step": ["phase", "step", "total", "loss"],
+    "note": ["text"],
+    "warning": ["text"],
+    "failed": ["prompt", "code", "message", "note", "hint"],
+    "image": ["path", "seed", "prompt", "concepts"],
+    "selected": ["neurons", "share", "shared", "shared_random"],
+}
+"""Keys of JSON lines by type, beside `format` and `type`."""
 
 
-def section(title: str) -> str:
-    """What stands under a title of the page, up to the next."""
-    return re.split(r"^## ", PAGE.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+def assert_is(value: Any, kind: Any) -> None:
+    """A JSON value is of a declared type, and its objects have exactly the declared keys."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        (rest,) = [k for k in inner if k is not type(None)] if value is not None else [type(None)]
+        assert_is(value, rest) if value is not None else None
+    elif origin is tuple:
+        assert isinstance(value, list)
+        for one in value:
+            assert_is(one, inner[0])
+    elif origin is Mapping:
+        assert isinstance(value, dict)
+        if get_origin(inner[1]) not in (Union, types.UnionType):
+            for one in value.values():
+                assert_is(one, inner[1])
+    elif is_dataclass(kind):
+        hints = get_type_hints(kind, localns={"Mapping": Mapping})
+        assert list(value) == [f.name for f in fields(kind)], kind
+        for name, one in value.items():
+            assert_is(one, hints[name])
+    else:
+        assert isinstance(value, (int, float) if kind is float else kind), (value, kind)
 
 
-def told(text: str) -> set[str]:
-    """The keys in the first column of its tables."""
-    lines = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    return {key for line in lines for key in re.findall("`([^`]+)`", line)}
+def assert_result(data: dict[str, Any], kind: type) -> None:
+    assert data["format"] == 1
+    assert data.get("type") in (None, "result")
+    assert_is({key: value for key, value in data.items() if key not in ("format", "type")}, kind)
 
 
-HEAD, STANDS_ON = (told(part) for part in PAGE.split("\n## ")[0].split("and those of"))
-CONCEPT = told(section("A concept"))
-
-
-def written(data: object, at: str = "") -> set[str]:
-    """Where the values of an object are; an empty list or object counts as itself."""
-    if isinstance(data, dict) and data:
-        dot = f"{at}." if at else ""
-        return {path for key, value in data.items() for path in written(value, dot + NAMES.get(key, key))}
-    if isinstance(data, list):
-        return {path for value in data for path in written(value, f"{at}[]")} or {f"{at}[]"}
-    return {at}
-
-
-def expected(verb: str) -> set[str]:
-    keys = told(section(verb)) | HEAD | (STANDS_ON if verb in ("ls", "verify", "eval", "score") else set())
-    keys -= {"mode"} if verb == "score" else set()
-    if verb in INSIDE:
-        keys = keys - {"concept", "concepts[]"} | {INSIDE[verb] + key for key in CONCEPT}
-    return keys
-
-
-@pytest.fixture(scope="module")
-def folder(_stocked, tmp_path_factory) -> Path:
-    """A store that is only read."""
-    return _stocked
+def assert_lines(lines: list[dict[str, Any]], kind: type) -> set[str]:
+    """JSON lines, the result last. Returns their types."""
+    for line in lines[:-1]:
+        assert list(line) == ["format", "type", *LINES[line["type"]]]
+        assert line["format"] == 1
+    assert lines[-1]["type"] == "result"
+    assert_result(lines[-1], kind)
+    return {line["type"] for line in lines[:-1]}
 
 
 @pytest.mark.parametrize(
-    ("verb", "line"),
+    ("line", "kind"),
     [
-        ("ls", ["ls"]),
-        ("show", ["show", "dog", "--overlaps"]),
-        ("verify", ["verify"]),
-        ("eval", ["eval", "dog"]),
+        (["ls"], results.ListResult),
+        (["show", "dog"], results.ShowResult),
+        (["show", "dog", "--overlaps"], results.ShowResult),
+        (["verify"], results.VerifyResult),
+        (["eval", "dog"], results.EvaluateResult),
+        (["eval", "dog", "--no-images"], results.EvaluateResult),
     ],
 )
-def test_what_readers_write_is_what_the_page_tells(folder, verb, line):
-    found = cnsctl(*line, "--json", *at(folder)).json
-    assert written(found) == expected(verb)
+def test_results_of_reading_commands(shared_store, line, kind):
+    assert_result(cnsctl(*line, "--json", *at(shared_store)).json, kind)
 
 
-def test_score_tells_whose_neurons_they_are(folder, pictures_of_two):
-    found = cnsctl("score", "cat", pictures_of_two / "hat", "--class", "cat", "--json", *at(folder)).json
-    assert written(found) == expected("score")
+def test_result_of_score(shared_store, images_of_two):
+    line = ("score", "cat", images_of_two / "hat", "--class", "cat", "--json")
+    assert_result(cnsctl(*line, *at(shared_store)).json, results.ScoreResult)
 
 
-def test_lines_of_add_and_its_result(stocked, pictures_of_two):
-    line = ["add", "dog", pictures_of_two / "dog", "--replace", "--batch", 9, "--json"]
-    lines = cnsctl(*line, *at(stocked)).lines
-    assert {one["type"] for one in lines} >= {"phase", "step", "selected", "note", "result"}
-    assert set.union(*map(written, lines)) == expected("add")
+def test_lines_of_add_and_its_result(stocked, images_of_two):
+    line = ("add", "dog", images_of_two / "dog", "--replace", "--json", *at(stocked))
+    kinds = assert_lines(cnsctl(*line).lines, results.TrainResult)
+    assert kinds >= {"phase", "step", "selected", "note"}
 
 
-def test_lines_of_gen_and_its_result(stocked, tmp_path):
-    done = cnsctl("gen", "-", "-o", tmp_path / "out", "--json", *at(stocked), stdin="<dog>\n<nobody>\n")
-    assert {line["type"] for line in done.lines} == {"phase", "picture", "failed", "result"}
-    assert set.union(*map(written, done.lines)) == expected("gen") - {"text"}
+def test_lines_of_gen_and_its_result(shared_store, tmp_path):
+    done = cnsctl("gen", "-", "-o", tmp_path / "out", "--json", *at(shared_store), stdin="<dog>\n<cat>\n")
+    assert assert_lines(done.lines, results.GenerateResult) == {"phase", "image", "failed"}
 
 
-def test_answers_of_mv_rm_and_an_error(stocked):
-    keys = HEAD | told(section("mv, rm, demo")) - {"sheet", "concepts[]"}
-    moved = cnsctl("mv", "hat", "cat", "--json", *at(stocked)).json
+def test_results_of_init_mv_and_rm(stocked, tiny_folder, tmp_path):
+    created = cnsctl("init", "--base", tiny_folder, "--json", *at(tmp_path / "new"))
+    assert_result(created.json, results.StoreResult)
+    assert_result(cnsctl("mv", "hat", "cat", "--json", *at(stocked)).json, results.RenameResult)
     removed = cnsctl("rm", "dog", "-y", "--json", *at(stocked)).json
-    assert removed["touched"] == {}  # not merged
-    found = written({**moved, **removed, "touched": {"NAME": {"OTHER": 1}}})
-    assert {re.sub(r"^(discarded)$", r"\1[]", path) for path in found} == keys
-    error = json.loads(cnsctl("show", "dog", "--json", *at(stocked)).err)
-    assert set(error) == told(section("Errors")) | {"format"}
+    assert_result(removed, results.RemoveResult)
+    assert removed["touched"] == {}  # not in merged mode
 
 
-def test_init_says_what_the_store_stands_on(tiny_folder, tmp_path):
-    made = cnsctl("init", "--base", tiny_folder, "--json", *at(tmp_path / "new")).json
-    listed = cnsctl("ls", "--json", *at(tmp_path / "new")).json
-    assert set(made) == set(listed) - {"concepts", "unfinished"}
-    assert written(made) == HEAD | STANDS_ON | {"free.neurons", "free.share"}
+def test_the_result_of_demo(package, tmp_path):
+    done = cnsctl("demo", "-o", tmp_path / "d", "--steps", 3, "--json")
+    assert assert_lines(done.lines, results.DemoResult) >= {"phase", "step", "selected", "note"}
+
+
+def test_a_warning_beside_a_result_is_json_on_stderr(stocked):
+    (delta,) = [c["delta"] for c in [cnsctl("show", "dog", "--json", *at(stocked)).json]]
+    from pathlib import Path
+
+    Path(delta).unlink()
+    done = cnsctl("ls", "--json", *at(stocked))
+    assert_result(done.json, results.ListResult)
+    assert list(json.loads(done.err)) == ["format", "type", "text"]

@@ -1,4 +1,4 @@
-"""Rules of `gen -`: lines share batches, fail alone, and what was computed for one serves the next."""
+"""Rules of `gen -`: lines share batches, fail alone, and what was computed for one is reused for the next."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from cnsctl.bases.sd1.adapter import Sd1Base
 from cnsctl.data.png import read_png_text
 from cnsctl.engine import generate as engine
 from cnsctl.errors import UsageError
-from cnsctl.events import Failed, ImageReady, Phase
-from cnsctl.results import Denoised
+from cnsctl.events import Denoised, Failed, ImageReady, Phase
 from cnsctl.store import Store
 
 ONE_STEP = {"steps": 1}
@@ -35,29 +34,24 @@ def gen(store, stdin, *args):
 
 @pytest.fixture
 def batches(monkeypatch):
-    """How many images each batch had."""
+    """The number of images of each batch."""
     seen = []
     honest = Sd1Base.sample
 
-    def sample(self, text, draw, generators):
+    def sample(self, text, settings, generators):
         seen.append(len(generators))
-        return honest(self, text, draw, generators)
+        return honest(self, text, settings, generators)
 
     monkeypatch.setattr(Sd1Base, "sample", sample)
     return seen
 
 
 def streamed(store, lines, folder, **changes):
-    """Events of a stream; between two lines, which are never there together, anything may happen."""
+    """Events of a stream whose lines arrive one by one."""
     request = GenerateRequest(
         prompts=[], stream=([line] for line in lines), output=folder, settings=ONE_STEP, **changes
     )
-    events = generate(Store.open(store), request)
-    while True:
-        try:
-            yield next(events)
-        except (StopIteration, app.PartialFailureError):
-            return
+    return generate(Store.open(store), request)
 
 
 def images(events):
@@ -66,18 +60,23 @@ def images(events):
 
 @pytest.mark.parametrize(
     ("args", "expected"),
-    [([], [1] * 5), (["--batch", 2], [2, 2, 1]), (["--batch", 8], [5]), (["-n", 3, "--batch", 4], [4, 4, 4, 3])],
+    [
+        ([], [1] * 5),
+        (["--batch-size", 2], [2, 2, 1]),
+        (["--batch-size", 8], [5]),
+        (["-n", 3, "--batch-size", 4], [4, 4, 4, 3]),
+    ],
 )
-def test_lines_that_are_there_share_batches_of_at_most_the_size_asked_for(stocked, tmp_path, batches, args, expected):
-    told = gen(stocked, "a\n<dog>\n\nb\n<hat>\nc\n", *args, "-o", tmp_path / "o")
+def test_lines_that_have_arrived_share_batches_of_at_most_the_given_size(stocked, tmp_path, batches, args, expected):
+    events = gen(stocked, "a\n<dog>\n\nb\n<hat>\nc\n", *args, "-o", tmp_path / "o")
     assert batches == expected
     each = 3 if "-n" in args else 1
-    assert [line["prompt"] for line in told] == [p for p in ("a", "<dog>", "b", "<hat>", "c") for _ in range(each)]
-    assert [line["seed"] for line in told] == [1 + k for _ in range(5) for k in range(each)]
+    assert [line["prompt"] for line in events] == [p for p in ("a", "<dog>", "b", "<hat>", "c") for _ in range(each)]
+    assert [line["seed"] for line in events] == [1 + k for _ in range(5) for k in range(each)]
 
 
-def test_a_slow_producer_is_served_at_once(stocked, tmp_path):
-    line = [sys.executable, "-m", "cnsctl", "gen", "-", "--batch", "4", "--steps", "1", "--seed", "1"]
+def test_a_line_is_generated_without_waiting_for_more(stocked, tmp_path):
+    line = [sys.executable, "-m", "cnsctl", "gen", "-", "--batch-size", "4", "--steps", "1", "--seed", "1"]
     with subprocess.Popen(
         [*line, "-o", tmp_path / "o", *at(stocked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as started:
@@ -90,14 +89,14 @@ def test_a_slow_producer_is_served_at_once(stocked, tmp_path):
         assert started.wait(timeout=60) == 0
 
 
-def test_a_line_that_fails_in_a_batch_is_told_in_its_turn_and_the_others_are_generated(stocked, tmp_path, batches):
+def test_a_line_that_fails_in_a_batch_is_reported_in_its_turn_and_the_others_are_generated(stocked, tmp_path, batches):
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "taken-1.png").write_bytes(b"mine")
     long = "word " * 40 + "<dog>"
-    told = gen(stocked, f"a\n<dgo>\nb\n{long}\n<dog:9>\ntaken\nc\n", "--batch", 8, "-o", tmp_path / "o")
-    types = [line["type"] for line in told]
-    assert types == ["picture", "failed", "picture", "failed", "failed", "failed", "picture"]
-    assert [line["prompt"] for line in told if line["type"] == "picture"] == ["a", "b", "c"]
+    events = gen(stocked, f"a\n<dgo>\nb\n{long}\n<dog:9>\ntaken\nc\n", "--batch-size", 8, "-o", tmp_path / "o")
+    types = [line["type"] for line in events]
+    assert types == ["image", "failed", "image", "failed", "failed", "failed", "image"]
+    assert [line["prompt"] for line in events if line["type"] == "image"] == ["a", "b", "c"]
     assert batches == [3]
     assert (tmp_path / "o" / "taken-1.png").read_bytes() == b"mine"
 
@@ -106,30 +105,30 @@ def test_a_damaged_concept_in_a_batch_fails_its_own_line(stocked, tmp_path):
     delta = Store.open(stocked).concept("dog")["delta"]
     (stocked / "blobs" / delta).chmod(0o644)
     (stocked / "blobs" / delta).write_bytes(b"x")
-    told = gen(stocked, "<hat>\n<dog>\n<hat> and <dog>\na\n", "--batch", 8, "-o", tmp_path / "o")
-    assert [line["type"] for line in told] == ["picture", "failed", "failed", "picture"]
-    assert {line["code"] for line in told if line["type"] == "failed"} == {"store-damaged"}
+    events = gen(stocked, "<hat>\n<dog>\n<hat> and <dog>\na\n", "--batch-size", 8, "-o", tmp_path / "o")
+    assert [line["type"] for line in events] == ["image", "failed", "failed", "image"]
+    assert {line["code"] for line in events if line["type"] == "failed"} == {"store-damaged"}
 
 
 def test_an_image_without_finite_latents_fails_its_own_line(stocked, tmp_path, monkeypatch):
     honest = Sd1Base.sample
 
-    def sample(self, text, draw, generators):
-        for done in honest(self, text, draw, generators):
+    def sample(self, text, settings, generators):
+        for done in honest(self, text, settings, generators):
             done.latents[1] = torch.nan
             yield done
 
     monkeypatch.setattr(Sd1Base, "sample", sample)
-    told = gen(stocked, "a\nb\nc\n", "--batch", 8, "-o", tmp_path / "o")
-    assert [line["type"] for line in told] == ["picture", "failed", "picture"]
-    assert "gave no numbers" in told[1]["message"]
+    events = gen(stocked, "a\nb\nc\n", "--batch-size", 8, "-o", tmp_path / "o")
+    assert [line["type"] for line in events] == ["image", "failed", "image"]
+    assert "NaN or Inf" in events[1]["message"]
 
 
 def test_keys_and_values_outlive_a_line_those_of_the_negative_prompt_too(stocked, tmp_path, monkeypatch):
     made = []
     honest = engine.text_keys_values
     monkeypatch.setattr(engine, "text_keys_values", lambda *a: made.append(a[2].prompt.text) or honest(*a))
-    gen(stocked, "a\n<dog>\na\nb\n<dog>\n", "--negative", "<hat>", "-o", tmp_path / "o")
+    gen(stocked, "a\n<dog>\na\nb\n<dog>\n", "--negative-prompt", "<hat>", "-o", tmp_path / "o")
     assert sorted(made) == ["<dog>", "<hat>", "a", "b"]
 
 
@@ -143,7 +142,7 @@ def test_decoded_concepts_outlive_a_line_as_far_as_there_is_room(stocked, tmp_pa
     assert len(read) == reads
 
 
-def test_a_stream_of_ever_new_names_keeps_no_more_than_the_last_few(stocked, tmp_path, monkeypatch):
+def test_a_stream_of_new_names_keeps_only_the_last_few(stocked, tmp_path, monkeypatch):
     made = []
     honest = engine.text_keys_values
 
@@ -169,7 +168,7 @@ def test_a_stream_of_ever_new_names_keeps_no_more_than_the_last_few(stocked, tmp
 
 
 def test_a_concept_is_what_its_name_means_when_the_line_comes(stocked, tmp_path):
-    """Replaced, renamed or removed by another process: nothing of it is served from a cache."""
+    """Replaced, renamed or removed by another process: no cache serves the old one."""
 
     def lines():
         yield "<dog>"
@@ -183,15 +182,15 @@ def test_a_concept_is_what_its_name_means_when_the_line_comes(stocked, tmp_path)
     first, second, renamed, gone = images(streamed(stocked, lines(), tmp_path / "o"))
     acted = [json.loads(read_png_text(image.png)["cnsctl"])["concepts"] for image in (first, second, renamed)]
     assert acted == [{"dog": keys["dog"]}, {"hat": keys["hat"]}, {"dog": keys["hat"]}]
-    assert (renamed.picture == second.picture).all()
-    assert not (renamed.picture == first.picture).all()
-    assert gone.code == "no-such-concept"
+    assert (renamed.pixels == second.pixels).all()
+    assert not (renamed.pixels == first.pixels).all()
+    assert gone.error.code == "concept-not-found"
 
 
-def test_in_merged_mode_deltas_are_read_once(tiny_folder, tmp_path, pictures_of_two):
+def test_in_merged_mode_deltas_are_read_once(tiny_folder, tmp_path, images_of_two):
     store = tmp_path / "merged"
     cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-    cnsctl("add", "dog", pictures_of_two / "dog", *at(store))
+    cnsctl("add", "dog", images_of_two / "dog", *at(store))
     read = []
 
     def lines():
@@ -207,14 +206,14 @@ def test_in_merged_mode_deltas_are_read_once(tiny_folder, tmp_path, pictures_of_
         patch.setattr(Store, "delta", lambda self, record: read.append(record["name"]) or honest(self, record))
         kinds = [type(event) for event in images(streamed(store, lines(), tmp_path / "o"))]
     assert kinds == [ImageReady, ImageReady, ImageReady, Failed]
-    assert read == ["dog", "change"]  # and of the renamed one the delta is known
+    assert read == ["dog", "change"]  # the delta of the renamed one is cached
 
 
 def loaded(store, folder, **changes):
-    """Events of one prompt whose file's name was free when the base began to load."""
+    """Events of one prompt whose file did not exist when the base model began to load."""
     request = GenerateRequest(prompts=["a"], seed=7, output=folder, settings=ONE_STEP, **changes)
     events = generate(Store.open(store), request)
-    assert next(events) == Phase(name="load the base")
+    assert next(events) == Phase(name="load the base model")
     return events
 
 
@@ -225,11 +224,11 @@ def test_two_that_write_into_one_folder_do_not_overwrite_each_others_files(stock
     assert all(path.read_bytes() for path in paths)
 
 
-def test_the_one_file_that_was_asked_for_is_not_replaced_by_another_name(stocked, tmp_path):
+def test_a_requested_file_does_not_get_another_name(stocked, tmp_path):
     path = tmp_path / "one.png"
     events = loaded(stocked, path)
     path.write_bytes(b"theirs")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         list(events)
     assert [p.name for p in tmp_path.glob("*.png")] == ["one.png"]
     assert path.read_bytes() == b"theirs"
@@ -238,7 +237,7 @@ def test_the_one_file_that_was_asked_for_is_not_replaced_by_another_name(stocked
     assert path.read_bytes() != b"theirs"
 
 
-def test_denoising_steps_are_events_and_no_lines_of_json(stocked, tmp_path):
+def test_denoising_steps_are_events_and_not_lines_of_json(stocked, tmp_path):
     request = GenerateRequest(prompts=["a", "b"], output=tmp_path / "o", settings={"steps": 2})
     steps = [e for e in generate(Store.open(stocked), request) if isinstance(e, Denoised)]
     assert [(e.step, e.total) for e in steps] == [(1, 2), (2, 2)] * 2

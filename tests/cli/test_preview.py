@@ -35,7 +35,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, None),
     ],
 )
-def test_the_environment_alone_decides_what_a_terminal_gets(environ, protocol):
+def test_the_environment_alone_decides_the_protocol(environ, protocol):
     assert protocol_of(environ) == protocol
 
 
@@ -58,7 +58,7 @@ def test_half_blocks_fill_the_width_and_leave_no_colour_behind(width):
     assert all(line.endswith("\x1b[0m") for line in lines)
 
 
-def test_kitty_gets_a_png_in_small_chunks_and_is_told_not_to_answer():
+def test_kitty_gets_a_png_in_small_chunks_and_must_not_answer():
     text = preview_bytes(NOISE, protocol="kitty", width_cells=10)
     chunks = re.findall(r"\x1b_G([^;]*);([A-Za-z0-9+/=]*)\x1b\\", text)
     assert text == "".join(f"\x1b_G{keys};{data}\x1b\\" for keys, data in chunks) + "\n"
@@ -71,7 +71,7 @@ def test_kitty_gets_a_png_in_small_chunks_and_is_told_not_to_answer():
     assert np.array_equal(np.array(image), NOISE)
 
 
-def test_kitty_s_last_chunk_says_so_also_when_it_is_full(monkeypatch):
+def test_the_last_chunk_for_kitty_is_marked_also_if_it_is_full(monkeypatch):
     data = preview_bytes(NOISE, protocol="iterm2", width_cells=10).partition(":")[2][:-2]
     monkeypatch.setattr(preview, "_CHUNK", len(data))
     assert preview_bytes(NOISE, protocol="kitty", width_cells=10) == f"\x1b_Ga=T,f=100,q=2,c=10,m=0;{data}\x1b\\\n"
@@ -83,13 +83,13 @@ def test_iterm2_gets_a_png_in_one_sequence():
     assert np.array_equal(np.array(Image.open(BytesIO(base64.b64decode(found[1])))), NOISE)
 
 
-def test_a_large_picture_is_sent_no_larger_than_it_is_shown():
+def test_a_large_image_is_sent_no_larger_than_it_is_shown():
     big = np.zeros((600, 1200, 3), dtype=np.uint8)
     data = preview_bytes(big, protocol="iterm2", width_cells=10).partition(":")[2]
     assert Image.open(BytesIO(base64.b64decode(data))).size == (200, 100)
 
 
 @pytest.mark.parametrize("width", [0, -1, 501])
-def test_widths_that_no_terminal_has_are_refused(width):
+def test_impossible_widths_are_refused(width):
     with pytest.raises(ValueError, match="columns"):
         preview_bytes(NOISE, protocol="blocks", width_cells=width)

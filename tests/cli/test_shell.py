@@ -16,7 +16,7 @@ PROGRAM = (
 
 
 def asked(line, folder):
-    """What the program sees when a shell runs `line`, in which CNSCTL stands for it."""
+    """What the program finds if a shell runs `line`, in which CNSCTL is the program."""
     line = line.replace("CNSCTL", f'{sys.executable} -c "{PROGRAM}"')
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(["sh", "-c", line], cwd=folder, env=env, input="", capture_output=True, text=True).stderr
@@ -29,7 +29,7 @@ def test_a_concept_in_unquoted_angles_is_found_when_a_file_has_its_name(tmp_path
 
 
 def test_a_folder_named_like_a_concept_stops_python_itself(tmp_path):
-    """If this fails, Python has learned to start there, and the next line must expect "dog"."""
+    """If this fails, Python can start there now, and the next line must expect "dog"."""
     (tmp_path / "dog").mkdir()
     assert "is a directory, cannot continue" in asked("CNSCTL gen <dog> on a beach", tmp_path)
 
@@ -37,7 +37,7 @@ def test_a_folder_named_like_a_concept_stops_python_itself(tmp_path):
 @pytest.mark.parametrize(
     "line", ["CNSCTL < prompts.txt", "echo a | CNSCTL", "CNSCTL < /dev/null", "CNSCTL", "CNSCTL <&-"]
 )
-def test_other_standard_inputs_are_none_of_its_business(tmp_path, line):
+def test_other_standard_inputs_are_ignored(tmp_path, line):
     (tmp_path / "dog").write_text("x")
     (tmp_path / "prompts.txt").write_text("a <dog>")
     assert asked(line, tmp_path) == "None"
@@ -54,7 +54,7 @@ def test_only_known_concepts_of_the_current_folder_count(tmp_path, monkeypatch):
         assert redirected_concept(file.fileno(), ["dog", "bird"]) is None
 
 
-def test_no_name_is_asked_for_where_the_standard_input_is_a_pipe():
+def test_names_are_not_read_if_stdin_is_a_pipe():
     read, write = os.pipe()
     os.close(write)
     assert redirected_concept(read, (pytest.fail("asked") for _ in range(1))) is None

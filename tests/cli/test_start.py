@@ -1,4 +1,4 @@
-"""Rules of starting: a base is hashed when it may have changed, and by `verify` and `add`; another one is refused."""
+"""Rules of starting: a base model is hashed if it may have changed, and by `verify` and `add`; another one is refused."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from commands import at, cnsctl
 from safetensors.torch import load_file, save_file
 
 from cnsctl.bases import libraries
-from cnsctl.bases.sd1.adapter import Sd1Base
+from cnsctl.bases.sd1 import adapter
 
 
 @pytest.fixture
 def outside(tiny_folder, tmp_path):
-    """A base outside the store, for this test alone, and a store on it."""
+    """A base model outside the store, for this test alone, and a store on it."""
     folder, store = shutil.copytree(tiny_folder, tmp_path / "base"), tmp_path / "store"
     assert cnsctl("init", "--base", folder, *at(store)).code == 0
     return folder, store
@@ -23,8 +23,8 @@ def outside(tiny_folder, tmp_path):
 @pytest.fixture
 def hashed(outside, monkeypatch):
     """Grows with each fingerprint that is computed."""
-    computed, honest = [], Sd1Base._fingerprint
-    monkeypatch.setattr(Sd1Base, "_fingerprint", lambda self: computed.append(1) or honest(self))
+    computed, honest = [], adapter.fingerprint
+    monkeypatch.setattr(adapter, "fingerprint", lambda **parts: computed.append(1) or honest(**parts))
     return computed
 
 
@@ -40,34 +40,34 @@ def change(folder, part: str) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
-def test_a_base_is_hashed_at_the_first_start_and_not_at_the_next(outside, hashed, tmp_path):
+def test_a_base_model_is_hashed_at_the_first_start_and_not_at_the_next(outside, hashed, tmp_path):
     _, store = outside
     for _ in range(3):
         assert gen(store, tmp_path).code == 0
     assert len(hashed) == 1
 
 
-def test_verify_and_add_hash_it_again(outside, hashed, tmp_path, pictures_of_two):
+def test_verify_and_add_hash_it_again(outside, hashed, tmp_path, images_of_two):
     _, store = outside
-    assert cnsctl("add", "dog", pictures_of_two / "dog", *at(store)).code == 0
+    assert cnsctl("add", "dog", images_of_two / "dog", *at(store)).code == 0
     assert cnsctl("verify", *at(store)).code == 0
     assert len(hashed) == 2
     assert gen(store, tmp_path).code == 0
-    assert len(hashed) == 2  # they say what they found
+    assert len(hashed) == 2  # they cache what they found
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
-def test_a_base_that_was_changed_is_hashed_again_and_refused(outside, hashed, tmp_path, part):
+def test_a_changed_base_model_is_hashed_again_and_refused(outside, hashed, tmp_path, part):
     folder, store = outside
     assert gen(store, tmp_path).code == 0
     change(folder, part)
     for _ in range(2):
         done = gen(store, tmp_path)
-        assert (done.code, "this store was made on" in done.err) == (1, True)
+        assert (done.code, "another base model is at" in done.err) == (1, True)
     assert len(hashed) == 3
 
 
-def test_a_base_that_was_only_written_again_is_hashed_again(outside, hashed, tmp_path):
+def test_a_base_model_whose_file_was_written_again_is_hashed_again(outside, hashed, tmp_path):
     folder, store = outside
     assert gen(store, tmp_path).code == 0
     (file,) = (folder / "unet").glob("*.safetensors")
@@ -76,7 +76,7 @@ def test_a_base_that_was_only_written_again_is_hashed_again(outside, hashed, tmp
     assert len(hashed) == 2
 
 
-def test_other_versions_of_the_libraries_may_read_it_otherwise(outside, hashed, tmp_path, monkeypatch):
+def test_a_base_model_is_hashed_again_with_other_versions_of_the_libraries(outside, hashed, tmp_path, monkeypatch):
     _, store = outside
     assert gen(store, tmp_path).code == 0
     monkeypatch.setattr(libraries, "versions", lambda: {"transformers": "6.0"})
@@ -84,7 +84,7 @@ def test_other_versions_of_the_libraries_may_read_it_otherwise(outside, hashed, 
     assert len(hashed) == 2
 
 
-def test_a_damaged_or_missing_cache_is_no_failure(outside, hashed, tmp_path):
+def test_a_damaged_or_missing_cache_is_ignored(outside, hashed, tmp_path):
     _, store = outside
     assert gen(store, tmp_path).code == 0
     for file in (store / "cache").glob("base-*"):

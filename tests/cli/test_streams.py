@@ -1,4 +1,4 @@
-"""Rules of the streams: a terminal, a file, a pipe, one that is full, one that is not there."""
+"""Rules of the streams: a terminal, a file, a pipe, a full one, a closed one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 
 import pytest
 from commands import at, cnsctl, environment
 
-from cnsctl.cli.streams import fitted, json_line
+from cnsctl.cli.streams import fitted, json_line, terminal_size
 from cnsctl.store import Store
 
 PROGRAM = [sys.executable, "-m", "cnsctl"]
 
 
 OF_TERMINALS = ("TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "NO_COLOR")
-"""What the tester's own terminal says of itself."""
+"""Variables of the terminal in which the tests run."""
 
 
 def in_terminal(
@@ -39,7 +40,7 @@ def in_terminal(
     while True:
         try:
             piece = os.read(ours, 65536)
-        except OSError:  # Linux says so when the last writer has gone
+        except OSError:  # on Linux, after the last writer has closed it
             break
         if not piece:
             break
@@ -49,7 +50,7 @@ def in_terminal(
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
-    """As a user's shell runs it: streams are buffered, whatever this process was told."""
+    """As a user's shell runs it: streams are buffered, whatever the environment of this process."""
     return subprocess.run(
         ["bash", "-c", line.replace("cnsctl", f"{sys.executable} -m cnsctl", 1)],
         capture_output=True,
@@ -63,8 +64,8 @@ class Screen(io.StringIO):
         return True
 
 
-def test_the_answer_goes_to_stdout_though_progress_is_on_a_terminal(stocked, tmp_path):
-    """And the progress line goes on under each path and preview, and is gone in the end."""
+def test_the_result_goes_to_stdout_while_progress_is_on_a_terminal(stocked, tmp_path):
+    """The progress line continues under each path and preview, and is removed at the end."""
     answer = tmp_path / "answer"
     with answer.open("wb") as file:
         status, screen = in_terminal(
@@ -75,7 +76,21 @@ def test_the_answer_goes_to_stdout_though_progress_is_on_a_terminal(stocked, tmp
     first = screen.index("▀")  # a preview
     assert "0/2" in screen[:first]
     assert "1/2" in screen[first:]
-    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")  # the cursor is there again
+    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")  # the cursor is visible again
+
+
+def test_lines_fit_the_terminal_of_stderr_also_if_stdout_is_a_pipe(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 33))
+    with os.fdopen(theirs, "w") as screen:
+        assert terminal_size(screen).columns == 33
+        assert max(map(len, fitted("two words " * 9, screen).splitlines())) <= 33
+        monkeypatch.setenv("COLUMNS", "44")
+        assert terminal_size(screen).columns == 44
+    os.close(ours)
+    monkeypatch.delenv("COLUMNS")
+    assert terminal_size(io.StringIO()) == (80, 24)
 
 
 @pytest.mark.parametrize(("typed", "left"), [(b"n\n", "dog\nhat\n"), (b"\n", "dog\nhat\n"), (b"y\n", "hat\n")])
@@ -85,7 +100,7 @@ def test_rm_removes_only_after_a_yes(stocked, typed, left):
     assert cnsctl("ls", "-q", *at(stocked)).out == left
 
 
-def test_a_picture_is_not_written_into_a_terminal(stocked):
+def test_an_image_is_not_written_into_a_terminal(stocked):
     status, screen = in_terminal("gen", "<dog>", "-o", "-", *at(stocked))
     assert (status, "> FILE.png" in screen) == (2, True)
 
@@ -94,7 +109,7 @@ def test_on_a_terminal_a_column_without_values_is_left_out(stocked, empty):
     _, screen = in_terminal("ls", *at(stocked))
     assert screen.split()[:3] == ["name", "class", "tokens"]
     assert "CLIP-I" not in screen
-    assert "no concept is learned yet" in in_terminal("ls", *at(empty))[1]
+    assert "the store is empty" in in_terminal("ls", *at(empty))[1]
 
 
 def test_lines_are_broken_between_words_on_a_terminal_and_nowhere_else(monkeypatch):
@@ -106,7 +121,7 @@ def test_lines_are_broken_between_words_on_a_terminal_and_nowhere_else(monkeypat
     assert broken.splitlines()[1:] == ["    /a/very/long/path/in/it"]
 
 
-def test_json_is_json_whatever_the_stream_can_carry():
+def test_json_is_valid_in_every_encoding_of_the_stream():
     path = "\udcff–é.png"  # a file name of other bytes, and letters beyond ASCII
     for encoding in ("ascii", "latin-1", "utf-8"):
         stream = io.TextIOWrapper(io.BytesIO(), encoding)
@@ -114,7 +129,7 @@ def test_json_is_json_whatever_the_stream_can_carry():
     assert "é" in json_line({"path": "é"}, io.TextIOWrapper(io.BytesIO(), "utf-8"))
 
 
-def test_an_ascii_stream_gets_its_answer(stocked):
+def test_an_ascii_stream_gets_the_result(stocked):
     done = subprocess.run(
         [*PROGRAM, "ls", *at(stocked)], capture_output=True, text=True, env=environment(PYTHONIOENCODING="ascii")
     )
@@ -123,19 +138,19 @@ def test_an_ascii_stream_gets_its_answer(stocked):
 
 
 @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_no_failure(stocked, stream):
+def test_a_closed_stream_is_not_a_failure(stocked, stream):
     done = shell(f"cnsctl ls --store {stocked} {stream}")
     assert done.returncode == 0, done.stderr
 
 
-def test_nobody_is_asked_where_stdin_is_closed(stocked):
+def test_rm_refuses_to_ask_if_stdin_is_closed(stocked):
     done = shell(f"cnsctl rm dog --store {stocked} <&-")
     assert (done.returncode, "rm dog -y" in done.stderr) == (2, True)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110
 @pytest.mark.parametrize("line", ["ls", "ls --json", "--help", "--version", "completion bash"])
-def test_a_full_stdout_is_told_and_is_no_traceback(stocked, line):
+def test_a_full_stdout_is_an_error_without_a_traceback(stocked, line):
     done = shell(f"CNSCTL_STORE={stocked} cnsctl {line} > /dev/full")
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
@@ -147,11 +162,11 @@ def test_a_full_stderr_takes_the_message_and_not_the_exit_status(stocked):
     assert shell(f"cnsctl show cat --store {stocked} 2> /dev/full").returncode == 4
     with Store.open(stocked).work.reserve("owl") as work:
         (work / "state").write_bytes(b"half")
-    listed = shell(f"cnsctl ls --store {stocked} 2> /dev/full")  # it has a note to tell
+    listed = shell(f"cnsctl ls --store {stocked} 2> /dev/full")  # it has a note to print
     assert (listed.returncode, [line.split("\t")[0] for line in listed.stdout.splitlines()]) == (0, ["dog", "hat"])
 
 
-def test_the_version_is_told_to_whoever_listens():
+def test_the_version_is_printed_also_into_a_closed_stream():
     assert shell("cnsctl --version").stdout.startswith("cnsctl ")
     assert shell("cnsctl --version >&-").returncode == 0
     gone = shell("cnsctl --version | true; exit ${PIPESTATUS[0]}")
@@ -159,7 +174,7 @@ def test_the_version_is_told_to_whoever_listens():
     assert "Traceback" not in gone.stderr
 
 
-def test_a_line_that_is_no_text_fails_alone(stocked, tmp_path):
+def test_a_line_that_is_not_text_fails_alone(stocked, tmp_path):
     done = subprocess.run(
         [*PROGRAM, "gen", "-", "--json", "-o", str(tmp_path), *at(stocked)],
         input=b"a cat\n\xff caf\xe9\n<dog>\n",
@@ -168,23 +183,19 @@ def test_a_line_that_is_no_text_fails_alone(stocked, tmp_path):
     )
     assert done.returncode == 3, done.stderr
     kinds = [json.loads(line)["type"] for line in done.stdout.splitlines()]
-    assert [kind for kind in kinds if kind != "phase"] == ["picture", "failed", "picture", "result"]
+    assert [kind for kind in kinds if kind != "phase"] == ["image", "failed", "image", "result"]
 
 
 @pytest.mark.parametrize(
     "line", [["ls", "--nope"], ["nope"], ["add"], ["add", "x", "y", "--steps", "many"], ["mv", "a"]]
 )
-def test_a_call_that_makes_no_sense_is_told_like_every_other_failure(line):
+def test_a_wrong_call_is_reported_like_every_other_failure(line):
     done = cnsctl(*line)
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("cnsctl: ")
+    assert done.err.startswith("error[usage]: ")
     assert "--help" in done.err
-    told = json.loads(cnsctl(*line, "--json").err)
-    assert (told["code"], told["exit"]) == ("usage", 2)
-
-
-def test_every_verb_is_told_whole_in_the_help():
-    assert "..." not in cnsctl("--help").out.replace("[ARGS]...", "")
+    error = json.loads(cnsctl(*line, "--json").err)
+    assert (error["code"], error["exit"]) == ("usage", 2)
 
 
 @pytest.fixture
@@ -203,10 +214,10 @@ def test_an_interrupted_command_leaves_with_130(stocked, tmp_path, flag):
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert started.stdout is not None
-    while flag and json.loads(started.stdout.readline())["type"] != "picture":
+    while flag and json.loads(started.stdout.readline())["type"] != "image":
         pass  # imports swallow interrupts
     if not flag:
-        started.stdout.readline()  # the path of a picture: now it waits for more prompts
+        started.stdout.readline()  # the path of a image: now it waits for more prompts
     started.send_signal(signal.SIGINT)
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, err

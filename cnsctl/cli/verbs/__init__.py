@@ -1,1 +1,1 @@
-"""One file per verb: its options, its help, and which answer it prints."""
+"""One file per verb: its options, its help, and the result that it prints."""

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from cnsctl.cli.completion import SHELLS, script
+
 
 def command(
     context: typer.Context,
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell")],
+    shell: Annotated[str, typer.Argument(metavar="|".join(SHELLS), help="The shell")],
 ) -> None:
     """Print a shell completion script.
 
@@ -18,7 +20,6 @@ def command(
     \b
     Example:  cnsctl completion bash > ~/.local/share/bash-completion/completions/cnsctl
     """  # noqa: D301  \b keeps typer from breaking the line
-    from cnsctl.cli.completion import script
     from cnsctl.cli.output import out
 
     top: Any = context.find_root().command

@@ -12,10 +12,15 @@ import typer
 from cnsctl.cli import options
 from cnsctl.cli.arrivals import Arrivals
 from cnsctl.cli.output import Output
-from cnsctl.settings import ComputeSettings, GenerateSettings
+from cnsctl.settings import ComputeSettings, GenerateSettings, RequestSettings
+
+NegativePrompt = Annotated[
+    str,
+    typer.Option("--negative-prompt", help="What the images should not show.  [default: empty]", show_default=False),
+]
 
 
-@options.with_settings(settings=GenerateSettings, compute=ComputeSettings)
+@options.with_settings(images=RequestSettings, settings=GenerateSettings, compute=ComputeSettings)
 def command(
     prompts: Annotated[
         list[str] | None,
@@ -24,15 +29,7 @@ def command(
         ),
     ] = None,
     *,
-    count: Annotated[
-        int,
-        typer.Option(
-            "-n", "--count", help="Images per prompt; image k uses seed + k.  [default: 1]", show_default=False
-        ),
-    ] = 1,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of the first image.  [default: random]", show_default=False)
-    ] = None,
+    images: dict[str, Any],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -40,25 +37,12 @@ def command(
             "--output",
             metavar="PATH",
             readable=False,
-            help="FILE.png, a folder, or - for PNG bytes.  [default: this folder]",
             show_default=False,
+            help="FILE.png, a folder, or - for PNG bytes.  [default: this folder]",
         ),
     ] = None,
-    negative_prompt: Annotated[
-        str,
-        typer.Option(
-            "--negative-prompt", help="What the images should not show.  [default: empty]", show_default=False
-        ),
-    ] = "",
+    negative_prompt: NegativePrompt = "",
     settings: dict[str, Any],
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size",
-            help="Images at a time; 1 makes each independent of the others.  [default: 1]",
-            show_default=False,
-        ),
-    ] = 1,
     force: options.Force = False,
     compute: dict[str, Any],
     store: options.Store = None,
@@ -79,29 +63,27 @@ def command(
 
     asked = prompts or []
     _refuse_stdout(output, as_json=as_json)
+    _refuse_unquoted(store, asked)
+    if not asked:
+        raise UsageError("no prompt", reason="no-prompt")
     shown: Output[Any] = Output(
         as_json=as_json, quiet=quiet, human=lambda _: (), bare=lambda _: (), lines=True, previews=output != Path("-")
     )
     request = generate.GenerateRequest(
         prompts=[p for p in asked if p != "-"],
-        stream=_arriving(shown, at_most=batch_size) if "-" in asked else None,
+        stream=_arriving(shown, at_most=images.get("batch_size", 1)) if "-" in asked else None,
         negative_prompt=negative_prompt,
-        count=count,
-        seed=generate.random_seed() if seed is None else seed,
         output=output,
         force=force,
-        batch_size=batch_size,
         settings=settings,
         compute=compute,
+        **{"seed": generate.random_seed(), **images},
     )
-    _refuse_unquoted(store, asked)
-    if not asked:
-        raise UsageError("no prompt", reason="no-prompt")
     with shown:
         if len(asked) > 1 and not any(" " in prompt for prompt in asked):
             shown.note(f"{len(asked)} prompts of one word each; quote a prompt of several words")
-        if seed is None and output is not None and (output.suffix or output == Path("-")):  # other names contain it
-            shown.note(f"seed {request.seed}")
+        if "seed" not in images and output is not None and (output.suffix or output == Path("-")):
+            shown.note(f"seed {request.seed}")  # the file name does not contain it
         result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
     if (found := generate.problem(result)) is not None:
         raise found
@@ -119,7 +101,7 @@ def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
 
 
 def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
-    """Lines of stdin as they arrive; meanwhile a person may be typing."""
+    """Lines of stdin as they arrive."""
     if sys.stdin.isatty():
         shown.note("prompts, one per line; Ctrl-D ends")
     lines = Arrivals(sys.stdin)
@@ -131,7 +113,7 @@ def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
 
 
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
-    """Typed without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
+    """Without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
     from cnsctl.cli.shell import redirected_concept
     from cnsctl.errors import StoreNotFoundError, UsageError
 
@@ -150,7 +132,7 @@ def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
 
 
 def _names(store: Path | None) -> Iterator[str]:
-    """Concepts of the store, which is opened when the first is asked for."""
+    """Concepts of the store, which is opened when the first name is needed."""
     from cnsctl.app import concepts, stores
 
     yield from concepts.known_names(stores.open_store(store))

@@ -11,7 +11,7 @@ from cnsctl.cli.output import Output
 
 
 def command(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A concept")],
+    old: Annotated[str, typer.Argument(metavar="CONCEPT", help="Its name")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name")],
     store: options.Store = None,
     as_json: options.Json = False,

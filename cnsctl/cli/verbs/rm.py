@@ -13,7 +13,7 @@ from cnsctl.cli.output import Output
 
 def command(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Concepts, or names of interrupted training runs")
+        list[str], typer.Argument(metavar="CONCEPT...", help="Concepts, or names of interrupted training runs")
     ],
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Delete only the training state; concepts stay")

@@ -1,4 +1,4 @@
-"""`cnsctl show`: all about one concept."""
+"""`cnsctl show`: everything about one concept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnsctl.cli.output import Output
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A concept")],
+    name: Annotated[str, typer.Argument(metavar="CONCEPT", help="Its name")],
     overlaps: Annotated[
         bool, typer.Option("--overlaps", help="Count the neurons shared with each other concept; reads all of them")
     ] = False,

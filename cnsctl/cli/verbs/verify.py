@@ -14,7 +14,7 @@ from cnsctl.settings import ComputeSettings
 @options.with_settings(compute=ComputeSettings)
 def command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Concepts.  [default: all]", show_default=False)
+        list[str] | None, typer.Argument(metavar="CONCEPT...", help="Their names.  [default: all]", show_default=False)
     ] = None,
     *,
     compute: dict[str, Any],
