@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.clip import ClipTowers
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.concepts import Concept
