@@ -54,7 +54,7 @@ def other_folder(tiny_folder, tmp_path):
     return folder
 
 
-def test_a_family_is_one_declaration_in_the_registry(other_family, other_folder, tmp_path, pictures_of_two):
+def test_a_family_is_one_declaration_in_the_registry(other_family, other_folder, tmp_path, images_of_two):
     folder = base_folder.open_folder(other_folder)
     device, dtype = devices.choose("cpu", "fp32")
     loaded = registry.load(folder, device=device, dtype=dtype)
@@ -62,7 +62,7 @@ def test_a_family_is_one_declaration_in_the_registry(other_family, other_folder,
     store = create_store(tmp_path / "store", base=other_folder)
     assert store.list().base.family == "other"
     with store.load() as session:
-        session.train("dog", pictures_of_two / "dog").result()
+        session.train("dog", images_of_two / "dog").result()
         assert session.generate("<dog> on a beach").size == (32, 32)
         assert not session.verify().concepts[0].forgotten
 

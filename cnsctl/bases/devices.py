@@ -22,7 +22,7 @@ def choose(device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) 
     between machines. fp16 is for generating on GPUs; training refuses it.
 
     Raises:
-        InvalidSettingError: there is no such device or dtype.
+        InvalidSettingError: the device or the dtype is unknown.
         UsageError: this machine does not have the device, or cannot compute in the dtype.
     """
     import torch

@@ -191,5 +191,8 @@ def _unknown(name: str, known: Collection[str]) -> ConceptNotFoundError:
     from difflib import get_close_matches
 
     near = get_close_matches(name[:63].lower(), sorted(known), n=3)
-    reason = "concept-missing" if known else "empty-store"
-    return ConceptNotFoundError(f"concept not found: {name[:80]!r}", reason=reason, near=[f"<{n}>" for n in near])
+    return ConceptNotFoundError(
+        f"concept not found: {name[:80]!r}",
+        reason="concept-missing" if known else "empty-store",
+        near=[f"<{n}>" for n in near],
+    )

@@ -102,7 +102,7 @@ def contact_sheet(rows: Sequence[SheetRow], *, cell: int = 128, title: str | Non
         title: above the rows.
 
     Raises:
-        ValueError: there are no rows, or the cells are too small for captions.
+        ValueError: the list of rows is empty, or the cells are too small for captions.
     """
     if not rows or cell < 32:
         raise ValueError(f"a sheet needs rows, and cells of at least 32 pixels: {len(rows)} rows, {cell} pixels")
@@ -133,7 +133,7 @@ def _rule_strip(grid: _Grid) -> Image.Image:
 
 
 def _row_strip(row: SheetRow, grid: _Grid) -> Image.Image:
-    """Draw the captions on a common baseline, the images below them, and the label beside the images."""
+    """Render the captions on a common baseline, the images below them, and the label beside the images."""
     label_font, caption_font = grid.font(0.15), grid.font(0.14)
     captions = [
         _wrapped(group.caption, caption_font, grid.width_of(count), _CAPTION_LINES)

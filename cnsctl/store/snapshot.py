@@ -73,5 +73,6 @@ def not_found(name: str, known: KeysView[str]) -> ConceptNotFoundError:
     import difflib
 
     near = difflib.get_close_matches(name, known, n=3)
-    reason = "concept-missing" if known else "empty-store"
-    return ConceptNotFoundError(f"concept not found: {name[:80]!r}", reason=reason, near=near)
+    return ConceptNotFoundError(
+        f"concept not found: {name[:80]!r}", reason="concept-missing" if known else "empty-store", near=near
+    )

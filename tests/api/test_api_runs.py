@@ -20,11 +20,11 @@ from cnsctl.cli.main import OFFLINE
 
 
 @pytest.fixture(scope="module")
-def session(tiny_folder, pictures_of_two, tmp_path_factory):
+def session(tiny_folder, images_of_two, tmp_path_factory):
     """A session of a store with the concept `dog`, for tests that do not change it."""
     store = create_store(tmp_path_factory.mktemp("runs") / "store", base=tiny_folder)
     with store.load() as opened:
-        opened.train("dog", pictures_of_two / "dog").result()
+        opened.train("dog", images_of_two / "dog").result()
         yield opened
 
 
@@ -48,14 +48,14 @@ def after(run: Run, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 4])
-def test_a_closed_run_continues_to_the_same_bytes(store, session, pictures_of_two, step):
+def test_a_closed_run_continues_to_the_same_bytes(store, session, images_of_two, step):
     with store.load() as opened:
-        after(run := opened.train("dog", pictures_of_two / "dog"), step)
+        after(run := opened.train("dog", images_of_two / "dog"), step)
         run.close()
         assert store.list().unfinished == ("dog",)
         with pytest.raises(errors.UsageError, match="stopped before its end"):
             run.result()
-        again = opened.train("dog", pictures_of_two / "dog")
+        again = opened.train("dog", images_of_two / "dog")
         assert sum(isinstance(event, events.Step) for event in again) == STEPS - step
         assert again.result() is again.result()
     whole = session._open().store.concepts()[0]
@@ -63,22 +63,22 @@ def test_a_closed_run_continues_to_the_same_bytes(store, session, pictures_of_tw
     assert store.list().unfinished == ()
 
 
-def test_the_end_of_a_with_block_keeps_the_training_state(store, pictures_of_two):
-    with store.load() as opened, opened.train("dog", pictures_of_two / "dog") as run:
+def test_the_end_of_a_with_block_keeps_the_training_state(store, images_of_two):
+    with store.load() as opened, opened.train("dog", images_of_two / "dog") as run:
         after(run, 3)
     assert store.list().unfinished == ("dog",)
     assert store.remove("dog", unfinished=True).discarded == ("dog",)
 
 
-def test_a_loop_that_was_left_early_continues_with_result(store, pictures_of_two):
+def test_a_loop_that_was_left_early_continues_with_result(store, images_of_two):
     with store.load() as opened:
-        run = opened.train("dog", pictures_of_two / "dog")
+        run = opened.train("dog", images_of_two / "dog")
         after(run, 3)
         assert run.result().concept.name == "dog"
         assert list(run) == []
 
 
-def test_nothing_happens_before_a_run_is_asked(store, session, pictures_of_two):
+def test_nothing_happens_before_a_run_is_asked(store, session, images_of_two):
     before = tree(store.path)
     run = session.train("hat", "no such folder", learning_rate="fast")
     assert tree(store.path) == before
@@ -103,14 +103,14 @@ def test_a_warning_while_generating_is_a_python_warning(session):
         session.generate("a very " * 40, steps=1)
 
 
-def test_a_closed_session_says_so(empty, pictures_of_two):
+def test_a_closed_session_says_so(empty, images_of_two):
     with open_store(empty).load() as opened:
         assert repr(opened) == "Session(device='cpu', dtype='fp32')"
     opened.close()
     assert repr(opened) == "Session(closed)"
     for call in (
-        lambda: opened.train("dog", pictures_of_two),
-        lambda: opened.score("dog", pictures_of_two),
+        lambda: opened.train("dog", images_of_two),
+        lambda: opened.score("dog", images_of_two),
         lambda: opened.generate("a dog"),
         lambda: next(opened.generate_many(["a dog"])),
         opened.verify,
@@ -130,9 +130,9 @@ def test_closing_a_session_frees_the_base_model(empty):
     assert base() is None
 
 
-def test_a_session_in_half_precision_refuses_to_train(session, pictures_of_two):
+def test_a_session_in_half_precision_refuses_to_train(session, images_of_two):
     half = cnsctl.Session(dataclasses.replace(session._open(), dtype="fp16"))
-    for run in (half.train("hat", pictures_of_two / "hat"), half.score("hat", pictures_of_two / "hat")):
+    for run in (half.train("hat", images_of_two / "hat"), half.score("hat", images_of_two / "hat")):
         with pytest.raises(errors.UsageError, match="cannot train in fp16"):
             run.result()
 
@@ -159,11 +159,11 @@ def test_one_prompt_needs_no_list_and_images_come_one_by_one(session):
     assert len(list(images)) == 2
 
 
-def test_an_unknown_setting_is_refused_with_its_name_and_what_is_allowed(session, pictures_of_two):
+def test_an_unknown_setting_is_refused_with_its_name_and_what_is_allowed(session, images_of_two):
     for call in (
         lambda: session.generate("a dog", guidence_scale=3),
         lambda: session.generate("a dog", count=3),
-        lambda: session.train("hat", pictures_of_two / "hat", learning_rte=1.0).result(),
+        lambda: session.train("hat", images_of_two / "hat", learning_rte=1.0).result(),
     ):
         with pytest.raises(errors.InvalidSettingError, match="unknown setting"):
             call()
@@ -175,13 +175,13 @@ def test_an_unknown_setting_is_refused_with_its_name_and_what_is_allowed(session
     assert err.facts == {"name": "width", "value": 33}
 
 
-def test_errors_carry_code_reason_and_facts(session, tmp_path, pictures_of_two):
+def test_errors_carry_code_reason_and_facts(session, tmp_path, images_of_two):
     with pytest.raises(errors.ConceptNotFoundError) as missing:
         session.generate("<dgo> on a beach")
     assert (missing.value.code, missing.value.reason) == ("concept-not-found", "concept-missing")
     assert missing.value.facts["near"] == ["<dog>"]
     with pytest.raises(errors.NameTakenError) as taken:
-        session.train("dog", pictures_of_two / "dog").result()
+        session.train("dog", images_of_two / "dog").result()
     assert taken.value.facts == {"name": "dog"}
     with pytest.raises(errors.StoreNotFoundError) as gone:
         open_store(tmp_path / "nowhere")
@@ -202,12 +202,12 @@ def test_an_unknown_device_or_dtype_is_refused(empty):
             open_store(empty).load(**settings)
 
 
-def test_a_run_works_step_by_step_in_other_threads(store, session, pictures_of_two):
+def test_a_run_works_step_by_step_in_other_threads(store, session, images_of_two):
     """As a web server does it; signals are the main thread's."""
     from concurrent.futures import ThreadPoolExecutor
 
     with store.load() as opened:
-        run = opened.train("dog", pictures_of_two / "dog")
+        run = opened.train("dog", images_of_two / "dog")
         while True:
             with ThreadPoolExecutor(1) as one:
                 if one.submit(next, run, None).result() is None:
@@ -216,7 +216,7 @@ def test_a_run_works_step_by_step_in_other_threads(store, session, pictures_of_t
     assert store.show("dog").delta.endswith(session._open().store.concepts()[0]["delta"])
 
 
-def test_the_torch_of_the_caller_stays_as_it_was(session, pictures_of_two):
+def test_the_torch_of_the_caller_stays_as_it_was(session, images_of_two):
     """Between events and afterwards: gradients, default dtype, threads, and the global random numbers."""
 
     def state():
@@ -224,7 +224,7 @@ def test_the_torch_of_the_caller_stays_as_it_was(session, pictures_of_two):
         return *flags, torch.get_num_threads(), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
 
     before = state()
-    for _ in session.score("hat", pictures_of_two / "hat"):
+    for _ in session.score("hat", images_of_two / "hat"):
         assert state() == before
     for _ in session.generate_many("<dog>", count=2, seed=1, steps=2):
         assert state() == before

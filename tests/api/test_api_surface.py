@@ -115,12 +115,12 @@ def test_defaults_are_those_of_the_command_line(verb):
     assert not extra, "the twin takes what the command line does not"
 
 
-def test_a_setting_has_one_default_for_both(stocked, pictures_of_two):
+def test_a_setting_has_one_default_for_both(stocked, images_of_two):
     """Neither side gives one: the recipe contains what acted."""
     by_command = package.open_store(stocked).show("dog").recipe
     declared = {f.name for f in dataclasses.fields(TrainSettings)}
     with package.open_store(stocked).load() as session:
-        session.train("cat", pictures_of_two / "dog", class_word="dog").result()
+        session.train("cat", images_of_two / "dog", class_word="dog").result()
     by_python = package.open_store(stocked).show("cat").recipe
     assert declared <= set(by_python)
     assert by_python == by_command

@@ -18,7 +18,7 @@ TRAIN = {"token_embeddings": 2, "learning_rate": 0.02, "steps": 6}
 
 
 @pytest.fixture(scope="module")
-def both(tiny_folder, pictures_of_two, tmp_path_factory):
+def both(tiny_folder, images_of_two, tmp_path_factory):
     """Two stores of one story, one made by commands and one by calls, and the two results of training."""
     folder = tmp_path_factory.mktemp("twins")
     with pytest.MonkeyPatch.context() as patch:
@@ -26,7 +26,7 @@ def both(tiny_folder, pictures_of_two, tmp_path_factory):
             patch.setattr(f"cnsctl.app.{module}.now", lambda: WHEN)
         flags = [word for name, value in TRAIN.items() for word in (f"--{name.replace('_', '-')}", value)]
         assert cnsctl("init", "--base", tiny_folder, *at(folder / "shell")).code == 0
-        pictures = pictures_of_two / "dog"
+        pictures = images_of_two / "dog"
         added = cnsctl("add", "dog", pictures, *flags, "--holdout", 1, "--json", *at(folder / "shell"))
         assert added.code == 0, added.err
         store = create_store(folder / "python", base=tiny_folder)
@@ -88,10 +88,10 @@ def test_verify_and_evaluate_give_the_json_of_the_command(both, session):
     assert plain(as_json(quick)) == cnsctl("eval", "--no-images", "--json", *at(store.path)).json
 
 
-def test_score_gives_the_json_of_the_command_and_saves_nothing(both, session, pictures_of_two):
+def test_score_gives_the_json_of_the_command_and_saves_nothing(both, session, images_of_two):
     store, before = both[1], tree(both[1].path)
-    result = session.score("hat", pictures_of_two / "hat", steps=4, budget=0.05).result()
-    asked = ("score", "hat", pictures_of_two / "hat", "--steps", 4, "--budget", 0.05, "--json")
+    result = session.score("hat", images_of_two / "hat", steps=4, budget=0.05).result()
+    asked = ("score", "hat", images_of_two / "hat", "--steps", 4, "--budget", 0.05, "--json")
     assert plain(as_json(result)) == cnsctl(*asked, *at(store.path)).json
     assert tree(store.path) == before
 

@@ -19,12 +19,12 @@ SETTINGS = {"token_embeddings": 2, "learning_rate": 0.05, "steps": 6, "budget": 
 
 
 @pytest.fixture(scope="module")
-def session(tiny_folder, pictures_of_two, tmp_path_factory):
+def session(tiny_folder, images_of_two, tmp_path_factory):
     """A session of a store in prompt mode with `dog` (two token embeddings) and `hat` (three)."""
     store = create_store(tmp_path_factory.mktemp("apply") / "store", base=tiny_folder, mode="prompt")
     with store.load() as opened:
-        opened.train("dog", pictures_of_two / "dog", **SETTINGS).result()
-        opened.train("hat", pictures_of_two / "hat", **SETTINGS | {"token_embeddings": 3}).result()
+        opened.train("dog", images_of_two / "dog", **SETTINGS).result()
+        opened.train("hat", images_of_two / "hat", **SETTINGS | {"token_embeddings": 3}).result()
         yield opened
 
 
@@ -192,10 +192,10 @@ def test_another_base_model_is_refused_before_anything_is_changed(tmp_path, dog,
     assert state(other) == before
 
 
-def test_a_second_concept_is_checked_as_the_first_is(pipe, dog, tmp_path, tiny_folder, pictures_of_two):
+def test_a_second_concept_is_checked_as_the_first_is(pipe, dog, tmp_path, tiny_folder, images_of_two):
     other = create_store(tmp_path / "store", base=make_base(tmp_path / "other", seed=1))
     with other.load() as session:
-        session.train("hat", pictures_of_two / "hat").result()
+        session.train("hat", images_of_two / "hat").result()
     with apply_concept(pipe, dog):
         before = state(pipe)
         with pytest.raises(errors.BaseModelError, match="fingerprint"):

@@ -48,11 +48,11 @@ def test_clip_i_real_compares_held_out_images_with_the_others():
 def test_probe_images_are_two_places_from_two_seeds(monkeypatch):
     asked = []
 
-    def draw(_base, _overlay, requests, _settings):
+    def generate_images(_base, _overlay, requests, _settings):
         asked.extend((request.prompt.text, request.seed) for request in requests)
         return [(request, BEACH) for request in requests]
 
-    monkeypatch.setattr(generate, "draw", draw)
+    monkeypatch.setattr(generate, "generate_images", generate_images)
     session = SimpleNamespace(base=SimpleNamespace(generate_defaults=None))
     assert len(evaluate.probe_images(session, REX, probe_prompts("rex"))) == 4
     beach, snow = "a <rex> on a beach", "a <rex> in the snow"

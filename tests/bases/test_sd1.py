@@ -137,12 +137,15 @@ LFS_POINTER = b"version https://git-lfs.github.com/settings/v1\noid sha256:4d7a\
         (lambda f: next((f / "vae").glob("*.safetensors")).write_bytes(b"x" * 99), "cannot load"),
         (lambda f: next((f / "text_encoder").glob("*.safetensors")).write_bytes(LFS_POINTER), "cannot load"),
         (lambda f: (f / "cnsctl.json").write_text('{"train": 3}'), '"train" must be an object'),
-        (lambda f: (f / "cnsctl.json").write_text('{"train": {"lr": 1e-4}}'), "train.unknown setting 'lr'"),
-        (lambda f: (f / "cnsctl.json").write_text('{"train": {"steps": "250"}}'), "train.steps is out of range: '250'"),
-        (lambda f: (f / "cnsctl.json").write_text('{"train": {"budget": 5.8}}'), "train.budget is out of range: 5.8"),
+        (lambda f: (f / "cnsctl.json").write_text('{"train": {"lr": 1e-4}}'), "train: unknown setting 'lr'"),
+        (
+            lambda f: (f / "cnsctl.json").write_text('{"train": {"steps": "250"}}'),
+            "train: steps is out of range: '250'",
+        ),
+        (lambda f: (f / "cnsctl.json").write_text('{"train": {"budget": 5.8}}'), "train: budget is out of range: 5.8"),
         (
             lambda f: (f / "cnsctl.json").write_text('{"generate": {"steps": 2.5}}'),
-            "generate.steps is out of range: 2.5",
+            "generate: steps is out of range: 2.5",
         ),
     ],
 )

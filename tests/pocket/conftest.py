@@ -19,10 +19,8 @@ def trained_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("pocket") / "run"
     stages = ("tokenizer", "render", "vae", "clip", "latents")
-    settings = TrainSpec(
-        work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=10
-    )
-    list(trained(settings))
+    spec = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=10)
+    list(trained(spec))
     return folder
 
 

@@ -10,10 +10,8 @@ from pocket.training.plan import TrainSpec, trained
 
 
 def run(folder: Path, *stages: str, **settings) -> list:
-    settings = TrainSpec(
-        work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=15
-    )
-    return list(trained(replace(settings, **settings)))
+    spec = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=15)
+    return list(trained(replace(spec, **settings)))
 
 
 def losses(folder: Path, stage: str) -> list[float]:
