@@ -31,8 +31,11 @@ class Step:
     """One step of the current phase is done."""
 
     phase: str
+    """Name of the phase."""
     step: int
+    """Steps done in it."""
     total: int
+    """Steps in it."""
     loss: float | None = None
     """Of a training step."""
 
@@ -42,6 +45,7 @@ class Denoised:
     """One denoising step of the images in progress is done; an image of a large base model takes minutes on a CPU."""
 
     step: int
+    """Steps done."""
     total: int
     """Some samplers take more steps than they are asked for."""
 
@@ -51,6 +55,7 @@ class Note:
     """Information; nothing is wrong."""
 
     text: str
+    """For a person."""
     reason: str = ""
     """Names the case, as in errors; `cli/hints.py` maps it to advice with flags."""
 
@@ -60,6 +65,7 @@ class Warn:
     """A warning; the work continues."""
 
     text: str
+    """For a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,6 +73,7 @@ class Selected:
     """The concept neurons are chosen."""
 
     neurons: int
+    """K/V weights that are trained."""
     share: float
     """Of the K/V weights."""
     shared: int
@@ -88,7 +95,9 @@ class ImageReady:
     path: str
     """Its file; `-` for stdout, empty if it is not saved."""
     seed: int
+    """Of its noise."""
     prompt: str
+    """As the user wrote it."""
     concepts: tuple[str, ...]
     """Concepts that the prompt names."""
     pixels: Any = field(repr=False)
@@ -102,6 +111,7 @@ class Failed:
     """One of several inputs failed; the others continue."""
 
     prompt: str
+    """As the user wrote it."""
     error: CnsctlError
 
 
