@@ -26,10 +26,11 @@ check: $(VENV)/.tests
 tour: $(VENV)/.tests    # the README's lines, in full
 	$(BIN)/python -m pytest -q tests/test_readme.py --full-tour
 
-completions: $(VENV)/.installed
+completions: $(VENV)/.tests    # also the golden files of the help texts
 	$(BIN)/cnsctl completion bash > completions/cnsctl.bash
 	$(BIN)/cnsctl completion zsh > completions/_cnsctl
 	$(BIN)/cnsctl completion fish > completions/cnsctl.fish
+	$(BIN)/python -m pytest tests/cli/test_help.py --write-golden
 
 # An editable install: the weights stay where git put them. Reinstalled when what it depends on changes.
 $(VENV)/.installed: pyproject.toml constraints.txt
