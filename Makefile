@@ -29,10 +29,11 @@ tour: $(VENV)/.tests    # the tutorial's commands, with all steps
 docs: $(VENV)/.installed    # the reference pages that follow from the code
 	$(BIN)/python docs/generate.py
 
-completions: $(VENV)/.installed
+completions: $(VENV)/.tests    # also the golden files of the help texts
 	$(BIN)/cnsctl completion bash > completions/cnsctl.bash
 	$(BIN)/cnsctl completion zsh > completions/_cnsctl
 	$(BIN)/cnsctl completion fish > completions/cnsctl.fish
+	$(BIN)/python -m pytest tests/cli/test_help.py --write-golden
 
 # An editable install: the weights stay where git put them. Reinstalled when what it depends on changes.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""The help texts, as files: `pytest tests/cli/test_help.py --write-golden` writes them after a change."""
+"""The help texts, as files: `make completions`, or `pytest tests/cli/test_help.py --write-golden`, writes them."""
 
 from __future__ import annotations
 

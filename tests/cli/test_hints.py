@@ -21,10 +21,10 @@ MODULES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for pa
 
 
 def strings(node: ast.AST, module: ast.Module) -> set[str]:
-    """The texts in an expression, also those of the module's constants and functions that it uses."""
+    """The texts in an expression, also those of the variables and functions of the module that it uses."""
     found: set[str] = set()
     names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    for part in module.body:
+    for part in ast.walk(module):
         if isinstance(part, ast.Assign) and any(isinstance(t, ast.Name) and t.id in names for t in part.targets):
             found |= strings(part.value, ast.Module([], []))
         if isinstance(part, ast.FunctionDef) and part.name in names:
