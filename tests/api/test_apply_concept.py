@@ -239,6 +239,17 @@ def test_a_pipeline_is_not_kept_alive(tiny_folder, dog):
     handle.remove()
 
 
+def test_after_the_last_concept_nothing_of_the_pipeline_is_kept(pipe, dog):
+    """What is done to its weights in between must not be undone later."""
+    apply_concept(pipe, dog).remove()
+    assert pipe.unet not in apply._APPLIED
+    with torch.no_grad():
+        next(W for site, W in pipe.unet.named_parameters() if site.endswith(apply.SITES)).mul_(2)
+    before = state(pipe)
+    apply_concept(pipe, dog, check=False).remove()
+    assert state(pipe) == before
+
+
 def test_a_textual_inversion_loaded_meanwhile_must_be_unloaded_first(pipe, dog, tiny_folder):
     handle = apply_concept(pipe, dog)
     pipe.load_textual_inversion(torch.zeros(40), token="<style>")  # noqa: S106
