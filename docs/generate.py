@@ -175,6 +175,7 @@ def all_settings() -> Iterable[str]:
     kinds = {
         "train": (settings.TrainSettings, "`add` and `Session.train`"),
         "generate": (settings.GenerateSettings, "`gen` and `Session.generate`"),
+        "requests": (settings.RequestSettings, "`gen` and `Session.generate`, not `cnsctl.json`"),
         "compute": (
             settings.ComputeSettings,
             "`add`, `score`, `gen`, `verify`, `eval` and `demo`; in Python `Store.load`",

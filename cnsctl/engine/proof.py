@@ -18,7 +18,8 @@ from cnsctl.bases.attention import KeysValues, bound, by_formula
 from cnsctl.concept import Mention, Prompt
 from cnsctl.engine.overlay import Overlay, text_keys_values
 from cnsctl.engine.seeds import stream
-from cnsctl.errors import FormatTooNewError, StoreDamagedError
+from cnsctl.errors import StoreDamagedError
+from cnsctl.formats.versions import check_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,10 +181,7 @@ def _distance(new: dict[str, list[float]], old: Any) -> float:
 def _read(recorded: bytes) -> dict[str, Any]:
     try:
         data = json.loads(recorded)
-        if data["format"] > FORMAT:
-            raise FormatTooNewError(
-                f"a probe record has format {data['format']}", note="written by a newer cnsctl", reason="upgrade"
-            )
+        check_version(data["format"], FORMAT, "a probe record")
         if data["kind"] != "probe" or not isinstance(data["probes"], list) or not isinstance(data["base"], dict):
             raise ValueError(data["kind"])
         for probe in data["probes"]:

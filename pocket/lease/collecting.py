@@ -81,7 +81,7 @@ def last_figures(record: dict[str, Any]) -> dict[str, Any]:
 
 def write_facts(root: Path, base: Path) -> None:
     """Write what cnsctl records about the embedded base: its hashes change with the weights."""
-    command = [sys.executable, "-m", "cnsctl.bases.reference", str(base)]
+    command = [sys.executable, "-m", "cnsctl.bases.facts", str(base)]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -362,7 +362,7 @@ def test_a_lease_is_counted_once(tmp_path):
 
 def test_facts_are_replaced_only_by_complete_ones(tmp_path):
     """A stand-in for the module that loads the base: the real one is tested with the bases."""
-    module = tmp_path / "cnsctl/bases/reference.py"
+    module = tmp_path / "cnsctl/bases/facts.py"
     module.parent.mkdir(parents=True)
     for package in (tmp_path / "cnsctl", module.parent):
         (package / "__init__.py").touch()
