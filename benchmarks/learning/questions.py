@@ -139,7 +139,7 @@ def tokens(bench: Bench, *, quick: bool) -> Iterator[Row]:
 def selections(bench: Bench, *, quick: bool) -> Iterator[Row]:
     """Which neurons: those of the score, and alternatives."""
     few = ("CNS", "random", "V alone")
-    every = (*few, "K alone", "general kept", "rows", "scored at V* + class", "scored at V*")
+    every = (*few, "K alone", "general kept", "intersect", "rows", "scored at V* + class", "scored at V*")
     for name in few if quick else every:
         yield row_alone(bench, name, _variant(name), _sweep(quick))
 
