@@ -74,7 +74,7 @@ class CatalogueStorage(Storage):
         """Replace the tables in memory."""
         for name, table in data.items():
             if table is not self._tables.get(name):
-                self._tables[name] = {key: frozen(document) for key, document in table.items()}
+                self._tables[name] = dict(zip(table, map(frozen, table.values()), strict=True))
 
     def commit(self) -> None:
         """Write the tables to disk, after a copy of those that they replace; only for the holder of the lock.
@@ -159,10 +159,10 @@ def seal(tables: Mapping[str, Mapping[str, Any]], known: Catalogue | None = None
     lines: dict[str, dict[str, bytes]] = {}
     for name, table in tables.items():
         before, written = ({}, {}) if known is None else (known.tables[name], known.lines[name])
-        lines[name] = {
-            key: written[key] if before.get(key) is document else _line(name, key, document)
-            for key, document in table.items()
-        }
+        changed = [key for key, document in table.items() if before.get(key) is not document]
+        lines[name] = {**written, **{key: _line(name, key, table[key]) for key in changed}}
+        for key in before.keys() - table:
+            del lines[name][key]
     _check_whole(tables)
     payload = _joined(lines)
     return _HEAD + payload + _tail(canonical.sha256(payload))
@@ -259,9 +259,11 @@ def _check_whole(tables: Mapping[str, Mapping[str, Any]]) -> None:
     """Check what must hold between documents, each of which is valid."""
     if len(tables["state"]) != 1:
         raise ValueError(f"{len(tables['state'])} states")
-    concepts, (state,) = list(tables["concepts"].values()), tables["state"].values()
-    for field in ("id", "name", "seq"):
-        if len({record[field] for record in concepts}) != len(concepts):
+    concepts, (state,) = tables["concepts"].values(), tables["state"].values()
+    fields = ("id", "name", "seq")
+    columns = list(zip(*map(itemgetter(*fields), concepts), strict=True))
+    for field, column in zip(fields, columns, strict=False):  # no columns without concepts
+        if len(set(column)) != len(column):
             raise ValueError(f"two concepts have the same {field}")
-    if any(record["seq"] >= state["next_seq"] for record in concepts):
+    if columns and max(columns[-1]) >= state["next_seq"]:
         raise ValueError("a concept was trained after the last one")

@@ -118,7 +118,7 @@ class Index:
         state: StateRecord,
         *,
         gone: Sequence[ConceptRecord],
-        left: Sequence[ConceptRecord],
+        left: Iterable[ConceptRecord],
         new: Sequence[Bits],
     ) -> dict[str, Any]:
         """Remove concepts from the index, add others, and write it.
@@ -126,7 +126,7 @@ class Index:
         Args:
             state: the present one; its files remain.
             gone: concepts to remove; their deltas are read.
-            left: concepts that remain; their deltas are read only if the index, or a delta of `gone`, cannot be.
+            left: concepts that remain, iterated once at most; their deltas are read only if the index, or a delta of `gone`, cannot be.
             new: masks of the concepts to add.
 
         Returns:
@@ -227,7 +227,7 @@ class Index:
         found = {"owners": owners, "recent": list(recent), "owned": name, "uncounted": sorted(uncounted)}
         return {**found, "free": sum(self.sizes.values()) - count(owned)}
 
-    def _without(self, state: StateRecord, gone: Iterable[ConceptRecord], left: Sequence[ConceptRecord]) -> Count:
+    def _without(self, state: StateRecord, gone: Iterable[ConceptRecord], left: Iterable[ConceptRecord]) -> Count:
         """The count without some concepts, and with those that were not readable before and are now."""
         try:
             planes = self.kept(state)

@@ -238,7 +238,7 @@ class Store:
     def _list_names(self, names: Sequence[str]) -> None:
         """Write the list for shell completion, which may be out of date."""
         try:
-            write_atomic(self._path / layout.NAMES, "".join(f"{name}\n" for name in names).encode("ascii"))
+            write_atomic(self._path / layout.NAMES, "\n".join([*names, ""]).encode("ascii"))
         except CnsctlError as err:
             self.warnings.append(f"shell completion may miss it: {err.what}")
 
@@ -268,7 +268,10 @@ class Store:
         if reread or self._read is None or self._read[0] != version:
             known = None if self._read is None else self._read[1]
             content = catalogue.load(self._path, known)
-            self._read = (version, content, snapshot_of(content))
+            if self._read is None or content is not known:
+                self._read = (version, content, snapshot_of(content))
+            else:
+                self._read = (version, *self._read[1:])
         return self._read[1:]
 
     def _cache_file(self, key: str) -> Path:

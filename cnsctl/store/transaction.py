@@ -48,9 +48,10 @@ class Transaction:
         self._manifest = manifest
         self._storage = CatalogueStorage(folder, catalogue)
         self._db = over(self._storage)
-        self._before = {record["id"]: record for record in catalogue.tables["concepts"].values()}
         self._masks: dict[str, Bits] = {}
         """Neurons of the concepts added here, by id."""
+        self._dropped: dict[str, ConceptRecord] = {}
+        """Concepts removed here, by id."""
         self._changed = False
         self.warnings: list[str] = []
         """What failed after the commit."""
@@ -159,15 +160,16 @@ class Transaction:
         """
         if not self._changed:
             return False
-        concepts = concepts_of(self._storage.read())
-        if {record["id"] for record in concepts} == self._before.keys():
+        gone = [record for key, record in self._dropped.items() if key not in self._masks]
+        new = [mask for key, mask in self._masks.items() if key not in self._dropped]
+        if not gone and not new:
             self._put()
         else:
             from cnsctl.store.index import Index
 
             index = Index(folder=self._index, blobs=self._blobs, sizes=self._manifest.base.sizes)
             before = state_of(self._db)
-            self._count(index, before, concepts)
+            self._count(index, before, gone, new)
             self._put()
             try:
                 index.sweep(before, state_of(self._db))  # the previous generation refers to the files of `before`
@@ -182,7 +184,7 @@ class Transaction:
             self.warnings.append(f"a power cut may undo it: {err.what}")
 
     def names(self) -> list[str]:
-        """The names of all concepts, with the changes of this block."""
+        """The names of all concepts in training order, with the changes of this block."""
         return [record["name"] for record in concepts_of(self._storage.read())]
 
     def free(self) -> Free:
@@ -246,6 +248,8 @@ class Transaction:
         return cast("ConceptRecord", frozen(record))
 
     def _drop(self, key: int) -> None:
+        record = self._record(key)
+        self._dropped[record["id"]] = record
         self._db.table("concepts").remove(doc_ids=[key])
 
     def _set(self, key: int, fields: Mapping[str, Any]) -> None:
@@ -270,15 +274,10 @@ class Transaction:
         if len(runs) > RUNS_KEPT:
             runs.remove(doc_ids=sorted(run.doc_id for run in runs.all())[:-RUNS_KEPT])
 
-    def _count(self, index: Index, before: StateRecord, concepts: Sequence[ConceptRecord]) -> None:
+    def _count(self, index: Index, before: StateRecord, gone: Sequence[ConceptRecord], new: Sequence[Bits]) -> None:
         """Update the index and the count of free neurons; the deltas of other concepts are not read."""
-        ids = {record["id"] for record in concepts}
-        fields = index.update(
-            before,
-            gone=[record for key, record in self._before.items() if key not in ids],
-            left=[record for record in concepts if record["id"] in self._before],
-            new=[self._masks[record["id"]] for record in concepts if record["id"] not in self._before],
-        )
+        left = (record for record in concepts_of(self._storage.read()) if record["id"] not in self._masks)
+        fields = index.update(before, gone=gone, left=left, new=new)
         self._set_state(generation=before["generation"] + 1, **fields)
 
     def _mask(self, delta: Delta) -> Bits:
