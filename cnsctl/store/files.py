@@ -129,17 +129,18 @@ def make_folder(path: Path) -> None:
     Raises:
         DiskError: full, read-only or failing, or another kind of file has the name.
     """
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    try:
-        with suppress(FileExistsError):  # another process was faster; the next line checks that it is a folder
-            os.mkdir(path)
-        if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-        sync_folder(path.parent)
-    except OSError as err:
-        raise disk_problem(err, "make the folder", path) from err
+    while not path.is_dir():  # again, if another process took it for an abandoned one and removed it
+        make_folder(path.parent)
+        try:
+            try:
+                os.mkdir(path)
+            except FileExistsError:
+                with suppress(FileNotFoundError):  # another process was faster, and has removed it
+                    if not stat.S_ISDIR(os.lstat(path).st_mode) and not path.is_dir():
+                        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+            sync_folder(path.parent)
+        except OSError as err:
+            raise disk_problem(err, "make the folder", path) from err
 
 
 def sync_folder(path: Path) -> None:

@@ -145,6 +145,32 @@ def test_folders_are_made_with_their_parents_and_each_parent_is_synced(tmp_path,
     assert synced == [tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino]
 
 
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_folder_that_another_process_removes_at_once_is_made_again(tmp_path, monkeypatch, was_there):
+    """Commands started together: one removes what it takes for the remains of a killed one."""
+    calls, mkdir = [], os.mkdir
+
+    def made_and_removed(path):
+        calls.append(path)
+        mkdir(path)
+        if len(calls) == 1:
+            path.rmdir()
+            if was_there:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+    monkeypatch.setattr(os, "mkdir", made_and_removed)
+    make_folder(tmp_path / "a")
+    assert (tmp_path / "a").is_dir()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_a_folder_with_the_name_of_something_else_is_an_error(tmp_path, kind):
+    (tmp_path / "a").write_bytes(b"") if kind == "file" else (tmp_path / "a").symlink_to(tmp_path / "absent")
+    with pytest.raises(DiskError, match="Not a directory"):
+        make_folder(tmp_path / "a")
+
+
 def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(DiskError, match="make the folder"):
