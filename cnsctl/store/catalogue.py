@@ -52,6 +52,8 @@ class Catalogue:
     """Documents by table and key. Documents are immutable."""
     lines: Mapping[str, Mapping[str, bytes]]
     """Each document as it is written, after its key."""
+    unique: Mapping[str, frozenset[object]]
+    """The values of the fields in which concepts must differ."""
 
 
 class CatalogueStorage(Storage):
@@ -163,9 +165,9 @@ def seal(tables: Mapping[str, Mapping[str, Any]], known: Catalogue | None = None
         lines[name] = {**written, **{key: _line(name, key, table[key]) for key in changed}}
         for key in before.keys() - table:
             del lines[name][key]
-    _check_whole(tables)
+    _check_whole(tables, known)
     payload = _joined(lines)
-    return _HEAD + payload + _tail(canonical.sha256(payload))
+    return b"".join((_HEAD, payload, _tail(canonical.sha256(payload))))
 
 
 def unseal(content: bytes, shown: str) -> Catalogue:
@@ -189,11 +191,11 @@ def unseal(content: bytes, shown: str) -> Catalogue:
         for name, table in tables.items():
             for key, document in table.items():
                 _check_document(name, key, document)
-        _check_whole(tables)
+        unique = _check_whole(tables)
     except ValueError as err:
         raise StoreDamagedError(f"{shown} is damaged: {err}", hint="restore it from a backup") from err
     held = {name: {key: frozen(document) for key, document in table.items()} for name, table in tables.items()}
-    return Catalogue(content=content, tables=held, lines=lines)
+    return Catalogue(content=content, tables=held, lines=lines, unique=unique)
 
 
 def _content(path: Path) -> bytes:
@@ -255,15 +257,26 @@ def _check_document(name: str, key: str, document: object) -> None:
         raise ValueError(f"document {key} of {name}: {fault}")
 
 
-def _check_whole(tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check what must hold between documents, each of which is valid."""
+def _check_whole(
+    tables: Mapping[str, Mapping[str, Any]], known: Catalogue | None = None
+) -> Mapping[str, frozenset[object]]:
+    """Check what must hold between documents, each of which is valid; of `known`, only what changed is looked at.
+
+    Returns:
+        The values of the fields in which concepts must differ.
+    """
     if len(tables["state"]) != 1:
         raise ValueError(f"{len(tables['state'])} states")
-    concepts, (state,) = tables["concepts"].values(), tables["state"].values()
-    fields = ("id", "name", "seq")
-    columns = list(zip(*map(itemgetter(*fields), concepts), strict=True))
-    for field, column in zip(fields, columns, strict=False):  # no columns without concepts
-        if len(set(column)) != len(column):
+    concepts, (state,) = tables["concepts"], tables["state"].values()
+    before, unique = ({}, {}) if known is None else (known.tables["concepts"], known.unique)
+    gone = [document for key, document in before.items() if concepts.get(key) is not document]
+    new = [document for key, document in concepts.items() if before.get(key) is not document]
+    found = {}
+    for field in ("id", "name", "seq"):
+        values = unique.get(field, frozenset()).difference([document[field] for document in gone])
+        found[field] = values.union([document[field] for document in new])
+        if len(found[field]) != len(values) + len(new):
             raise ValueError(f"two concepts have the same {field}")
-    if columns and max(columns[-1]) >= state["next_seq"]:
+    if any(seq >= state["next_seq"] for seq in found["seq"]):
         raise ValueError("a concept was trained after the last one")
+    return found
