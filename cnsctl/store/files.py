@@ -62,7 +62,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except OSError as err:
         raise disk_problem(err, "write", path) from err
     finally:
-        with suppress(OSError):  # after a success there is no file of this name
+        with suppress(OSError):  # after the rename the name is free
             os.unlink(temp)
     try:
         sync_folder(path.parent)

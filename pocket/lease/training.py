@@ -45,7 +45,7 @@ def leased(spec: TrainSpec, out: Path) -> Iterator[Event]:
         out: folder whose files come back.
 
     Raises:
-        PocketError: there was no time to train.
+        PocketError: the time was too short for a training step.
     """
     sender = _Sender(spec, out)
     events = trained(replace(spec, minutes=spec.minutes - WRITING_S / 60, margin_s=0.0))
