@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases import registry
 from cnsctl.errors import BaseModelError, InvalidSettingError
-from cnsctl.settings import GenerateSettings, TrainSettings, checked, complete
+from cnsctl.settings import GenerateSettings, Prediction, TrainSettings, checked, complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,12 +34,22 @@ class BaseFolder:
     """The folder of a base model of a supported family, with its defaults."""
 
     path: Path
+    """Contains the configuration of each part, and its weights if they are not in a single file."""
     family: Family
     name: str
+    single_file: Path | None = None
+    """The checkpoint that contains the weights of all parts."""
+    prediction: Prediction | None = None
+    """What the denoiser predicts, if the store's owner said so; else the configuration of the scheduler says it."""
     train: Mapping[str, Any]
     """Fields of `TrainSettings`."""
     generate: Mapping[str, Any]
     """Fields of `GenerateSettings`."""
+
+    @property
+    def shown(self) -> Path:
+        """What messages name: the single file, or the folder."""
+        return self.path if self.single_file is None else self.single_file
 
     @property
     def size(self) -> int:
@@ -70,8 +80,16 @@ def default_budget(*, kv_weights: int, denoiser_weights: int) -> float:
     return min(1.0, round(DENOISER_SHARE * denoiser_weights / kv_weights, 4))
 
 
-def open_folder(path: Path) -> BaseFolder:
+def open_folder(
+    path: Path, *, single_file: Path | None = None, prediction: Prediction | None = None, name: str | None = None
+) -> BaseFolder:
     """Read what a diffusers folder says about itself, without loading a weight.
+
+    Args:
+        path: the folder.
+        single_file: the checkpoint with the weights, if the folder contains only its configuration.
+        prediction: what the denoiser predicts, whatever the folder says.
+        name: of the base model, whatever the folder says.
 
     Raises:
         BaseModelError: the folder is missing, contains no pipeline, or is of an unsupported family.
@@ -95,7 +113,9 @@ def open_folder(path: Path) -> BaseFolder:
     return BaseFolder(
         path=path,
         family=family,
-        name=_one_line(str(settings.get("name", path.resolve().name))),
+        name=_one_line(str(settings.get("name", path.resolve().name))) if name is None else name,
+        single_file=single_file,
+        prediction=prediction,
         train={**family.train, **_defaults(path, settings, "train", TrainSettings)},
         generate={**family.generate, **_defaults(path, settings, "generate", GenerateSettings)},
     )

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from cnsctl.bases import samplers
+from cnsctl.bases import original_weights, samplers
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cnsctl.bases.family import Family, Part
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.bases.family import Part
 
 UNREADABLE = (
     OSError,
@@ -35,30 +36,34 @@ UNREADABLE = (
 """What the libraries raise about files that they cannot use."""
 
 
-def load_parts(path: Path, family: Family) -> dict[str, Any]:
+def load_parts(folder: BaseFolder) -> dict[str, Any]:
     """Load every part of a pipeline, by name: modules in evaluation mode, without gradients.
 
     Raises:
         BaseModelError: a part cannot be loaded.
     """
     quiet_libraries()
+    family = folder.family
     try:
-        return {part.name: _read(path, part) for part in family.parts}
+        return {part.name: _read(folder, part) for part in family.parts}
     except UNREADABLE as err:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise BaseModelError(
-            f"cannot load {path} as {family.title}: {reason}",
+            f"cannot load {folder.shown} as {family.title}: {reason}",
             hint=f"give a folder written by diffusers' {family.pipelines[0]}.save_pretrained, with safetensors weights",
         ) from err
 
 
-def _read(path: Path, part: Part) -> Any:
+def _read(base: BaseFolder, part: Part) -> Any:
+    path = base.path
     if part.kind is None:
-        return _scheduler(path, part)
+        return _scheduler(base, part)
     library, name = part.kind.split(".")
     kind = getattr(importlib.import_module(library), name)
     if part.weights is None:
         return kind.from_pretrained(path / part.name, local_files_only=True)
+    if base.single_file is not None:
+        return original_weights.read_module(base.single_file, path / part.name, part, kind)
     return _module(path / part.name, kind, part, dtype_option="torch_dtype" if library == "diffusers" else "dtype")
 
 
@@ -75,10 +80,13 @@ def _module(folder: Path, kind: Any, part: Part, *, dtype_option: str) -> torch.
     return loaded
 
 
-def _scheduler(path: Path, part: Part) -> Any:
+def _scheduler(base: BaseFolder, part: Part) -> Any:
     import diffusers
 
+    path = base.path
     config = samplers.read_config(path / part.name)
+    if base.prediction is not None:
+        config["prediction_type"] = base.prediction.value
     if "beta_start" not in config and config.get("trained_betas") is None:
         raise ValueError("the configuration of its scheduler contains no noise schedule")
     index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))

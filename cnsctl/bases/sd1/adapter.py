@@ -45,8 +45,8 @@ class Sd1Base:
         hash_weights: bool,
         known: str | None,
     ) -> None:
-        parts = load_parts(folder.path, SD1)
-        refuse_unsupported(folder.path, parts)
+        parts = load_parts(folder)
+        refuse_unsupported(folder.shown, parts)
         self.name = folder.name
         self.folder = folder
         self.device = device
