@@ -5,9 +5,9 @@ Owns the reading of vocabularies; must not know concepts.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from cnsctl.bases.config_files import read_json
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -30,11 +30,9 @@ def unknown_words(base: Path, words: str) -> list[str]:
 def _vocabulary(folder: Path) -> dict[str, int]:
     try:
         if (folder / "vocab.json").is_file():
-            found = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        else:
-            found = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    except (OSError, ValueError, KeyError, TypeError) as err:
+            return read_json(folder / "vocab.json")
+        return dict(read_json(folder / "tokenizer.json")["model"]["vocab"])
+    except (KeyError, TypeError, ValueError) as err:
         raise BaseModelError(
             f"cannot read the vocabulary in {folder}: {err}", hint="restore the folder of the base model"
         ) from err
-    return dict(found)

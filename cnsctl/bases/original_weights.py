@@ -90,9 +90,7 @@ def _vae_weights(own: Mapping[str, torch.Tensor], config: Any) -> dict[str, torc
     return found
 
 
-def _text_weights(
-    file: SingleFile, part: str, module: Any, own: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def _text_weights(file: SingleFile, part: str, module: Any, own: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 
     prefix = file.prefixes[part]
