@@ -53,12 +53,13 @@ def create(
     if mode not in set(Mode):
         raise InvalidSettingError("mode", mode, allowed=", ".join(Mode), wrong="choice")
     is_pocket = base is None or (str(base) == "pocket" and not (base / "model_index.json").exists())
+    notes: list[Note] = []
     if base is not None and not is_pocket:
         base, notes = _opened(base)
-        yield from notes
         yield Phase(name="read the base model")
     store = _created(path, None if is_pocket else base, Mode(mode), copy=copy)
     free = results.Free(neurons=store.base.n_weights, share=1.0)
+    yield from notes
     yield from saved_but(store)
     return results.StoreResult(store=str(store.path), base=base_model(store), mode=str(store.mode), free=free)
 

@@ -17,13 +17,23 @@ END_OF_WORD = "</w>"
 """What CLIP's vocabulary appends to tokens that end a word."""
 
 
+SMALL = 10_000
+"""Tokens. A text encoder with fewer, such as pocket's, was trained on the whole words of a small world. CLIP's and T5's
+vocabularies contain the parts of every word, so there a word need not be one token."""
+
+
 def unknown_words(base: Path, words: str) -> list[str]:
-    """The words that are not one whole token of the base model's vocabulary.
+    """The words that a base model with a small vocabulary cannot read: those that are not one whole token.
 
     Raises:
         BaseModelError: the vocabulary cannot be read.
     """
-    vocabulary = _vocabulary(base / "tokenizer")
+    folder = base / "tokenizer"
+    if (folder / "spiece.model").is_file():  # T5's
+        return []
+    vocabulary = _vocabulary(folder)
+    if len(vocabulary) >= SMALL:
+        return []
     return [word for word in words.split() if word.lower() + END_OF_WORD not in vocabulary]
 
 
