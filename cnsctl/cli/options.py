@@ -30,7 +30,7 @@ ClassWord = Annotated[
     typer.Option(
         "--class",
         metavar="WORD",
-        help="Class word, such as dog.  [default: NAME, if the base model knows each of its words]",
+        help="Class word, such as dog.  [default: NAME, if it is a common noun]",
         show_default=False,
     ),
 ]
