@@ -298,16 +298,16 @@ def test_hashes_and_sites_do_not_depend_on_the_computing_dtype(tmp_path, tiny_fo
 def test_a_denoiser_is_read_in_its_stored_precision(tmp_path, tiny_folder):
     from safetensors.torch import load_file, save_file
 
-    from cnsctl.bases.sd1.loading import _stored_dtype
+    from cnsctl.bases.parts import stored_dtype
 
     half = halved(tiny_folder, tmp_path / "half")
-    assert _stored_dtype(tiny_folder / "unet") is torch.float32
-    assert _stored_dtype(half / "unet") is torch.float16
+    assert stored_dtype(tiny_folder / "unet") is torch.float32
+    assert stored_dtype(half / "unet") is torch.float16
     (file,) = (half / "unet").glob("*.safetensors")
     tensors = load_file(file)
     tensors["conv_in.weight"] = tensors["conv_in.weight"].float()  # one fp32 weight: it must not be rounded
     save_file(tensors, file, metadata={"format": "pt"})
-    assert _stored_dtype(half / "unet") is torch.float32
+    assert stored_dtype(half / "unet") is torch.float32
 
 
 def test_a_stamp_changes_with_every_write_to_a_file_and_with_a_links_target(tmp_path, tiny_folder):
@@ -315,8 +315,9 @@ def test_a_stamp_changes_with_every_write_to_a_file_and_with_a_links_target(tmp_
     import time
 
     folder = shutil.copytree(tiny_folder, tmp_path / "base")
-    names = hashing.loaded_files(folder, SD1.parts)
-    assert {name.split("/")[0] for name in names} == {*SD1.parts, "model_index.json"}
+    parts = [part.name for part in SD1.parts]
+    names = hashing.loaded_files(folder, parts)
+    assert {name.split("/")[0] for name in names} == {*parts, "model_index.json"}
     (file,) = (folder / "unet").glob("*.safetensors")
     before, times = hashing.stamps(folder, names), file.stat()
     data = file.read_bytes()

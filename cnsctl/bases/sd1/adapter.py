@@ -16,9 +16,10 @@ import torch
 from cnsctl.bases import samplers
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.parts import load_parts
 from cnsctl.bases.protocol import Layer, Sample, TextBatch
 from cnsctl.bases.sd1.family import SCHEDULER, SD1, TEXT_ENCODER, TOKENIZER, UNET, VAE
-from cnsctl.bases.sd1.loading import cross_attention_layers, load_parts
+from cnsctl.bases.sd1.loading import cross_attention_layers, refuse_unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +45,8 @@ class Sd1Base:
         hash_weights: bool,
         known: str | None,
     ) -> None:
-        parts = load_parts(folder.path)
+        parts = load_parts(folder.path, SD1)
+        refuse_unsupported(folder.path, parts)
         self.name = folder.name
         self.folder = folder
         self.device = device

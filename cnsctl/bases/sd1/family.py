@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.bases.family import Family
+from cnsctl.bases.family import Family, Part
 
 if TYPE_CHECKING:
     from cnsctl.bases.base_folder import BaseFolder
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER = "text_encoder", "tokenizer", "unet", "vae", "scheduler"
 """Parts of the pipeline: folders, and the first is also the text encoder's name in deltas."""
+
+PARTS = (
+    Part(name=TOKENIZER, kind="transformers.CLIPTokenizer"),
+    Part(name=TEXT_ENCODER, kind="transformers.CLIPTextModel", weights="fp32"),
+    # cast once, to the computing dtype, after hashing and after W₀ was copied: not to fp32 first
+    Part(name=UNET, kind="diffusers.UNet2DConditionModel", weights="stored"),
+    Part(name=VAE, kind="diffusers.AutoencoderKL", weights="fp32"),
+    Part(name=SCHEDULER, kind=None),
+)
 
 PREDICTIONS = ("epsilon", "v_prediction")
 """What the denoiser may predict."""
@@ -43,7 +52,7 @@ SD1 = Family(
     name="sd1",
     title="Stable Diffusion 1.x or 2.x",
     pipelines=("StableDiffusionPipeline",),
-    parts=(TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER),
+    parts=PARTS,
     denoiser=UNET,
     decoder=VAE,
     train=TRAIN,

@@ -1,105 +1,29 @@
-"""Reading the parts of a folder of the family `sd1`, and refusing those that cnsctl cannot drive.
+"""Refusing the base models of the family `sd1` that cnsctl cannot drive, and finding their cross-attention layers.
 
-Owns what is read and what is refused; must not know what the parts are used for.
+Owns what is refused; must not know how parts are read (`bases.parts`) or used.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-
-from cnsctl.bases import samplers
-from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.protocol import Layer
-from cnsctl.bases.sd1.family import PREDICTIONS, SCHEDULER, SD1, TEXT_ENCODER, TOKENIZER, UNET, VAE
+from cnsctl.bases.sd1.family import PREDICTIONS, SCHEDULER, SD1, TEXT_ENCODER, UNET, VAE
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import torch
 
-def load_parts(path: Path) -> dict[str, Any]:
-    """Load every part of a pipeline, by name: modules in evaluation mode, without gradients.
+
+def refuse_unsupported(path: Path, parts: Mapping[str, Any]) -> None:
+    """Refuse a denoiser that can be loaded, but needs more than text and latents, or predicts something else.
 
     Raises:
-        BaseModelError: a part cannot be loaded, or the denoiser needs more than text and latents.
+        BaseModelError: by the first reason that holds.
     """
-    quiet_libraries()
-    try:
-        parts = _from_files(path)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        RuntimeError,
-        TypeError,
-        ImportError,
-        NotImplementedError,
-        SafetensorError,
-    ) as err:
-        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise BaseModelError(
-            f"cannot load {path} as {SD1.title}: {reason}",
-            hint="give a folder written by diffusers' StableDiffusionPipeline.save_pretrained, with safetensors weights",
-        ) from err
-    _refuse_unsupported(path, parts)
-    for part in (TEXT_ENCODER, UNET, VAE):
-        parts[part].eval().requires_grad_(requires_grad=False)
-    return parts
-
-
-def _from_files(path: Path) -> dict[str, Any]:
-    import diffusers
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        TEXT_ENCODER: (CLIPTextModel, {"dtype": torch.float32}),
-        # cast once, to the computing dtype, after hashing and after W₀ was copied: not to fp32 first
-        UNET: (UNet2DConditionModel, {"torch_dtype": _stored_dtype(path / UNET)}),
-        VAE: (AutoencoderKL, {"torch_dtype": torch.float32}),
-    }
-    parts: dict[str, Any] = {TOKENIZER: CLIPTokenizer.from_pretrained(path / TOKENIZER, local_files_only=True)}
-    for part, (kind, options) in kinds.items():
-        half = {"variant": "fp16"} if _only_half(path / part) else {}
-        parts[part], report = kind.from_pretrained(
-            path / part, local_files_only=True, use_safetensors=True, output_loading_info=True, **options, **half
-        )
-        if absent := [*report["missing_keys"], *report["mismatched_keys"]]:
-            raise ValueError(f"{len(absent)} weights of {part} are missing, such as {min(map(str, absent))}")
-    config = samplers.read_config(path / SCHEDULER)
-    if "beta_start" not in config and config.get("trained_betas") is None:
-        raise ValueError("the configuration of its scheduler contains no noise schedule")
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-    kind_name = index.get(SCHEDULER, [None, config["_class_name"]])[1]  # as the stock pipeline chooses
-    parts[SCHEDULER] = getattr(diffusers, kind_name).from_config(config)
-    return parts
-
-
-def _only_half(folder: Path) -> bool:
-    """Whether a part has an fp16 variant of its weights and no other."""
-    names = [p.name for p in folder.glob("*.safetensors")]
-    return bool(names) and all(".fp16" in name for name in names)
-
-
-def _stored_dtype(folder: Path) -> torch.dtype:
-    """The dtype of a part's stored weights: half precision if all of them have it, else fp32."""
-    from safetensors import safe_open
-
-    kinds = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as opened:
-            kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  not a mapping
-    return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(kinds), torch.float32)
-
-
-def _refuse_unsupported(path: Path, parts: Mapping[str, Any]) -> None:
-    """Refuse a denoiser that can be loaded, but needs more than text and latents, or predicts something else."""
     unet, vae, text = parts[UNET].config, parts[VAE].config, parts[TEXT_ENCODER].config
     prediction = str(parts[SCHEDULER].config.get("prediction_type"))
     reasons = {
