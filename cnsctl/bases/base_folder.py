@@ -36,6 +36,8 @@ class BaseFolder:
     path: Path
     family: Family
     name: str
+    index: Mapping[str, Any]
+    """`model_index.json`."""
     train: Mapping[str, Any]
     """Fields of `TrainSettings`."""
     generate: Mapping[str, Any]
@@ -58,6 +60,15 @@ class BaseFolder:
                 hint=f'add "generate": {{"width": 512, "height": 512}} to {self.path / SETTINGS_FILE}',
             )
         return int(side * 2 ** (len(blocks) - 1))
+
+    def part_settings(self, part: str) -> Mapping[str, Any]:
+        """The configuration of a part as its file contains it, without what a library wrote about itself.
+
+        Raises:
+            BaseModelError: the file is missing or cannot be read.
+        """
+        file = "scheduler_config.json" if part == "scheduler" else "config.json"
+        return {k: v for k, v in _read_json(self.path / part / file).items() if not k.startswith("_")}
 
     def generate_settings(self, size: int) -> GenerateSettings:
         """Its defaults for generating, with this width and height if it brings none."""
@@ -83,7 +94,8 @@ def open_folder(path: Path) -> BaseFolder:
         raise BaseModelError(
             f"model_index.json not found in {path}", hint="give the top folder of a diffusers pipeline"
         )
-    kind = _read_json(index).get("_class_name")
+    pipeline = _read_json(index)
+    kind = pipeline.get("_class_name")
     family = registry.family_of(kind)
     if family is None:
         raise BaseModelError(
@@ -95,6 +107,7 @@ def open_folder(path: Path) -> BaseFolder:
     return BaseFolder(
         path=path,
         family=family,
+        index=pipeline,
         name=_one_line(str(settings.get("name", path.resolve().name))),
         train={**family.train, **_defaults(path, settings, "train", TrainSettings)},
         generate={**family.generate, **_defaults(path, settings, "generate", GenerateSettings)},

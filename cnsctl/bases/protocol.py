@@ -98,9 +98,15 @@ class TextFeatures:
 
     def rows(self, rows: Sequence[int]) -> TextFeatures:
         """The features of these texts, in this order, each as often as it is named."""
-        return self._each(lambda tensor: tensor[list(rows)])
+        return self.each(lambda tensor: tensor[list(rows)])
 
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TextFeatures:
+    def conditions(self, dtype: torch.dtype) -> TextFeatures:
+        """The same for a denoiser that computes in another dtype; X, which it does not read, is left as it is."""
+        pooled = None if self.pooled is None else self.pooled.to(dtype)
+        return TextFeatures(x=self.x, mask=self.mask, pooled=pooled)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TextFeatures:
+        """The same change of every tensor."""
         found = {name: getattr(self, name) for name in ("x", "mask", "pooled")}
         return TextFeatures(**{name: None if tensor is None else change(tensor) for name, tensor in found.items()})
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cnsctl.bases.pixart.family import PIXART
 from cnsctl.bases.sd1.family import SD1
+from cnsctl.bases.sdxl.family import SDXL
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from cnsctl.bases.family import Family
     from cnsctl.bases.protocol import Base
 
-FAMILIES: tuple[Family, ...] = (SD1,)
+FAMILIES: tuple[Family, ...] = (SD1, SDXL, PIXART)
 """To add a family, write its folder and add its declaration here."""
 
 
@@ -45,4 +47,10 @@ def load(
     Raises:
         BaseModelError: the folder cannot be loaded.
     """
-    return folder.family.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)
+    from cnsctl.bases.loaded import LoadedBase
+    from cnsctl.bases.parts import load_parts
+
+    components = folder.family.components(folder, load_parts(folder.path, folder.family))
+    return LoadedBase(
+        folder, components, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint
+    )
