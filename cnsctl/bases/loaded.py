@@ -141,10 +141,10 @@ class LoadedBase:
         return self.components.texts.encode(texts, vectors)
 
     @torch.no_grad()
-    def without_text(self) -> TextFeatures | None:
+    def without_text(self, chunks: int = 1) -> TextFeatures | None:
         if not self.components.empty_is_zero:
             return None
-        found = self.encode([self.tokenize([""])], {})
+        found = self.encode([self.tokenize([""], chunks=chunks)], {})
         return found.each(torch.zeros_like)
 
     @contextmanager

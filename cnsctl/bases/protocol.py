@@ -196,7 +196,7 @@ class Base(Protocol):
         """
         ...
 
-    def without_text(self) -> TextFeatures | None:
+    def without_text(self, chunks: int = 1) -> TextFeatures | None:
         """What stands for an empty negative prompt, (1, …); None if it is encoded like any other text."""
         ...
 
