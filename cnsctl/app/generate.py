@@ -147,7 +147,9 @@ def _together(work: _Generation, lines: Sequence[_Line], seeds: Sequence[int]) -
     for line in lines:
         if overlay is not None and line.prompt is not None and line.error is None:
             with line.failing_alone():
-                overlay.splice(work.session.base, line.prompt, work.texts.options)  # refuses a concept that does not fit into the text
+                overlay.splice(
+                    work.session.base, line.prompt, work.texts.options
+                )  # refuses a concept that does not fit into the text
                 line.planned = work.outputs.plan(line.prompt, seeds)
     planned = [place for line in lines for place in line.planned]
     events = work.generate(overlay, planned) if overlay is not None and planned else iter(())

@@ -74,9 +74,7 @@ class BoundAttention:
             out = out + hidden_states
         return out if attn.rescale_output_factor == 1 else out / attn.rescale_output_factor
 
-    def _cast(
-        self, attn: CrossAttention, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def _cast(self, attn: CrossAttention, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         k, v = (_heads(x.to(dtype), attn.heads) for x in (self.k, self.v))
         bias = None if self.mask is None else ((~self.mask).to(dtype) * MASKED)[:, None, None]  # (b, 1, 1, t)
         return (k if attn.norm_k is None else attn.norm_k(k)), v, bias

@@ -83,10 +83,19 @@ class ClipTexts:
                 note=f"allowed: 0 to {layers - self.skipped - 1} for {self.name}",
             )
         found = lay_out(
-            pieces, self._ids, room=self.length - 2, length=self.length, start=1, several=options.long_prompts, name=self.name
+            pieces,
+            self._ids,
+            room=self.length - 2,
+            length=self.length,
+            start=1,
+            several=options.long_prompts,
+            name=self.name,
         )
         found.ids += [[] for _ in range(chunks - len(found.ids))]
-        ids = {name: [i for chunk in found.ids for i in self._framed(e.tokenizer, chunk)] for name, e in self.encoders.items()}
+        ids = {
+            name: [i for chunk in found.ids for i in self._framed(e.tokenizer, chunk)]
+            for name, e in self.encoders.items()
+        }
         return tokenized(
             found,
             ids,

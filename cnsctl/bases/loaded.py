@@ -173,9 +173,7 @@ class LoadedBase:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return self.schedule.noised(latents, noise, times)
 
-    def denoise(
-        self, noisy: torch.Tensor, times: torch.Tensor, frames: Sequence[Frame] | None = None
-    ) -> torch.Tensor:
+    def denoise(self, noisy: torch.Tensor, times: torch.Tensor, frames: Sequence[Frame] | None = None) -> torch.Tensor:
         return self._predict(noisy.to(self.dtype), times.to(noisy.device), frames).float()
 
     def sample(self, settings: GenerateSettings, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
@@ -212,7 +210,11 @@ def _stacked_biases(
 def _part_hashes(folder: BaseFolder, denoiser: torch.nn.Module, vae: torch.nn.Module) -> dict[str, str]:
     """SHA-256 of each part that the fingerprint leaves out, and the settings in its file, not the library's defaults."""
     family = folder.family
-    modules = {"denoiser": (family.denoiser, denoiser), "decoder": (family.decoder, vae), "scheduler": (SCHEDULER, None)}
+    modules = {
+        "denoiser": (family.denoiser, denoiser),
+        "decoder": (family.decoder, vae),
+        "scheduler": (SCHEDULER, None),
+    }
     return {
         part: tensors_hash([] if module is None else module.named_parameters(), meaning=folder.part_settings(name))
         for part, (name, module) in modules.items()

@@ -213,18 +213,14 @@ class Base(Protocol):
     @property
     def n_times(self) -> int: ...
 
-    def bind(
-        self, keys_values: Mapping[str, torch.Tensor], features: TextFeatures
-    ) -> AbstractContextManager[None]:
+    def bind(self, keys_values: Mapping[str, torch.Tensor], features: TextFeatures) -> AbstractContextManager[None]:
         """Let the denoiser read these K and V, (b, t, rows) per site, and the rest of these features.
 
         At the end the stock attention processors are installed again.
         """
         ...
 
-    def denoise(
-        self, noisy: torch.Tensor, times: torch.Tensor, frames: Sequence[Frame] | None = None
-    ) -> torch.Tensor:
+    def denoise(self, noisy: torch.Tensor, times: torch.Tensor, frames: Sequence[Frame] | None = None) -> torch.Tensor:
         """Run the denoiser on the text that is bound; (b, c, h, w) fp32.
 
         Args:

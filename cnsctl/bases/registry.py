@@ -51,6 +51,4 @@ def load(
     from cnsctl.bases.parts import load_parts
 
     components = folder.family.components(folder, load_parts(folder.path, folder.family))
-    return LoadedBase(
-        folder, components, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint
-    )
+    return LoadedBase(folder, components, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)

@@ -30,9 +30,7 @@ class T5Texts:
         name: of the base model, for messages.
     """
 
-    def __init__(
-        self, tokenizer: Any, encoder: Any, projection: torch.nn.Module, *, length: int, name: str
-    ) -> None:
+    def __init__(self, tokenizer: Any, encoder: Any, projection: torch.nn.Module, *, length: int, name: str) -> None:
         self.tokenizer, self.encoder, self.projection = tokenizer, encoder, projection
         self.length, self.name = length, name
 
@@ -44,7 +42,7 @@ class T5Texts:
     @property
     def widths(self) -> dict[str, int]:
         """Width of a token embedding."""
-        return {ENCODER: int(self.encoder.get_input_embeddings().weight.shape[1])}
+        return {ENCODER: int(self._table.weight.shape[1])}
 
     def tokenize(
         self, pieces: Sequence[str | Slot], options: TextOptions = TextOptions(), *, chunks: int = 1
@@ -64,12 +62,12 @@ class T5Texts:
 
     def embeddings(self, words: str) -> dict[str, torch.Tensor]:
         """See `bases.protocol.Base.embeddings`."""
-        table = self.encoder.get_input_embeddings().weight
+        table = self._table.weight
         return {ENCODER: table[torch.tensor(self._ids(words), device=table.device)].detach().float().clone()}
 
     def encode(self, texts: Sequence[TokenizedText], vectors: Mapping[str, torch.Tensor]) -> TextFeatures:
         """See `bases.protocol.Base.encode`."""
-        table = self.encoder.get_input_embeddings()
+        table = self._table
         ids = torch.tensor([text.ids[ENCODER] for text in texts], device=table.weight.device)
         places = torch.zeros(ids.shape, dtype=torch.bool)
         mask = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
@@ -80,9 +78,19 @@ class T5Texts:
             state = self.encoder(ids, attention_mask=mask.long()).last_hidden_state
         return TextFeatures(x=self.projection(state).float(), mask=mask)
 
+    @property
+    def _table(self) -> torch.nn.Embedding:
+        """The table that is looked up; `T5EncoderModel.get_input_embeddings` returns another one with the same weights."""
+        found: torch.nn.Embedding = self.encoder.get_encoder().get_input_embeddings()
+        return found
+
     def _ids(self, words: str) -> list[int]:
         words = words.lower().strip()  # as the stock pipeline prepares a prompt
-        return [int(i) for i in self.tokenizer(words, add_special_tokens=False, truncation=False).input_ids] if words else []
+        return (
+            [int(i) for i in self.tokenizer(words, add_special_tokens=False, truncation=False).input_ids]
+            if words
+            else []
+        )
 
 
 def tokenizer_meaning(tokenizer: Any) -> dict[str, Any]:

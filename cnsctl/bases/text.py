@@ -131,7 +131,10 @@ def spliced(table: torch.nn.Module, places: torch.Tensor, vectors: torch.Tensor 
     if vectors is None:
         raise ValueError("places without token embeddings")
 
+    used = []
+
     def write(_module: torch.nn.Module, _args: object, looked_up: torch.Tensor) -> torch.Tensor:
+        used.append(True)
         replaced = looked_up.clone()
         replaced[places.to(looked_up.device)] = vectors.to(looked_up)
         return replaced
@@ -141,3 +144,5 @@ def spliced(table: torch.nn.Module, places: torch.Tensor, vectors: torch.Tensor 
         yield
     finally:
         hook.remove()
+    if not used:
+        raise RuntimeError("the text encoder looked up embeddings in another table: no token embedding was used")

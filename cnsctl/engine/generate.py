@@ -64,9 +64,7 @@ class Texts:
         self.options = TextOptions(clip_skip=settings.clip_skip, long_prompts=settings.long_prompts)
         self.recent: Recent[Encoded] = Recent(max(8, 2 * batch))
 
-    def read_together(
-        self, overlay: Overlay, positive: Sequence[Prompt], negative: Sequence[Prompt]
-    ) -> list[Encoded]:
+    def read_together(self, overlay: Overlay, positive: Sequence[Prompt], negative: Sequence[Prompt]) -> list[Encoded]:
         """The negative prompts, then the prompts, all of one length."""
         prompts = [*negative, *positive]
         chunks = max((overlay.splice(self.base, p, self.options).tokens.chunks for p in prompts), default=1)
@@ -85,6 +83,7 @@ class Texts:
                 self.base, overlay, overlay.splice(self.base, prompt, self.options, chunks=chunks)
             ),
         )
+
 
 def generate_images(
     base: Base, overlay: Overlay, requests: Iterable[Request], settings: GenerateSettings, *, batch: int = 1

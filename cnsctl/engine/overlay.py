@@ -55,9 +55,7 @@ class Overlay:
         """What represents each concept in a prompt."""
         return {n: Token(class_word=c.class_word, n_vectors=c.n_vectors) for n, c in self.concepts.items()}
 
-    def splice(
-        self, base: Base, prompt: Prompt, options: TextOptions = AS_TRAINED, *, chunks: int = 1
-    ) -> SplicedText:
+    def splice(self, base: Base, prompt: Prompt, options: TextOptions = AS_TRAINED, *, chunks: int = 1) -> SplicedText:
         return splice(base, prompt, self.tokens(), options, chunks=chunks)
 
 
@@ -135,6 +133,7 @@ def stacked(rows: Sequence[KeysValues]) -> dict[str, torch.Tensor]:
 
 def joined(features: Sequence[TextFeatures]) -> TextFeatures:
     """The features of several texts as one batch."""
+
     def together(name: str) -> torch.Tensor | None:
         found = [getattr(one, name) for one in features]
         return None if found[0] is None else torch.cat(found)

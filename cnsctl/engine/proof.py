@@ -150,9 +150,7 @@ def _base_hashes(base: Base) -> dict[str, str]:
     return {"text encoder, tokenizer or K/V": base.fingerprint, **base.part_hashes}
 
 
-def _probe(
-    base: Base, overlay: Overlay, name: str, prompt: Prompt
-) -> tuple[dict[str, Any], TextFeatures, KeysValues]:
+def _probe(base: Base, overlay: Overlay, name: str, prompt: Prompt) -> tuple[dict[str, Any], TextFeatures, KeysValues]:
     """What a record contains for one prompt, and the prompt's features, K and V."""
     text = overlay.splice(base, prompt)
     features, kv = text_keys_values(base, overlay, text)

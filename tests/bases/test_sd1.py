@@ -59,7 +59,10 @@ def test_fp16_and_fp32_copies_of_one_base_model_have_one_fingerprint(tmp_path, t
 
 def test_the_fingerprint_does_not_depend_on_a_librarys_names(tiny, monkeypatch):
     """transformers 5.0 puts `text_model.` before the names of a text encoder's weights; later versions do not."""
-    named = [(f"text_model.{n.removeprefix('text_model.')}", p) for n, p in tiny.components.texts.modules[0].named_parameters()]
+    named = [
+        (f"text_model.{n.removeprefix('text_model.')}", p)
+        for n, p in tiny.components.texts.modules[0].named_parameters()
+    ]
     monkeypatch.setattr(tiny.components.texts.modules[0], "named_parameters", lambda: iter(named))
     found = fingerprint("sd1", tiny.components.texts.encoders, tiny.sites)
     assert found == tiny.fingerprint
@@ -117,7 +120,9 @@ def test_pockets_decoder_reconstructs_images(pocket):
     latents = pocket.encode_images(pixels[None])
     assert latents.shape == (1, 8, 16, 16)
     with torch.no_grad():
-        x = pocket.components.vae.decode(latents.to(pocket.device) / pocket.components.vae.config.scaling_factor).sample[0]
+        x = pocket.components.vae.decode(
+            latents.to(pocket.device) / pocket.components.vae.config.scaling_factor
+        ).sample[0]
     back = ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().cpu().numpy().astype(np.uint8)
     assert psnr(back, pixels) > 22
 
@@ -293,7 +298,11 @@ def test_hashes_and_sites_do_not_depend_on_the_computing_dtype(tmp_path, tiny_fo
     assert all(W.dtype is torch.float32 and torch.equal(W, short.sites[site]) for site, W in full.sites.items())
     weights = dict(full.components.denoiser.named_parameters())
     assert all(torch.equal(p, weights[n].bfloat16()) for n, p in short.components.denoiser.named_parameters())
-    assert {p.dtype for p in short.components.texts.modules[0].parameters()} == {p.dtype for p in short.components.vae.parameters()} == {torch.float32}
+    assert (
+        {p.dtype for p in short.components.texts.modules[0].parameters()}
+        == {p.dtype for p in short.components.vae.parameters()}
+        == {torch.float32}
+    )
 
 
 def test_a_denoiser_is_read_in_its_stored_precision(tmp_path, tiny_folder):

@@ -110,7 +110,11 @@ def test_two_runs_may_alternate_on_one_base_model(tiny):
     """Between two steps nothing is bound to the base model."""
     settings = replace(tiny.generate_defaults, steps=2)
     a, b = ([Request(prompt=prompt(t), seed=1)] for t in ("a dog", "the moon"))
-    turns = zip(generation(Texts(tiny, settings), EMPTY, a, settings), generation(Texts(tiny, settings), EMPTY, b, settings), strict=True)
+    turns = zip(
+        generation(Texts(tiny, settings), EMPTY, a, settings),
+        generation(Texts(tiny, settings), EMPTY, b, settings),
+        strict=True,
+    )
     for own, image in zip((a, b), list(turns)[-1], strict=True):
         assert np.array_equal(image.pixels, next(generate_images(tiny, EMPTY, own, settings))[1])
 

@@ -16,7 +16,9 @@ DOG = {"rex": Token(class_word="dog", n_vectors=2)}
 
 def test_a_prompt_without_a_concept_has_the_stock_tokenizers_ids(tiny):
     for text in ("a dog on a beach", "", "Unknown-words, in pieces!", "a dog " * 40):
-        stock = tiny.components.texts.tokenizer(text, padding="max_length", max_length=tiny.components.texts.length, truncation=True).input_ids
+        stock = tiny.components.texts.tokenizer(
+            text, padding="max_length", max_length=tiny.components.texts.length, truncation=True
+        ).input_ids
         assert list(splice(tiny, prompt(text), {}).tokens.ids["text_encoder"]) == stock
 
 

@@ -96,7 +96,7 @@ def test_one_altered_weight_elsewhere_in_the_base_model_fails(tiny, tiny_folder,
             assert (proof.unchanged, proof.other_parts) == (True, ("decoder",))
         else:
             assert not proof.unchanged, part
-        assert any(r.startswith("the base model's") for r in proof.reasons), part
+            assert any(r.startswith("the base model's") for r in proof.reasons), part
 
 
 def test_a_processor_path_that_leaks_another_concept_fails(tiny, store, recorded, monkeypatch):
