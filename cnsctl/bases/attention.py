@@ -72,7 +72,8 @@ class BoundAttention:
             out = out.transpose(1, 2).unflatten(2, image)
         if attn.residual_connection:
             out = out + hidden_states
-        return out if attn.rescale_output_factor == 1 else out / attn.rescale_output_factor
+        result: torch.Tensor = out if attn.rescale_output_factor == 1 else out / attn.rescale_output_factor
+        return result
 
     def _cast(self, attn: CrossAttention, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         k, v = (_heads(x.to(dtype), attn.heads) for x in (self.k, self.v))
@@ -142,7 +143,7 @@ def by_formula(
         mask: (b, t) bool, positions that are read; None for all.
     """
     read = inputs if attn.group_norm is None else attn.group_norm(inputs.mT).mT
-    q, k, v = (x.unflatten(2, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(read), k, v))
+    q, k, v = (_heads(x, attn.heads) for x in (attn.to_q(read), k, v))
     q, k = (x if norm is None else norm(x.to(inputs.dtype)) for x, norm in ((q, attn.norm_q), (k, attn.norm_k)))
     scores = q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5
     if mask is not None:
@@ -155,4 +156,4 @@ def by_formula(
 
 
 def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)  # (b, heads, n, rows / heads)
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)  # (b, heads, n, rows / heads)

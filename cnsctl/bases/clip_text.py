@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnsctl.bases.hashing import tensors_hash
-from cnsctl.bases.protocol import Slot, TextFeatures, TextOptions, TokenizedText
+from cnsctl.bases.protocol import AS_TRAINED, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.text import lay_out, spliced, tokenized
 from cnsctl.errors import BaseModelError, UsageError
 
@@ -73,7 +73,7 @@ class ClipTexts:
         return {name: int(_table(e.model).weight.shape[1]) for name, e in self.encoders.items()}
 
     def tokenize(
-        self, pieces: Sequence[str | Slot], options: TextOptions = TextOptions(), *, chunks: int = 1
+        self, pieces: Sequence[str | Slot], options: TextOptions = AS_TRAINED, *, chunks: int = 1
     ) -> TokenizedText:
         """See `bases.protocol.Base.tokenize`."""
         layers = min(int(e.model.config.num_hidden_layers) for e in self.encoders.values())

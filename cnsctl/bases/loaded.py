@@ -19,7 +19,7 @@ from cnsctl.bases.base_folder import default_budget
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.latents import Autoencoder
 from cnsctl.bases.noise import NoiseSchedule
-from cnsctl.bases.protocol import Frame, Layer, Sample, Slot, TextFeatures, TextOptions, TokenizedText
+from cnsctl.bases.protocol import AS_TRAINED, Frame, Layer, Sample, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.sampling import denoised
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Texts(Protocol):
     def widths(self) -> Mapping[str, int]: ...
 
     def tokenize(
-        self, pieces: Sequence[str | Slot], options: TextOptions = TextOptions(), *, chunks: int = 1
+        self, pieces: Sequence[str | Slot], options: TextOptions = AS_TRAINED, *, chunks: int = 1
     ) -> TokenizedText: ...
 
     def embeddings(self, words: str) -> Mapping[str, torch.Tensor]: ...
@@ -102,7 +102,7 @@ class LoadedBase:
             self.biases = dict(zip(weights, self.stacked_biases.split_with_sizes(sizes), strict=True))
         self.vector_widths = components.texts.widths
         self.fingerprint = known or components.fingerprint(self.sites)
-        self.part_hashes = _part_hashes(folder, denoiser, vae) if hash_weights else None
+        self.part_hashes: Mapping[str, str] | None = _part_hashes(folder, denoiser, vae) if hash_weights else None
         for module in components.texts.modules:
             module.to(device)
         # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
@@ -130,7 +130,7 @@ class LoadedBase:
     # ------------------------------------------------------------------ text
 
     def tokenize(
-        self, pieces: Sequence[str | Slot], options: TextOptions = TextOptions(), *, chunks: int = 1
+        self, pieces: Sequence[str | Slot], options: TextOptions = AS_TRAINED, *, chunks: int = 1
     ) -> TokenizedText:
         return self.components.texts.tokenize(pieces, options, chunks=chunks)
 

@@ -6,9 +6,10 @@ Owns these formulas; must not know sampling or text.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class Prediction(StrEnum):

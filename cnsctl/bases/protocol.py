@@ -61,6 +61,10 @@ class TextOptions:
     """Read texts that are too long in several chunks instead of ignoring their end."""
 
 
+AS_TRAINED = TextOptions()
+"""How texts are read in training and in measurements."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizedText:
     """A text as the text encoders read it. At `places`, trained token embeddings replace the rows of the tables."""
@@ -107,8 +111,8 @@ class TextFeatures:
 
     def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TextFeatures:
         """The same change of every tensor."""
-        found = {name: getattr(self, name) for name in ("x", "mask", "pooled")}
-        return TextFeatures(**{name: None if tensor is None else change(tensor) for name, tensor in found.items()})
+        mask, pooled = (None if tensor is None else change(tensor) for tensor in (self.mask, self.pooled))
+        return TextFeatures(x=change(self.x), mask=mask, pooled=pooled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +172,7 @@ class Base(Protocol):
     def generate_defaults(self) -> GenerateSettings: ...
 
     def tokenize(
-        self, pieces: Sequence[str | Slot], options: TextOptions = TextOptions(), *, chunks: int = 1
+        self, pieces: Sequence[str | Slot], options: TextOptions = AS_TRAINED, *, chunks: int = 1
     ) -> TokenizedText:
         """Tokenize a text in pieces. Without a concept, the ids are those of the stock tokenizer.
 

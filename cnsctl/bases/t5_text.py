@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnsctl.bases.protocol import Slot, TextFeatures, TextOptions, TokenizedText
+from cnsctl.bases.protocol import AS_TRAINED, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.text import lay_out, spliced, tokenized
 from cnsctl.errors import UsageError
 
@@ -45,7 +45,7 @@ class T5Texts:
         return {ENCODER: int(self._table.weight.shape[1])}
 
     def tokenize(
-        self, pieces: Sequence[str | Slot], options: TextOptions = TextOptions(), *, chunks: int = 1
+        self, pieces: Sequence[str | Slot], options: TextOptions = AS_TRAINED, *, chunks: int = 1
     ) -> TokenizedText:
         """See `bases.protocol.Base.tokenize`."""
         if options.clip_skip:

@@ -95,7 +95,7 @@ def _refuse(piece: Slot, end: int, room: int, name: str, *, several: bool) -> No
         f"<{piece.name}> does not fit into the prompt: it would end at token {end}",
         note=f"{name} reads {room} tokens{' at a time' if several else ''}",
         hint="use a shorter class word" if several else "shorten the prompt, or name the concept earlier",
-        reason=None if several else "too-long",
+        reason="" if several else "too-long",
     )
 
 

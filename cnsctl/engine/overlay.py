@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from cnsctl.bases.protocol import TextFeatures
+from cnsctl.bases.protocol import AS_TRAINED, TextFeatures
 from cnsctl.concept import Mode, Prompt
-from cnsctl.engine.prompt_tokens import AS_TRAINED, SplicedText, Token, features, splice
+from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

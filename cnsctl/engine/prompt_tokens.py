@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnsctl.bases.protocol import Base, Slot, TextFeatures, TextOptions, TokenizedText
+from cnsctl.bases.protocol import AS_TRAINED, Base, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.concept import Mention, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-AS_TRAINED = TextOptions()
-"""How texts are read in training and in measurements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import torch
 from commands import at, cnsctl
 from engine_samples import generated, job, named, overlay, prompt, same_delta, states, synthetic, trained
 
+from cnsctl.api import Run
 from cnsctl.bases import base_folder, registry
 from cnsctl.concept import Mode
 from cnsctl.engine.generate import NO_TEXT, Request, generate_images
@@ -151,13 +152,7 @@ def test_a_resumed_run_ends_bit_identical(base, mode):
     a_job = job(base, mode=mode, steps=6)
     whole = trained(base, a_job)
     for state in states(base, a_job, stops=(1, 4)):
-        events = train(base, a_job, resume=state)
-        while True:
-            try:
-                next(events)
-            except StopIteration as done:
-                assert same_delta(done.value.delta, whole.delta)
-                break
+        assert same_delta(Run(train(base, a_job, resume=state)).result().delta, whole.delta)
 
 
 def test_the_proof_holds_and_fails_on_every_altered_input(folder, base):

@@ -11,9 +11,9 @@ import torch
 from diffusers import DDPMScheduler
 
 from cnsctl.bases import base_folder, devices, hashing, registry
+from cnsctl.bases.clip_text import fingerprint
 from cnsctl.bases.clip_tokenizer import unknown_words
 from cnsctl.bases.facts import facts, pocket_facts
-from cnsctl.bases.clip_text import fingerprint
 from cnsctl.bases.sd1.family import SD1
 from cnsctl.errors import BaseModelError, CnsctlError, StoreDamagedError, UsageError
 from cnsctl.settings import Sampler

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from cnsctl.bases.clip_text import ClipEncoder, ClipTexts, fingerprint
 from cnsctl.bases.loaded import Components
 from cnsctl.bases.sd1.family import SCHEDULER, SD1, TEXT_ENCODER, TOKENIZER, UNET, VAE
@@ -16,6 +14,8 @@ from cnsctl.bases.unet import cross_attention_layers, refuse_unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import torch
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.protocol import Frame, TextFeatures
