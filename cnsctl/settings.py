@@ -55,6 +55,15 @@ class Sampler(StrEnum):
     UNIPC = "unipc"
 
 
+class Prediction(StrEnum):
+    """What the denoiser of a base model predicts, as `prediction_type` in the configuration of a scheduler."""
+
+    EPSILON = "epsilon"
+    """The noise."""
+    V = "v_prediction"
+    """The velocity: SD 2.x at 768 pixels, and some models of SDXL's shape, such as NoobAI's."""
+
+
 class Device(StrEnum):
     """Where to compute."""
 

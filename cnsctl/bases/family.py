@@ -43,6 +43,8 @@ class Family:
     """The part that denoises; the `sample_size` of its configuration is the width of its latents."""
     decoder: str
     """The part that decodes latents; each of its blocks but one doubles the width."""
+    size: int
+    """Width and height of its images, for folders that do not say it."""
     train: Mapping[str, Any]
     """Fields of `TrainSettings` for base models without settings of their own."""
     generate: Mapping[str, Any]

@@ -125,7 +125,7 @@ class LoadedBase:
 
     @property
     def generate_defaults(self) -> GenerateSettings:
-        return self.folder.generate_settings(self.size)
+        return self.folder.generate_settings()
 
     # ------------------------------------------------------------------ text
 

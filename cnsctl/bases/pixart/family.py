@@ -55,6 +55,7 @@ PIXART = Family(
     parts=PARTS,
     denoiser=TRANSFORMER,
     decoder=VAE,
+    size=1024,
     train=TRAIN,
     generate=GENERATE,
     components=_components,

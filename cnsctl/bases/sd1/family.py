@@ -54,6 +54,7 @@ SD1 = Family(
     parts=PARTS,
     denoiser=UNET,
     decoder=VAE,
+    size=512,
     train=TRAIN,
     generate=GENERATE,
     components=_components,

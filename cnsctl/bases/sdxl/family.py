@@ -56,6 +56,7 @@ SDXL = Family(
     parts=PARTS,
     denoiser=UNET,
     decoder=VAE,
+    size=1024,
     train=TRAIN,
     generate=GENERATE,
     components=_components,
