@@ -86,7 +86,7 @@ class BaseFolder:
         """The configuration of a part as its file contains it, without what a library wrote about itself.
 
         Raises:
-            BaseModelError: the file is missing or cannot be read.
+            BaseModelError: the file cannot be read.
         """
         file = SCHEDULER_FILE if part == "scheduler" else CONFIG_FILE
         return {k: v for k, v in read_json(self.path / part / file).items() if not k.startswith("_")}
@@ -136,8 +136,8 @@ def open_folder(
     found = BaseFolder(
         path=path,
         family=family,
-        index=index,
         name=name,
+        index=index,
         single_file=single_file,
         prediction=prediction,
         train={**family.train, **_defaults(path, settings, "train", TrainSettings)},

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+PART = "vae"
+"""Name of the autoencoder in every family."""
+
+
 class Autoencoder:
     """A diffusers `AutoencoderKL` in fp32: half precision overflows in some decoders, and one decode costs little."""
 
@@ -36,7 +40,7 @@ class Autoencoder:
         for image in pixels:  # one at a time: the latents of an image do not depend on its neighbours
             x = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]  # (1, 3, h, w)
             z = self.vae.encode(x.to(self.device)).latent_dist.mean
-            finite.refuse_output("vae", "encode an image", z)
+            finite.refuse_output(PART, "encode an image", z)
             if self.mean is not None and self.std is not None:
                 z = (z - self.mean) / self.std
             latents.append((z * self.factor).float().cpu())
@@ -52,7 +56,7 @@ class Autoencoder:
         else:
             z = z / self.factor
         x = self.vae.decode(z).sample[0]
-        finite.refuse_output("vae", "decode an image", x)
+        finite.refuse_output(PART, "decode an image", x)
         pixels = (x * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().float().numpy()  # as diffusers' VaeImageProcessor
         rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)  # as its numpy_to_pil
         return rounded

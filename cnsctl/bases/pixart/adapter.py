@@ -31,7 +31,7 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
     transformer, vae, scheduler = parts[TRANSFORMER], parts[VAE], parts[SCHEDULER]
     tokenizer, encoder, project = parts[TOKENIZER], parts[TEXT_ENCODER], transformer.caption_projection
     refuse(
-        folder.path,
+        folder.shown,
         PIXART.title,
         {
             "its denoiser has no projection of text features": project is None,
@@ -41,7 +41,7 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
         },
     )
     refuse_unsupported(
-        folder.path,
+        folder.shown,
         PIXART.title,
         unet=transformer.config,
         vae=vae.config,

@@ -30,7 +30,7 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
     unet, vae, scheduler = parts[UNET], parts[VAE], parts[SCHEDULER]
     encoders = {TEXT_ENCODER: ClipEncoder(tokenizer=parts[TOKENIZER], model=parts[TEXT_ENCODER])}
     refuse_unsupported(
-        folder.path,
+        folder.shown,
         SD1.title,
         unet=unet.config,
         vae=vae.config,

@@ -36,7 +36,7 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
     unet, vae, scheduler = parts[UNET], parts[VAE], parts[SCHEDULER]
     encoders = {e: ClipEncoder(tokenizer=parts[t], model=parts[e]) for e, t in TEXT_ENCODERS.items()}
     refuse_unsupported(
-        folder.path,
+        folder.shown,
         SDXL.title,
         unet=unet.config,
         vae=vae.config,
@@ -47,7 +47,7 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
         unet.config.get("addition_time_embed_dim") or 0
     )
     refuse(
-        folder.path,
+        folder.shown,
         SDXL.title,
         {
             "the denoiser is not conditioned on pooled text and sizes": (
