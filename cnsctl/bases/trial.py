@@ -30,7 +30,7 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 def refuse_broken(base: LoadedBase) -> None:
     """Encode a text, take one denoising step, decode and encode an image.
 
-    Under a second on a CPU for Stable Diffusion 1.5.
+    A few seconds for Stable Diffusion 1.5 on one busy core, most of which is the first reading of the weights.
 
     Raises:
         BaseModelError: a part fails, or gives NaN or Inf; the message contains its name.

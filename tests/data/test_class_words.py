@@ -47,7 +47,39 @@ def test_the_list_contains_each_word_once_in_the_form_that_names_have():
 
 def test_the_objects_of_pocket_are_common_nouns():
     known = json.loads((POCKET / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
-    objects = ["dog", "cat", "hat", "castle", "robot", "bear", "owl", "fox", "penguin", "lion", "elephant", "rabbit", "frog", "duck", "fish", "horse", "teapot", "lamp", "car", "boat", "house", "umbrella", "crown", "sailboat", "rocket", "snowman", "sunflower", "cactus", "mushroom", "ghost", "dinosaur"]
+    objects = [
+        "dog",
+        "cat",
+        "hat",
+        "castle",
+        "robot",
+        "bear",
+        "owl",
+        "fox",
+        "penguin",
+        "lion",
+        "elephant",
+        "rabbit",
+        "frog",
+        "duck",
+        "fish",
+        "horse",
+        "teapot",
+        "lamp",
+        "car",
+        "boat",
+        "house",
+        "umbrella",
+        "crown",
+        "sailboat",
+        "rocket",
+        "snowman",
+        "sunflower",
+        "cactus",
+        "mushroom",
+        "ghost",
+        "dinosaur",
+    ]
     for word in (word for word in objects if f"{word}</w>" in known):
         assert uncommon_word(word) is None
         assert unknown_words(POCKET, word) == []
