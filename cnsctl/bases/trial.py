@@ -68,7 +68,7 @@ def failing(what: str) -> Iterator[None]:
             raise
         lines = [line.strip() for line in str(err).splitlines() if line.strip()]
         raise BaseModelError(
-            f"{what}: {lines[0] if lines else type(err).__name__}",
+            f"{what}: {': '.join([type(err).__name__, *lines[:1]])}",
             note="its configuration and its weights do not belong together, or one is damaged",
             hint="download the folder again",
         ) from err
