@@ -133,6 +133,14 @@ class Base(Protocol):
         """Run the denoiser with the K and V that are bound to its layers; (b, c, h, w) fp32."""
         ...
 
+    def check_sampler(self, settings: GenerateSettings) -> None:
+        """Refuse settings that `sample` cannot run, without running the denoiser.
+
+        Raises:
+            UsageError: the sampler does not support the schedule, or this number of steps.
+        """
+        ...
+
     def sample(
         self, text: torch.Tensor, settings: GenerateSettings, generators: Sequence[torch.Generator]
     ) -> Iterator[Sample]:

@@ -51,11 +51,16 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "not-finite": lambda _: "use other --steps, another --sampler, or --dtype fp32",
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
     "output": lambda _: "use another -o",
-    "sampler": lambda _: "use --sampler base, dpm++ or euler",
-    "setting": lambda f: f"change {flag(str(f['name']))}",
+    "sampler": lambda _: "use --sampler base, dpm++2m or euler",
+    "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",
+    "schedule": lambda f: f"leave {flag(str(f['name']))} out, or use another --sampler",
+    "setting": lambda f: (
+        f"did you mean {flag(str(f['name']))} {f['near'][0]}?" if f["near"] else f"change {flag(str(f['name']))}"
+    ),
     "stdout": lambda _: "use -o - for PNG bytes on stdout",
     "store-gone": lambda _: "create one with cnsctl init",
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
+    "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }
 """Advice by the `reason` of an error or a note."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,7 +69,7 @@ class Sd1Base:
         self._vae = vae.to(device, torch.float32)
         self._scheduler = scheduler
         self._alphas = _alphas_cumprod(scheduler)
-        self.prediction = str(scheduler.config.get("prediction_type"))
+        self.prediction = str(scheduler.config.get("prediction_type", "epsilon"))
         self._pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size = folder.size
 
@@ -160,14 +159,16 @@ class Sd1Base:
         ).sample
         return answer.float()
 
+    def check_sampler(self, settings: GenerateSettings) -> None:
+        samplers.check(settings, self._scheduler)
+
     @torch.no_grad()
     def sample(
         self, text: torch.Tensor, settings: GenerateSettings, generators: Sequence[torch.Generator]
     ) -> Iterator[Sample]:
         """The loop of diffusers' StableDiffusionPipeline, to the bit: a test compares the two for every sampler."""
-        scheduler = samplers.make(settings.sampler, self._scheduler)
-        given = signature(scheduler.step).parameters
-        options = {k: v for k, v in {"eta": 0.0, "generator": list(generators)}.items() if k in given}
+        scheduler = samplers.make(settings, self._scheduler)
+        options = samplers.step_options(scheduler, list(generators))
         scheduler.set_timesteps(settings.steps, device=self.device)
         # diffusers would sample the noise in the base model's dtype, which gives other values than fp32 on some machines
         height, width = (pixels // self._pixels_per_latent for pixels in (settings.height, settings.width))

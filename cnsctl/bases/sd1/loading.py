@@ -54,7 +54,6 @@ def load_parts(path: Path) -> dict[str, Any]:
 
 
 def _from_files(path: Path) -> dict[str, Any]:
-    import diffusers
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -64,7 +63,13 @@ def _from_files(path: Path) -> dict[str, Any]:
         UNET: (UNet2DConditionModel, {"torch_dtype": _stored_dtype(path / UNET)}),
         VAE: (AutoencoderKL, {"torch_dtype": torch.float32}),
     }
-    parts: dict[str, Any] = {TOKENIZER: CLIPTokenizer.from_pretrained(path / TOKENIZER, local_files_only=True)}
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    kind_name = index.get(SCHEDULER, [None, None])[1]  # as the stock pipeline chooses
+    scheduler = samplers.load(path / SCHEDULER, kind_name, predictions=PREDICTIONS, corrects=True)
+    parts: dict[str, Any] = {
+        SCHEDULER: scheduler,
+        TOKENIZER: CLIPTokenizer.from_pretrained(path / TOKENIZER, local_files_only=True),
+    }
     for part, (kind, options) in kinds.items():
         half = {"variant": "fp16"} if _only_half(path / part) else {}
         parts[part], report = kind.from_pretrained(
@@ -72,12 +77,6 @@ def _from_files(path: Path) -> dict[str, Any]:
         )
         if absent := [*report["missing_keys"], *report["mismatched_keys"]]:
             raise ValueError(f"{len(absent)} weights of {part} are missing, such as {min(map(str, absent))}")
-    config = samplers.read_config(path / SCHEDULER)
-    if "beta_start" not in config and config.get("trained_betas") is None:
-        raise ValueError("the configuration of its scheduler contains no noise schedule")
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-    kind_name = index.get(SCHEDULER, [None, config["_class_name"]])[1]  # as the stock pipeline chooses
-    parts[SCHEDULER] = getattr(diffusers, kind_name).from_config(config)
     return parts
 
 
@@ -101,7 +100,6 @@ def _stored_dtype(folder: Path) -> torch.dtype:
 def _refuse_unsupported(path: Path, parts: Mapping[str, Any]) -> None:
     """Refuse a denoiser that can be loaded, but needs more than text and latents, or predicts something else."""
     unet, vae, text = parts[UNET].config, parts[VAE].config, parts[TEXT_ENCODER].config
-    prediction = str(parts[SCHEDULER].config.get("prediction_type"))
     reasons = {
         "the denoiser takes a guidance embedding (LCM)": unet.get("time_cond_proj_dim") is not None,
         f"the denoiser takes {unet.in_channels} channels, the decoder {vae.latent_channels}": (
@@ -110,7 +108,6 @@ def _refuse_unsupported(path: Path, parts: Mapping[str, Any]) -> None:
         f"the denoiser reads text features of width {unet.cross_attention_dim}, the text encoder has {text.hidden_size}": (
             unet.cross_attention_dim != text.hidden_size
         ),
-        f"the denoiser predicts {prediction!r}, not {' or '.join(PREDICTIONS)}": prediction not in PREDICTIONS,
     }
     for reason, holds in reasons.items():
         if holds:
