@@ -107,9 +107,7 @@ SAMPLERS: Mapping[Sampler, Declared] = {
     Sampler.PNDM: Declared(scheduler="PNDMScheduler", changes={"skip_prk_steps": True}, names=("plms",)),
     Sampler.DDIM: Declared(scheduler="DDIMScheduler", changes={"clip_sample": False}),
     Sampler.DDPM: Declared(scheduler="DDPMScheduler", changes={"clip_sample": False}),
-    Sampler.LCM: Declared(
-        scheduler="LCMScheduler", changes={"clip_sample": False}, ignores=("timestep_spacing", "steps_offset")
-    ),
+    Sampler.LCM: Declared(scheduler="LCMScheduler", changes={"clip_sample": False}, ignores=("timestep_spacing",)),
 }
 """Every sampler but `base`."""
 
@@ -122,6 +120,9 @@ SIGMAS_KEY: Mapping[Sigmas, str] = {
 
 SPACING_KEY = "timestep_spacing"
 """The key of the spacing in a scheduler's configuration."""
+
+_LONGEST = 80
+"""Characters of a name that is read."""
 
 _ENDS: Mapping[str, tuple[str, StrEnum]] = {
     r"karras": ("sigmas", Sigmas.KARRAS),
@@ -138,7 +139,7 @@ def read_sampler(name: object) -> Mapping[str, str]:
 
     "DPM++ 2M Karras" gives `sampler` and `sigmas`; "Euler a" gives `sampler` alone.
     """
-    if not isinstance(name, str):
+    if not isinstance(name, str) or len(name) > _LONGEST:
         return {}
     found: dict[str, str] = {}
     text = name.strip()
@@ -155,7 +156,7 @@ def near_samplers(name: str) -> list[str]:
     from difflib import get_close_matches
 
     keys = _by_key()
-    return list(dict.fromkeys(str(keys[k]) for k in get_close_matches(_key(name[:80]), keys, n=3)))
+    return list(dict.fromkeys(str(keys[k]) for k in get_close_matches(_key(name[:_LONGEST]), keys, n=3)))
 
 
 @cache

@@ -19,7 +19,7 @@ from cnsctl.errors import InvalidSettingError, UsageError
 from cnsctl.sampler_names import Sampler, Sigmas, Spacing, near_samplers, read_sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 class Policy(StrEnum):
@@ -118,6 +118,9 @@ class _Default(StrEnum):
 BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 """`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
 
+RANDOM_SEED = -1
+"""As a seed: a random one."""
+
 MERGED, RESEARCH = "Merged mode", "Research"
 
 
@@ -202,7 +205,7 @@ class GenerateSettings:
         default=BY_BASE,
         group="",
         read=_width_and_height,
-        form="768x512, or 768 for both",
+        form="WIDTHxHEIGHT, such as 768x512, or 768 for both",
     )
 
 
@@ -211,7 +214,7 @@ class RequestSettings:
     """Which images are generated from a prompt, and how many at a time."""
 
     count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
-    seed: int = _setting("Seed of the first image", low=0, high=2**62, default=RANDOM)
+    seed: int = _setting("Seed of the first image; -1 is random", low=RANDOM_SEED, high=2**62, default=RANDOM)
     batch_size: int = _setting("Images at a time; 1 makes each independent of the others", low=1, high=4096, default=1)
 
 
@@ -312,5 +315,10 @@ def complete(kind: type[Any], defaults: Mapping[str, Any], given: Mapping[str, A
         UsageError: two of them contradict each other.
     """
     found = checked(kind, given)
-    dropped = {name for setting in found for name in settings_of(kind)[setting].governs}
+    dropped = _governed(kind, found)
     return kind(**{k: v for k, v in checked(kind, defaults).items() if k not in dropped} | found)
+
+
+def _governed(kind: type, names: Iterable[str]) -> set[str]:
+    declared = settings_of(kind)
+    return {governed for name in names for governed in declared[name].governs}

@@ -22,7 +22,7 @@ from cnsctl import errors, events, results, settings
 from cnsctl.app.stores import pocket_defaults
 from cnsctl.cli import exit_status, output
 from cnsctl.cli.main import GROUPS, make_app
-from cnsctl.cli.options import flag
+from cnsctl.cli.options import flag, flags_of
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -185,7 +185,7 @@ def all_settings() -> Iterable[str]:
         yield f"## {title}\n\n{_sentence(inspect.getdoc(cls) or '')} Used by {used}.\n"
         brought = pocket_defaults(cls)
         rows = []
-        for s in settings.settings_of(cls).values():
+        for s in flags_of(cls):
             default = f"*{brought.get(s.name)}*" if s.default is settings.BY_BASE else str(s.default).lower()
             rows.append((f"`{s.name}`", f"`{flag(s.name)}`", s.allowed, default, f"{s.help}."))
         yield from table(("name", "flag", "values", "default", "meaning"), rows)

@@ -56,7 +56,8 @@ def load(folder: Path, class_name: str | None, *, predictions: Collection[str], 
     kind = getattr(diffusers, name, None)
     if missing := _missing(kind):
         raise _unusable(folder, f"{name} needs {missing}", hint=f"install it: pip install {missing}")
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+    is_scheduler = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not is_scheduler:
         raise _unusable(folder, f"the scheduler {name} is not a scheduler of diffusers {diffusers.__version__}")
     if "FlowM" in name or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         raise _unusable(folder, f"{name} is for flow matching, and this denoiser is not")
