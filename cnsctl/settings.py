@@ -186,13 +186,13 @@ class GenerateSettings:
     steps: int = _setting("Inference steps", low=1, high=999)
     guidance_scale: float = _setting("How closely to follow the prompt; 1 is off", low=0.0, high=100.0)
     sampler: Sampler = _setting(
-        'Sampler, also under its name elsewhere, such as "DPM++ 2M Karras"',
+        "Sampler; names of other tools work",
         read=read_sampler,
         near=near_samplers,
         governs=("sigmas", "spacing"),
     )
-    sigmas: Sigmas = _setting("Noise levels of the steps", default=Sigmas.DEFAULT)
-    spacing: Spacing = _setting("Times of the steps", default=Spacing.DEFAULT)
+    sigmas: Sigmas = _setting("Spread of the noise levels; default is the scheduler's own", default=Sigmas.DEFAULT)
+    spacing: Spacing = _setting("Spread of the timesteps; default is the scheduler's own", default=Spacing.DEFAULT)
     width: int = _setting("Width in pixels", low=32, high=4096, multiple_of=8)
     height: int = _setting("Height in pixels", low=32, high=4096, multiple_of=8)
     size: ClassVar[Setting] = Setting(

@@ -53,7 +53,7 @@ def load(folder: Path, class_name: str | None, *, predictions: Collection[str], 
 
     config = read_config(folder)
     name = str(class_name or config.get("_class_name"))
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, None)
     if missing := _missing(kind):
         raise _unusable(folder, f"{name} needs {missing}", hint=f"install it: pip install {missing}")
     is_scheduler = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
