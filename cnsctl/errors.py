@@ -24,7 +24,10 @@ Owns messages, codes and numbers; must not know flags (`cli/hints.py`) or where 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CnsctlError(Exception):
@@ -69,12 +72,19 @@ class InvalidSettingError(UsageError):
         value: as given.
         allowed: the allowed values in words.
         wrong: the name is unknown, the value is not one of the choices, or it is out of range.
+        near: the allowed values that are most similar.
     """
 
     code = "invalid-setting"
 
     def __init__(
-        self, name: str, value: object, *, allowed: str, wrong: Literal["name", "choice", "range"] = "range"
+        self,
+        name: str,
+        value: object,
+        *,
+        allowed: str,
+        wrong: Literal["name", "choice", "range"] = "range",
+        near: Sequence[str] = (),
     ) -> None:
         shown = (repr(value) if isinstance(value, str) else str(value))[:80]
         what = {
@@ -82,7 +92,7 @@ class InvalidSettingError(UsageError):
             "choice": f"unknown {name} {shown}",
             "range": f"{name} is out of range: {shown}",
         }[wrong]
-        super().__init__(what, note=f"allowed: {allowed}", reason="setting", name=name, value=value)
+        super().__init__(what, note=f"allowed: {allowed}", reason="setting", name=name, value=value, near=near)
         self.name = name
         self.value = value
         self.allowed = allowed

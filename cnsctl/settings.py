@@ -9,15 +9,17 @@ Owns the declarations and their checks; must not know models, files or terminals
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-from cnsctl.errors import InvalidSettingError
+from cnsctl.errors import InvalidSettingError, UsageError
+from cnsctl.sampler_names import Sampler, Sigmas, Spacing, near_samplers, read_sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 class Policy(StrEnum):
@@ -38,21 +40,6 @@ class Select(StrEnum):
     """The highest scores that are not general, until the budget is met exactly (ours)."""
     INTERSECT = "intersect"
     """The highest scores, less the general neurons: the paper's mask. The budget is an upper limit."""
-
-
-class Sampler(StrEnum):
-    """Names of the samplers; `bases.samplers` maps each to a scheduler class of diffusers."""
-
-    BASE = "base"
-    """The base model's own."""
-    DPM = "dpm++"
-    DPM_SDE = "dpm++sde"
-    EULER = "euler"
-    EULER_A = "euler-a"
-    DDIM = "ddim"
-    DDPM = "ddpm"
-    HEUN = "heun"
-    UNIPC = "unipc"
 
 
 class Prediction(StrEnum):
@@ -103,6 +90,14 @@ class Setting:
     """`BY_BASE` where the base model sets it."""
     group: str
     """Heading in the help; empty for the common ones."""
+    read: Callable[[Any], Mapping[str, Any]] | None = None
+    """Of a value that means several settings: these by name, or an empty mapping if the value is wrong."""
+    near: Callable[[str], list[str]] | None = None
+    """The allowed values that are most similar to a wrong one."""
+    governs: tuple[str, ...] = ()
+    """Settings whose values of the base model are dropped if the user gives this one."""
+    form: str = ""
+    """The allowed values in words, where `kind` does not say them."""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -112,6 +107,8 @@ class Setting:
     @property
     def allowed(self) -> str:
         """The allowed values in words: "1 to 16", or the choices."""
+        if self.form:
+            return self.form
         if self.choices:
             return ", ".join(self.choices)
         if self.low is None or self.high is None:
@@ -130,6 +127,9 @@ class _Default(StrEnum):
 BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 """`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
 
+RANDOM_SEED = -1
+"""As a seed: a random one."""
+
 MERGED, RESEARCH = "Merged mode", "Research"
 
 
@@ -141,9 +141,19 @@ def _setting(
     multiple_of: int = 1,
     default: Any = BY_BASE,
     group: str = "",
+    **more: Any,
 ) -> Any:
     meta = {"help": help, "low": low, "high": high, "multiple_of": multiple_of, "group": group, "default": default}
+    meta |= more
     return field(metadata=meta) if default is BY_BASE else field(default=default, metadata=meta)
+
+
+def _width_and_height(size: object) -> Mapping[str, Any]:
+    """Read "768x512", or 768 for both."""
+    m = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX×]\s*(\d{1,9}))?\s*", str(size), re.ASCII)
+    if m is None or not isinstance(size, (str, int)):
+        return {}
+    return {"width": int(m[1]), "height": int(m[2] or m[1])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +194,14 @@ class GenerateSettings:
 
     steps: int = _setting("Inference steps", low=1, high=999)
     guidance_scale: float = _setting("How closely to follow the prompt; 1 is off", low=0.0, high=100.0)
-    sampler: Sampler = _setting("Sampler")
+    sampler: Sampler = _setting(
+        "Sampler; names of other tools work",
+        read=read_sampler,
+        near=near_samplers,
+        governs=("sigmas", "spacing"),
+    )
+    sigmas: Sigmas = _setting("Spread of the noise levels; default is the scheduler's own", default=Sigmas.DEFAULT)
+    spacing: Spacing = _setting("Spread of the timesteps; default is the scheduler's own", default=Spacing.DEFAULT)
     width: int = _setting("Width in pixels", low=32, high=4096, multiple_of=8)
     height: int = _setting("Height in pixels", low=32, high=4096, multiple_of=8)
     clip_skip: int = _setting(
@@ -196,6 +213,18 @@ class GenerateSettings:
     long_prompts: bool = _setting(
         "Read a prompt that is too long in several chunks, instead of ignoring its end", default=False
     )
+    size: ClassVar[Setting] = Setting(
+        name="size",
+        kind=str,
+        help="Width and height in pixels, in this order",
+        low=None,
+        high=None,
+        multiple_of=1,
+        default=BY_BASE,
+        group="",
+        read=_width_and_height,
+        form="WIDTHxHEIGHT, such as 768x512, or 768 for both",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +232,7 @@ class RequestSettings:
     """Which images are generated from a prompt, and how many at a time."""
 
     count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
-    seed: int = _setting("Seed of the first image", low=0, high=2**62, default=RANDOM)
+    seed: int = _setting("Seed of the first image; -1 is random", low=RANDOM_SEED, high=2**62, default=RANDOM)
     batch_size: int = _setting("Images at a time; 1 makes each independent of the others", low=1, high=4096, default=1)
 
 
@@ -222,29 +251,64 @@ def settings_of(kind: type) -> Mapping[str, Setting]:
     return {f.name: _declared(f, hints[f.name]) for f in fields(kind)}
 
 
+@cache
+def shorthands_of(kind: type) -> Mapping[str, Setting]:
+    """The declarations of values that mean several settings and are not kept: `size` is `width` and `height`."""
+    return {name: value for name, value in vars(kind).items() if isinstance(value, Setting)}
+
+
 def _declared(f: Field[Any], kind: type) -> Setting:
     return Setting(name=f.name, kind=kind, **f.metadata)
 
 
 def checked(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings given, each known, of its type and within its range.
+    """The settings given, each known, of its type and within its range; a value that means several is replaced by them.
 
     Raises:
         InvalidSettingError: with the name, the value and what is allowed.
+        UsageError: two values contradict each other.
     """
-    known = settings_of(kind)
-    found = {}
+    known = {**settings_of(kind), **shorthands_of(kind)}
+    found: dict[str, Any] = {}
     for name, value in given.items():
         if name not in known:
             raise InvalidSettingError(name, value, allowed=", ".join(known), wrong="name")
-        found[name] = _checked(known[name], value)
+        for meant, exact in _meant(kind, known[name], value):
+            if found.setdefault(meant, exact) != exact:
+                raise UsageError(
+                    f"two values of {meant}: {found[meant]} and {exact}",
+                    note=f"{name} is {str(value)[:80]!r}",
+                    reason="two-values",
+                    name=meant,
+                )
     return found
+
+
+def _meant(kind: type, setting: Setting, value: Any) -> Iterator[tuple[str, Any]]:
+    """The settings that one value means, each checked."""
+    if setting.read is None:
+        yield setting.name, _checked(setting, value)
+        return
+    read = setting.read(value)
+    try:
+        values = {name: _checked(settings_of(kind)[name], each) for name, each in read.items()}
+    except InvalidSettingError as err:
+        raise _wrong(setting, value, f"{setting.allowed}; {err.name}: {err.allowed}") from err
+    if not values:
+        raise _wrong(setting, value, setting.allowed)
+    yield from values.items()
+
+
+def _wrong(setting: Setting, value: Any, allowed: str) -> InvalidSettingError:
+    near = setting.near(value) if setting.near is not None and isinstance(value, str) else []
+    wrong = "choice" if setting.choices else "range"
+    return InvalidSettingError(setting.name, value, allowed=allowed, wrong=wrong, near=near)  # type: ignore[arg-type]
 
 
 def _checked(setting: Setting, value: Any) -> Any:
     if setting.choices:
         if value not in setting.choices:
-            raise InvalidSettingError(setting.name, value, allowed=setting.allowed, wrong="choice")
+            raise _wrong(setting, value, setting.allowed)
         return setting.kind(value)
     kinds = {float: (int, float), int: (int,)}.get(setting.kind, (setting.kind,))
     fits = isinstance(value, kinds) and (setting.kind is bool or not isinstance(value, bool))
@@ -252,7 +316,7 @@ def _checked(setting: Setting, value: Any) -> Any:
         fits = math.isfinite(value) and setting.low <= value <= setting.high
         fits = fits and (setting.multiple_of == 1 or value % setting.multiple_of == 0)
     if not fits:
-        raise InvalidSettingError(setting.name, value, allowed=setting.allowed)
+        raise _wrong(setting, value, setting.allowed)
     return setting.kind(value)
 
 
@@ -262,9 +326,17 @@ def complete(kind: type[Any], defaults: Mapping[str, Any], given: Mapping[str, A
     Args:
         kind: a class of settings.
         defaults: those of the base model, for fields that are declared `BY_BASE`.
-        given: the user's.
+        given: the user's. A sampler also drops the base model's `sigmas` and `spacing`, which belong to another one.
 
     Raises:
         InvalidSettingError: one of them is wrong.
+        UsageError: two of them contradict each other.
     """
-    return kind(**checked(kind, {**defaults, **given}))
+    found = checked(kind, given)
+    dropped = _governed(kind, found)
+    return kind(**{k: v for k, v in checked(kind, defaults).items() if k not in dropped} | found)
+
+
+def _governed(kind: type, names: Iterable[str]) -> set[str]:
+    declared = settings_of(kind)
+    return {governed for name in names for governed in declared[name].governs}

@@ -33,14 +33,16 @@ _cnsctl() {
         --select) COMPREPLY=($(compgen -W "exact intersect" -- "$cur")); return ;;
         --device) COMPREPLY=($(compgen -W "auto cuda mps cpu" -- "$cur")); return ;;
         --dtype) COMPREPLY=($(compgen -W "auto fp32 bf16 fp16" -- "$cur")); return ;;
-        --sampler) COMPREPLY=($(compgen -W "base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc" -- "$cur")); return ;;
+        --sampler) COMPREPLY=($(compgen -W "base dpm++2m dpm++2m-sde dpm++3m-sde dpm++2s dpm++sde euler euler-a heun dpm2 dpm2-a lms unipc deis pndm ddim ddpm lcm" -- "$cur")); return ;;
+        --sigmas) COMPREPLY=($(compgen -W "default karras exponential beta" -- "$cur")); return ;;
+        --spacing) COMPREPLY=($(compgen -W "default leading trailing linspace" -- "$cur")); return ;;
         --mode) COMPREPLY=($(compgen -W "token prompt merged" -- "$cur")); return ;;
         --store|-o|--output|--base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
         add) flags="--class --holdout --replace --steps --learning-rate --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
         score) flags="--class --holdout --steps --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --store --json --quiet --help" ;;
-        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --width --height --force --device --dtype --store --json --quiet --help" ;;
+        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --size --force --device --dtype --store --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;

@@ -22,7 +22,8 @@ from cnsctl import errors, events, results, settings
 from cnsctl.app.stores import pocket_defaults
 from cnsctl.cli import exit_status, output
 from cnsctl.cli.main import GROUPS, make_app
-from cnsctl.cli.options import flag
+from cnsctl.cli.options import flag, flags_of
+from cnsctl.sampler_names import SAMPLERS
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -185,10 +186,27 @@ def all_settings() -> Iterable[str]:
         yield f"## {title}\n\n{_sentence(inspect.getdoc(cls) or '')} Used by {used}.\n"
         brought = pocket_defaults(cls)
         rows = []
-        for s in settings.settings_of(cls).values():
-            default = f"*{brought.get(s.name)}*" if s.default is settings.BY_BASE else str(s.default).lower()
+        for s in flags_of(cls):
+            by_base = s.default is settings.BY_BASE and s.name in brought
+            default = f"*{brought[s.name]}*" if by_base else str(s.default).lower()
             rows.append((f"`{s.name}`", f"`{flag(s.name)}`", s.allowed, default, f"{s.help}."))
         yield from table(("name", "flag", "values", "default", "meaning"), rows)
+    yield from _samplers()
+
+
+def _samplers() -> Iterable[str]:
+    yield "## Samplers\n"
+    yield (
+        "Each takes the noise schedule of the base model. `base` is its own scheduler. A sampler is also accepted by its class "
+        "in diffusers and by the names of other tools (A1111, ComfyUI, InvokeAI, k-diffusion), in any case. A name may end with "
+        "Karras, Exponential, Beta or SGM Uniform, which sets `sigmas` or `spacing` too.\n"
+    )
+    rows = []
+    for sampler, declared in SAMPLERS.items():
+        changes = ", ".join(f"`{key}={value}`" for key, value in declared.changes.items())
+        also = ", ".join(f"`{name}`" for name in declared.names)
+        rows.append((f"`{sampler}`", f"`{declared.scheduler}`", changes, also))
+    yield from table(("name", "class in diffusers", "with", "also called"), rows)
 
 
 def failures() -> Iterable[str]:

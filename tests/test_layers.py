@@ -1,6 +1,7 @@
 """Imports point one way, and heavy libraries are imported late.
 
-`{cli, api} → app → {engine, store} → {bases, formats, data, metrics, report} → {settings, concept, events, results, errors}`
+`{cli, api} → app → {engine, store} → {bases, formats, data, metrics, report} →
+{settings, sampler_names, concept, events, results, errors}`
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from store_samples import add, new_store
 import cnsctl
 
 ROOT = Path(cnsctl.__file__).parent
-BOTTOM = {"settings", "concept", "events", "results", "errors"}
+BOTTOM = {"settings", "sampler_names", "concept", "events", "results", "errors"}
 LEAVES = {"bases", "formats", "data", "metrics", "report"}
 MAY = {
     "__main__": {"cli"},
@@ -27,7 +28,7 @@ MAY = {
     "engine": LEAVES | BOTTOM,
     "store": {"formats", "data", *BOTTOM},
     **dict.fromkeys(LEAVES, BOTTOM),
-    "settings": {"errors"},
+    "settings": {"errors", "sampler_names"},
     "events": {"errors"},
     **{layer: set() for layer in BOTTOM - {"settings", "events"}},
 }

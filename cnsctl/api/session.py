@@ -169,14 +169,14 @@ class Session:
         Raises:
             ConceptNotFoundError, InvalidSettingError, StoreDamagedError: as `generate`.
         """
-        from cnsctl.app.generate import GenerateRequest, generate, random_seed
+        from cnsctl.app.generate import GenerateRequest, chosen_seed, generate
 
         session = self._open()
         request = GenerateRequest(
             prompts=[prompts] if isinstance(prompts, str) else list(prompts),
             negative_prompt=negative_prompt,
             count=count,
-            seed=random_seed() if seed is None else seed,
+            seed=chosen_seed(seed),
             save=False,
             batch_size=batch_size,
             settings=settings,

@@ -61,6 +61,8 @@ def evaluate(
     """
     require(store, names)
     session = yield from started(store, compute or {}, session)
+    if images:
+        session.base.check_sampler(session.base.generate_defaults)
     records = require(store, names)  # loading takes seconds, in which another process may have changed the store
     whole = session.overlay(())  # in merged mode all concepts, else none
     yield Phase(name="measure", total=len(records) + images)

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import __version__, results
 from cnsctl.app.concepts import known_names
 from cnsctl.app.output_paths import Outputs, Planned, outputs
 from cnsctl.app.session import Session, started
+from cnsctl.app.stores import base_of
 from cnsctl.concept import Mode, Prompt
+from cnsctl.data import other_syntax
 from cnsctl.data.prompt_grammar import missed, parse
 from cnsctl.errors import CnsctlError, DiskError, PartialFailureError, UsageError
-from cnsctl.events import Event, Failed, ImageReady, Phase, Warn
-from cnsctl.settings import GenerateSettings, RequestSettings, checked, complete, settings_of
+from cnsctl.events import Event, Failed, ImageReady, Note, Phase, Warn
+from cnsctl.settings import RANDOM_SEED, GenerateSettings, RequestSettings, checked, complete, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -70,14 +73,17 @@ def generate(
     Everything that can be refused is refused before the model is loaded.
     """
     _check(request)
-    negative = _parsed(store, request.negative_prompt)
-    prompts = [_parsed(store, text) for text in request.prompts]
+    request = replace(request, seed=chosen_seed(request.seed))
+    read = _reader(store)
+    negative = read(request.negative_prompt)
+    prompts = [read(text) for text in request.prompts]
     many = request.stream is not None or len(prompts) * request.count > 1
     places = outputs(request.output, many=many, force=request.force, save=request.save)
     seeds = range(request.seed, request.seed + request.count)
     planned = [place for prompt in prompts for place in places.plan(prompt, seeds)]
+    yield from _named_elsewhere(request.settings)
     session = yield from started(store, request.compute, session)
-    work = _Generation(session, request, negative, places)
+    work = _Generation(session, request, negative, places, read)
     if work.settings.guidance_scale <= 1 and request.negative_prompt:
         yield Warn(text=f"the negative prompt has no effect at guidance scale {work.settings.guidance_scale:g}")
     counts = {ImageReady: 0, Failed: 0}
@@ -93,11 +99,21 @@ def generate(
     )
 
 
-def random_seed() -> int:
-    """The seed if none was given; it is kept in the PNG text of each image."""
+def chosen_seed(given: int | None) -> int:
+    """The given seed, or a random one if none was given; it is kept in the PNG text of each image."""
     import secrets
 
-    return secrets.randbelow(2**31)
+    return secrets.randbelow(2**31) if given is None or given == RANDOM_SEED else given
+
+
+def _named_elsewhere(settings: Mapping[str, Any]) -> Iterator[Event]:
+    """Print what a name of another tool means here."""
+    if "sampler" not in settings:
+        return
+    name, meant = settings["sampler"], checked(GenerateSettings, settings)
+    if name != meant["sampler"]:
+        more = [f"{s} {meant[s]}" for s in ("sigmas", "spacing") if s in meant]
+        yield Note(text=f"sampler {name!r} is {' with '.join([meant['sampler'], *more])}")
 
 
 def problem(result: results.GenerateResult) -> PartialFailureError | None:
@@ -142,7 +158,7 @@ def _together(work: _Generation, lines: Sequence[_Line], seeds: Sequence[int]) -
     """Generate the images of several lines in shared batches; yield the events of each line in turn."""
     for line in lines:
         with line.failing_alone():
-            line.prompt = _parsed(work.session.store, line.text)
+            line.prompt = work.read(line.text)
     overlay = _overlay_of(work, lines)
     for line in lines:
         if overlay is not None and line.prompt is not None and line.error is None:
@@ -180,14 +196,23 @@ def _overlay_of(work: _Generation, lines: Sequence[_Line]) -> Overlay | None:
 class _Generation:
     """A loaded base model with its caches: K and V of the last few texts, the last few decoded concepts."""
 
-    def __init__(self, session: Session, request: GenerateRequest, negative: Prompt, outputs: Outputs) -> None:
+    def __init__(
+        self,
+        session: Session,
+        request: GenerateRequest,
+        negative: Prompt,
+        outputs: Outputs,
+        read: Callable[[str], Prompt],
+    ) -> None:
         from cnsctl.engine.generate import Texts
         from cnsctl.engine.recent import Recent
 
-        self.session, self.request, self.negative, self.outputs = session, request, negative, outputs
+        self.session, self.request, self.negative, self.outputs, self.read = session, request, negative, outputs, read
         self.settings: GenerateSettings = complete(
             GenerateSettings, asdict(session.base.generate_defaults), request.settings
         )
+        session.base.check_sampler(self.settings)
+        self.explained: set[str] = set()
         self.texts = Texts(session.base, self.settings, batch=request.batch_size)
         self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch_size)
         self.merged: Overlay | None = None
@@ -238,6 +263,19 @@ class _Generation:
                 yield Warn(text=f"the prompt is too long for this base model; ignored: {lost}")
             for name, nearest in missed(prompt.text, known):
                 yield Warn(text=f"@{name} is not a concept and is used as text; did you mean @{nearest}?")
+            yield from self._explanations(prompt, known)
+
+    def _explanations(self, prompt: Prompt, known: Collection[str]) -> Iterator[Event]:
+        """Once per run: what the prompts have in another tool's syntax, and names of concepts without brackets."""
+        for found in other_syntax.found(prompt.text, known):
+            if found.kind not in self.explained:
+                self.explained.add(found.kind)
+                yield Warn(text=f"{found.text} is used as words: {found.why}")
+        if "name" not in self.explained and not prompt.mentions and prompt is not self.negative:
+            for name in other_syntax.unmarked(prompt.text, known):
+                self.explained.add("name")
+                yield Note(text=f"did you mean <{name}>? Without brackets, {name!r} is words, not the concept")
+                break
 
     def _facts(self, overlay: Overlay, place: Planned) -> dict[str, str]:
         """How the image was made, as texts of the PNG file."""
@@ -258,16 +296,26 @@ class _Generation:
         return {"Software": f"cnsctl {__version__}", "cnsctl": json.dumps(made, sort_keys=True, ensure_ascii=False)}
 
 
-def _parsed(store: Store, text: str) -> Prompt:
-    """Parse a prompt, and refuse scales that the store's mode does not support."""
-    prompt = parse(text, known_names(store))
-    for mention in prompt.mentions:
-        if store.mode is Mode.MERGED and mention.scale != 1:
-            raise UsageError(
-                f"cannot scale <{mention.name}:{mention.scale:g}>: in merged mode every delta has scale 1",
-                hint=f"write <{mention.name}>, or use a store in prompt mode",
-            )
-    return prompt
+def _reader(store: Store) -> Callable[[str], Prompt]:
+    """Parses prompts, and refuses scales that the store's mode does not support."""
+
+    @cache
+    def own_tokens() -> Collection[str]:
+        from cnsctl.bases.clip_tokenizer import added_tokens
+
+        return added_tokens(base_of(store))
+
+    def read(text: str) -> Prompt:
+        prompt = parse(text, known_names(store), own_tokens)
+        for mention in prompt.mentions:
+            if store.mode is Mode.MERGED and mention.scale != 1:
+                raise UsageError(
+                    f"cannot scale <{mention.name}:{mention.scale:g}>: in merged mode every delta has scale 1",
+                    hint=f"write <{mention.name}>, or use a store in prompt mode",
+                )
+        return prompt
+
+    return read
 
 
 def _check(request: GenerateRequest) -> None:

@@ -60,6 +60,7 @@ def train(
         refuse_damaged(store, request.name, files=True)
         generation = store.generation()
         session = yield from started(store, request.compute, session, hash_weights=True)
+        session.base.check_sampler(session.base.generate_defaults)  # the preview must not fail after the training
         yield Phase(name="encode the images, find general neurons")
         job = make_job(session, request, class_word, images, work / LATENTS_FILE)
         yield from long_captions(session.base, job, images)

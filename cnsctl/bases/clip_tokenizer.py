@@ -5,12 +5,14 @@ Owns the reading of vocabularies; must not know concepts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases.config_files import read_json
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 END_OF_WORD = "</w>"
@@ -35,6 +37,36 @@ def unknown_words(base: Path, words: str) -> list[str]:
     if len(vocabulary) >= SMALL:
         return []
     return [word for word in words.split() if word.lower() + END_OF_WORD not in vocabulary]
+
+
+def added_tokens(base: Path) -> frozenset[str]:
+    """Tokens that were added to the tokenizer's vocabulary, such as `<cat-toy>` of Textual Inversion, without start and end.
+
+    Raises:
+        BaseModelError: a file of the tokenizer cannot be read.
+    """
+    folder, found = base / "tokenizer", set[str]()
+    try:
+        for file, read in _ADDED.items():
+            if (folder / file).is_file():
+                found |= read(json.loads((folder / file).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise BaseModelError(
+            f"cannot read the vocabulary in {folder}: {err}", hint="restore the folder of the base model"
+        ) from err
+    return frozenset(found)
+
+
+_ADDED: Mapping[str, Callable[[Any], set[str]]] = {
+    "added_tokens.json": set,
+    "tokenizer.json": lambda data: _contents(data.get("added_tokens", ())),
+    "tokenizer_config.json": lambda data: _contents(data.get("added_tokens_decoder", {}).values()),
+}
+"""The files of a tokenizer that contain added tokens, as the versions of transformers write them."""
+
+
+def _contents(entries: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {entry["content"] for entry in entries if not entry.get("special")}
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:

@@ -45,6 +45,8 @@ class Family:
     """The part that decodes latents; each of its blocks but one doubles the width."""
     size: int
     """Width and height of its images, for folders that do not say it."""
+    corrects_scheduler: bool
+    """Its stock pipeline corrects scheduler files of 2022: `steps_offset` 1, `clip_sample` false."""
     train: Mapping[str, Any]
     """Fields of `TrainSettings` for base models without settings of their own."""
     generate: Mapping[str, Any]

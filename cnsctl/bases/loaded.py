@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from cnsctl.bases import samplers
 from cnsctl.bases.attention import installed
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.bases.hashing import tensors_hash
@@ -175,6 +176,9 @@ class LoadedBase:
 
     def denoise(self, noisy: torch.Tensor, times: torch.Tensor, frames: Sequence[Frame] | None = None) -> torch.Tensor:
         return self._predict(noisy.to(self.dtype), times.to(noisy.device), frames).float()
+
+    def check_sampler(self, settings: GenerateSettings) -> None:
+        samplers.check(settings, self.components.scheduler)
 
     def sample(self, settings: GenerateSettings, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
         height, width = (pixels // self.autoencoder.pixels_per_latent for pixels in (settings.height, settings.width))

@@ -18,7 +18,7 @@ class NoiseSchedule:
 
     def __init__(self, scheduler: Any) -> None:
         self.alphas = _alphas_cumprod(scheduler)
-        self.prediction = Prediction(str(scheduler.config.get("prediction_type")))
+        self.prediction = Prediction(str(scheduler.config.get("prediction_type", "epsilon")))
 
     def __len__(self) -> int:
         return len(self.alphas)

@@ -21,6 +21,7 @@ from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_o
 from cnsctl.bases.refusals import refuse_denoiser
 from cnsctl.bases.trial import OUT_OF_MEMORY
 from cnsctl.errors import BaseModelError, CnsctlError
+from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,29 +119,14 @@ def _module(folder: Path, kind: Any, part: Part, weights: Weights) -> torch.nn.M
 
 
 def _scheduler(base: BaseFolder, part: Part) -> Any:
-    import diffusers
-
     config = samplers.read_config(base.path / part.name)
     if base.prediction is not None:
         config["prediction_type"] = base.prediction.value
     entry = read_json(base.path / INDEX).get(part.name)
-    name = str(entry[1] if isinstance(entry, list) and len(entry) == 2 else config.get("_class_name"))  # as diffusers
-    if "FlowMatch" in name:
-        raise BaseModelError(
-            f"unsupported base model: {base.shown}",
-            note=f"its scheduler, {name}, is for flow matching; {base.family.title} predicts noise or velocity",
-            hint=f"give a model of {base.family.title}",
-        )
-    if config.get("beta_start") is None and config.get("trained_betas") is None:
-        raise ValueError("its configuration contains no noise schedule: beta_start and beta_end")
-    kind = getattr(diffusers, name, None)
-    if kind is None or not hasattr(kind, "from_config"):
-        raise ValueError(f"diffusers does not contain {name}")
-    kind.from_config(config).set_timesteps(_SOME_STEPS)  # what is wrong with its settings shows here
-    return kind.from_config(config)
-
-
-_SOME_STEPS = 20
+    name = str(entry[1]) if isinstance(entry, list) and len(entry) == 2 else None  # as the stock pipeline chooses
+    return samplers.load(
+        config, name, shown=base.shown, predictions=tuple(Prediction), corrects=base.family.corrects_scheduler
+    )
 
 
 @contextmanager

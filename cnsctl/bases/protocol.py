@@ -234,6 +234,14 @@ class Base(Protocol):
         """
         ...
 
+    def check_sampler(self, settings: GenerateSettings) -> None:
+        """Refuse settings that `sample` cannot run, without running the denoiser.
+
+        Raises:
+            UsageError: the sampler does not support the schedule, or this number of steps.
+        """
+        ...
+
     def sample(self, settings: GenerateSettings, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
         """Denoise one image per generator as the stock pipeline does; call each step with the text bound.
 

@@ -5,7 +5,6 @@ Owns the order of operations in a step; must not know text or how the denoiser i
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,9 +41,8 @@ def denoised(
         device: where to compute.
         dtype: of the latents.
     """
-    scheduler = samplers.make(settings.sampler, own_scheduler)
-    given = signature(scheduler.step).parameters
-    options = {k: v for k, v in {"eta": 0.0, "generator": list(generators)}.items() if k in given}
+    scheduler = samplers.make(settings, own_scheduler)
+    options = samplers.step_options(scheduler, list(generators))
     scheduler.set_timesteps(settings.steps, device=device)
     # diffusers would sample the noise in the base model's dtype, which gives other values than fp32 on some machines
     noise = torch.cat([torch.randn((1, *shape), generator=g) for g in generators])  # (b, c, h, w)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.bases.attention import check_reproducible
 from cnsctl.bases.protocol import Layer
 from cnsctl.errors import BaseModelError
-from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,21 +18,19 @@ if TYPE_CHECKING:
     import torch
 
 
-def refuse_unsupported(path: Path, title: str, *, unet: Any, vae: Any, scheduler: Any, text_width: int) -> None:
-    """Refuse a UNet that can be loaded, but needs more than text and latents, or predicts something else.
+def refuse_unsupported(path: Path, title: str, *, unet: Any, vae: Any, text_width: int) -> None:
+    """Refuse a UNet that can be loaded, but needs more than text and latents.
 
     Args:
         path: of the base model, for messages.
         title: of the family, for messages.
         unet: its configuration.
         vae: configuration of the autoencoder.
-        scheduler: configuration of the scheduler.
         text_width: width of the text features.
 
     Raises:
         BaseModelError: by the first reason that holds.
     """
-    prediction = str(scheduler.get("prediction_type"))
     reasons = {
         "the denoiser takes a guidance embedding (LCM)": unet.get("time_cond_proj_dim") is not None,
         f"the denoiser takes {unet.in_channels} channels, the decoder {vae.latent_channels}": (
@@ -42,7 +39,6 @@ def refuse_unsupported(path: Path, title: str, *, unet: Any, vae: Any, scheduler
         f"the denoiser reads text features of width {unet.cross_attention_dim}, the text encoder has {text_width}": (
             unet.cross_attention_dim != text_width
         ),
-        f"the denoiser predicts {prediction!r}, not {' or '.join(Prediction)}": prediction not in set(Prediction),
     }
     refuse(path, title, reasons)
 

@@ -13,14 +13,18 @@ from typing import TextIO
 
 _PIECE_BYTES = 1 << 16
 
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""Encodings by the byte order mark at the beginning of a file; some editors write one."""
+
 
 class Arrivals:
     """Reads the file descriptor of a text stream that was not read before. Needs no thread, which Ctrl-C could not end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._fd = stream.fileno()
-        decoder = codecs.getincrementaldecoder(stream.encoding)(stream.errors or "strict")
-        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)  # line ends as in the stream itself
+        self._encoding, self._errors = stream.encoding, stream.errors or "strict"
+        self._decoder: io.IncrementalNewlineDecoder | None = None
+        self._head = b""
         self._lines: list[str] = []
         self._begun = ""
         self._ended = False
@@ -43,7 +47,20 @@ class Arrivals:
         select.select([self._fd], [], [])  # also if the file is in non-blocking mode
         piece = os.read(self._fd, _PIECE_BYTES)
         self._ended = not piece
-        *lines, self._begun = (self._begun + self._decoder.decode(piece, final=self._ended)).split("\n")
+        *lines, self._begun = (self._begun + self._decoded(piece)).split("\n")
         if self._ended:
             lines.append(self._begun)
         self._lines += [line for line in lines if line.strip()]
+
+    def _decoded(self, piece: bytes) -> str:
+        """Text of the next bytes. The first bytes decide the encoding: those of the stream, or of a byte order mark."""
+        if self._decoder is None:
+            self._head += piece
+            if not self._ended and any(mark != self._head and mark.startswith(self._head) for mark in _MARKS):
+                return ""
+            piece, found = self._head, [e for mark, e in _MARKS.items() if self._head.startswith(mark)]
+            kind = codecs.getincrementaldecoder(found[0] if found else self._encoding)
+            # bytes that are not UTF-16 cannot be kept for the message about them, as surrogates are in other encodings
+            decoder = kind("replace" if found == ["utf-16"] else self._errors)
+            self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)  # line ends as in the stream itself
+        return str(self._decoder.decode(piece, final=self._ended))

@@ -35,6 +35,9 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "damaged-concepts": lambda f: f"restore the store from a backup, or remove them: cnsctl rm {' '.join(f['names'])}",
     "device": lambda _: "use --device auto",
     "empty-store": lambda _: "train a concept: cnsctl add NAME IMAGES",
+    "file-in-prompt": lambda f: (
+        f"write {f['mention']}" if f["mention"] else "train a concept: cnsctl add NAME IMAGES, then write <NAME>"
+    ),
     "file-exists": lambda _: "use --force to overwrite it, or another -o or --seed",
     "forgotten": lambda _: "cnsctl eval measures the effect; training these concepts again restores them",
     "fp16-cpu": lambda _: "use --dtype fp32",
@@ -49,13 +52,21 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
     "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',
     "not-finite": lambda _: "use other --steps, another --sampler, or --dtype fp32",
+    "option-in-prompt": lambda f: (
+        f"give it to the command: cnsctl gen PROMPT {flag(str(f['name']))} …" if f["name"] else "remove it"
+    ),
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
     "output": lambda _: "use another -o",
-    "sampler": lambda _: "use --sampler base, dpm++ or euler",
-    "setting": lambda f: f"change {flag(str(f['name']))}",
+    "sampler": lambda _: "use --sampler base, dpm++2m or euler",
+    "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",
+    "schedule": lambda f: f"leave {flag(str(f['name']))} out, or use another --sampler",
+    "setting": lambda f: (
+        f"did you mean {flag(str(f['name']))} {f['near'][0]}?" if f["near"] else f"change {flag(str(f['name']))}"
+    ),
     "stdout": lambda _: "use -o - for PNG bytes on stdout",
     "store-gone": lambda _: "create one with cnsctl init",
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
+    "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }
 """Advice by the `reason` of an error or a note."""

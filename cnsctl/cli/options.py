@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from cnsctl.settings import BY_BASE, Setting, settings_of
+from cnsctl.settings import BY_BASE, Setting, settings_of, shorthands_of
 
 Store = Annotated[
     Path | None,
@@ -51,6 +51,11 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def flags_of(kind: type) -> list[Setting]:
+    """The settings of a class that have a flag: its fields, and values that mean several of them."""
+    return [*settings_of(kind).values(), *shorthands_of(kind).values()]
+
+
 def with_settings(
     **kinds: type | tuple[type, Sequence[str]],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -65,7 +70,7 @@ def with_settings(
     for parameter, kind in kinds.items():
         cls, names = kind if isinstance(kind, tuple) else (kind, None)
         classes[parameter] = cls
-        wanted[parameter] = [s for s in settings_of(cls).values() if names is None or s.name in names]
+        wanted[parameter] = [s for s in flags_of(cls) if names is None or s.name in names]
 
     def decorated(verb: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(verb)
@@ -120,11 +125,13 @@ def _annotation(setting: Setting, cls: type) -> Any:
 
 def _help(setting: Setting, cls: type) -> str:
     """What it does, its range and its default."""
-    span = "" if setting.low is None else f" ({setting.allowed})"
+    span = f" ({setting.allowed})" if setting.low is not None or setting.form else ""
     return f"{setting.help}{span}.  [default: {_default(setting, cls)}]"
 
 
 def _default(setting: Setting, cls: type) -> str:
+    if setting.name in shorthands_of(cls):
+        return str(BY_BASE)
     if setting.default is not BY_BASE:
         return str(setting.default).lower()
     from cnsctl.app.stores import pocket_defaults

@@ -5,7 +5,7 @@ Owns parsing and rendering of prompts; must not know tokens, models or stores.
 The complete rules:
 
 - `<dog>` and `<dog:0.8>` name a concept anywhere in the text, also inside words. Between the angles are a letter or digit,
-  then no space, `<` or `>`. An unknown name is an error.
+  then no space, `<` or `>`. An unknown name is an error, unless it is a token of the base model's own (`<cat-toy>`).
 - Every other use of an angle is text: `a < b`, `<3`, `< dog >`, `<-`, `</b>`, `<|x|>`, `<a note: with spaces>`.
   In `<<dog>>` the outer angles are text.
 - `@dog` and `@dog:0.8` mean the same where a word starts: at the beginning, after a space, an opening bracket or quotation
@@ -14,8 +14,9 @@ The complete rules:
   known, it is text, as in `a@dog`, `@Dog` and `@dogs`.
 - A scale is a decimal number from -4 to 4. One concept has one scale per prompt. After `@dog:` a digit starts a scale;
   otherwise the colon is text (`@dog: a portrait`).
-- A tab is a space. Other control characters, line breaks and halves of a surrogate pair are refused. The empty prompt is
-  allowed.
+- A tab or a line break is a space, and a byte order mark at the beginning is dropped. Other control characters and halves
+  of a surrogate pair are refused. The empty prompt is allowed.
+- Files of other tools (`<lora:x:0.8>`) and options (`--n bad`) are refused, see `data.other_syntax`.
 """
 
 from __future__ import annotations
@@ -26,42 +27,49 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from cnsctl.concept import Mention, Prompt
+from cnsctl.data.other_syntax import refuse
 from cnsctl.errors import ConceptNotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 MAX_SCALE = 4.0
 """A larger number is probably a typing error."""
 
 _ARTICLE = re.compile(r"\b([Aa]) $")
+_LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x85\u2028\u2029]")
 _MARK = re.compile("[<@]")
 _ANGLES = re.compile(r"<(?P<name>[^\W_][^\s<>:]*)(?::(?P<scale>[^<>]*))?>")
 _AT = re.compile(r"""(?<![^\s(\[{"'“‘«,;/])@(?P<name>[a-z0-9][a-z0-9_-]{0,62})(?!\w)""")
 _AT_MISSED = re.compile(_AT.pattern, re.IGNORECASE)
 _AT_SCALE = re.compile(r":(?P<scale>[+-]?\.?[0-9][\w.]*)")
+_OWN = re.compile(rf"{_ANGLES.pattern}(?!_[0-9])")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def parse(text: str, known: Collection[str]) -> Prompt:
+def parse(text: str, known: Collection[str], own_tokens: Callable[[], Collection[str]] = frozenset) -> Prompt:
     """Split a text at the concepts it names, by the rules above.
 
     Args:
         text: as the user wrote it.
         known: names of the concepts in the store.
+        own_tokens: gives the tokens that were added to the base model's vocabulary, such as `<cat-toy>`; called if the
+            text contains a name that is not known.
 
     Raises:
         ConceptNotFoundError: `<name>` is not one of them.
         UsageError: a scale is not a number, is too large, or differs between two mentions, or the text contains a
-            character that is not allowed.
+            character that is not allowed, or the syntax of another tool.
     """
+    text = _LINE_BREAK.sub(" ", text.removeprefix("\ufeff"))
     if (bad := bad_character(text)) is not None:
         raise UsageError(f"the prompt {text!r} contains {bad}", hint="remove it: a prompt is one line of text")
+    refuse(text, known)
     text = text.replace("\t", " ")
     pieces: list[str | Mention] = []
     scales: dict[str, float] = {}
     done = 0
-    for start, end, mention in _mentions(text, known):
+    for start, end, mention in _mentions(text, known, own_tokens):
         if scales.setdefault(mention.name, mention.scale) != mention.scale:
             raise UsageError(
                 f"the prompt {text!r} gives <{mention.name}> two scales: {scales[mention.name]:g} and {mention.scale:g}",
@@ -70,7 +78,22 @@ def parse(text: str, known: Collection[str]) -> Prompt:
         pieces += [text[done:start], mention]
         done = end
     pieces.append(text[done:])
+    if any(_ANGLES.search(p) for p in pieces if isinstance(p, str)):
+        own = own_tokens()
+        pieces = [_every_vector(p, own) if isinstance(p, str) else p for p in pieces]
     return Prompt(text=text, pieces=tuple(p for p in pieces if p != ""))
+
+
+def _every_vector(text: str, own_tokens: Collection[str]) -> str:
+    """Write a token of several vectors in full: `<cat-toy> <cat-toy>_1`, as the stock pipeline does."""
+
+    def full(m: re.Match[str]) -> str:
+        parts = [m[0]]
+        while f"{m[0]}_{len(parts)}" in own_tokens:
+            parts.append(f"{m[0]}_{len(parts)}")
+        return " ".join(parts)
+
+    return _OWN.sub(full, text)
 
 
 def missed(text: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -138,12 +161,16 @@ def _cut(stem: str, room: int = 0) -> str:
     return whole.decode(errors="ignore").rstrip("-")
 
 
-def _mentions(text: str, known: Collection[str]) -> Iterator[tuple[int, int, Mention]]:
+def _mentions(
+    text: str, known: Collection[str], own_tokens: Callable[[], Collection[str]]
+) -> Iterator[tuple[int, int, Mention]]:
     """Yield where each mention starts and ends, from left to right."""
     at = 0
     while (mark := _MARK.search(text, at)) is not None:
-        read = _in_angles if mark[0] == "<" else _after_at
-        found = read(text, mark.start(), known)
+        if mark[0] == "<":
+            found = _in_angles(text, mark.start(), known, own_tokens)
+        else:
+            found = _after_at(text, mark.start(), known)
         if found is None:
             at = mark.end()
         else:
@@ -151,7 +178,9 @@ def _mentions(text: str, known: Collection[str]) -> Iterator[tuple[int, int, Men
             yield mark.start(), at, mention
 
 
-def _in_angles(text: str, start: int, known: Collection[str]) -> tuple[int, Mention] | None:
+def _in_angles(
+    text: str, start: int, known: Collection[str], own_tokens: Callable[[], Collection[str]]
+) -> tuple[int, Mention] | None:
     if (m := _ANGLES.match(text, start)) is None:
         return None
     name, scale = m["name"], m["scale"]
@@ -159,6 +188,8 @@ def _in_angles(text: str, start: int, known: Collection[str]) -> tuple[int, Ment
         return m.end(), Mention(name=name, scale=1.0 if scale is None else _scale(scale, m[0]))
     if scale is not None and re.search(r"\s", scale):
         return None  # `<a note: with spaces>` is text; with a known name it is a mistyped scale
+    if m[0] in own_tokens():
+        return None
     raise _unknown(name, known)
 
 

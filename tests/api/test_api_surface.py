@@ -16,6 +16,7 @@ from commands import at, cnsctl, environment
 
 import cnsctl as package
 from cnsctl import Session, Store, TrainSettings, create_store
+from cnsctl.cli.options import flags_of
 from cnsctl.cli.verbs import add, gen, init, mv, rm, score, show, verify
 from cnsctl.settings import ComputeSettings, GenerateSettings, settings_of
 
@@ -99,7 +100,7 @@ OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force"}
 def test_defaults_are_those_of_the_command_line(verb):
     module, twin, renamed = TWINS[verb]
     taken = inspect.signature(twin).parameters
-    declared = {n for kind in (TrainSettings, GenerateSettings, ComputeSettings) for n in settings_of(kind)}
+    declared = {s.name for kind in (TrainSettings, GenerateSettings, ComputeSettings) for s in flags_of(kind)}
     compared = 0
     for name, parameter in inspect.signature(module.command).parameters.items():
         if (name in declared and name not in taken) or (name in OF_THE_TERMINAL and name not in renamed):

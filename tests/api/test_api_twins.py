@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,16 @@ def test_generated_images_are_equal(both, session, tmp_path):
         assert theirs.info == ours.info
     alone = session.generate(prompts[0], seed=6, steps=2)
     np.testing.assert_array_equal(np.asarray(alone), np.asarray(by_python[1]))
+
+
+def test_python_takes_the_names_of_other_tools_a_size_and_a_random_seed(session):
+    options = {"steps": 1, "sampler": "Euler a", "size": "64x32"}
+    images = [session.generate("<dog>", seed=-1, **options) for _ in range(2)]
+    made = [json.loads(image.info["cnsctl"]) for image in images]
+    assert {image.size for image in images} == {(64, 32)}
+    assert [m["settings"]["sampler"] for m in made] == ["euler-a", "euler-a"]
+    assert made[0]["seed"] != made[1]["seed"]
+    assert min(m["seed"] for m in made) >= 0
 
 
 @pytest.mark.parametrize("arguments", [["ls"], ["show", "dog"], ["show", "dog", "--overlaps"]])

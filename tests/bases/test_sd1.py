@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 
 from cnsctl.bases import base_folder, devices, hashing, part_files, parts, registry
 from cnsctl.bases.clip_text import fingerprint
-from cnsctl.bases.clip_tokenizer import unknown_words
+from cnsctl.bases.clip_tokenizer import added_tokens, unknown_words
 from cnsctl.bases.facts import facts, pocket_facts
 from cnsctl.bases.sd1.family import SD1
 from cnsctl.errors import BaseModelError, CnsctlError, StoreDamagedError, UsageError
@@ -184,6 +184,23 @@ def test_words_that_are_one_token_are_found_without_a_library(tmp_path):
     (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"model": 3}')
     with pytest.raises(BaseModelError, match="cannot read the vocabulary"):
         unknown_words(tmp_path, "dog")
+
+
+def test_added_tokens_are_read_from_every_form_of_a_tokenizers_files(tmp_path):
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    assert added_tokens(tmp_path) == frozenset()
+    end = {"content": "<|endoftext|>", "special": True}
+    (folder / "added_tokens.json").write_text(json.dumps({"<a>": 1}))
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"content": "<b>"}, end]}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"added_tokens_decoder": {"2": {"content": "<c>"}, "3": end}})
+    )
+    assert added_tokens(tmp_path) == {"<a>", "<b>", "<c>"}
+    for broken in ("{", "[1]", '{"added_tokens": [1]}', '{"added_tokens": [{}]}'):
+        (folder / "tokenizer.json").write_text(broken)
+        with pytest.raises(BaseModelError, match="cannot read the vocabulary"):
+            added_tokens(tmp_path)
 
 
 def test_missing_devices_are_refused():

@@ -70,3 +70,25 @@ def test_a_stream_in_non_blocking_mode_is_waited_for(pipe):
     late.start()
     assert lines.next(9) == ["a"]
     late.join()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-with-mark"])
+@pytest.mark.parametrize("piece", [1, 2, 3, 99])
+def test_a_byte_order_mark_decides_the_encoding_and_is_dropped(pipe, encoding, piece):
+    text = "a \u72ac\r\ncaf\u00e9\n"
+    data = b"\xfe\xff" + text.encode("utf-16-be") if encoding.endswith("mark") else text.encode(encoding)
+    lines, writer = pipe
+    for at in range(0, len(data), piece):
+        os.write(writer, data[at : at + piece])
+    os.close(writer)
+    assert lines.next(9) == ["a \u72ac", "caf\u00e9"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\xef", b"\xff", b"\xef\xbb", b"\xef\xbb\xbf", b"\xff\xfe", b"\xff\xfea"])
+def test_a_file_that_is_nothing_but_the_beginning_of_a_mark_is_read_to_its_end(pipe, data):
+    lines, writer = pipe
+    os.write(writer, data)
+    os.close(writer)
+    found = lines.next(9)
+    assert len(found) <= 1
+    assert lines.next(9) == []

@@ -19,7 +19,11 @@ def size_of(file) -> tuple[int, int]:
 
 
 def gen(stocked, *args, stdin=""):
-    return cnsctl("gen", *args, "--steps", 1, *at(stocked), stdin=stdin)
+    return cnsctl("gen", "--steps", 1, *args, *at(stocked), stdin=stdin)
+
+
+def made(file):
+    return json.loads(read_png_text(file)["cnsctl"])
 
 
 def test_one_image_to_a_file_is_that_file(stocked, tmp_path):
@@ -99,6 +103,18 @@ def test_json_lines_of_gen(stocked, tmp_path):
         (["x", "--width", 100], 2, "a multiple of 8"),
         (["x", "--height", 24], 2, "32 to 4,096"),
         (["x", "--sampler", "magic"], 2, "--sampler"),
+        (["x", "--sampler", "DPM++ 2S a"], 2, "did you mean --sampler dpm++2s?"),
+        (["x", "--sampler", "Euler Karras", "--sigmas", "beta"], 2, "give one value of --sigmas"),
+        (["x", "--sampler", "ddim", "--sigmas", "karras"], 2, "leave --sigmas out"),
+        (["x", "--sampler", "dpm++2s", "--spacing", "trailing"], 2, "DPMSolverSinglestepScheduler does not have"),
+        (["x", "--sampler", "lcm", "--steps", 51], 2, "use --steps 50"),
+        (["x", "--size", "768x513"], 2, "size is out of range: '768x513'"),
+        (["x", "--size", "big"], 2, "WIDTHxHEIGHT, such as 768x512"),
+        (["x", "--size", "64x32", "--width", 32], 2, "give one value of --width"),
+        (["x", "--seed", -2], 2, "-1 or more"),
+        (["a <lora:dog:0.8> cat"], 2, "hint: write <dog:0.8>"),
+        (["a <lora:x:0.8> cat"], 2, "hint: train a concept"),
+        (["<dog> --n bad --w 128"], 2, "--negative-prompt"),
         (["x", "--guidance-scale", 1000], 2, "out of range"),
         (["x", "-o", "a.jpg"], 2, "PNG"),
         (["x", "-o", "taken"], 2, "not a folder"),
@@ -191,3 +207,110 @@ def test_pocket_can_be_named_and_generates_images_that_are_not_square(tmp_path):
     line = ("gen", "a cat", "--steps", 1, "--width", 192, "--height", 128, "-o", tmp_path / "a.png")
     assert cnsctl(*line, *store).code == 0
     assert size_of(tmp_path / "a.png") == (192, 128)
+
+
+def test_a_prompt_file_has_comments_and_a_byte_order_mark(stocked, tmp_path):
+    done = gen(stocked, "-", "--seed", 1, "-o", tmp_path, stdin="\ufeff# mine\na <dog>\n  # no\nthe #1 moon\n")
+    assert done.code == 0, done.err
+    assert [Path(p).name for p in done.out.split()] == ["a-dog-1.png", "the-1-moon-1.png"]
+    assert made(tmp_path / "a-dog-1.png")["prompt"] == "a <dog>"
+    assert gen(stocked, "-", "-o", tmp_path, stdin="# nothing\n").out == ""
+
+
+def test_a_line_with_an_option_fails_alone(stocked, tmp_path):
+    done = gen(stocked, "-", "--seed", 1, "-o", tmp_path, stdin="a <dog> --n bad --w 128\nthe moon\n")
+    assert done.code == 3
+    assert "the prompt contains an option: --n" in done.err
+    assert [Path(p).name for p in done.out.split()] == ["the-moon-1.png"]
+
+
+def test_the_syntax_of_other_tools_is_explained_once_per_run(stocked, tmp_path):
+    prompts = ["a (red:1.3) <dog>", "a ((blue)) <dog> BREAK x"]
+    done = gen(stocked, *prompts, "-n", 2, "--negative-prompt", "(bad:1.4)", "-o", tmp_path, "--guidance-scale", 2)
+    assert done.code == 0, done.err
+    assert done.err.count("does not weight words") == 1
+    assert "warning: (red:1.3) is used as words" in done.err
+    assert done.err.count("BREAK is used as words") == 1
+    lines = gen(stocked, "-", "--json", "-o", tmp_path / "b", stdin="a [x|y]\na [y|z]\n").lines
+    assert [line["text"][:5] for line in lines if line["type"] == "warning"] == ["[x|y]"]
+
+
+def test_a_concepts_name_without_brackets_is_noticed_once(stocked, tmp_path):
+    done = gen(stocked, "a photo of dog", "a dog and a hat", "-o", tmp_path)
+    assert done.err.count("did you mean") == 1
+    assert "did you mean <dog>?" in done.err
+    assert "did you mean" not in gen(stocked, "<dog> and a hat", "-o", tmp_path / "b").err
+    assert "did you mean" not in gen(stocked, "<dog>", "--negative-prompt", "hat", "-o", tmp_path / "c").err
+    assert "did you mean" not in gen(stocked, "-q", "a photo of dog", "-o", tmp_path / "d").err
+
+
+def test_a_sampler_is_recorded_and_printed_in_its_normal_form(stocked, tmp_path):
+    done = gen(stocked, "a", "--sampler", "DPM++ 2M Karras", "-o", tmp_path / "a.png")
+    assert done.code == 0, done.err
+    assert "sampler 'DPM++ 2M Karras' is dpm++2m with sigmas karras\n" in done.err
+    settings = made(tmp_path / "a.png")["settings"]
+    assert (settings["sampler"], settings["sigmas"], settings["spacing"]) == ("dpm++2m", "karras", "default")
+    again = gen(stocked, "a", "--sampler", "dpm++2m", "--sigmas", "karras", "-o", tmp_path / "b.png")
+    assert "sampler" not in again.err
+
+
+@pytest.mark.parametrize(("size", "sides"), [("64x32", (64, 32)), ("64", (64, 64)), ("64X32", (64, 32))])
+def test_a_size_is_width_and_height(stocked, tmp_path, size, sides):
+    assert gen(stocked, "a", "--size", size, "-o", tmp_path / "a.png").code == 0
+    assert size_of(tmp_path / "a.png") == sides
+    assert {k: made(tmp_path / "a.png")["settings"][k] for k in ("width", "height")} == dict(
+        zip(("width", "height"), sides, strict=True)
+    )
+
+
+def test_seed_minus_one_is_a_random_seed(stocked, tmp_path):
+    done = gen(stocked, "a", "--seed", -1, "-o", tmp_path / "a.png")
+    assert done.code == 0, done.err
+    seed = made(tmp_path / "a.png")["seed"]
+    assert seed >= 0
+    assert f"seed {seed}\n" in done.err
+
+
+@pytest.fixture(scope="module")
+def odd_store(tiny_folder, tmp_path_factory):
+    """A store on a base model that was saved after Textual Inversion, with the scheduler PNDM and its Runge-Kutta start."""
+    import shutil
+
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = Path(shutil.copytree(tiny_folder, tmp_path_factory.mktemp("odd") / "base"))
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    tokenizer.add_tokens(["<cat-toy>"])
+    text.resize_token_embeddings(len(tokenizer))
+    tokenizer.save_pretrained(folder / "tokenizer")
+    text.save_pretrained(folder / "text_encoder")
+    for file, changes in (
+        ("scheduler/scheduler_config.json", {"_class_name": "PNDMScheduler", "skip_prk_steps": False}),
+        ("model_index.json", {"scheduler": ["diffusers", "PNDMScheduler"]}),
+    ):
+        (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changes))
+    store = folder.with_name("store")
+    assert cnsctl("init", "--base", folder, *at(store)).code == 0
+    return store
+
+
+def test_a_token_of_the_base_models_own_is_used(odd_store, tmp_path):
+    done = gen(odd_store, "a <cat-toy> on a beach", "--sampler", "euler", "-o", tmp_path / "a.png")
+    assert done.code == 0, done.err
+    assert gen(odd_store, "a <dog-toy>", "--sampler", "euler").code == 4
+
+
+def test_steps_that_the_base_models_scheduler_cannot_run_are_refused_before_anything_is_trained(
+    odd_store, tmp_path, images_of_two
+):
+    refused = gen(odd_store, "a", "--steps", 3, "-o", tmp_path)
+    assert refused.code == 2
+    assert "sampler base cannot run 3 steps" in refused.err
+    assert "hint: use --steps 4" in refused.err
+    assert gen(odd_store, "a", "--steps", 4, "-o", tmp_path).code == 0
+    added = cnsctl("add", "dog", images_of_two / "dog", *at(odd_store))  # its preview takes 3 steps
+    assert added.code == 2
+    assert "cannot run 3 steps" in added.err
+    assert "neurons" not in added.err
+    assert cnsctl("ls", "--json", *at(odd_store)).json["unfinished"] == []

@@ -171,10 +171,18 @@ def test_one_concept_has_one_scale_per_prompt():
     assert written(parse("<dog:-0> <dog:0>", KNOWN)) == "<dog:0.0> <dog:0.0>"
 
 
-@pytest.mark.parametrize(
-    "char", ["\n", "\r", "\0", "\x07", "\x1b", "\x7f", "\x85", "\u2028", "\u2029", "\ud800", chr(0xDFFF)]
-)
-def test_control_characters_and_line_breaks_are_refused(char):
+@pytest.mark.parametrize("char", ["\n", "\r", "\r\n", "\v", "\f", "\x85", "\u2028", "\u2029"])
+def test_a_line_break_in_a_prompt_is_a_space(char):
+    assert parse(f"a{char}<dog>", KNOWN).pieces == ("a ", DOG)
+    assert parse(f"a{char}<dog>", KNOWN).text == "a <dog>"
+
+
+def test_a_byte_order_mark_at_the_beginning_is_dropped():
+    assert parse("\ufeffa <dog>", KNOWN).pieces == ("a ", DOG)
+
+
+@pytest.mark.parametrize("char", ["\0", "\x07", "\x1b", "\x7f", "\ud800", chr(0xDFFF)])
+def test_control_characters_are_refused(char):
     with pytest.raises(UsageError, match=rf"U\+{ord(char):04X} at position 3"):
         parse(f"a {char}", KNOWN)
     assert bad_character(f"a {char}") is not None
@@ -183,6 +191,20 @@ def test_control_characters_and_line_breaks_are_refused(char):
 def test_all_scripts_and_emoji_are_text():
     text = "une école, 犬, щенок, नमस्ते, 👩‍🚀"
     assert parse(text, KNOWN).pieces == (text,)
+
+
+def test_a_token_of_the_base_models_own_is_text_and_asked_for_only_if_needed():
+    own = frozenset({"<cat-toy>", "<cat-toy>_1", "<cat-toy>_2", "<x>", "zorb"})
+    assert parse("a <x> on a beach", KNOWN, lambda: own).pieces == ("a <x> on a beach",)
+    assert parse("<dog> and <x>", KNOWN, lambda: own).pieces == (DOG, " and <x>")
+    assert parse("<dog>", KNOWN | {"x"}, lambda: pytest.fail("not needed")).pieces == (DOG,)
+    with pytest.raises(ConceptNotFoundError):
+        parse("<y>", KNOWN, lambda: own)
+    with pytest.raises(ConceptNotFoundError):
+        parse("<x:0.5>", KNOWN, lambda: own)  # it has no delta to scale
+    several = parse("a <cat-toy>, <cat-toy>_1", KNOWN, lambda: own)
+    assert several.pieces == ("a <cat-toy> <cat-toy>_1 <cat-toy>_2, <cat-toy>_1",)
+    assert several.text == "a <cat-toy>, <cat-toy>_1"
 
 
 PARTS = st.sampled_from(
@@ -204,7 +226,8 @@ def test_the_canonical_form_parses_to_the_same_pieces(text):
 @given(st.text())
 def test_without_mentions_a_prompt_is_its_text(text):
     if bad_character(text) is None and not re.search(r"<\w", text):
-        assert "".join(parse(text, frozenset()).pieces) == parse(text, ()).text == text.replace("\t", " ")
+        expected = text.removeprefix("\ufeff").replace("\t", " ")
+        assert "".join(parse(text, frozenset()).pieces) == parse(text, ()).text == expected
 
 
 @given(st.floats(-4, 4))

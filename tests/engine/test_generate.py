@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch
 from engine_samples import generated, named, overlay, prompt, synthetic
 
 from cnsctl.bases import samplers
-from cnsctl.bases.samplers import SAMPLERS
 from cnsctl.concept import Mode
 from cnsctl.engine.generate import NO_TEXT, Request, Texts, generate_images, generation
 from cnsctl.engine.overlay import EMPTY, joined, stacked, text_keys_values
@@ -20,6 +20,8 @@ from cnsctl.metrics.forgetting import psnr
 from cnsctl.settings import Sampler
 
 PLAIN = prompt("a dog on a beach")
+HERE = [s for s in Sampler if s is not Sampler.LMS or find_spec("scipy") is not None]
+"""The samplers whose libraries are installed; tests/engine/test_samplers.py compares all with the stock pipeline."""
 
 
 @cache
@@ -63,7 +65,7 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
 
     pipe = StableDiffusionPipeline(
         vae=base.components.vae, text_encoder=None, tokenizer=None, unet=base.components.denoiser, safety_checker=None, feature_extractor=None,
-        scheduler=samplers.make(settings.sampler, base.components.scheduler), requires_safety_checker=False,
+        scheduler=samplers.make(settings, base.components.scheduler), requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     guided = settings.guidance_scale > 1
@@ -78,9 +80,8 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
     return output.images
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("sampler", Sampler)
-@pytest.mark.parametrize("name", ["tiny", "tiny_v"])
+@pytest.mark.parametrize("sampler", HERE)
+@pytest.mark.parametrize(("name", "guidance"), [("tiny", 3.0), ("tiny_v", 1.0)])
 def test_every_step_equals_the_stock_pipeline_bit_for_bit(request, name, sampler, guidance):
     base = request.getfixturevalue(name)
     settings = replace(base.generate_defaults, steps=5, guidance_scale=guidance, sampler=sampler)
@@ -143,7 +144,7 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
         assert psnr(pixels, alone[i]) > 40 > max(psnr(pixels, alone[j]) for j in range(3) if j != i)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", HERE)
 def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, tiny_v, sampler):
     for base in (tiny, tiny_v):
         a, b = (generated(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
@@ -152,14 +153,14 @@ def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, tiny_v,
         assert not np.array_equal(a, generated(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
 
 
-def test_samplers_differ_by_far_more_than_rounding_except_the_two_names_of_one_update(tiny_v):
-    """euler-a and ddpm step alike: x0 + (s/σ)²(x − x0) + s·√(1 − (s/σ)²)·noise, from the noise level σ to s."""
-    images = {name: generated(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=4) for name in SAMPLERS}
-    for one, other in combinations(SAMPLERS, 2):
-        assert (psnr(images[one], images[other]) > 65) == ({one, other} == {Sampler.EULER_A, Sampler.DDPM}), (
-            one,
-            other,
-        )
+ALIKE = [{Sampler.EULER_A, Sampler.DDPM}]
+"""They step alike: x0 + (s/σ)²(x − x0) + s·√(1 − (s/σ)²)·noise, from the noise level σ to s."""
+
+
+def test_samplers_differ_by_far_more_than_rounding_except_names_of_one_update(tiny_v):
+    images = {name: generated(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=6) for name in HERE[1:]}
+    alike = [{one, other} for one, other in combinations(images, 2) if psnr(images[one], images[other]) > 65]
+    assert alike == ALIKE
 
 
 def test_width_and_height_decide_the_sides_of_an_image(tiny):

@@ -45,7 +45,6 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
         PIXART.title,
         unet=transformer.config,
         vae=vae.config,
-        scheduler=scheduler.config,
         text_width=transformer.inner_dim,
     )
     # X is what K and V read: the text features after this projection, in fp32 as everything of the text

@@ -56,6 +56,7 @@ PIXART = Family(
     denoiser=TRANSFORMER,
     decoder=VAE,
     size=1024,
+    corrects_scheduler=False,
     train=TRAIN,
     generate=GENERATE,
     components=_components,

@@ -34,7 +34,6 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
         SD1.title,
         unet=unet.config,
         vae=vae.config,
-        scheduler=scheduler.config,
         text_width=parts[TEXT_ENCODER].config.hidden_size,
     )
 

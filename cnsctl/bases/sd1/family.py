@@ -55,6 +55,7 @@ SD1 = Family(
     denoiser=UNET,
     decoder=VAE,
     size=512,
+    corrects_scheduler=True,
     train=TRAIN,
     generate=GENERATE,
     components=_components,

@@ -40,7 +40,6 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
         SDXL.title,
         unet=unet.config,
         vae=vae.config,
-        scheduler=scheduler.config,
         text_width=sum(encoder.model.config.hidden_size for encoder in encoders.values()),
     )
     conditions = int(encoders[POOLED].model.config.projection_dim) + SIZES * int(

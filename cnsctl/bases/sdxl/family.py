@@ -57,6 +57,7 @@ SDXL = Family(
     denoiser=UNET,
     decoder=VAE,
     size=1024,
+    corrects_scheduler=False,
     train=TRAIN,
     generate=GENERATE,
     components=_components,

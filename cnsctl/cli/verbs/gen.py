@@ -61,7 +61,7 @@ def command(
     from cnsctl.app import generate, stores
     from cnsctl.errors import UsageError
 
-    asked = prompts or []
+    asked, given_seed = prompts or [], images.get("seed")
     _refuse_stdout(output, as_json=as_json)
     _refuse_unquoted(store, asked)
     if not asked:
@@ -77,12 +77,12 @@ def command(
         force=force,
         settings=settings,
         compute=compute,
-        **{"seed": generate.random_seed(), **images},
+        **{**images, "seed": generate.chosen_seed(given_seed)},
     )
     with shown:
         if len(asked) > 1 and not any(" " in prompt for prompt in asked):
             shown.note(f"{len(asked)} prompts of one word each; quote a prompt of several words")
-        if "seed" not in images and output is not None and (output.suffix or output == Path("-")):
+        if given_seed != request.seed and output is not None and (output.suffix or output == Path("-")):
             shown.note(f"seed {request.seed}")  # the file name does not contain it
         result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
     if (found := generate.problem(result)) is not None:
@@ -101,7 +101,7 @@ def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
 
 
 def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
-    """Lines of stdin as they arrive."""
+    """Lines of stdin as they arrive, without comments: lines that begin with #."""
     if sys.stdin.isatty():
         shown.note("prompts, one per line; Ctrl-D ends")
     lines = Arrivals(sys.stdin)
@@ -109,7 +109,7 @@ def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
         shown.rest()
         if not (arrived := lines.next(at_most)):
             return
-        yield arrived
+        yield [line for line in arrived if not line.lstrip().startswith("#")]
 
 
 def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
