@@ -81,7 +81,7 @@ REASONS: Mapping[Kind, str] = {
     Kind.PLAYGROUND: "its latents are normalized and its noise schedule is that of EDM",
     Kind.FLUX: "text and image share each attention layer, so K and V of the text depend on the image",
     Kind.SD3: "text and image share each attention layer, so K and V of the text depend on the image",
-    Kind.OTHER_TRANSFORMER: "cnsctl does not support this family yet",
+    Kind.OTHER_TRANSFORMER: "this family is not supported yet",
     Kind.LORA: "a LoRA changes a base model, but does not contain one",
     Kind.CONTROLNET: "a ControlNet guides a base model, but does not contain one",
     Kind.ADAPTER: "an adapter guides a base model, but does not contain one",

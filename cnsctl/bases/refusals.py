@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnsctl.bases.config_files import read_json
 from cnsctl.bases.part_files import INDEX, OTHER_FORMATS, PICKLES
-from cnsctl.bases.recognize import CHECKPOINTS, REASONS, TITLES, Kind
+from cnsctl.bases.recognize import REASONS, TITLES, Kind
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def refuse_pipeline(path: Path, index: Mapping[str, Any], families: Iterable[Fam
     if denoiser in JOINT:
         reason = REASONS[Kind.FLUX]
     elif denoiser is not None and not any(is_kind(denoiser, part) for f in families for part in f.parts if part.kind):
-        reason = f"its denoiser is a {denoiser}, of a family that cnsctl does not support yet"
+        reason = f"its denoiser is a {denoiser}, of a family that is not supported yet"
     elif any(part.name in index for family in families for part in family.parts):
         reason = _nearest_difference(index, families)
     raise BaseModelError(
@@ -198,13 +198,3 @@ def refuse_denoiser(path: Path, config: Mapping[str, Any], parts: Iterable[Part]
         raise BaseModelError(
             f"unsupported base model: {path}", note=reason, hint="give a model that generates from text alone"
         )
-
-
-def refuse_checkpoint_kind(path: Path, kind: Kind) -> None:
-    """Refuse a safetensors file that is not a whole model, with what it is.
-
-    Raises:
-        BaseModelError: with the kind and the reason.
-    """
-    if kind not in CHECKPOINTS:
-        raise BaseModelError(f"{path} is {TITLES[kind]}, not a base model", note=REASONS[kind], reason="base-file")

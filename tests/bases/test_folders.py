@@ -437,7 +437,7 @@ def unet(**changes):
     [
         (flux, "text and image share each attention layer"),
         (index(_class_name="StableDiffusion3Pipeline", transformer=["diffusers", "SD3Transformer2DModel"]), "share each"),
-        (index(_class_name="WanPipeline", transformer=["diffusers", "WanTransformer3DModel"]), "does not support yet"),
+        (index(_class_name="WanPipeline", transformer=["diffusers", "WanTransformer3DModel"]), "is not supported yet"),
         (widened(9), "a mask and a masked image beside the latents"),
         (widened(8), "8 channels: an image beside the latents"),
         (widened(7), "enters its denoiser"),
