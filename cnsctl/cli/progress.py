@@ -25,9 +25,6 @@ _WIDE = 72
 _NARROW = 56
 """Columns below which the loss is also left out."""
 
-_REST = 20
-"""Columns of a narrow terminal that are not for the name of the phase: spinner, count and time."""
-
 LOG_EVERY_S = 60.0
 """Seconds between two lines of one phase in a log."""
 
@@ -166,7 +163,8 @@ class Progress:
 
         console, line = Console(stderr=True), Column(no_wrap=True)
         name = pace.name
-        if console.width < _WIDE and len(name) > (room := max(8, console.width - _REST)):
+        rest = len("⠋  ") + len(f"{pace.total}/{pace.total} 0:00:00")  # a name that fits the rest of a narrow terminal
+        if len(name) > (room := max(8, console.width - rest)):
             name = f"{name[: room - 1]}…"
         bar = (rich.BarColumn(bar_width=_BAR, table_column=line),) if console.width >= _WIDE else ()
         detail = (rich.TextColumn("{task.fields[detail]}", table_column=line),) if console.width >= _NARROW else ()
