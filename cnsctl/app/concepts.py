@@ -60,7 +60,7 @@ def summary(store: Store, record: ConceptRecord) -> results.Concept:
 def scores_of(record: ConceptRecord) -> results.Scores:
     """A concept's scores right after training. Records without a level were measured in full, on all images."""
     found = record["scores"]
-    removed, level, count = _number(found.get("error_removed")), found.get("level"), found.get("measured_on")
+    removed, level, count = _number(found.get("error_removed")), found.get("level"), _number(found.get("measured_on"))
     if "level" not in found and removed is not None:
         level, count = "full", measurable(record)
     return results.Scores(
@@ -68,7 +68,7 @@ def scores_of(record: ConceptRecord) -> results.Scores:
         clip_i=_number(found.get("clip_i")),
         clip_t=_number(found.get("clip_t")),
         backbone=_text(found.get("backbone")),
-        measured_on=count if isinstance(count, int) and count > 0 else None,
+        measured_on=None if count is None or count < 1 else int(count),
         level=_text(level),
     )
 

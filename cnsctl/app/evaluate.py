@@ -324,7 +324,7 @@ def generating(
         if event.pixels is None:
             raise not_finite(settings)
         images.append(event.pixels)
-        yield
+        yield None
     return images
 
 

@@ -119,7 +119,8 @@ def _save(
     overlay = _with_new(session, job.prior, name, found.delta)
     if store.mode is Mode.MERGED:  # in the other modes no other concept can change
         yield from _others_checked(session, overlay, request)
-    scores, generated = NOT_MEASURED, []
+    scores: results.Scores = NOT_MEASURED
+    generated: list[Any] = []
     if measured is not None:
         yield from _notes(measured, request.holdout or len(images), preview=request.preview)
         numbers = judged(len(images), request.holdout, measured.rows)

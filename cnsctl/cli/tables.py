@@ -71,11 +71,11 @@ def shown(r: results.ShowResult) -> Iterable[str]:
 def _scores(scores: results.Scores) -> str:
     if scores.error_removed is None:
         return "not measured"
-    clip = "" if scores.backbone is None else f" ({scores.backbone})"
-    return (
-        f"error removed {scores.error_removed:.1f} % on {counted(scores.measured_on or 0, 'image')}, "
-        f"CLIP-I {number(scores.clip_i, '.3f')}, CLIP-T {number(scores.clip_t, '.3f')}{clip}, level {scores.level}"
-    )
+    removed = f"error removed {scores.error_removed:.1f} % on {counted(scores.measured_on or 0, 'image')}"
+    if scores.clip_i is None and scores.clip_t is None:
+        return f"{removed}, no CLIP scores"
+    clip = f"CLIP-I {number(scores.clip_i, '.3f')}, CLIP-T {number(scores.clip_t, '.3f')}"
+    return f"{removed}, {clip} ({scores.backbone}, {scores.level})"
 
 
 def added(r: results.TrainResult) -> Iterable[str]:
