@@ -8,12 +8,14 @@ Owns names and fields; must not know who creates or prints them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from cnsctl.errors import CnsctlError
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denoised:
-    """One denoising step of the images in progress is done; an image of a large base model takes minutes on a CPU."""
+    """A part of the next step of the phase is done; an image of a large base model takes minutes on a CPU."""
 
     step: int
-    """Steps done."""
+    """Denoising steps done."""
     total: int
     """Some samplers take more steps than they are asked for."""
+    images: int = 1
+    """Images that are generated together, each a step of the phase."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,3 +120,13 @@ class Failed:
 
 
 Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Failed
+
+
+def result_of(work: Generator[object, None, R]) -> R:
+    """Do the work to its end; what it reports meanwhile is dropped."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: R = done.value
+            return result

@@ -55,6 +55,10 @@ class Scores:
     """Mean cosine similarity of CLIP features: generated images against the prompt with the class word."""
     backbone: str | None = None
     """The CLIP of both; null if the base model has none."""
+    measured_on: int | None = None
+    """How many of the concept's images error removed was measured on; null if it was not."""
+    level: str | None = None
+    """The images that were generated: `full`, `quick`, `preview` (not scored) or `none`; null if nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,7 @@ class Concept:
     held_out: int
     """Of these, images that were not trained on (`--holdout`)."""
     scores: Scores
-    """As measured right after training."""
+    """As measured right after training; each is null if it was not measured."""
     damaged: bool
     """Whether its delta is missing or has another size than recorded. `verify` finds every other damage."""
 
@@ -132,7 +136,7 @@ class ShowResult:
     delta: str
     """File of its weights."""
     preview: str | None
-    """File with images generated right after training."""
+    """File with the images generated right after training; null if there are none."""
     references: tuple[str, ...]
     """Files: copies of its images."""
     captions: tuple[str | None, ...]
@@ -265,8 +269,12 @@ class Evaluated:
     """Percent of the base model's denoising error, with the class word, that naming the concept removes."""
     error_removed_spread: float
     """Its standard deviation over three noise seeds."""
+    measured_on: int
+    """How many of the concept's images these were measured on."""
+    level: str | None
+    """The images that were generated, as after training: `full` or `quick`; null with `--no-images`."""
     clip_i: float | None
-    """Mean cosine similarity of CLIP image features: four generated images against the concept's images."""
+    """Mean cosine similarity of CLIP image features: the generated images against the concept's images."""
     clip_i_class: float | None
     """The same for images generated with the class word alone."""
     clip_i_real: float | None
@@ -280,7 +288,7 @@ class Evaluated:
     trained: Scores
     """As measured right after training."""
     forgetting: Scores
-    """Those minus now."""
+    """Those minus now; null where either was not measured, or where they were measured in different ways."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,14 +40,14 @@ _cnsctl() {
         --store|-o|--output|--base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
-        add) flags="--class --holdout --replace --steps --learning-rate --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
+        add) flags="--class --holdout --replace --no-preview --no-measure --steps --learning-rate --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
         score) flags="--class --holdout --steps --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --store --json --quiet --help" ;;
         gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --size --force --device --dtype --store --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;
         verify) flags="--device --dtype --store --json --quiet --help" ;;
-        eval) flags="--no-images --device --dtype --store --json --quiet --help" ;;
+        eval) flags="--no-images --full --device --dtype --store --json --quiet --help" ;;
         init) flags="--store --base --copy --mode --json --quiet --help" ;;
         mv) flags="--store --json --quiet --help" ;;
         rm) flags="--unfinished --yes --store --json --quiet --help" ;;

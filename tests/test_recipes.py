@@ -160,8 +160,8 @@ def test_a_metric_is_a_field_of_the_result_and_becomes_a_key_of_the_json(stocked
 
     filled = evaluate._evaluated
 
-    def with_brightness(session, overlay, record, *, images):
-        row = filled(session, overlay, record, images=images)
+    def with_brightness(session, record, *measured):
+        row = filled(session, record, *measured)
         fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
         return Evaluated(**fields, brightness=float(session.references(record).mean()))
 

@@ -63,6 +63,8 @@ class Session:
         holdout: int = 0,
         replace: bool = False,
         allow_forgetting: bool = False,
+        preview: bool = True,
+        measure: bool = True,
         **settings: Any,
     ) -> Run[results.TrainResult]:
         """Train a concept and save it in the store. Nothing happens until the run is iterated or asked for its result.
@@ -74,6 +76,8 @@ class Session:
             holdout: the last N images are kept for evaluation.
             replace: replace the concept of this name.
             allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points of error removed.
+            preview: generate images after the training, if at most 10 % of its time allows it.
+            measure: measure the concept after the training; if false, images are not generated either.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
@@ -90,7 +94,9 @@ class Session:
 
         session = self._open()
         request = _request(session, name, images, class_word, holdout=holdout, settings=settings)
-        request = dataclasses.replace(request, replace=replace, allow_forgetting=allow_forgetting)
+        request = dataclasses.replace(
+            request, replace=replace, allow_forgetting=allow_forgetting, preview=preview, measure=measure
+        )
         return Run(train(session.store, request, session=session))
 
     def score(
@@ -204,12 +210,13 @@ class Session:
         session = self._open()
         return Run(verify(session.store, names, session=session)).result()
 
-    def evaluate(self, *names: str, images: bool = True) -> results.EvaluateResult:
+    def evaluate(self, *names: str, images: bool = True, full: bool = False) -> results.EvaluateResult:
         """Measure concepts and forgetting.
 
         Args:
             names: of the concepts, by default all.
             images: generate images too, for CLIP-I, CLIP-T and drift.
+            full: measure in full; otherwise each concept as it was measured after its training.
 
         Raises:
             ConceptNotFoundError: one of them is missing, or the store is empty.
@@ -217,7 +224,7 @@ class Session:
         from cnsctl.app.evaluate import evaluate
 
         session = self._open()
-        return Run(evaluate(session.store, names, images=images, session=session)).result()
+        return Run(evaluate(session.store, names, images=images, full=full, session=session)).result()
 
     def _open(self) -> sessions.Session:
         if self._loaded is None:

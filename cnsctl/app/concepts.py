@@ -58,15 +58,28 @@ def summary(store: Store, record: ConceptRecord) -> results.Concept:
 
 
 def scores_of(record: ConceptRecord) -> results.Scores:
-    """A concept's scores right after training."""
+    """A concept's scores right after training. Records without a level were measured in full, on all images."""
     found = record["scores"]
-    backbone = found.get("backbone")
+    removed, level, count = _number(found.get("error_removed")), found.get("level"), _number(found.get("measured_on"))
+    if "level" not in found and removed is not None:
+        level, count = "full", measurable(record)
     return results.Scores(
-        error_removed=_number(found.get("error_removed")),
+        error_removed=removed,
         clip_i=_number(found.get("clip_i")),
         clip_t=_number(found.get("clip_t")),
-        backbone=backbone if isinstance(backbone, str) else None,
+        backbone=_text(found.get("backbone")),
+        measured_on=None if count is None or count < 1 else int(count),
+        level=_text(level),
     )
+
+
+def measurable(record: ConceptRecord) -> int:
+    """How many of a concept's images it may be measured on: the held-out ones, or else all."""
+    return holdout_of(record) or len(record["references"])
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _number(value: object) -> float | None:

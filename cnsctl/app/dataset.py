@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.app.counting import Count
 from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, training_texts
 from cnsctl.errors import ImageError, UsageError
-from cnsctl.events import Note
+from cnsctl.events import Event, Note
 from cnsctl.settings import TrainSettings, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     import torch
@@ -33,26 +34,30 @@ def make_job(
     class_word: str,
     images: Sequence[TrainingImage],
     latents_file: Path | None = None,
-) -> Job:
+) -> Generator[Event, None, Job]:
     """The job of training on these images, without the held-out ones."""
     from cnsctl.engine.job import Job
 
     base, store = session.base, session.store
     images = images[: len(images) - request.holdout]
+    latents = yield from _latents(session, images, latents_file)
+    general = yield from _general(session)
     return Job(
         name=request.name,
         class_word=class_word,
-        latents=_latents(session, images, latents_file),
+        latents=latents,
         texts=[_texts_of(request.name, class_word, image) for image in images],
         settings=complete(TrainSettings, base.train_defaults, request.settings),
         mode=store.mode,
         prior=session.prior(request.name),
-        general=_general(session),
+        general=general,
         owned=store.index.owned(store.snapshot(), besides=request.name),
     )
 
 
-def _latents(session: Session, images: Sequence[TrainingImage], file: Path | None) -> torch.Tensor:
+def _latents(
+    session: Session, images: Sequence[TrainingImage], file: Path | None
+) -> Generator[Event, None, torch.Tensor]:
     """Latents of the images, saved with the training state so that a resumed run uses the same ones."""
     import numpy as np
 
@@ -68,7 +73,9 @@ def _latents(session: Session, images: Sequence[TrainingImage], file: Path | Non
         kept = training_state.latents_from_bytes(file.read_bytes(), key=key.hexdigest())
         if kept is not None:
             return kept
-    found = session.base.encode_images(pixels)
+    count = Count("encode the images", len(pixels))
+    yield count.begin()
+    found = yield from count.each(session.encoding(pixels))
     if file is not None:
         write_atomic(file, training_state.latents_to_bytes(found, key=key.hexdigest()))
     return found
@@ -103,7 +110,7 @@ def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iter
             yield Note(text=f"{image.name}: the caption is too long for this base model; ignored: {lost}")
 
 
-def _general(session: Session) -> dict[str, Any]:
+def _general(session: Session) -> Generator[Event, None, dict[str, Any]]:
     """General neurons of the base model, cached: they depend only on it and on the calibration prompts."""
     from cnsctl.engine import neurons, training_state
 
@@ -115,6 +122,8 @@ def _general(session: Session) -> dict[str, Any]:
     cached = session.store.cached(f"general-{key[:24]}")
     found = None if cached is None else training_state.masks_from_bytes(cached, shapes=shapes)
     if found is None:
-        found = neurons.general_neurons(session.base, texts)
+        count = Count("find general neurons", len(texts) + len(session.base.sites))
+        yield count.begin()
+        found = yield from count.each(neurons.finding_general_neurons(session.base, texts))
         session.store.cache(f"general-{key[:24]}", training_state.masks_to_bytes(found))
     return {site: mask.to(session.base.device) for site, mask in found.items()}

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import cnsctl
 from cnsctl import results
 from cnsctl.app.concepts import known_names
-from cnsctl.app.evaluate import class_prompt
+from cnsctl.app.counting import Count
+from cnsctl.app.evaluate import GENERATE, class_prompt, generating
 from cnsctl.app.output_paths import keep
 from cnsctl.app.requests import TrainRequest
 from cnsctl.app.session import Session, start
 from cnsctl.app.stores import open_or_create
 from cnsctl.app.train import train
 from cnsctl.data.prompt_grammar import parse
-from cnsctl.events import Event, Note, Phase, Step
+from cnsctl.events import Denoised, Event, Note, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -66,14 +67,14 @@ def demo(
     yield Phase(name="load the base model")
     session = start(store, compute)
     overlay = session.overlay(CONCEPTS)
-    rows: list[SheetRow] = []
     lines = _lines()
-    yield Phase(name="generate", total=len(lines))
-    for i, line in enumerate(lines):
-        rows.append(_row(session, overlay, line))
-        yield Step(phase="generate", step=i + 1, total=len(lines))
+    count = Count(GENERATE, sum(2 * len(line.prompts) for line in lines))
+    yield count.begin()
+    rows: dict[str, SheetRow] = {}
+    for line in lines:
+        rows[line.label] = yield from count.each(_row(session, overlay, line))
     path = output / "sheet.png"
-    keep(path, _sheet(rows))
+    keep(path, _sheet(list(rows.values())))
     return results.DemoResult(store=str(store.path), sheet=str(path), concepts=tuple(CONCEPTS))
 
 
@@ -84,14 +85,13 @@ def _lines() -> list[_Line]:
     ]
 
 
-def _row(session: Session, overlay: Overlay, line: _Line) -> SheetRow:
-    from cnsctl.engine.generate import Request, generate_images
+def _row(session: Session, overlay: Overlay, line: _Line) -> Generator[Denoised | None, None, SheetRow]:
     from cnsctl.report.contact_sheet import SheetGroup, SheetRow
 
     prompts = [parse(text, overlay.concepts) for text in line.prompts]
     plain = [class_prompt(overlay, p) for p in prompts]
-    requests = [Request(prompt=p, seed=seed) for half in (plain, prompts) for seed, p in enumerate(half)]
-    images = [image for _, image in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
+    asked = [(p, seed) for half in (plain, prompts) for seed, p in enumerate(half)]
+    images = yield from generating(session, overlay, asked, session.base.generate_defaults)
     references = [list(session.references(session.store.concept(name))) for name in line.shown]
     shown = references[0][:TRAINED_ON] if len(references) == 1 else [of_one[0] for of_one in references]
     words = " and ".join(CONCEPTS[name] for name in line.shown)

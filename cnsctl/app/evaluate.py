@@ -5,19 +5,21 @@ Owns the prompts and seeds, which are fixed so that scores can be compared over 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from statistics import stdev
 from typing import TYPE_CHECKING
 
 from cnsctl import results
-from cnsctl.app.concepts import holdout_of, require, scores_of
+from cnsctl.app.concepts import holdout_of, measurable, require, scores_of
+from cnsctl.app.counting import Count
+from cnsctl.app.measuring import MANY, plan_again, sample
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import parse, render_class
 from cnsctl.data.prompt_templates import base_probe_texts, probe_prompts
 from cnsctl.errors import StoreDamagedError
-from cnsctl.events import Event, Phase, Step
+from cnsctl.events import Denoised, Event
 from cnsctl.metrics.error_removed import error_removed
 from cnsctl.metrics.forgetting import drift, forgetting
 from cnsctl.metrics.similarity import clip_i, clip_t, likeness_within
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from cnsctl.app.measuring import Level, Plan
+    from cnsctl.bases.clip import ClipTowers
     from cnsctl.engine.overlay import Overlay
+    from cnsctl.settings import GenerateSettings
     from cnsctl.store import ConceptRecord, Store
 
     Pixels = NDArray[np.uint8]
@@ -42,6 +47,9 @@ SEEDS = (0, 1)
 NOISES = (0, 1, 2)
 """Noise seeds of error removed; the first gives the figure that is saved."""
 
+MEASURE, GENERATE, COMPARE = "measure error removed", "generate", "compare by CLIP"
+OF_BASE = "generate without a concept"
+
 
 def evaluate(
     store: Store,
@@ -49,12 +57,13 @@ def evaluate(
     compute: Mapping[str, Any] | None = None,
     *,
     images: bool = True,
+    full: bool = False,
     session: Session | None = None,
 ) -> Generator[Event, None, results.EvaluateResult]:
     """Measure concepts and the drift of the base model, each score beside its value after training and the class word's.
 
-    Error removed always; CLIP-I, CLIP-T and drift need images. A concept that cannot be read is named in the
-    result instead.
+    Error removed always; CLIP-I, CLIP-T and drift need images. Each concept is measured as it was after its training,
+    or with `full` as thoroughly as possible. A concept that cannot be read is named in the result instead.
 
     Raises:
         StoreDamagedError: in merged mode, where all concepts act, one of them cannot be read.
@@ -65,71 +74,149 @@ def evaluate(
         session.base.check_sampler(session.base.generate_defaults)
     records = require(store, names)  # loading takes seconds, in which another process may have changed the store
     whole = session.overlay(())  # in merged mode all concepts, else none
-    yield Phase(name="measure", total=len(records) + images)
-    rows, damaged = [], []
-    for i, record in enumerate(records):
-        try:
-            overlay = whole if store.mode is Mode.MERGED else session.overlay([record["name"]])
-            rows.append(_evaluated(session, overlay, record, images=images))
-        except StoreDamagedError:
-            damaged.append(record["name"])
-        yield Step(phase="measure", step=i + 1, total=len(records) + images)
+    plans = {r["name"]: plan_again(scores_of(r), measurable(r), full=full) for r in records}
+    removed = yield from _removed(session, whole, records, plans)
+    readable = [r for r in records if r["name"] in removed]
+    by_clip = (yield from _by_clip(session, whole, readable, plans)) if images else {}
+    found = [r for r in readable if r["name"] in by_clip or not images]
     return results.EvaluateResult(
         store=str(store.path),
         base=base_model(store),
         mode=str(store.mode),
         device=session.device.type,
         dtype=session.dtype,
-        concepts=tuple(rows),
-        damaged=tuple(damaged),
-        drift=_drift(session, whole) if images else None,
+        concepts=tuple(
+            _evaluated(session, r, plans[r["name"]], removed[r["name"]], by_clip.get(r["name"])) for r in found
+        ),
+        damaged=tuple(r["name"] for r in records if r not in found),
+        drift=(yield from _drift(session, whole)) if images else None,
     )
 
 
-def _evaluated(session: Session, overlay: Overlay, record: ConceptRecord, *, images: bool) -> results.Evaluated:
+def _acting(session: Session, whole: Overlay, name: str) -> Overlay:
+    return whole if session.store.mode is Mode.MERGED else session.overlay([name])
+
+
+def _removed(
+    session: Session, whole: Overlay, records: Sequence[ConceptRecord], plans: Mapping[str, Plan]
+) -> Generator[Event, None, dict[str, tuple[float, float]]]:
+    """Error removed and its spread, by name, of the concepts that can be read."""
+    passes = {name: (1 + 2 * len(NOISES)) * len(plan.rows) for name, plan in plans.items()}
+    count = Count(MEASURE, sum(passes.values()))
+    yield count.begin()
+    found = {}
+    for record in records:
+        name, until = record["name"], count.done + passes[record["name"]]
+        try:
+            overlay = _acting(session, whole, name)
+            latents = yield from count.each(encoded(session, record, plans[name]))
+            found[name] = yield from count.each(removed_error_with_spread(session, overlay, name, latents))
+        except StoreDamagedError:
+            yield count.step(until - count.done)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ByClip:
+    """Scores by CLIP of one concept."""
+
+    now: results.Scores
+    plain: results.Scores
+    """Of the class word alone."""
+    real: float | None
+    """CLIP-I of real images."""
+
+
+def _by_clip(
+    session: Session, whole: Overlay, records: Sequence[ConceptRecord], plans: Mapping[str, Plan]
+) -> Generator[Event, None, dict[str, _ByClip]]:
+    """Generate with each concept and with its class word; scores by name, of the concepts that can be read."""
+    count = Count(GENERATE, sum(2 * plans[r["name"]].level.images for r in records))
+    yield count.begin()
+    found = {}
+    for record in records:
+        name, plan = record["name"], plans[record["name"]]
+        until = count.done + 2 * plan.level.images
+        try:
+            overlay = _acting(session, whole, name)
+            found[name] = yield from count.each(_compared(session, overlay, record, plan))
+        except StoreDamagedError:
+            yield count.step(until - count.done)
+    return found
+
+
+def _compared(
+    session: Session, overlay: Overlay, record: ConceptRecord, plan: Plan
+) -> Generator[Denoised | None, None, _ByClip]:
     from cnsctl.engine.overlay import EMPTY
 
-    name, trained = record["name"], scores_of(record)
-    references, n_held_out = session.references(record), holdout_of(record)
-    pixels = judged(references, n_held_out)
-    removed, spread = removed_error_with_spread(session, overlay, name, session.base.encode_images(pixels))
-    now, plain, real = results.Scores(error_removed=removed, clip_i=None, clip_t=None), None, None
-    if images:
-        prompts = probe_prompts(name)
-        features = clip_features(session, references)
-        own = None if features is None else judged(features, n_held_out)
-        now = clip_scores(session, overlay, name, probe_images(session, overlay, prompts), own, removed=removed)
-        class_images = probe_images(session, EMPTY, [class_prompt(overlay, p) for p in prompts])
-        plain = clip_scores(session, overlay, name, class_images, own)
-        real = clip_i_real(features, n_held_out)
+    towers, settings = session.clip(), plan.level.settings(session.base.generate_defaults)
+    own, real = (None, None) if towers is None else _own_features(session, towers, record, plan)
+    prompts, scores = probes(record["name"], plan.level), []
+    plain = [(class_prompt(overlay, prompt), seed) for prompt, seed in prompts]
+    for acting, asked in ((overlay, prompts), (EMPTY, plain)):
+        generated = yield from generating(session, acting, asked, settings)
+        scores.append(clip_scores(towers, [p.text for p, _ in plain], generated, own))
+    return _ByClip(now=scores[0], plain=scores[1], real=real)
+
+
+def _own_features(
+    session: Session, towers: ClipTowers, record: ConceptRecord, plan: Plan
+) -> tuple[Features, float | None]:
+    """CLIP features of the images that the concept is measured on, and CLIP-I of real images."""
+    n, held_out = len(record["references"]), holdout_of(record)
+    own = towers.images(list(session.references(record, judged(n, held_out, plan.rows))))
+    if not held_out:
+        return own, clip_i_real(own)
+    return own, clip_i_real(own, towers.images(list(session.references(record, sample(n - held_out, MANY)))))
+
+
+def _evaluated(
+    session: Session,  # noqa: ARG001  for metrics of the concept's images: `session.references(record)`
+    record: ConceptRecord,
+    plan: Plan,
+    removed: tuple[float, float],
+    by_clip: _ByClip | None,
+) -> results.Evaluated:
+    """A row of the result."""
+    trained = scores_of(record)
+    now = results.Scores(error_removed=removed[0], clip_i=None, clip_t=None) if by_clip is None else by_clip.now
+    same_images = trained.measured_on == len(plan.rows)
+    same_level = trained.level == plan.level.name
     return results.Evaluated(
-        name=name,
-        held_out=n_held_out,
-        error_removed=removed,
-        error_removed_spread=spread,
+        name=record["name"],
+        held_out=holdout_of(record),
+        error_removed=removed[0],
+        error_removed_spread=removed[1],
+        measured_on=len(plan.rows),
+        level=None if by_clip is None else plan.level.name,
         clip_i=now.clip_i,
-        clip_i_class=None if plain is None else plain.clip_i,
-        clip_i_real=real,
+        clip_i_class=None if by_clip is None else by_clip.plain.clip_i,
+        clip_i_real=None if by_clip is None else by_clip.real,
         clip_t=now.clip_t,
-        clip_t_class=None if plain is None else plain.clip_t,
+        clip_t_class=None if by_clip is None else by_clip.plain.clip_t,
         backbone=now.backbone,
         trained=trained,
         forgetting=results.Scores(
-            error_removed=forgetting(trained.error_removed, removed),
-            clip_i=forgetting(trained.clip_i, now.clip_i),
-            clip_t=forgetting(trained.clip_t, now.clip_t),
+            error_removed=forgetting(trained.error_removed, removed[0]) if same_images else None,
+            clip_i=forgetting(trained.clip_i, now.clip_i) if same_images and same_level else None,
+            clip_t=forgetting(trained.clip_t, now.clip_t) if same_level else None,
         ),
     )
 
 
-def _drift(session: Session, overlay: Overlay) -> results.Drift:
+def _drift(session: Session, overlay: Overlay) -> Generator[Event, None, results.Drift]:
     """How the store changed the base model's own images: prompts without a concept, against no overlay."""
     from cnsctl.engine.overlay import EMPTY
 
-    found = drift(base_images(session, overlay), base_images(session, EMPTY))
-    return results.Drift(
-        images=len(base_probe_texts()), changed=found.changed, mean_abs=found.mean_abs, max_abs=found.max_abs
-    )
+    asked = [(parse(text, ()), 0) for text in base_probe_texts()]
+    count = Count(OF_BASE, 2 * len(asked))
+    yield count.begin()
+    settings = session.base.generate_defaults
+    now = yield from count.each(generating(session, overlay, asked, settings))
+    before = yield from count.each(generating(session, EMPTY, asked, settings))
+    found = drift(now, before)
+    return results.Drift(images=len(asked), changed=found.changed, mean_abs=found.mean_abs, max_abs=found.max_abs)
 
 
 def cannot_be_read(store: str, names: Sequence[str]) -> StoreDamagedError:
@@ -139,27 +226,41 @@ def cannot_be_read(store: str, names: Sequence[str]) -> StoreDamagedError:
     )
 
 
-def removed_error(session: Session, overlay: Overlay, name: str, latents: torch.Tensor, *, noise: int = 0) -> float:
+def encoded(session: Session, record: ConceptRecord, plan: Plan) -> Generator[None, None, torch.Tensor]:
+    """Encode the images that the concept is measured on; yields after each: (n, c, h, w) fp32 on the CPU."""
+    chosen = judged(len(record["references"]), holdout_of(record), plan.rows)
+    return (yield from session.encoding(session.references(record, chosen)))
+
+
+def removed_error(
+    session: Session, overlay: Overlay, name: str, latents: torch.Tensor, *, noise: int = 0
+) -> Generator[None, None, float]:
     """Error removed, percent: the denoising error with the concept against that of the base model with the class word.
 
     Without any delta: in merged mode all deltas act on the class word too, and the reference must not change with the
-    store.
+    store. Yields after each denoising pass, of two per image.
     """
-    from cnsctl.engine.denoising_error import denoising_error
+    from cnsctl.engine.denoising_error import errors_by_image, mean_error
     from cnsctl.engine.overlay import EMPTY
 
-    prompt = probe_prompts(name)[0]
-    with_concept = denoising_error(session.base, overlay, prompt, latents, noise_seed=noise)
-    without = denoising_error(session.base, EMPTY, class_prompt(overlay, prompt), latents, noise_seed=noise)
-    return error_removed(with_concept, without)
+    prompt, means = probe_prompts(name)[0], []
+    for acting, asked in ((overlay, prompt), (EMPTY, class_prompt(overlay, prompt))):
+        errors = []
+        for error in errors_by_image(session.base, acting, asked, latents, noise_seed=noise):
+            errors.append(error)
+            yield
+        means.append(mean_error(errors))
+    return error_removed(*means)
 
 
 def removed_error_with_spread(
     session: Session, overlay: Overlay, name: str, latents: torch.Tensor
-) -> tuple[float, float]:
+) -> Generator[None, None, tuple[float, float]]:
     """`removed_error`, and its standard deviation over three noise seeds."""
-    found = [removed_error(session, overlay, name, latents, noise=noise) for noise in NOISES]
-    return found[0], stdev(found)
+    found = {}
+    for noise in NOISES:
+        found[noise] = yield from removed_error(session, overlay, name, latents, noise=noise)
+    return found[NOISES[0]], stdev(found.values())
 
 
 def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
@@ -168,70 +269,100 @@ def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
 
 
 def fresh(
-    session: Session, overlay: Overlay, name: str, pixels: Pixels, latents: torch.Tensor
-) -> tuple[dict[str, float | str | None], list[Pixels]]:
-    """Scores of a concept, as in its record, and its probe images."""
-    generated = probe_images(session, overlay, probe_prompts(name))
-    removed = removed_error(session, overlay, name, latents)
-    scores = clip_scores(session, overlay, name, generated, clip_features(session, pixels), removed=removed)
-    return asdict(scores), generated
+    session: Session, overlay: Overlay, name: str, *, plan: Plan, pixels: Pixels, latents: torch.Tensor | None
+) -> Generator[Event, None, tuple[results.Scores, list[Pixels]]]:
+    """Scores of a new concept, as in its record, and the images that were generated for them.
+
+    Args:
+        session: with the base model.
+        overlay: with the concept.
+        name: of the concept.
+        plan: what to measure.
+        pixels: the images of the plan.
+        latents: the same, encoded, if they are.
+    """
+    count = Count(MEASURE, (3 if latents is None else 2) * len(pixels))
+    yield count.begin()
+    if latents is None:
+        latents = yield from count.each(session.encoding(pixels))
+    removed = yield from count.each(removed_error(session, overlay, name, latents))
+    generated: list[Pixels] = []
+    scores = results.Scores(error_removed=None, clip_i=None, clip_t=None)
+    if plan.level.images:
+        asked = probes(name, plan.level)
+        count = Count(GENERATE, len(asked))
+        yield count.begin()
+        settings = plan.level.settings(session.base.generate_defaults)
+        generated = yield from count.each(generating(session, overlay, asked, settings))
+        if plan.level.scored and (towers := session.clip()) is not None:
+            count = Count(COMPARE, len(pixels))
+            yield count.begin()
+            own = yield from count.each(_features(towers, pixels))
+            scores = clip_scores(towers, [class_prompt(overlay, p).text for p, _ in asked], generated, own)
+    return replace(scores, error_removed=removed, measured_on=len(pixels), level=plan.level.name), generated
 
 
-def probe_images(session: Session, overlay: Overlay, prompts: Sequence[Prompt]) -> list[Pixels]:
-    """The probe prompts that name a place, each with the fixed seeds, in the base model's own settings."""
-    from cnsctl.engine.generate import Request, generate_images
-
-    requests = [Request(prompt=p, seed=s) for p in prompts[1:] for s in SEEDS]
-    return [image for _, image in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
+def probes(name: str, level: Level) -> list[tuple[Prompt, int]]:
+    """The probe prompts of a level that name a place, each with the fixed seeds."""
+    return [(prompt, seed) for prompt in probe_prompts(name)[1:][: level.places] for seed in SEEDS[: level.seeds]]
 
 
-def clip_features(session: Session, pixels: Pixels) -> Features | None:
-    """CLIP features of a concept's own images, (n, d); None if the base model has no CLIP."""
-    towers = session.clip()
-    return None if towers is None else towers.images(list(pixels))
+def generating(
+    session: Session, overlay: Overlay, asked: Sequence[tuple[Prompt, int]], settings: GenerateSettings
+) -> Generator[Denoised | None, None, list[Pixels]]:
+    """Generate prompts, each with a seed; yields the parts of each image, and None after it.
+
+    Raises:
+        CnsctlError: the latents of an image contain NaN or Inf.
+    """
+    from cnsctl.engine.generate import Request, Texts, generation, not_finite
+
+    images = []
+    requests = [Request(prompt=prompt, seed=seed) for prompt, seed in asked]
+    for event in generation(Texts(session.base), overlay, requests, settings):
+        if isinstance(event, Denoised):
+            yield event
+            continue
+        if event.pixels is None:
+            raise not_finite(settings)
+        images.append(event.pixels)
+        yield None
+    return images
+
+
+def _features(towers: ClipTowers, pixels: Pixels) -> Generator[None, None, Features]:
+    import numpy as np
+
+    found = []
+    for image in pixels:
+        found.append(towers.images([image]))
+        yield
+    return np.concatenate(found)
 
 
 def clip_scores(
-    session: Session,
-    overlay: Overlay,
-    name: str,
-    generated: Sequence[Pixels],
-    own: Features | None,
-    *,
-    removed: float | None = None,
+    towers: ClipTowers | None, texts: Sequence[str], generated: Sequence[Pixels], own: Features | None
 ) -> results.Scores:
-    """CLIP-I against the concept's own images (mean over pairs) and CLIP-T against the prompt with the class word.
+    """CLIP-I against the concept's own images (mean over pairs) and CLIP-T of each image against its text.
 
-    Both are None if the base model has no CLIP. `removed` is added to the result.
+    All are None if the base model has no CLIP.
     """
-    towers = session.clip()
     if towers is None or own is None:
-        return results.Scores(error_removed=removed, clip_i=None, clip_t=None)
-    texts = [class_prompt(overlay, p).text for p in probe_prompts(name)[1:] for _ in SEEDS]
+        return results.Scores(error_removed=None, clip_i=None, clip_t=None)
     features = towers.images(generated)
     return results.Scores(
-        error_removed=removed,
+        error_removed=None,
         clip_i=clip_i(features, own),
         clip_t=clip_t(features, towers.texts(texts)),
         backbone=towers.backbone,
     )
 
 
-def clip_i_real(features: Features | None, n_held_out: int) -> float | None:
+def clip_i_real(own: Features, training: Features | None = None) -> float | None:
     """CLIP-I of real images, an upper limit: a concept's held-out images against its training images.
 
-    Without held-out images: its images against each other, each pair once.
+    Without held-out images: its images against each other, each pair once; None if it has one image.
     """
-    if features is None or len(features) < 2:
-        return None
-    if n_held_out:
-        return clip_i(features[-n_held_out:], features[:-n_held_out])
-    return likeness_within(features)
-
-
-def base_images(session: Session, overlay: Overlay) -> list[Pixels]:
-    """Images of the ten prompts without a concept, with one seed, for drift."""
-    from cnsctl.engine.generate import Request, generate_images
-
-    requests = [Request(prompt=parse(text, ()), seed=0) for text in base_probe_texts()]
-    return [image for _, image in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
+    if training is not None:
+        return clip_i(own, training)
+    return likeness_within(own) if len(own) >= 2 else None

@@ -38,6 +38,10 @@ class TrainRequest:
     """How many images, the last ones, are kept for evaluation."""
     replace: bool = False
     allow_forgetting: bool = False
+    preview: bool = True
+    """Generate images after the training."""
+    measure: bool = True
+    """Measure the concept after the training; without it, images are not generated either."""
     compute: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `ComputeSettings` that the user gave."""
 
@@ -58,6 +62,7 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
     if request.name in store.snapshot().names and not request.replace:
         raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)
     settings = checked(TrainSettings, request.settings)
+    _refuse_unmeasured(store, request)
     images = read_images(list(request.sources), size=open_folder(base_of(store)).size)
     _check_holdout(request.holdout, len(images))
     class_word = _class_word(store, request)
@@ -70,6 +75,16 @@ def refuse_half_for_training(compute: Mapping[str, Any]) -> None:
     """fp16 gradients of a denoiser underflow, so training in fp16 is refused."""
     if compute.get("dtype") == Dtype.FP16:
         raise UsageError("cannot train in fp16: gradients underflow", reason="fp16-training")
+
+
+def _refuse_unmeasured(store: Store, request: TrainRequest) -> None:
+    """In merged mode, later training compares with a concept's error removed, so it must be measured."""
+    if store.mode is Mode.MERGED and not request.measure:
+        raise UsageError(
+            "cannot train without measuring in merged mode",
+            note="later training runs compare with error removed, to detect forgetting",
+            reason="unmeasured",
+        )
 
 
 def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:

@@ -30,7 +30,7 @@ def score(
 
     admitted = admit(store, replace(request, replace=True))
     session = yield from started(store, request.compute, session)
-    job = make_job(session, request, admitted.class_word, admitted.images)
+    job = yield from make_job(session, request, admitted.class_word, admitted.images)
     yield from long_captions(session.base, job, admitted.images)
     selected: Selected | None = None
     for event in train.score(session.base, job):

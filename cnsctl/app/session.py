@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.concepts import holdout_of
 from cnsctl.app.stores import base_of
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError
@@ -87,22 +86,30 @@ class Session:
 
         return towers(base_of(self.store), name=self.base.name, device=self.device)
 
-    def latents(self, record: ConceptRecord) -> torch.Tensor:
-        """The images that the concept is measured on, encoded: (n, c, h, w) fp32 on the CPU."""
-        return self.base.encode_images(judged(self.references(record), holdout_of(record)))
+    def encoding(self, pixels: NDArray[np.uint8]) -> Generator[None, None, torch.Tensor]:
+        """Encode images (n, h, w, 3) one by one; yields after each. Returns (n, c, h, w) fp32 on the CPU."""
+        import torch
 
-    def references(self, record: ConceptRecord) -> NDArray[np.uint8]:
-        """The concept's stored images, held-out ones last: (n, h, w, 3) uint8."""
+        latents = []
+        for image in pixels:
+            latents.append(self.base.encode_images(image[None]))
+            yield
+        return torch.cat(latents)
+
+    def references(self, record: ConceptRecord, which: Iterable[int] | None = None) -> NDArray[np.uint8]:
+        """The concept's stored images, held-out ones last, or some of them by number: (n, h, w, 3) uint8."""
         import numpy as np
 
         from cnsctl.data.png import png_pixels
 
-        return np.stack([png_pixels(self.store.blob(sha)) for sha in record["references"]])
+        files = record["references"]
+        chosen = files if which is None else [files[i] for i in which]
+        return np.stack([png_pixels(self.store.blob(sha)) for sha in chosen])
 
 
-def judged(rows: NDArray[Any], holdout: int) -> NDArray[Any]:
-    """Of a concept's images, or their features, those that it is measured on: the held-out ones, or else all."""
-    return rows[-holdout:] if holdout else rows
+def judged(n_images: int, holdout: int, rows: Iterable[int]) -> list[int]:
+    """Numbers of a concept's images that it is measured on: these rows of the held-out ones, or else of all."""
+    return [(n_images - holdout if holdout else 0) + row for row in rows]
 
 
 def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = False) -> Session:

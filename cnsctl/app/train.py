@@ -6,12 +6,15 @@ Owns the order of these steps; must not know terminals, file formats or formulas
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
-from cnsctl.app import evaluate
+from cnsctl.app import evaluate, measuring
 from cnsctl.app.concepts import HOLDOUT, summary
+from cnsctl.app.counting import Count
 from cnsctl.app.dataset import long_captions, make_job
+from cnsctl.app.measuring import timed
 from cnsctl.app.requests import TrainRequest, admit, refuse_damaged
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
@@ -19,11 +22,11 @@ from cnsctl.app.stores import now, saved_but
 from cnsctl.app.verify import LOST_POINTS, checked, probe_record
 from cnsctl.concept import Mode
 from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError
-from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.events import Event, Note, Warn
 from cnsctl.store import defer_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from cnsctl.concept import Delta
     from cnsctl.data.images import TrainingImage
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.train import Trained
     from cnsctl.store import Store
+
+NOT_MEASURED = results.Scores(error_removed=None, clip_i=None, clip_t=None)
 
 STATE_FILE, LATENTS_FILE = "state.safetensors", "latents.safetensors"
 
@@ -61,12 +66,14 @@ def train(
         generation = store.generation()
         session = yield from started(store, request.compute, session, hash_weights=True)
         session.base.check_sampler(session.base.generate_defaults)  # the preview must not fail after the training
-        yield Phase(name="encode the images, find general neurons")
-        job = make_job(session, request, class_word, images, work / LATENTS_FILE)
+        job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE)
         yield from long_captions(session.base, job, images)
         yield Note(text=_plan(job))
-        found = yield from trained(session.base, job, work / STATE_FILE)
-        result = yield from _save(session, request, job, images=images, found=found, generation=generation)
+        found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE))
+        measured = _plan_of(session, request, job, len(images), step_s)
+        result = yield from _save(
+            session, request, job, images=images, found=found, measured=measured, generation=generation
+        )
         with defer_signals("the change is saved"):
             try:
                 store.work.discard(request.name)
@@ -85,6 +92,16 @@ def _plan(job: Job) -> str:
     )
 
 
+def _plan_of(
+    session: Session, request: TrainRequest, job: Job, n_images: int, step_s: float | None
+) -> measuring.Plan | None:
+    """What to measure of the new concept; None for nothing."""
+    if not request.measure:
+        return None
+    own, preview = session.base.generate_defaults, request.preview
+    return measuring.plan(request.holdout or n_images, job.settings, own, step_s=step_s, preview=preview)
+
+
 def _save(
     session: Session,
     request: TrainRequest,
@@ -92,6 +109,7 @@ def _save(
     *,
     images: Sequence[TrainingImage],
     found: Trained,
+    measured: measuring.Plan | None,
     generation: int,
 ) -> Generator[Event, None, results.TrainResult]:
     """In merged mode, verify the other concepts; measure the new one; commit."""
@@ -102,22 +120,34 @@ def _save(
     store, name = session.store, request.name
     overlay = _with_new(session, job.prior, name, found.delta)
     if store.mode is Mode.MERGED:  # in the other modes no other concept can change
-        yield Phase(name="check that nothing was forgotten")
         yield from _others_checked(session, overlay, request)
-    yield Phase(name="generate and measure")
-    pixels = judged(np.stack([image.pixels for image in images]), request.holdout)
-    latents = session.base.encode_images(pixels) if request.holdout else job.latents
-    scores, generated = evaluate.fresh(session, overlay, name, pixels, latents)
+    scores: results.Scores = NOT_MEASURED
+    generated: list[Any] = []
+    if measured is not None:
+        yield from _notes(measured, request.holdout or len(images), preview=request.preview)
+        numbers = judged(len(images), request.holdout, measured.rows)
+        pixels = np.stack([images[i].pixels for i in numbers])
+        latents = None if request.holdout else job.latents[numbers]
+        scores, generated = yield from evaluate.fresh(
+            session, overlay, name, plan=measured, pixels=pixels, latents=latents
+        )
+    count = Count("save the concept", len(images) + 1)
+    yield count.begin()
     record = probe_record(session, overlay, name)
+    yield count.step()
+    references = []
+    for image in images:
+        references.append(png_bytes(image.pixels))
+        yield count.step()
     with store.transaction(f"add {name}") as tx:
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
         saved = tx.add(
             _record_fields(session, name, found, scores, [image.caption for image in images], holdout=request.holdout),
             found.delta,
-            references=[png_bytes(image.pixels) for image in images],
+            references=references,
             probe=record,
-            preview=png_bytes(np.concatenate(list(generated), axis=1)),
+            preview=png_bytes(np.concatenate(generated, axis=1)) if generated else None,
             replace=request.replace,
         )
         store.work.will_commit(name, saved["delta"])
@@ -144,7 +174,7 @@ def _record_fields(
     session: Session,
     name: str,
     found: Trained,
-    scores: Mapping[str, float | str | None],
+    scores: results.Scores,
     captions: Sequence[str | None],
     *,
     holdout: int,
@@ -159,8 +189,18 @@ def _record_fields(
         "created": now(),
         "captions": list(captions),
         "recipe": {**found.delta.recipe, **({HOLDOUT: holdout} if holdout else {})},
-        "scores": dict(scores),
+        "scores": asdict(scores),
     }
+
+
+def _notes(measured: measuring.Plan, n_images: int, *, preview: bool) -> Iterator[Note]:
+    """What is measured less thoroughly than it could be."""
+    if len(measured.rows) < n_images:
+        yield Note(text=f"measuring on {len(measured.rows)} of {n_images} images")
+    if preview and not measured.is_whole:
+        n, steps = measured.level.images, measured.level.steps
+        images = f"{n} image{'' if n == 1 else 's'} with {steps} inference steps" if n else "no images"
+        yield Note(text=f"generating {images}: measuring takes at most 10 % of the training time")
 
 
 def _others_checked(session: Session, overlay: Overlay, request: TrainRequest) -> Iterator[Event]:
@@ -172,7 +212,11 @@ def _others_checked(session: Session, overlay: Overlay, request: TrainRequest) -
     """
     lost = []
     others = [r for r in session.store.concepts() if r["name"] in overlay.concepts and r["name"] != request.name]
-    for outcome in (checked(session, overlay, record) for record in others):
+    count = Count("check that nothing was forgotten", len(others))
+    yield count.begin()
+    for record in others:
+        outcome = yield from checked(session, overlay, record)
+        yield count.step()
         if outcome.lost is not None and outcome.lost > LOST_POINTS:
             lost.append(f"<{outcome.name}> lost {outcome.lost:.1f} points of error removed")
         elif not outcome.proof.unchanged and outcome.lost is None:

@@ -10,8 +10,10 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
-from cnsctl.app.concepts import require
-from cnsctl.app.evaluate import cannot_be_read, removed_error
+from cnsctl.app.concepts import measurable, require, scores_of
+from cnsctl.app.counting import parts
+from cnsctl.app.evaluate import cannot_be_read, encoded, removed_error
+from cnsctl.app.measuring import plan_again
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode
@@ -22,6 +24,7 @@ from cnsctl.events import Event, Phase, Step
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping, Sequence
 
+    from cnsctl.app.measuring import Plan
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.proof import Proof
     from cnsctl.store import ConceptRecord, Store
@@ -65,7 +68,7 @@ def verify(
                 rows.append(_unreadable(name, damaged[name]) if name in damaged else _unchecked(name, damaged))
             else:
                 overlay = session.overlay([name]) if everyone is None else everyone
-                outcome = checked(session, overlay, record)
+                outcome = yield from checked(session, overlay, record)
                 other_parts.update(outcome.proof.other_parts)
                 rows.append(_proved(outcome))
         except StoreDamagedError as err:
@@ -103,19 +106,32 @@ def problem(result: results.VerifyResult) -> CnsctlError | None:
     return None
 
 
-def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Outcome:
-    """Prove a concept by its record, without an image; in merged mode, measure it if other deltas moved it."""
+def checked(session: Session, overlay: Overlay, record: ConceptRecord) -> Generator[Event, None, Outcome]:
+    """Prove a concept by its record, without an image; in merged mode, measure it if other deltas moved it.
+
+    It is measured as it was after its training; without a score from then, what it lost is unknown.
+    """
     from cnsctl.engine.proof import only_other_deltas_changed, prove
 
     name = record["name"]
     proof = prove(session.base, overlay, name, session.store.blob(record["probe"]))
     lost = None
     if session.store.mode is Mode.MERGED and not proof.unchanged and only_other_deltas_changed(proof):
-        after_training = record["scores"].get("error_removed")
-        lost = 0.0
-        if not proof.moved <= 0 and isinstance(after_training, float):
-            lost = after_training - removed_error(session, overlay, name, session.latents(record))
+        trained = scores_of(record)
+        if proof.moved <= 0:
+            lost = 0.0
+        elif trained.error_removed is not None:
+            plan = plan_again(trained, measurable(record))
+            now = yield from parts(_measured_again(session, overlay, record, plan), 3 * len(plan.rows))
+            lost = trained.error_removed - now
     return Outcome(name=name, proof=proof, lost=lost)
+
+
+def _measured_again(
+    session: Session, overlay: Overlay, record: ConceptRecord, plan: Plan
+) -> Generator[None, None, float]:
+    latents = yield from encoded(session, record, plan)
+    return (yield from removed_error(session, overlay, record["name"], latents))
 
 
 def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:

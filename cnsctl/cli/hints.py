@@ -67,6 +67,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "store-gone": lambda _: "create one with cnsctl init",
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
+    "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }
 """Advice by the `reason` of an error or a note."""

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cnsctl.cli.hints import HINTS, hint_of
-from cnsctl.cli.progress import Progress
+from cnsctl.cli.progress import Log, Progress, View
 from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, terminal_size
 from cnsctl.errors import DiskError
 from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
@@ -56,8 +56,13 @@ class Output(Generic[R]):
         previews: bool = False,
     ) -> None:
         self.as_json, self.quiet, self.human, self.bare, self.lines = as_json, quiet, human, bare, lines
-        self.progress = None if as_json or quiet or not sys.stderr.isatty() else Progress()
-        self.previews = PREVIEWS if previews and self.progress is not None else 0
+        self.progress = None if as_json or quiet else self._view()
+        self.previews = PREVIEWS if previews and isinstance(self.progress, Progress) else 0
+
+    def _view(self) -> View:
+        """A line that is rewritten, where a terminal can do that; else lines of a log."""
+        dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+        return Progress() if sys.stderr.isatty() and not dumb else Log(self._say)
 
     def __enter__(self) -> Self:
         return self
@@ -100,12 +105,9 @@ class Output(Generic[R]):
 
     def _show(self, event: Event) -> None:
         match event:
-            case Phase() | Step():
+            case Phase() | Step() | Denoised():
                 if self.progress is not None:
                     self.progress.update(event)
-            case Denoised(step=step, total=total):
-                if self.progress is not None:
-                    self.progress.detail(f"step {step}/{total}")
             case Note(text=text, reason=reason) if not self.quiet:
                 self._say(text, *([f"  hint: {HINTS[reason]({})}"] if reason in HINTS else []))
             case Warn(text=text):
@@ -139,7 +141,7 @@ class Output(Generic[R]):
                 self.previews -= 1
                 self._preview(event)
         if self.progress is not None:
-            self.progress.advance()
+            self.progress.update(event)
 
     def _preview(self, event: ImageReady) -> None:
         from cnsctl.cli.preview import preview_bytes, protocol_of

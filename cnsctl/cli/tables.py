@@ -57,25 +57,34 @@ def shown(r: results.ShowResult) -> Iterable[str]:
     yield (
         f"  {c.neurons:,} neurons: {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser; {size(c.bytes)}"
     )
-    yield (
-        f"  after training: error removed {number(c.scores.error_removed, '.1f')} %, "
-        f"CLIP-I {number(c.scores.clip_i, '.3f')}, CLIP-T {number(c.scores.clip_t, '.3f')} "
-        f"({c.scores.backbone or 'no CLIP'})"
-    )
+    yield f"  after training: {_scores(c.scores)}"
     yield f"  recipe: {', '.join(f'{key} {_plain(value)}' for key, value in sorted(r.recipe.items()))}"
     for other, shared in sorted((r.overlaps or {}).items()):
         yield f"  shares {'?' if shared is None else f'{shared:,}'} neurons with <{other}>"
     yield f"  delta: {r.delta}" + ("  (damaged)" if c.damaged else "")
+    if r.preview is not None:
+        yield f"  preview: {r.preview}"
     for i, path in enumerate(r.references):
         yield f"  {'held out' if i >= c.images - c.held_out else 'image'}: {path}"
+
+
+def _scores(scores: results.Scores) -> str:
+    if scores.error_removed is None:
+        return "not measured"
+    removed = f"error removed {scores.error_removed:.1f} % on {counted(scores.measured_on or 0, 'image')}"
+    if scores.clip_i is None and scores.clip_t is None:
+        return f"{removed}, no CLIP scores"
+    clip = f"CLIP-I {number(scores.clip_i, '.3f')}, CLIP-T {number(scores.clip_t, '.3f')}"
+    return f"{removed}, {clip} ({scores.backbone}, {scores.level})"
 
 
 def added(r: results.TrainResult) -> Iterable[str]:
     c = r.concept
     clip = "" if c.scores.clip_i is None else f", CLIP-I {c.scores.clip_i:.3f}"
+    removed = "not measured" if c.scores.error_removed is None else f"error removed {c.scores.error_removed:.1f} %"
     yield (
         f"<{c.name}>: {c.neurons:,} neurons, {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser, "
-        f"{size(c.bytes)}; error removed {number(c.scores.error_removed, '.1f')} %{clip}"
+        f"{size(c.bytes)}; {removed}{clip}"
     )
 
 
@@ -122,12 +131,13 @@ def evaluated(r: results.EvaluateResult) -> Iterable[str]:
             number(c.clip_t, ".3f"),
             number(c.clip_t_class, ".3f"),
             str(c.held_out or NONE),
+            c.level or NONE,
         )
         for c in r.concepts
     ]
     head = (
         "name", "err. removed", "forgotten", "CLIP-I", "class word", "real", "forgotten", "CLIP-T", "class word",
-        "held out",
+        "held out", "level",
     )  # fmt: skip
     yield from table(rows, head)
     if (d := r.drift) is not None:

@@ -122,7 +122,7 @@ def generation(
             if sample is None:
                 break
             latents = sample.latents
-            yield Denoised(step=sample.step, total=sample.total)
+            yield Denoised(step=sample.step, total=sample.total, images=len(group))
         for request, z in zip(group, latents, strict=True):
             yield Image(request=request, pixels=base.decode_latents(z) if bool(torch.isfinite(z).all()) else None)
 

@@ -8,7 +8,7 @@ Owns these formulas, on tensors; must not know training, the store or the librar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from cnsctl.concept import Prompt
 from cnsctl.engine.prompt_tokens import SplicedText, features, splice
 from cnsctl.engine.seeds import stream
 from cnsctl.errors import CapacityError
+from cnsctl.events import result_of
 from cnsctl.settings import Policy, Select
 
 if TYPE_CHECKING:
@@ -49,17 +50,29 @@ def importance(W: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
     return W.abs() * norms[None, :]
 
 
-@torch.no_grad()
 def general_neurons(base: Base, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The result of `finding_general_neurons`."""
+    return result_of(finding_general_neurons(base, texts))
+
+
+def finding_general_neurons(base: Base, texts: Sequence[str]) -> Generator[int, None, dict[str, torch.Tensor]]:
     """Neurons that most prompts use: per site (rows, columns) bool, over W₀ (ours, after the paper's definition).
 
     A neuron is general if it is in the top ρ_g of its row for at least τ of the calibration prompts.
+
+    Yields:
+        The prompts and sites that are done, of len(texts) + len(base.sites).
     """
-    norms = []
-    for text in texts:
-        spliced = splice(base, Prompt(text=text, pieces=(text,)), {})
-        norms.append(token_norms(features(base, [spliced], {}).x, [spliced]))
-    return {site: _often_on_top(W, norms) for site, W in base.sites.items()}
+    norms, found = [], {}
+    for done, text in enumerate(texts, start=1):
+        with torch.no_grad():
+            spliced = splice(base, Prompt(text=text, pieces=(text,)), {})
+            norms.append(token_norms(features(base, [spliced], {}).x, [spliced]))
+        yield done
+    for done, (site, W) in enumerate(base.sites.items(), start=len(texts) + 1):
+        found[site] = _often_on_top(W, norms)
+        yield done
+    return found
 
 
 def general_settings() -> tuple[str, ...]:

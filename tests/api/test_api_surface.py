@@ -18,6 +18,7 @@ import cnsctl as package
 from cnsctl import Session, Store, TrainSettings, create_store
 from cnsctl.cli.options import flags_of
 from cnsctl.cli.verbs import add, gen, init, mv, rm, score, show, verify
+from cnsctl.cli.verbs import eval as evaluate
 from cnsctl.settings import ComputeSettings, GenerateSettings, settings_of
 
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "typer", "rich")
@@ -90,6 +91,7 @@ TWINS = {
     "rm": (rm, Store.remove, {}),
     "init": (init, create_store, {"store": "path"}),
     "verify": (verify, Session.verify, {}),
+    "eval": (evaluate, Session.evaluate, {}),
 }
 """Verb → its module, its twin, and parameters of another name."""
 
@@ -105,13 +107,16 @@ def test_defaults_are_those_of_the_command_line(verb):
     for name, parameter in inspect.signature(module.command).parameters.items():
         if (name in declared and name not in taken) or (name in OF_THE_TERMINAL and name not in renamed):
             continue
+        if (positive := name.removeprefix("no_")) != name:  # --no-preview is preview=False
+            assert (taken[positive].default, parameter.default) == (True, False)
+            compared += 1
+            continue
         own = taken[renamed.get(name, name)]
         if own.kind is not inspect.Parameter.VAR_POSITIONAL and parameter.default is not parameter.empty:
             assert own.default == parameter.default or parameter.default is None, name
         compared += 1
-    extra = (
-        set(taken) - {"self", "settings"} - {renamed.get(n, n) for n in inspect.signature(module.command).parameters}
-    )
+    given = {renamed.get(n, n.removeprefix("no_")) for n in inspect.signature(module.command).parameters}
+    extra = set(taken) - {"self", "settings"} - given
     assert compared
     assert not extra, "the twin takes what the command line does not"
 

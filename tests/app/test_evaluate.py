@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from cnsctl.app import evaluate
-from cnsctl.data.prompt_templates import probe_prompts
-from cnsctl.engine import generate
+from cnsctl.app.measuring import FULL, LEVELS, NO_IMAGES, PREVIEW, QUICK
 
 BEACH, SNOW, OTHER = (np.full((1, 1, 3), i, np.uint8) for i in range(3))
 REX = SimpleNamespace(concepts={"rex": SimpleNamespace(class_word="dog")})
@@ -27,33 +26,29 @@ class Towers:
         return np.eye(4)[[["a dog on a beach", "a dog in the snow"].index(text) for text in texts]]
 
 
-SESSION = SimpleNamespace(clip=Towers)
 OWN = Towers().images([BEACH, OTHER])
+TEXTS = [evaluate.class_prompt(REX, p).text for p, _ in evaluate.probes("rex", FULL)]
 
 
 def test_each_image_is_compared_with_its_own_prompt():
-    found = evaluate.clip_scores(SESSION, REX, "rex", [BEACH, BEACH, SNOW, SNOW], OWN)
+    found = evaluate.clip_scores(Towers(), TEXTS, [BEACH, BEACH, SNOW, SNOW], OWN)
     assert (found.clip_t, found.clip_i, found.backbone) == (1, 0.25, "known")
-    swapped = evaluate.clip_scores(SESSION, REX, "rex", [SNOW, SNOW, BEACH, BEACH], OWN)
+    swapped = evaluate.clip_scores(Towers(), TEXTS, [SNOW, SNOW, BEACH, BEACH], OWN)
     assert swapped.clip_t == 0
 
 
 def test_clip_i_real_compares_held_out_images_with_the_others():
-    features = evaluate.clip_features(SESSION, np.stack([BEACH, BEACH, SNOW]))
-    assert evaluate.clip_i_real(features, 1) == 0
-    assert evaluate.clip_i_real(features, 0) == pytest.approx(1 / 3)
-    assert evaluate.clip_i_real(features[:1], 0) is None
+    features = Towers().images([BEACH, BEACH, SNOW])
+    assert evaluate.clip_i_real(features[2:], features[:2]) == 0
+    assert evaluate.clip_i_real(features) == pytest.approx(1 / 3)
+    assert evaluate.clip_i_real(features[:1]) is None
 
 
-def test_probe_images_are_two_places_from_two_seeds(monkeypatch):
-    asked = []
-
-    def generate_images(_base, _overlay, requests, _settings):
-        asked.extend((request.prompt.text, request.seed) for request in requests)
-        return [(request, BEACH) for request in requests]
-
-    monkeypatch.setattr(generate, "generate_images", generate_images)
-    session = SimpleNamespace(base=SimpleNamespace(generate_defaults=None))
-    assert len(evaluate.probe_images(session, REX, probe_prompts("rex"))) == 4
+def test_probe_images_are_two_places_from_two_seeds_and_fewer_at_lower_levels():
     beach, snow = "a <rex> on a beach", "a <rex> in the snow"
-    assert asked == [(beach, 0), (beach, 1), (snow, 0), (snow, 1)]
+    asked = {level: [(p.text, seed) for p, seed in evaluate.probes("rex", level)] for level in LEVELS.values()}
+    assert asked[FULL] == [(beach, 0), (beach, 1), (snow, 0), (snow, 1)]
+    assert asked[QUICK] == [(beach, 0), (snow, 0)]
+    assert asked[PREVIEW] == [(beach, 0)]
+    assert asked[NO_IMAGES] == []
+    assert all(len(asked[level]) == level.images for level in asked)

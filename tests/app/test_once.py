@@ -20,7 +20,7 @@ from cnsctl.engine.overlay import EMPTY
 def counted(monkeypatch):
     """Counts: files decoded, images encoded, images given to CLIP, denoising errors with the class word alone."""
     found = SimpleNamespace(decoded=Counter(), encoded=Counter(), seen=Counter(), without=Counter())
-    decoded, encode, denoising_error = images_module.decode, LoadedBase.encode_images, errors_module.denoising_error
+    decoded, encode, errors_by_image = images_module.decode, LoadedBase.encode_images, errors_module.errors_by_image
 
     def counting_decoded(path):
         found.decoded[path.name] += 1
@@ -33,7 +33,7 @@ def counted(monkeypatch):
     def counting_error(base, overlay, prompt, latents, *, noise_seed=0):
         if overlay is EMPTY:
             found.without[(prompt.text, noise_seed)] += 1
-        return denoising_error(base, overlay, prompt, latents, noise_seed=noise_seed)
+        return errors_by_image(base, overlay, prompt, latents, noise_seed=noise_seed)
 
     class Towers:
         backbone = "counted"
@@ -47,7 +47,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(images_module, "decode", counting_decoded)
     monkeypatch.setattr(LoadedBase, "encode_images", counting_encode)
-    monkeypatch.setattr(errors_module, "denoising_error", counting_error)
+    monkeypatch.setattr(errors_module, "errors_by_image", counting_error)
     monkeypatch.setattr(Session, "clip", lambda _self: Towers())
     return found
 

@@ -148,7 +148,12 @@ def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch)
     from cnsctl.app import train
 
     jobs, honest = [], train.make_job
-    monkeypatch.setattr(train, "make_job", lambda *args: jobs.append(honest(*args)) or jobs[-1])
+
+    def make_job(*args):
+        jobs.append((yield from honest(*args)))
+        return jobs[-1]
+
+    monkeypatch.setattr(train, "make_job", make_job)
     (images / "0.txt").write_text("a <dog> in the snow")
     (images / "1.txt").write_text("the dog at night")
     assert cnsctl("add", "dog", images, *at(empty)).code == 0

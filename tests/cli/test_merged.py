@@ -32,7 +32,12 @@ def merged(_merged, tmp_path) -> Path:
 def test_more_than_five_points_are_forgetting(merged, images_of_two, monkeypatch, drop, kept, found):
     """`add` refuses and `verify` reports them. Below the limit both pass, and `verify` gives what moved."""
     before = Store.open(merged).concept("dog")["scores"]["error_removed"]
-    monkeypatch.setattr(verify, "removed_error", lambda *_a, **_k: before - drop)
+
+    def measured(*_args, **_options):
+        yield
+        return before - drop
+
+    monkeypatch.setattr(verify, "removed_error", measured)
     add = ("add", "hat", images_of_two / "hat")
     assert cnsctl(*add, *at(merged)).code == kept
     if kept:

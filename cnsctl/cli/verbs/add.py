@@ -22,6 +22,10 @@ def command(
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the concept of this name")] = False,
+    no_preview: Annotated[bool, typer.Option("--no-preview", help="Do not generate images after the training")] = False,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Save right after the training, without scores and images")
+    ] = False,
     settings: dict[str, Any],
     compute: dict[str, Any],
     allow_forgetting: Annotated[
@@ -42,6 +46,9 @@ def command(
     caption of that image. The store keeps copies of the images for evaluation. After an interruption, run the same
     command again: it continues where it stopped.
 
+    After the training the concept is measured, for at most 10 % of the training time: error removed always, the images
+    as far as there is time.
+
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
     from cnsctl.app import stores
@@ -56,6 +63,8 @@ def command(
         holdout=holdout,
         replace=replace,
         allow_forgetting=allow_forgetting,
+        preview=not no_preview,
+        measure=not no_measure,
         compute=compute,
     )
     with Output(

@@ -20,6 +20,9 @@ def command(
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Measure error removed only: fast, generates nothing")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Measure in full, also what add had little time to measure")
+    ] = False,
     compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
@@ -28,7 +31,8 @@ def command(
     """Measure concepts and forgetting.
 
     Each concept is measured on its held-out images (add --holdout), or else on all of its images, beside the class word
-    alone and beside its scores right after training.
+    alone and beside its scores right after training. It is measured in the same way as then; with --full as thoroughly as
+    possible, where the two cannot be compared.
 
     Error removed: percent of the denoising error that naming the concept removes.
     CLIP-I, CLIP-T: similarity of generated images, if the base model has a CLIP. Drift: of ten prompts without a concept.
@@ -38,6 +42,8 @@ def command(
     from cnsctl.app import evaluate, stores
 
     with Output(as_json=as_json, quiet=quiet, human=tables.evaluated, bare=tables.names) as output:
-        result = output.run(evaluate.evaluate(stores.open_store(store), names or [], compute, images=not no_images))
+        result = output.run(
+            evaluate.evaluate(stores.open_store(store), names or [], compute, images=not no_images, full=full)
+        )
     if result.damaged:
         raise evaluate.cannot_be_read(result.store, result.damaged)
