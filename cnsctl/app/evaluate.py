@@ -319,7 +319,7 @@ def generating(
 
     images = []
     requests = [Request(prompt=prompt, seed=seed) for prompt, seed in asked]
-    for event in generation(Texts(session.base), overlay, requests, settings):
+    for event in generation(Texts(session.base, settings), overlay, requests, settings):
         if isinstance(event, Denoised):
             yield event
             continue
