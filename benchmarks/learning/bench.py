@@ -307,7 +307,7 @@ class Bench:
         return Job(
             name=name,
             class_word=self.class_words[name],
-            latents=latents,
+            latents=list(latents),
             texts=[training_texts(name)] * len(latents),
             settings=settings,
             mode=variant.mode,

@@ -42,36 +42,46 @@ def make_job(
     return Job(
         name=request.name,
         class_word=class_word,
-        latents=_latents(session, images, latents_file),
+        latents=(latents := _latents(session, images, latents_file)),
         texts=[_texts_of(request.name, class_word, image) for image in images],
         settings=complete(TrainSettings, base.train_defaults, request.settings),
         mode=store.mode,
         prior=session.prior(request.name),
         general=_general(session),
         owned=store.index.owned(store.snapshot(), besides=request.name),
+        frames=[image.frame for image in images],
+        masks=[_at_latents(image, latent) for image, latent in zip(images, latents, strict=True)],
     )
 
 
-def _latents(session: Session, images: Sequence[TrainingImage], file: Path | None) -> torch.Tensor:
+def _latents(session: Session, images: Sequence[TrainingImage], file: Path | None) -> list[torch.Tensor]:
     """Latents of the images, saved with the training state so that a resumed run uses the same ones."""
-    import numpy as np
-
     from cnsctl.engine import training_state
     from cnsctl.store import write_atomic
 
-    pixels = np.stack([image.pixels for image in images])
     key = hashlib.sha256(
         f"{session.base.fingerprint}{session.base.weights_hash}{session.device}{session.dtype}".encode()
     )
-    key.update(pixels.tobytes())
+    for image in images:
+        key.update(repr(image.pixels.shape).encode() + image.pixels.tobytes())
     if file is not None and file.is_file():
         kept = training_state.latents_from_bytes(file.read_bytes(), key=key.hexdigest())
         if kept is not None:
             return kept
-    found = session.base.encode_images(pixels)
+    found = session.encoded(image.pixels for image in images)
     if file is not None:
         write_atomic(file, training_state.latents_to_bytes(found, key=key.hexdigest()))
     return found
+
+
+def _at_latents(image: TrainingImage, latent: torch.Tensor) -> torch.Tensor | None:
+    """The mask of an image at the scale of its latents, (h, w): the mean over the pixels of each."""
+    import torch
+
+    if image.mask is None:
+        return None
+    mask = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image.mask)[None], latent.shape[-2:])[0]
+    return mask if bool(mask.any()) else None
 
 
 def _texts_of(name: str, class_word: str, image: TrainingImage) -> tuple[Prompt, ...]:

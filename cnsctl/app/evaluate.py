@@ -90,7 +90,7 @@ def _evaluated(session: Session, overlay: Overlay, record: ConceptRecord, *, ima
     name, trained = record["name"], scores_of(record)
     references, n_held_out = session.references(record), holdout_of(record)
     pixels = judged(references, n_held_out)
-    removed, spread = removed_error_with_spread(session, overlay, name, session.base.encode_images(pixels))
+    removed, spread = removed_error_with_spread(session, overlay, name, session.encoded(pixels))
     now, plain, real = results.Scores(error_removed=removed, clip_i=None, clip_t=None), None, None
     if images:
         prompts = probe_prompts(name)
@@ -137,7 +137,9 @@ def cannot_be_read(store: str, names: Sequence[str]) -> StoreDamagedError:
     )
 
 
-def removed_error(session: Session, overlay: Overlay, name: str, latents: torch.Tensor, *, noise: int = 0) -> float:
+def removed_error(
+    session: Session, overlay: Overlay, name: str, latents: Sequence[torch.Tensor], *, noise: int = 0
+) -> float:
     """Error removed, percent: the denoising error with the concept against that of the base model with the class word.
 
     Without any delta: in merged mode all deltas act on the class word too, and the reference must not change with the
@@ -153,7 +155,7 @@ def removed_error(session: Session, overlay: Overlay, name: str, latents: torch.
 
 
 def removed_error_with_spread(
-    session: Session, overlay: Overlay, name: str, latents: torch.Tensor
+    session: Session, overlay: Overlay, name: str, latents: Sequence[torch.Tensor]
 ) -> tuple[float, float]:
     """`removed_error`, and its standard deviation over three noise seeds."""
     found = [removed_error(session, overlay, name, latents, noise=noise) for noise in NOISES]
@@ -166,7 +168,7 @@ def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
 
 
 def fresh(
-    session: Session, overlay: Overlay, name: str, pixels: Pixels, latents: torch.Tensor
+    session: Session, overlay: Overlay, name: str, pixels: Sequence[Pixels], latents: Sequence[torch.Tensor]
 ) -> tuple[dict[str, float | str | None], list[Pixels]]:
     """Scores of a concept, as in its record, and its probe images."""
     generated = probe_images(session, overlay, probe_prompts(name))
@@ -183,10 +185,10 @@ def probe_images(session: Session, overlay: Overlay, prompts: Sequence[Prompt]) 
     return [image for _, image in generate_images(session.base, overlay, requests, session.base.generate_defaults)]
 
 
-def clip_features(session: Session, pixels: Pixels) -> Features | None:
+def clip_features(session: Session, pixels: Sequence[Pixels]) -> Features | None:
     """CLIP features of a concept's own images, (n, d); None if the base model has no CLIP."""
     towers = session.clip()
-    return None if towers is None else towers.images(list(pixels))
+    return None if towers is None else towers.images(pixels)
 
 
 def clip_scores(

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.app.stores import base_of
 from cnsctl.bases.base_folder import default_budget, open_folder
 from cnsctl.concept import Mode
+from cnsctl.data.buckets import bucket_sizes, multiple_of
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
-from cnsctl.errors import DiskError, NameTakenError, StoreDamagedError, UsageError
+from cnsctl.errors import DiskError, InvalidSettingError, NameTakenError, StoreDamagedError, UsageError
 from cnsctl.settings import Dtype, TrainSettings, checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from cnsctl.data.images import TrainingImage
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.data.buckets import Size
+    from cnsctl.data.images import ImageSet, TrainingImage
     from cnsctl.store import Store
 
 
@@ -35,6 +38,10 @@ class TrainRequest:
     """Fields of `TrainSettings` that the user gave; the base model sets the rest."""
     holdout: int = 0
     """How many images, the last ones, are kept for evaluation."""
+    recursive: bool = False
+    """Also search subfolders."""
+    masks: Path | None = None
+    """A folder with masks of the same names."""
     replace: bool = False
     allow_forgetting: bool = False
     compute: Mapping[str, Any] = field(default_factory=dict)
@@ -46,8 +53,12 @@ class Admitted:
     """A request that passed these checks."""
 
     class_word: str
+    source: str
+    """Where the class word comes from."""
     images: Sequence[TrainingImage]
-    """Each once, at the base model's resolution, held-out ones last."""
+    """Each once, in its bucket, held-out ones last."""
+    notes: Sequence[str]
+    warnings: Sequence[str]
 
 
 def admit(store: Store, request: TrainRequest) -> Admitted:
@@ -57,12 +68,38 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
     if request.name in store.snapshot().names and not request.replace:
         raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)
     settings = checked(TrainSettings, request.settings)
-    images = read_images(list(request.sources), size=open_folder(base_of(store)).size)
-    _check_holdout(request.holdout, len(images))
-    class_word = _class_word(store, request)
+    sizes = image_sizes(open_folder(base_of(store)), settings)
+    found = read_images(list(request.sources), sizes=sizes, recursive=request.recursive, masks=request.masks)
+    _check_holdout(request.holdout, len(found.images))
+    class_word, source = _class_word(store, request, found)
     _check_space(store, settings)
     refuse_damaged(store, request.name)
-    return Admitted(class_word=class_word, images=images)
+    return Admitted(
+        class_word=class_word,
+        source=source,
+        images=found.images,
+        notes=found.notes,
+        warnings=(*found.warnings, *(f"{image.name}: {text}" for image in found.images for text in image.warnings)),
+    )
+
+
+def image_sizes(folder: BaseFolder, settings: Mapping[str, Any]) -> Sequence[Size]:
+    """Heights and widths of the buckets: published ones of the base model's family, else those of the resolution's area.
+
+    Args:
+        folder: of the base model.
+        settings: fields of `TrainSettings` that the user gave.
+
+    Raises:
+        InvalidSettingError: the base model cannot see images of this resolution.
+    """
+    resolution = settings.get("resolution", folder.train.get("resolution", folder.size))
+    if (resolution, resolution) in folder.family.image_sizes:
+        return folder.family.image_sizes
+    multiple = multiple_of(resolution, folder.coarsest)
+    if resolution % multiple:
+        raise InvalidSettingError("resolution", resolution, allowed=f"multiples of {multiple} on this base model")
+    return bucket_sizes(resolution, multiple)
 
 
 def refuse_half_for_training(compute: Mapping[str, Any]) -> None:
@@ -101,14 +138,17 @@ def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:
             ) from err
 
 
-def _class_word(store: Store, request: TrainRequest) -> str:
+def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[str, str]:
+    """The class word and where it comes from: the user, else the folder of the images, else the name."""
     from cnsctl.bases.clip_tokenizer import unknown_words
 
     if request.class_word is not None:
         chosen = " ".join(request.class_word.split())
         if not chosen or any(not c.isprintable() or c in "<>" for c in chosen):
             raise UsageError(f"class word is not usable: {request.class_word!r}", reason="class-word")
-        return chosen
+        return chosen, "as given"
+    if found.class_word is not None:
+        return found.class_word, f"from {found.source}"
     words = words_of(request.name)
     if unknown := unknown_words(base_of(store), words):
         raise UsageError(
@@ -116,7 +156,7 @@ def _class_word(store: Store, request: TrainRequest) -> str:
             reason="no-class-word",
             name=request.name,
         )
-    return words
+    return words, "the name"
 
 
 def _check_holdout(holdout: int, n_images: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl.app.concepts import holdout_of
 from cnsctl.app.stores import base_of
@@ -18,7 +18,7 @@ from cnsctl.events import Event, Phase
 from cnsctl.settings import ComputeSettings, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
     from cnsctl.store import ConceptRecord, Store
+
+Rows = TypeVar("Rows", bound="Sequence[Any] | NDArray[Any]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,20 +89,22 @@ class Session:
 
         return towers(base_of(self.store), name=self.base.name, device=self.device)
 
-    def latents(self, record: ConceptRecord) -> torch.Tensor:
-        """The images that the concept is measured on, encoded: (n, c, h, w) fp32 on the CPU."""
-        return self.base.encode_images(judged(self.references(record), holdout_of(record)))
+    def latents(self, record: ConceptRecord) -> list[torch.Tensor]:
+        """The images that the concept is measured on, encoded: (c, h, w) fp32 on the CPU, each of its own shape."""
+        return self.encoded(judged(self.references(record), holdout_of(record)))
 
-    def references(self, record: ConceptRecord) -> NDArray[np.uint8]:
-        """The concept's stored images, held-out ones last: (n, h, w, 3) uint8."""
-        import numpy as np
+    def encoded(self, images: Iterable[NDArray[np.uint8]]) -> list[torch.Tensor]:
+        """Latents (c, h, w) of images (height, width, 3), which may differ in shape."""
+        return [self.base.encode_images(pixels[None])[0] for pixels in images]
 
+    def references(self, record: ConceptRecord) -> list[NDArray[np.uint8]]:
+        """The concept's stored images, held-out ones last: (height, width, 3) uint8, each of its own shape."""
         from cnsctl.data.png import png_pixels
 
-        return np.stack([png_pixels(self.store.blob(sha)) for sha in record["references"]])
+        return [png_pixels(self.store.blob(sha)) for sha in record["references"]]
 
 
-def judged(rows: NDArray[Any], holdout: int) -> NDArray[Any]:
+def judged(rows: Rows, holdout: int) -> Rows:
     """Of a concept's images, or their features, those that it is measured on: the held-out ones, or else all."""
     return rows[-holdout:] if holdout else rows
 

@@ -16,6 +16,7 @@ from cnsctl.app.requests import TrainRequest, admit, refuse_damaged
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import now, saved_but
+from cnsctl.app.understood import out_of_place, understood
 from cnsctl.app.verify import LOST_POINTS, checked, probe_record
 from cnsctl.concept import Mode
 from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError
@@ -50,8 +51,7 @@ def train(
     """
     admitted = admit(store, request)
     class_word, images = admitted.class_word, admitted.images
-    yield Note(text=f"<{request.name}> is a new token embedding, followed by the class word {class_word!r}")
-    yield from (Note(text=f"{image.name}: {image.note}") for image in images if image.note is not None)
+    yield from understood(request.name, admitted)
     with ExitStack() as held:
         if store.mode is Mode.MERGED:  # each concept is trained on top of all others, so one at a time
             held.enter_context(store.work.training())
@@ -62,6 +62,7 @@ def train(
         yield Phase(name="encode the images, find general neurons")
         job = make_job(session, request, class_word, images, work / LATENTS_FILE)
         yield from long_captions(session.base, job, images)
+        yield from out_of_place(session, images)
         yield Note(text=_plan(job))
         found = yield from trained(session.base, job, work / STATE_FILE)
         result = yield from _save(session, request, job, images=images, found=found, generation=generation)
@@ -103,8 +104,8 @@ def _save(
         yield Phase(name="check that nothing was forgotten")
         yield from _others_checked(session, overlay, request)
     yield Phase(name="generate and measure")
-    pixels = judged(np.stack([image.pixels for image in images]), request.holdout)
-    latents = session.base.encode_images(pixels) if request.holdout else job.latents
+    pixels = judged([image.pixels for image in images], request.holdout)
+    latents = session.encoded(pixels) if request.holdout else job.latents
     scores, generated = evaluate.fresh(session, overlay, name, pixels, latents)
     record = probe_record(session, overlay, name)
     with store.transaction(f"add {name}") as tx:

@@ -59,6 +59,17 @@ class BaseFolder:
             )
         return int(side * 2 ** (len(blocks) - 1))
 
+    @property
+    def coarsest(self) -> int:
+        """Pixels per side of an image that are one at the denoiser's coarsest level; sides are multiples of it."""
+        decoder = _read_json(self.path / self.family.decoder / "config.json").get("block_out_channels")
+        denoiser = _read_json(self.path / self.family.denoiser / "config.json")
+        blocks, patch = denoiser.get("block_out_channels"), denoiser.get("patch_size")
+        latent = 2 ** (len(decoder) - 1) if isinstance(decoder, list) and decoder else 8
+        if isinstance(blocks, list) and blocks:
+            return int(latent * 2 ** (len(blocks) - 1))
+        return int(latent * patch) if isinstance(patch, int) and patch > 0 else latent
+
     def generate_settings(self, size: int) -> GenerateSettings:
         """Its defaults for generating, with this width and height if it brings none."""
         settings: GenerateSettings = complete(GenerateSettings, {"width": size, "height": size}, self.generate)

@@ -36,3 +36,5 @@ class Family:
     """Fields of `GenerateSettings` for base models without settings of their own."""
     load: Callable[..., Base]
     """Loads a base model, with the arguments of `bases.registry.load`; imports the libraries when it is called."""
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    """Heights and widths of the images that the family was trained on, if they are published."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnsctl.data.colours import in_srgb
 from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
@@ -22,31 +23,90 @@ if TYPE_CHECKING:
 
     from PIL import Image, ImageFile
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-"""Formats that are decoded. The other decoders of the library have had more vulnerabilities."""
-
 MAX_BYTES = 256 << 20
 MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 
+HEAD = 64
+"""Bytes at the start of a file that `kind_of` needs."""
+
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, struct.error, zlib.error)
 """Exceptions of the decoders for damaged bytes."""
 
-_MAGIC = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff", "WEBP": b"RIFF"}
+_MAGIC = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*"),
+}
+_BRANDS = {
+    "AVIF": (b"avif", b"avis"),
+    "HEIF": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
+}
+"""Brands of the `ftyp` box, most specific first: both formats may also contain the general ones of HEIF."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF")
+"""Formats that are decoded. The other decoders of the library have had more vulnerabilities."""
+
+_OTHER_PIXELS = [
+    b"".join(mark + bytes([byte]) * 300 for mark in (b"", *(bytes([255, 0xD0 + i % 8]) for i in range(24))))
+    for byte in (0x00, 0x55, 0xAA, 0xDB, 0xFE)
+]
+"""What a decoder of JPEG takes for pixels if some are missing: with restart marks, each a new beginning."""
+
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 _SAVE_AGAIN = "open it in another program and save it as PNG, or leave it out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecodedImage:
-    """An image in its original size: upright by its EXIF orientation, without transparency."""
+    """An image in its original size: upright by its EXIF orientation, without transparency, in sRGB."""
 
     image: Image.Image
     """Mode RGB."""
+    alpha: Image.Image | None
+    """Mode L, of an image with transparency."""
     sha256: str
     """Of the file."""
     notes: tuple[str, ...]
     """Remarks for the user."""
+    warnings: tuple[str, ...]
+    """Why it is probably not what the user meant."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """The image format that a file's first `HEAD` bytes announce, whatever its suffix; None if it is not an image."""
+    for kind, starts in _MAGIC.items():
+        if head.startswith(starts):
+            return kind
+    if head[:4] == b"RIFF" and (len(head) < 12 or head[8:12] == b"WEBP"):
+        return "WEBP"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if head[4:8] == b"ftyp":
+        box = head[8 : max(16, min(int.from_bytes(head[:4], "big"), HEAD))]
+        found = {box[at : at + 4] for at in (0, *range(8, len(box), 4))}
+        return next((kind for kind, brands in _BRANDS.items() if found.intersection(brands)), None)
+    return None
+
+
+def can_read(kind: str) -> bool:
+    """Whether this installation decodes a format: HEIF needs an optional package."""
+    if kind == "HEIF":
+        return _heif_is_ready()
+    if kind == "AVIF":
+        from PIL import features
+
+        return bool(features.check("avif"))
+    return True
+
+
+def cannot_read(kind: str, shown: str) -> ImageError:
+    """The error for files of a format that this installation does not decode."""
+    if kind == "HEIF":
+        return ImageError(f"HEIC needs an optional package: {shown}", reason="heic", hint="install pillow-heif")
+    return ImageError(f"this Pillow does not decode {kind}: {shown}", hint="install Pillow from PyPI")
 
 
 def decode(path: Path) -> DecodedImage:
@@ -56,16 +116,46 @@ def decode(path: Path) -> DecodedImage:
         ImageError: it cannot be read, is not an image, is damaged, or is too large or too small.
     """
     content = _content(path)
-    with open_image(content, str(path)) as image:
-        n_frames = getattr(image, "n_frames", 1)
-        flat = _to_rgb(image)
-    if min(flat.size) < MIN_SIDE:
+    try:
+        found = _decoded(content, str(path))
+    except ImageError:
+        if (whole := _with_its_end(content)) is None:
+            raise
+        found = _decoded(whole, str(path), "the end of the file is missing, but all pixels are there")
+    if min(found.image.size) < MIN_SIDE:
         raise ImageError(
-            f"image is too small: '{path}': {flat.width}x{flat.height} (at least {MIN_SIDE}x{MIN_SIDE})",
+            f"image is too small: '{path}': {found.image.width}x{found.image.height} (at least {MIN_SIDE}x{MIN_SIDE})",
             hint="use a larger copy, or leave it out",
         )
-    notes = (f"first of {n_frames} frames",) if n_frames > 1 else ()
-    return DecodedImage(image=flat, sha256=hashlib.sha256(content).hexdigest(), notes=notes)
+    return found
+
+
+def _decoded(content: bytes, shown: str, *notes: str) -> DecodedImage:
+    with open_image(_without_long_texts(content), shown, FORMATS) as image:
+        n_frames = getattr(image, "n_frames", 1)
+        if n_frames > 1 and image.format != "MPO":  # a JPEG of a phone with a second image, such as its depth
+            notes = (*notes, f"first of {n_frames} frames")
+        flat, alpha, remark = _to_rgb(image, shown)
+    return DecodedImage(
+        image=flat,
+        alpha=alpha,
+        sha256=hashlib.sha256(content).hexdigest(),
+        notes=(*notes, *([] if remark is None else [remark])),
+        warnings=_suspicions(flat, alpha),
+    )
+
+
+def _suspicions(flat: Image.Image, alpha: Image.Image | None) -> tuple[str, ...]:
+    if alpha is not None and alpha.getextrema()[1] == 0:
+        return ("the image is fully transparent, so it is trained as white",)
+    if all(low == high for low, high in _levels(flat)):
+        return ("the image has one colour only",)
+    return ()
+
+
+def _levels(flat: Image.Image) -> list[tuple[int, int]]:
+    """Lowest and highest level of each channel of an RGB image."""
+    return [tuple(map(int, pair)) for pair in flat.getextrema()]  # type: ignore[misc, arg-type]
 
 
 @contextmanager
@@ -84,18 +174,23 @@ def open_image(content: bytes, shown: str, formats: tuple[str, ...] = FORMATS) -
 
     from PIL import Image, UnidentifiedImageError
 
+    kind = kind_of(content[:HEAD])
+    if kind not in formats:
+        raise _unidentified(content, shown, formats)
+    if not can_read(kind):
+        raise cannot_read(kind, f"'{shown}'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the user cannot fix odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(BytesIO(content), formats=formats) as image:
+            with Image.open(BytesIO(content), formats=(kind,)) as image:
                 if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
                     raise _too_large(shown, f"{image.width}x{image.height}")
                 yield image
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as err:
             raise _too_large(shown, "more pixels than the decoder allows") from err
         except UnidentifiedImageError as err:
-            raise _unidentified(content, shown, formats) from err
+            raise ImageError(f"image is damaged: '{shown}'", hint=_SAVE_AGAIN) from err
         except _BROKEN as err:
             raise ImageError(f"image is damaged: '{shown}': {err}", hint=_SAVE_AGAIN) from err
 
@@ -105,7 +200,7 @@ def _content(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"not a regular file: '{path}'", hint="give a PNG, JPEG or WEBP file")
+            raise ImageError(f"not a regular file: '{path}'", hint="give an image file")
         if status.st_size > MAX_BYTES:
             raise ImageError(
                 f"image is too large: '{path}': {status.st_size >> 20} MB (at most {MAX_BYTES >> 20} MB)",
@@ -120,20 +215,106 @@ def _content(path: Path) -> bytes:
         ) from err
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Rotate by the EXIF orientation, put on white, reduce to 8-bit RGB."""
-    from PIL import Image, ImageOps
+def _to_rgb(image: Image.Image, shown: str) -> tuple[Image.Image, Image.Image | None, str | None]:
+    """Rotate by the EXIF orientation, convert to sRGB, put on white: 8-bit RGB, its transparency, and a remark."""
+    from PIL import Image
 
+    profile = image.info.get("icc_profile")
     image.load()
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
+    if image.mode == "F":
+        raise ImageError(f"the pixels are floating-point numbers: '{shown}'", hint=_SAVE_AGAIN)
     if image.mode.startswith("I"):  # 16-bit grey: a plain conversion would clip it to white
         image = image.point(lambda level: level * (1 / 256)).convert("L")
         image.info.pop("transparency", None)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    flat, remark = in_srgb(image, profile)
+    if alpha is None:
+        return flat, None, remark
+    flat.putalpha(alpha)
+    white = Image.new("RGBA", flat.size, "white")
+    return Image.alpha_composite(white, flat).convert("RGB"), alpha, remark
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn by the EXIF orientation. Metadata is not the image: whatever else it contains is not looked at."""
+    from PIL import Image
+
+    turn = Image.Transpose
+    turns = {2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE}
+    turns |= {6: turn.ROTATE_270, 7: turn.TRANSVERSE, 8: turn.ROTATE_90}
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # noqa: BLE001  the reader of odd metadata fails in many ways
+        return image
+    found = turns.get(orientation) if isinstance(orientation, int) else None
+    return image if found is None else image.transpose(found)
+
+
+def _without_long_texts(content: bytes) -> bytes:
+    """A PNG without its texts, which may be megabytes of a program's settings; those with the orientation stay."""
+    start = _MAGIC["PNG"][0]
+    if not content.startswith(start):
+        return content
+    kept, at = [start], len(start)
+    while at + 12 <= len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        body = content[at + 8 : at + 8 + 64]
+        text = content[at + 4 : at + 8] in (b"tEXt", b"zTXt", b"iTXt")
+        if not text or (end - at < 1 << 16 and body.startswith((b"Raw profile type exif", b"XML:com.adobe.xmp"))):
+            kept.append(content[at:end])
+        at = end
+    kept.append(content[at:])
+    return b"".join(kept)
+
+
+def _with_its_end(content: bytes) -> bytes | None:
+    """A JPEG with the end marker that it lacks, or None if pixels are missing too.
+
+    If they are all there, bytes between them and the marker are ignored. Otherwise the decoder takes them for pixels.
+    """
+    from io import BytesIO
+
+    from PIL import Image
+
+    if kind_of(content[:HEAD]) != "JPEG":
+        return None
+    content = content.rstrip(b"\xff")
+    found = set()
+    for more in (b"", *_OTHER_PIXELS):
+        try:
+            with Image.open(BytesIO(content + more + b"\xff\xd9"), formats=("JPEG",)) as image:
+                if image.width * image.height > MAX_PIXELS or ("progressive" in image.info and not _scanned(content)):
+                    return None
+                found.add(hashlib.sha256(image.tobytes()).digest())
+        except (*_BROKEN, Image.DecompressionBombError):
+            return None
+        if len(found) > 1:
+            return None
+    return content + b"\xff\xd9"
+
+
+def _scanned(content: bytes) -> bool:
+    """Whether a progressive JPEG contains the last scan of every coefficient: else it is whole, but not sharp."""
+    done: dict[int, set[int]] = {}
+    at = content.find(b"\xff\xda")
+    while at >= 0:
+        n = content[at + 4] if at + 4 < len(content) else 0
+        components = content[at + 5 : at + 5 + 2 * n : 2]
+        low, high, bits = (*content[at + 5 + 2 * n : at + 8 + 2 * n], 0, 0, 1)[:3]
+        for component in components:
+            done.setdefault(component, set()).update(range(low, high + 1) if bits & 15 == 0 else ())
+        at = content.find(b"\xff\xda", at + 2)
+    return bool(done) and all(len(coefficients) == 64 for coefficients in done.values())
+
+
+def _heif_is_ready() -> bool:
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return True
 
 
 def _too_large(shown: str, value: str) -> ImageError:
@@ -147,6 +328,6 @@ def _too_large(shown: str, value: str) -> ImageError:
 def _unidentified(content: bytes, shown: str, formats: tuple[str, ...]) -> ImageError:
     if not content:
         return ImageError(f"image is empty: '{shown}'", hint="copy it again, or leave it out")
-    if content.startswith(tuple(_MAGIC[f] for f in formats)):
+    if kind_of((content + bytes(HEAD))[:HEAD]) in formats:
         return ImageError(f"image is damaged: '{shown}'", hint=_SAVE_AGAIN)
-    return ImageError(f"not an image in {' or '.join(formats)} format: '{shown}'", hint=_SAVE_AGAIN)
+    return ImageError(f"not an image in {', '.join(formats)} format: '{shown}'", hint=_SAVE_AGAIN)

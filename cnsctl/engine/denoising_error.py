@@ -14,6 +14,8 @@ from cnsctl.engine.overlay import Overlay, stacked, text_keys_values
 from cnsctl.engine.seeds import stream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cnsctl.bases.protocol import Base
     from cnsctl.concept import Prompt
 
@@ -23,9 +25,9 @@ TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 @torch.no_grad()
 def denoising_errors(
-    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+    base: Base, overlay: Overlay, prompt: Prompt, latents: Sequence[torch.Tensor], *, noise_seed: int = 0
 ) -> tuple[float, ...]:
-    """Mean denoising error on latents (n, c, h, w) at each of `TIMES`, with fixed noise.
+    """Mean denoising error on latents, (c, h, w) each, at each of `TIMES`, with fixed noise.
 
     `metrics.error_removed` compares it with the error of the class word alone.
     """
@@ -43,7 +45,7 @@ def denoising_errors(
 
 
 def denoising_error(
-    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+    base: Base, overlay: Overlay, prompt: Prompt, latents: Sequence[torch.Tensor], *, noise_seed: int = 0
 ) -> float:
     """Mean of `denoising_errors` over the noise levels."""
     errors = denoising_errors(base, overlay, prompt, latents, noise_seed=noise_seed)
