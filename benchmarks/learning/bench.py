@@ -286,7 +286,7 @@ class Bench:
             if key not in self._known:
                 seed = fold(noise, scene.caption, scene.kind)
                 prompt = parse(text, overlay.concepts)
-                self._keep(key, denoising_errors(self.base, overlay, prompt, scene.latent, noise_seed=seed))
+                self._keep(key, denoising_errors(self.base, overlay, prompt, list(scene.latent), noise_seed=seed))
             found.append(self._known[key])
         summed: NDArray[np.float64] = np.asarray(found, np.float64).sum(0)
         return summed

@@ -80,7 +80,8 @@ def _at_latents(image: TrainingImage, latent: torch.Tensor) -> torch.Tensor | No
 
     if image.mask is None:
         return None
-    mask = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image.mask)[None], latent.shape[-2:])[0]
+    height, width = latent.shape[-2:]
+    mask = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image.mask)[None], (height, width))[0]
     return mask if bool(mask.any()) else None
 
 

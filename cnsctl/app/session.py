@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cnsctl.app.concepts import holdout_of
 from cnsctl.app.stores import base_of
@@ -106,7 +106,7 @@ class Session:
 
 def judged(rows: Rows, holdout: int) -> Rows:
     """Of a concept's images, or their features, those that it is measured on: the held-out ones, or else all."""
-    return rows[-holdout:] if holdout else rows
+    return cast("Rows", rows[-holdout:]) if holdout else rows
 
 
 def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = False) -> Session:

@@ -74,8 +74,10 @@ def fit(original: Size, sizes: Sequence[Size]) -> Fit:
     """Fit an image into the bucket that cuts off least of it; of equal ones the largest."""
     height, width = original
     found = min(sizes, key=lambda size: (_cut(original, size), -size[0] * size[1], size))
-    scale = max(found[0] / height, found[1] / width)
-    kept_height, kept_width = min(height, found[0] / scale), min(width, found[1] / scale)
+    if height * found[1] >= width * found[0]:  # the ends of the height are cut off, if anything
+        scale, kept_height, kept_width = found[1] / width, width * found[0] / found[1], float(width)
+    else:
+        scale, kept_height, kept_width = found[0] / height, float(height), height * found[1] / found[0]
     top, left = (height - kept_height) / 2, (width - kept_width) / 2
     return Fit(
         frame=Frame(original=original, crop=(round(top * scale), round(left * scale)), target=found),

@@ -37,6 +37,8 @@ class ListedConcept:
     """With its images."""
     class_word: str | None
     """From the prompt of its class."""
+    masks: Path | None
+    """The folder of its masks, if the entry has one (`mask_dir`)."""
 
 
 def read_concepts_list(path: Path) -> list[ListedConcept]:
@@ -60,7 +62,15 @@ def read_concepts_list(path: Path) -> list[ListedConcept]:
         name = _name(entry, Path(folder), at)
         unique = next(n for n in (name, *(f"{name}-{k}" for k in range(2, len(entries) + 2))) if n not in taken)
         taken.add(unique)
-        found.append(ListedConcept(name=unique, folder=_placed(path, folder), class_word=class_word_of(entry)))
+        masks = entry.get("mask_dir")
+        found.append(
+            ListedConcept(
+                name=unique,
+                folder=_placed(path, folder),
+                class_word=class_word_of(entry),
+                masks=_placed(path, masks) if isinstance(masks, str) and masks else None,
+            )
+        )
     return found
 
 

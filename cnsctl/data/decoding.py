@@ -31,7 +31,10 @@ MIN_SIDE = 16
 HEAD = 64
 """Bytes at the start of a file that `kind_of` needs."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, struct.error, zlib.error)
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error,
+    zlib.error,
+)  # fmt: skip
 """Exceptions of the decoders for damaged bytes."""
 
 _MAGIC = {
@@ -105,7 +108,7 @@ def can_read(kind: str) -> bool:
 def cannot_read(kind: str, shown: str) -> ImageError:
     """The error for files of a format that this installation does not decode."""
     if kind == "HEIF":
-        return ImageError(f"HEIC needs an optional package: {shown}", reason="heic", hint="install pillow-heif")
+        return ImageError(f"HEIC needs an optional package: {shown}", hint="pip install 'cnsctl[heic]'")
     return ImageError(f"this Pillow does not decode {kind}: {shown}", hint="install Pillow from PyPI")
 
 

@@ -11,15 +11,18 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
+from typing import TYPE_CHECKING
 
 from cnsctl.data.concept_lists import class_word_of, listed_in
 from cnsctl.data.decoding import HEAD, can_read, kind_of
 from cnsctl.data.prompt_grammar import bad_character
 from cnsctl.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff",

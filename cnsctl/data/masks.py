@@ -62,7 +62,7 @@ class Masks:
         left, top, right, bottom = placed.box
         box = (left * scale[0], top * scale[1], min(right * scale[0], grey.width), min(bottom * scale[1], grey.height))
         cropped = grey.resize((width, height), Image.Resampling.BOX, box=box)
-        mask = np.asarray(cropped, dtype=np.float32) / 255
+        mask: NDArray[np.float32] = np.asarray(cropped, dtype=np.float32) / np.float32(255)
         if not mask.any():
             raise ImageError(f"the mask is black where its image is kept: '{path}'", hint="white is what is trained")
         return mask

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import NOISE, images, one, refused, saved
 from PIL import Image
@@ -156,6 +156,7 @@ def test_an_image_has_the_size_of_its_bucket_and_a_note_if_it_was_upscaled(tmp_p
     assert found.note == note
 
 
+@settings(max_examples=20)
 @given(st.integers(64, 300))
 def test_a_square_image_is_resized_whole_as_before_there_were_buckets(side):
     pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
