@@ -35,11 +35,11 @@ _cnsctl() {
         --dtype) COMPREPLY=($(compgen -W "auto fp32 bf16 fp16" -- "$cur")); return ;;
         --sampler) COMPREPLY=($(compgen -W "base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc" -- "$cur")); return ;;
         --mode) COMPREPLY=($(compgen -W "token prompt merged" -- "$cur")); return ;;
-        --store|-o|--output|--base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --from|--masks|--store|-o|--output|--base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
-        add) flags="--class --holdout --replace --steps --learning-rate --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
-        score) flags="--class --holdout --steps --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --store --json --quiet --help" ;;
+        add) flags="--from --class --holdout --recursive --masks --replace --steps --learning-rate --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
+        score) flags="--class --holdout --recursive --masks --steps --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --store --json --quiet --help" ;;
         gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --width --height --force --device --dtype --store --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;

@@ -26,7 +26,7 @@ SHOWN_CUT = 0.005
 
 
 def understood(name: str, admitted: Admitted) -> Iterator[Event]:
-    """Say how many images there are, how they are seen, and what stands for the concept."""
+    """Say what is trained: the class word, the images by size, and what was left out."""
     images = admitted.images
     yield Note(
         text=f"<{name}> is a new token embedding, followed by the class word {admitted.class_word!r} ({admitted.source})"

@@ -86,6 +86,6 @@ def fit(original: Size, sizes: Sequence[Size]) -> Fit:
 
 
 def _cut(original: Size, size: Size) -> float:
-    """Share that is cut off, in units that rounding does not tell apart."""
+    """Share that is cut off, rounded, so that equal shapes of other sizes are equal."""
     ratio = original[0] * size[1] / (original[1] * size[0])
     return round(1 - min(ratio, 1 / ratio), 9)

@@ -132,7 +132,7 @@ def beside(files: Sequence[Path]) -> Found:
 
 
 def together(found: Sequence[Found]) -> Found:
-    """Several folders, or files beside each other, as one. A class word that two of them disagree about is nobody's."""
+    """Several folders, or files beside each other, as one. If their class words differ, there is none."""
     words = {f.class_word: f.source for f in found}
     word = next(iter(words)) if len(words) == 1 else None
     return Found(
