@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import struct
 import warnings
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnsctl.data.colours import in_srgb
+from cnsctl.data.image_kinds import FORMATS, HEAD, can_read, cannot_read, kind_of
+from cnsctl.data.repairs import BROKEN, with_its_end, without_long_texts
 from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
@@ -28,37 +28,6 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 
-HEAD = 64
-"""Bytes at the start of a file that `kind_of` needs."""
-
-_BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, ArithmeticError, RuntimeError, struct.error,
-    zlib.error,
-)  # fmt: skip
-"""Exceptions of the decoders for damaged bytes."""
-
-_MAGIC = {
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "JPEG": (b"\xff\xd8\xff",),
-    "GIF": (b"GIF87a", b"GIF89a"),
-    "TIFF": (b"II*\0", b"MM\0*"),
-}
-_BRANDS = {
-    "AVIF": (b"avif", b"avis"),
-    "HEIF": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
-}
-"""Brands of the `ftyp` box, most specific first: both formats may also contain the general ones of HEIF."""
-
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF")
-"""Formats that are decoded. The other decoders of the library have had more vulnerabilities."""
-
-_OTHER_PIXELS = [
-    b"".join(mark + bytes([byte]) * 300 for mark in (b"", *(bytes([255, 0xD0 + i % 8]) for i in range(24))))
-    for byte in (0x00, 0x55, 0xAA, 0xDB, 0xFE)
-]
-"""What a decoder of JPEG takes for pixels if some are missing: with restart marks, each a new beginning."""
-
-_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 _SAVE_AGAIN = "open it in another program and save it as PNG, or leave it out"
 
 
@@ -78,40 +47,6 @@ class DecodedImage:
     """Why it is probably not what the user meant."""
 
 
-def kind_of(head: bytes) -> str | None:
-    """The image format that a file's first `HEAD` bytes announce, whatever its suffix; None if it is not an image."""
-    for kind, starts in _MAGIC.items():
-        if head.startswith(starts):
-            return kind
-    if head[:4] == b"RIFF" and (len(head) < 12 or head[8:12] == b"WEBP"):
-        return "WEBP"
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
-        return "BMP"
-    if head[4:8] == b"ftyp":
-        box = head[8 : max(16, min(int.from_bytes(head[:4], "big"), HEAD))]
-        found = {box[at : at + 4] for at in (0, *range(8, len(box), 4))}
-        return next((kind for kind, brands in _BRANDS.items() if found.intersection(brands)), None)
-    return None
-
-
-def can_read(kind: str) -> bool:
-    """Whether this installation decodes a format: HEIF needs an optional package."""
-    if kind == "HEIF":
-        return _heif_is_ready()
-    if kind == "AVIF":
-        from PIL import features
-
-        return bool(features.check("avif"))
-    return True
-
-
-def cannot_read(kind: str, shown: str) -> ImageError:
-    """The error for files of a format that this installation does not decode."""
-    if kind == "HEIF":
-        return ImageError(f"HEIC needs an optional package: {shown}", hint="pip install 'cnsctl[heic]'")
-    return ImageError(f"this Pillow does not decode {kind}: {shown}", hint="install Pillow from PyPI")
-
-
 def decode(path: Path) -> DecodedImage:
     """Decode one whole file, so that a truncated file is detected here and not during training.
 
@@ -122,7 +57,7 @@ def decode(path: Path) -> DecodedImage:
     try:
         found = _decoded(content, str(path))
     except ImageError:
-        if (whole := _with_its_end(content)) is None:
+        if (whole := with_its_end(content, max_pixels=MAX_PIXELS)) is None:
             raise
         found = _decoded(whole, str(path), "the end of the file is missing, but all pixels are there")
     if min(found.image.size) < MIN_SIDE:
@@ -134,7 +69,7 @@ def decode(path: Path) -> DecodedImage:
 
 
 def _decoded(content: bytes, shown: str, *notes: str) -> DecodedImage:
-    with open_image(_without_long_texts(content), shown, FORMATS) as image:
+    with open_image(without_long_texts(content), shown, FORMATS) as image:
         n_frames = getattr(image, "n_frames", 1)
         if n_frames > 1 and image.format != "MPO":  # a JPEG of a phone with a second image, such as its depth
             notes = (*notes, f"first of {n_frames} frames")
@@ -194,7 +129,7 @@ def open_image(content: bytes, shown: str, formats: tuple[str, ...] = FORMATS) -
             raise _too_large(shown, "more pixels than the decoder allows") from err
         except UnidentifiedImageError as err:
             raise ImageError(f"image is damaged: '{shown}'", hint=_SAVE_AGAIN) from err
-        except _BROKEN as err:
+        except BROKEN as err:
             raise ImageError(f"image is damaged: '{shown}': {err}", hint=_SAVE_AGAIN) from err
 
 
@@ -252,72 +187,6 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
     found = turns.get(orientation) if isinstance(orientation, int) else None
     return image if found is None else image.transpose(found)
-
-
-def _without_long_texts(content: bytes) -> bytes:
-    """A PNG without its texts, which may be megabytes of a program's settings; those with the orientation stay."""
-    start = _MAGIC["PNG"][0]
-    if not content.startswith(start):
-        return content
-    kept, at = [start], len(start)
-    while at + 12 <= len(content):
-        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
-        body = content[at + 8 : at + 8 + 64]
-        text = content[at + 4 : at + 8] in (b"tEXt", b"zTXt", b"iTXt")
-        if not text or (end - at < 1 << 16 and body.startswith((b"Raw profile type exif", b"XML:com.adobe.xmp"))):
-            kept.append(content[at:end])
-        at = end
-    kept.append(content[at:])
-    return b"".join(kept)
-
-
-def _with_its_end(content: bytes) -> bytes | None:
-    """A JPEG with the end marker that it lacks, or None if pixels are missing too.
-
-    If they are all there, bytes between them and the marker are ignored. Otherwise the decoder takes them for pixels.
-    """
-    from io import BytesIO
-
-    from PIL import Image
-
-    if kind_of(content[:HEAD]) != "JPEG":
-        return None
-    content = content.rstrip(b"\xff")
-    found = set()
-    for more in (b"", *_OTHER_PIXELS):
-        try:
-            with Image.open(BytesIO(content + more + b"\xff\xd9"), formats=("JPEG",)) as image:
-                if image.width * image.height > MAX_PIXELS or ("progressive" in image.info and not _scanned(content)):
-                    return None
-                found.add(hashlib.sha256(image.tobytes()).digest())
-        except (*_BROKEN, Image.DecompressionBombError):
-            return None
-        if len(found) > 1:
-            return None
-    return content + b"\xff\xd9"
-
-
-def _scanned(content: bytes) -> bool:
-    """Whether a progressive JPEG contains the last scan of every coefficient: else it is whole, but not sharp."""
-    done: dict[int, set[int]] = {}
-    at = content.find(b"\xff\xda")
-    while at >= 0:
-        n = content[at + 4] if at + 4 < len(content) else 0
-        components = content[at + 5 : at + 5 + 2 * n : 2]
-        low, high, bits = (*content[at + 5 + 2 * n : at + 8 + 2 * n], 0, 0, 1)[:3]
-        for component in components:
-            done.setdefault(component, set()).update(range(low, high + 1) if bits & 15 == 0 else ())
-        at = content.find(b"\xff\xda", at + 2)
-    return bool(done) and all(len(coefficients) == 64 for coefficients in done.values())
-
-
-def _heif_is_ready() -> bool:
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener(thumbnails=False)
-    return True
 
 
 def _too_large(shown: str, value: str) -> ImageError:

@@ -10,24 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from cnsctl.data.concept_lists import class_word_of, listed_in
-from cnsctl.data.decoding import HEAD, can_read, kind_of
+from cnsctl.data.image_files import SUFFIXES, by_suffix, counted, has_images, listed, refuse, sorted_out, unreadable
 from cnsctl.data.prompt_grammar import bad_character
 from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff",
-)  # fmt: skip
-"""Suffixes of image files in a folder, in any case. Files with other suffixes are images if their content is."""
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_CAPTION = 1000
 """Characters of a caption that are read; text encoders use far fewer."""
@@ -37,9 +30,6 @@ CAPTIONS = (".txt", ".caption")
 
 _JUNK = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 """Files that systems and libraries write into every folder."""
-
-_TIFF = (".tif", ".tiff", "")
-"""Raw files of cameras begin as TIFF files do, so these suffixes count too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +73,14 @@ def in_folder(folder: Path, *, recursive: bool) -> Found:
     Raises:
         ImageError: the folder cannot be read, or does not contain an image.
     """
-    files, folders = _listed(folder, recursive=recursive)
-    images, unread, others = _sorted_out(files)
-    parts = [f for f in folders if _has_images(f)]
-    if parts and all(_KOHYA.fullmatch(f.name) for f in parts) and not any(path.parent == folder for path in images):
+    files, folders = listed(folder, recursive=recursive)
+    images, unread, others = sorted_out(files)
+    direct = any(path.parent == folder for path in images)
+    parts = [] if direct else [f for f in folders if has_images(f)]
+    if parts and all(_KOHYA.fullmatch(f.name) for f in parts):
         return together([in_folder(part, recursive=recursive) for part in parts])
     if not images:
-        _refuse(folder, folders, unread, others, recursive=recursive)
+        refuse(folder, folders, unread, others, recursive=recursive)
     found = _understood(Contents(root=folder, images=images, others=others))
     return Found(
         images=tuple(images),
@@ -97,21 +88,8 @@ def in_folder(folder: Path, *, recursive: bool) -> Found:
         class_word=found.class_word,
         source=found.source,
         notes=(*found.notes, *_left_out(folder, others, images, found.used)),
-        warnings=_unreadable(unread),
+        warnings=unreadable(unread),
     )
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder and its subfolders.
-
-    Raises:
-        ImageError: the folder cannot be read, or does not contain an image that can be read.
-    """
-    files, folders = _listed(folder, recursive=True)
-    images, unread, others = _sorted_out(files)
-    if not images:
-        _refuse(folder, folders, unread, others, recursive=True)
-    return images
 
 
 def beside(files: Sequence[Path]) -> Found:
@@ -120,7 +98,7 @@ def beside(files: Sequence[Path]) -> Found:
     for folder in dict.fromkeys(path.parent for path in files):
         own = [path for path in files if path.parent == folder]
         try:
-            seen, _ = _listed(folder, recursive=False)
+            seen, _ = listed(folder, recursive=False)
         except ImageError:
             seen = []
         others = [path for path in seen if path not in own and path.suffix.lower() not in SUFFIXES]
@@ -145,90 +123,6 @@ def together(found: Sequence[Found]) -> Found:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- the files
-
-
-def _listed(folder: Path, *, recursive: bool) -> tuple[list[Path], list[Path]]:
-    """Files, by name, with those of subfolders if asked; and the folder's own subfolders."""
-    try:
-        seen = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
-        folders = [p for p in seen if p.is_dir()]
-        files = [p for p in seen if p not in folders]
-    except OSError as err:
-        raise ImageError(f"cannot read '{folder}': {err.strerror}", hint="check its permissions") from err
-    if recursive:
-        for inner in folders:
-            if not inner.is_symlink():  # it may lead back to this folder
-                files += _listed(inner, recursive=True)[0]
-    return files, folders
-
-
-def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:
-    """Images, images of formats that cannot be read here, and other files."""
-    images, unread, others = [], [], []
-    for path in files:
-        kind, suffix = kind_of(_head(path)), path.suffix.lower()
-        if kind is not None and suffix not in SUFFIXES and kind == "TIFF" and suffix not in _TIFF:
-            kind = None
-        if kind is not None and not can_read(kind):
-            unread.append((path, kind))
-        elif kind is not None or suffix in SUFFIXES:  # a damaged image is refused when it is decoded
-            images.append(path)
-        else:
-            others.append(path)
-    return images, unread, others
-
-
-def _head(path: Path) -> bytes:
-    try:
-        if not S_ISREG(path.stat().st_mode):
-            return b""
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except OSError:
-        return b""
-
-
-def _refuse(
-    folder: Path,
-    folders: Sequence[Path],
-    unread: Sequence[tuple[Path, str]],
-    others: Sequence[Path],
-    *,
-    recursive: bool,
-) -> None:
-    if unread:
-        raise ImageError(f"cannot read the images in the folder '{folder}'", note=_unreadable(unread)[0], hint=_HEIC)
-    within = None if recursive else next((f for f in folders if _has_images(f)), None)
-    what = f"it contains {_counted(len(others), 'other file')}{_by_suffix(others)}; images end in {', '.join(SUFFIXES)}"
-    raise ImageError(
-        f"no images in the folder '{folder}'",
-        note=what,
-        hint=f"subfolders are not searched: give '{within}'" if within else "give a folder of images",
-        reason="subfolders" if within else "",
-        folder=str(within),
-    )
-
-
-def _has_images(folder: Path) -> bool:
-    try:
-        files, _ = _listed(folder, recursive=False)
-    except ImageError:
-        return False
-    images, unread, _ = _sorted_out(files)
-    return bool(images or unread)
-
-
-_HEIC = "pip install 'cnsctl[heic]'"
-
-
-def _unreadable(unread: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
-    if not unread:
-        return ()
-    advice = f"; to read HEIC: {_HEIC}" if any(kind == "HEIF" for _, kind in unread) else ""
-    return (f"not read:{_by_suffix([path for path, _ in unread])[1:]}{advice}",)
-
-
 def _left_out(folder: Path, others: Sequence[Path], images: Sequence[Path], used: frozenset[Path]) -> tuple[str, ...]:
     """Files that are neither images nor explained by one, counted by suffix; captions of no image by name."""
     stems = {_stem(path) for path in images} | {str(path).lower() for path in images}
@@ -243,28 +137,14 @@ def _left_out(folder: Path, others: Sequence[Path], images: Sequence[Path], used
     notes = []
     if captions:
         named = ", ".join(path.name for path in captions[:3]) + (", …" if len(captions) > 3 else "")
-        notes.append(f"{_counted(len(captions), 'text file')} in '{folder.name}' without an image: {named}")
+        notes.append(f"{counted(len(captions), 'text file')} in '{folder.name}' without an image: {named}")
     if rest := [path for path in rest if path not in captions]:
-        notes.append(f"left out in '{folder.name}':{_by_suffix(rest)[1:]}")
+        notes.append(f"left out in '{folder.name}':{by_suffix(rest)[1:]}")
     return tuple(notes)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _stem(path: Path) -> str:
     return str(path.with_suffix("")).lower()
-
-
-def _by_suffix(files: Iterable[Path]) -> str:
-    """As ": 2 .mov, 1 .pdf", the most frequent first; empty for none."""
-    counts = Counter(path.suffix.lower() or "without suffix" for path in files)
-    listed = ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items(), key=lambda c: (-c[1], c[0]))[:8])
-    return f": {listed}{', …' if len(counts) > 8 else ''}" if counts else ""
-
-
-# ----------------------------------------------------------------------------------------------------- the layouts
 
 
 def _understood(contents: Contents) -> Reading:
@@ -313,7 +193,7 @@ def _metadata_lines(contents: Contents) -> Reading:
             if image is not None and text is not None:
                 captions[image] = text
         if missing:
-            notes.append(f"{file.name}: {_counted(missing, 'line')} for other files")
+            notes.append(f"{file.name}: {counted(missing, 'line')} for other files")
     return Reading(captions=captions, used=frozenset(used), notes=tuple(notes))
 
 
@@ -350,7 +230,7 @@ def _dreambooth(contents: Contents) -> Reading:
         if not file.is_file():
             continue
         used = frozenset({file, folder / "references_and_licenses.txt"})
-        for line in _text(file, limit=None).splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             subject, comma, word = line.strip().partition(",")
             if comma and subject.strip() == root.name and re.fullmatch(r"[\w -]+", word.strip()):
                 return Reading(class_word=word.strip(), source=f"'{file.name}'", used=used)
@@ -381,9 +261,6 @@ LAYOUTS: tuple[Callable[[Contents], Reading], ...] = (
     _listed_concept,
 )
 """The readers of layouts, the most specific source of captions and class words first."""
-
-
-# ------------------------------------------------------------------------------------------------------- the texts
 
 
 def _text(path: Path, limit: int | None = 64 * MAX_CAPTION) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnsctl.data.decoding import decode
-from cnsctl.data.layouts import image_files
+from cnsctl.data.image_files import image_files
 from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:

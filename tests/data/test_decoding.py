@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from image_files import NOISE, SMOOTH, one, refused, saved
 from PIL import Image, ImageCms, ImageFile
 
-from cnsctl.data.decoding import HEAD, can_read, decode, kind_of, open_image
+from cnsctl.data.decoding import decode, open_image
+from cnsctl.data.image_kinds import HEAD, can_read, kind_of
 from cnsctl.errors import ImageError
 
 

@@ -9,7 +9,7 @@ import pytest
 from image_files import NOISE, refused, saved
 from PIL import Image
 
-from cnsctl.data import decoding
+from cnsctl.data import image_kinds
 from cnsctl.data.buckets import bucket_sizes
 from cnsctl.data.concept_lists import class_word_of, read_concepts_list
 from cnsctl.data.images import read_images
@@ -170,7 +170,7 @@ def test_subfolders_are_read_if_asked_without_hidden_ones_and_without_loops(tmp_
 
 @pytest.fixture
 def without_heic(monkeypatch):
-    monkeypatch.setattr(decoding, "_heif_is_ready", lambda: False)
+    monkeypatch.setattr(image_kinds, "_heif_is_ready", lambda: False)
 
 
 HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(200)
