@@ -108,7 +108,7 @@ def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iter
         except UsageError as err:
             raise ImageError(
                 f"caption of {image.name} is too long: {err.what}",
-                hint=f"shorten its .txt file, or begin it with <{job.name}>",
+                hint=f"shorten it, or begin it with <{job.name}>",
             ) from err
         if lost:
             yield Note(text=f"{image.name}: the caption is too long for this base model; ignored: {lost}")

@@ -50,7 +50,8 @@ def _cut(images: Sequence[TrainingImage]) -> Iterator[str]:
     most = max(image.cut for image in images)
     if most >= SHOWN_CUT:
         mean = sum(image.cut for image in images) / len(images)
-        yield f"{100 * mean:.0f} % is cut off on average, {100 * most:.0f} % at most"
+        at_most = "" if len(images) == 1 else f" on average, {100 * most:.0f} % at most"
+        yield f"{100 * mean:.0f} % is cut off{at_most}"
 
 
 def _captions(images: Sequence[TrainingImage]) -> Iterator[str]:

@@ -73,6 +73,20 @@ def test_a_resolution_that_the_base_cannot_see_is_refused_before_anything_happen
     assert tree(empty) == before
 
 
+def test_a_family_with_published_sizes_is_trained_on_them_at_its_own_resolution(tiny_folder):
+    from dataclasses import replace
+
+    from cnsctl.app.requests import image_sizes
+    from cnsctl.bases.base_folder import open_folder
+    from cnsctl.bases.sdxl.image_sizes import IMAGE_SIZES
+
+    folder = open_folder(tiny_folder)
+    folder = replace(folder, family=replace(folder.family, image_sizes=IMAGE_SIZES))
+    assert image_sizes(folder, {"resolution": 1024}) == IMAGE_SIZES
+    assert (768, 768) in image_sizes(folder, {"resolution": 768})
+    assert (28, 36) in image_sizes(folder, {})
+
+
 def test_masks_change_the_delta_and_images_without_one_are_named(empty, tmp_path):
     folder = with_images(tmp_path / "photos", {"a.png": (64, 64), "b.png": (64, 48)})
     mask = Image.new("L", (64, 64))
