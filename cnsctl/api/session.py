@@ -72,8 +72,8 @@ class Session:
         Args:
             name: of the concept: `<name>` in prompts.
             images: a folder of images, an image file, or several of either.
-            class_word: what kind of thing it is; by default from the layout of the folder, else the name, if the base
-                model knows each of its words.
+            class_word: what kind of thing it is; by default from the layout of the folder, else the name, if it is a
+                common noun.
             holdout: the last N images are kept for evaluation.
             recursive: also search subfolders for images.
             masks: a folder of grey images of the same names: only what is white is trained.

@@ -35,6 +35,7 @@ def make_job(
     latents_file: Path | None = None,
 ) -> Job:
     """The job of training on these images, without the held-out ones."""
+    from cnsctl.bases.protocol import Frame
     from cnsctl.engine.job import Job
 
     base, store = session.base, session.store
@@ -49,7 +50,7 @@ def make_job(
         prior=session.prior(request.name),
         general=_general(session),
         owned=store.index.owned(store.snapshot(), besides=request.name),
-        frames=[image.frame for image in images],
+        frames=[Frame(original=f.original, crop=f.crop, target=f.target) for f in (image.frame for image in images)],
         masks=[_at_latents(image, latent) for image, latent in zip(images, latents, strict=True)],
     )
 
@@ -60,7 +61,7 @@ def _latents(session: Session, images: Sequence[TrainingImage], file: Path | Non
     from cnsctl.store import write_atomic
 
     key = hashlib.sha256(
-        f"{session.base.fingerprint}{session.base.weights_hash}{session.device}{session.dtype}".encode()
+        f"{session.base.fingerprint}{session.base.part_hashes}{session.device}{session.dtype}".encode()
     )
     for image in images:
         key.update(repr(image.pixels.shape).encode() + image.pixels.tobytes())
@@ -104,7 +105,7 @@ def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iter
         if image.caption is None:
             continue
         try:
-            lost = "".join(splice(base, prompt, tokens).lost for prompt in prompts)
+            lost = "".join(splice(base, prompt, tokens).tokens.lost for prompt in prompts)
         except UsageError as err:
             raise ImageError(
                 f"caption of {image.name} is too long: {err.what}",

@@ -6,12 +6,14 @@ Owns these checks; must not know models or terminals.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.stores import base_of
 from cnsctl.bases.base_folder import default_budget, open_folder
 from cnsctl.concept import Mode
 from cnsctl.data.buckets import bucket_sizes, multiple_of
+from cnsctl.data.class_words import uncommon_word
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
 from cnsctl.errors import DiskError, InvalidSettingError, NameTakenError, StoreDamagedError, UsageError
@@ -97,6 +99,8 @@ def image_sizes(folder: BaseFolder, settings: Mapping[str, Any]) -> Sequence[Siz
     if (resolution, resolution) in folder.family.image_sizes:
         return folder.family.image_sizes
     multiple = multiple_of(resolution, folder.coarsest)
+    if "resolution" not in settings:  # the base model's own is right
+        multiple = gcd(multiple, resolution)
     if resolution % multiple:
         raise InvalidSettingError("resolution", resolution, allowed=f"multiples of {multiple} on this base model")
     return bucket_sizes(resolution, multiple)
@@ -139,7 +143,7 @@ def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:
 
 
 def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[str, str]:
-    """The class word and where it comes from: the user, else the folder of the images, else the name."""
+    """The class word and why: given, or from the layout of the images, or the name, if it is a common noun."""
     from cnsctl.bases.clip_tokenizer import unknown_words
 
     if request.class_word is not None:
@@ -150,13 +154,14 @@ def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[s
     if found.class_word is not None:
         return found.class_word, f"from {found.source}"
     words = words_of(request.name)
-    if unknown := unknown_words(base_of(store), words):
-        raise UsageError(
-            f"no class word for {request.name!r}: {unknown[0]!r} is not one token of {store.base.name}",
-            reason="no-class-word",
-            name=request.name,
-        )
-    return words, "the name"
+    why = None
+    if (uncommon := uncommon_word(words)) is not None:
+        why = f"{uncommon!r} is not in the list of common nouns"
+    elif unknown := unknown_words(base_of(store), words):
+        why = f"{unknown[0]!r} is not one token of {store.base.name}"
+    if why is not None:
+        raise UsageError(f"no class word for {request.name!r}: {why}", reason="no-class-word", name=request.name)
+    return words, "because the name is a common noun"
 
 
 def _check_holdout(holdout: int, n_images: int) -> None:

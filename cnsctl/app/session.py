@@ -173,7 +173,7 @@ def _seen(store: Store, folder: BaseFolder) -> bytes:
     """
     from cnsctl.bases import hashing, libraries
 
-    names = {*store.base.files, *hashing.loaded_files(folder.path, folder.family.parts)}
+    names = {*store.base.files, *folder.files()}
     facts = {
         "fingerprint": store.base.fingerprint,
         "files": dict(store.base.files),

@@ -53,12 +53,23 @@ def create(
     if mode not in set(Mode):
         raise InvalidSettingError("mode", mode, allowed=", ".join(Mode), wrong="choice")
     is_pocket = base is None or (str(base) == "pocket" and not (base / "model_index.json").exists())
-    if not is_pocket:
+    notes: list[Note] = []
+    if base is not None and not is_pocket:
+        base, notes = _opened(base)
         yield Phase(name="read the base model")
     store = _created(path, None if is_pocket else base, Mode(mode), copy=copy)
     free = results.Free(neurons=store.base.n_weights, share=1.0)
+    yield from notes
     yield from saved_but(store)
     return results.StoreResult(store=str(store.path), base=base_model(store), mode=str(store.mode), free=free)
+
+
+def _opened(base: Path) -> tuple[Path, list[Note]]:
+    """The folder of a base model, inside a hub's cache too, and what its owner should read once."""
+    from cnsctl.bases.base_folder import open_folder
+
+    folder = open_folder(base)
+    return folder.path, [Note(text=text) for text in folder.notes]
 
 
 def _created(path: Path | None, base: Path | None, mode: Mode, *, copy: bool) -> Store:

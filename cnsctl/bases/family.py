@@ -6,12 +6,25 @@ Owns the declaration's fields; must not know the families (`bases.registry` list
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.bases.loaded import Components
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of a pipeline: a folder inside the base model's folder, with the class that reads it."""
+
+    name: str
+    """Of the folder, and the key in `model_index.json`."""
+    kind: str | None
+    """Class of a library, such as `diffusers.AutoencoderKL`. None is a scheduler: the base model names its class."""
+    weights: Literal["fp32", "stored"] | None = None
+    """The precision of its weights after loading: fp32, or as the file stores them. None: it has no weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,17 +37,19 @@ class Family:
     """For people: "Stable Diffusion 1.x or 2.x"."""
     pipelines: tuple[str, ...]
     """Pipeline classes of diffusers, as `_class_name` in `model_index.json` names them."""
-    parts: tuple[str, ...]
-    """The folders inside the base model's folder that are loaded."""
+    parts: tuple[Part, ...]
+    """What is loaded."""
     denoiser: str
     """The part that denoises; the `sample_size` of its configuration is the width of its latents."""
     decoder: str
     """The part that decodes latents; each of its blocks but one doubles the width."""
+    size: int
+    """Width and height of its images, for folders that do not say it."""
     train: Mapping[str, Any]
     """Fields of `TrainSettings` for base models without settings of their own."""
     generate: Mapping[str, Any]
     """Fields of `GenerateSettings` for base models without settings of their own."""
-    load: Callable[..., Base]
-    """Loads a base model, with the arguments of `bases.registry.load`; imports the libraries when it is called."""
+    components: Callable[[BaseFolder, Mapping[str, Any]], Components]
+    """Puts the loaded parts together, by name; imports the libraries when it is called."""
     image_sizes: tuple[tuple[int, int], ...] = ()
     """Heights and widths of the images that the family was trained on, if they are published."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from cnsctl.bases.protocol import Frame
     from cnsctl.concept import Mode, Prompt
-    from cnsctl.data.buckets import Frame
     from cnsctl.engine import neurons
     from cnsctl.engine.overlay import Overlay
     from cnsctl.settings import TrainSettings

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.bases.family import Family
+from cnsctl.bases.family import Family, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.loaded import Components
 
 TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER = "text_encoder", "tokenizer", "unet", "vae", "scheduler"
 """Parts of the pipeline: folders, and the first is also the text encoder's name in deltas."""
 
-PREDICTIONS = ("epsilon", "v_prediction")
-"""What the denoiser may predict."""
+PARTS = (
+    Part(name=TOKENIZER, kind="transformers.CLIPTokenizer"),
+    Part(name=TEXT_ENCODER, kind="transformers.CLIPTextModel", weights="fp32"),
+    # cast once, to the computing dtype, after hashing and after W₀ was copied: not to fp32 first
+    Part(name=UNET, kind="diffusers.UNet2DConditionModel", weights="stored"),
+    Part(name=VAE, kind="diffusers.AutoencoderKL", weights="fp32"),
+    Part(name=SCHEDULER, kind=None),
+)
 
 TRAIN = {
     "steps": 250,
@@ -33,20 +41,21 @@ GENERATE = {"steps": 30, "guidance_scale": 7.5, "sampler": "base"}
 """What Stable Diffusion's own examples use."""
 
 
-def _load(folder: BaseFolder, **options: Any) -> Base:
-    from cnsctl.bases.sd1.adapter import Sd1Base
+def _components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
+    from cnsctl.bases.sd1.adapter import components
 
-    return Sd1Base(folder, **options)
+    return components(folder, parts)
 
 
 SD1 = Family(
     name="sd1",
     title="Stable Diffusion 1.x or 2.x",
     pipelines=("StableDiffusionPipeline",),
-    parts=(TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER),
+    parts=PARTS,
     denoiser=UNET,
     decoder=VAE,
+    size=512,
     train=TRAIN,
     generate=GENERATE,
-    load=_load,
+    components=_components,
 )
