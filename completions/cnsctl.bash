@@ -40,7 +40,7 @@ _cnsctl() {
     case "$verb" in
         add) flags="--from --class --holdout --recursive --masks --replace --steps --learning-rate --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
         score) flags="--class --holdout --recursive --masks --steps --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --store --json --quiet --help" ;;
-        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --width --height --force --device --dtype --store --json --quiet --help" ;;
+        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --width --height --clip-skip --long-prompts --force --device --dtype --store --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;

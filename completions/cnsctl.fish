@@ -82,6 +82,8 @@ complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l guidance-scale -x -d 
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l sampler -x -a 'base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc' -d 'Sampler'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l width -x -d 'Width in pixels (32 to 4,096, a multiple of 8)'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l height -x -d 'Height in pixels (32 to 4,096, a multiple of 8)'
+complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l clip-skip -x -d 'Last layers of the CLIP text encoders to leave out; 1 is what other tools call clip skip 2 (0 to 31)'
+complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l long-prompts -d 'Read a prompt that is too long in several chunks, instead of ignoring its end'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l force -d 'Overwrite existing files'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l device -x -a 'auto cuda mps cpu' -d 'Where to compute'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l dtype -x -a 'auto fp32 bf16 fp16' -d 'Precision; fp16 only generates'

@@ -79,7 +79,7 @@ def make_sdxl(path: Path, *, prediction: str = "epsilon", zero_snr: bool = False
         path: of the folder.
         prediction: what the denoiser predicts.
         zero_snr: end the noise schedule without signal, as NoobAI's v-prediction models do.
-        force_zeros: an empty negative prompt stands for zeros.
+        force_zeros: an empty negative prompt is read as zeros.
     """
     torch.manual_seed(2)
     common = {"intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 20,

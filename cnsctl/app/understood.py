@@ -29,7 +29,7 @@ def understood(name: str, admitted: Admitted) -> Iterator[Event]:
     """Say what is trained: the class word, the images by size, and what was left out."""
     images = admitted.images
     yield Note(
-        text=f"<{name}> is a new token embedding, followed by the class word {admitted.class_word!r} ({admitted.source})"
+        text=f"<{name}> is a new token embedding, followed by the class word {admitted.class_word!r}, {admitted.source}"
     )
     yield Note(text="; ".join([_sizes(images), *_cut(images), *_captions(images), *_masks(images)]))
     yield from (Note(text=text) for text in admitted.notes)

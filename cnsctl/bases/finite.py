@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def refuse_weights(part: str, named: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Refuse a part with NaN or Inf among its weights.
 
-    One pass over memory without a copy: 0.3 s per GB on one core, of which reading the file took more.
+    One pass over memory without a copy: 0.3 to 0.5 s per GB on one core.
 
     Raises:
         BaseModelError: with the part and the first such weight.

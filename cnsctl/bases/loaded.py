@@ -67,7 +67,7 @@ class Components:
     fingerprint: Callable[[Mapping[str, torch.Tensor]], str]
     """From the sites' weights: SHA-256 over them, the text encoders and the tokenizers' meaning."""
     empty_is_zero: bool = False
-    """An empty negative prompt stands for zeros instead of an encoded text (SDXL)."""
+    """An empty negative prompt is read as zeros instead of an encoded text (SDXL)."""
 
 
 class LoadedBase:

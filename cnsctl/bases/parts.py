@@ -19,6 +19,7 @@ from cnsctl.bases.config_files import BOM, read_json
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_of
 from cnsctl.bases.refusals import refuse_denoiser
+from cnsctl.bases.trial import OUT_OF_MEMORY
 from cnsctl.errors import BaseModelError, CnsctlError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def load_parts(folder: BaseFolder, *, check_values: bool = False) -> dict[str, A
         except (CnsctlError, MemoryError):
             raise
         except Exception as err:  # the libraries raise exceptions of any class about files that they cannot use
-            if any(words in str(err) for words in _OUT_OF_MEMORY):
+            if any(words in str(err) for words in OUT_OF_MEMORY):
                 raise
             raise _unreadable(folder, part, err) from err
         if check_values and part.weights is not None:
@@ -76,8 +77,6 @@ def _unreadable(folder: BaseFolder, part: Part, err: Exception) -> BaseModelErro
         hint=f"give a folder written by diffusers' {folder.family.pipelines[0]}.save_pretrained",
     )
 
-
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 _PACKAGE = re.compile(r"pip install\s+([a-zA-Z][\w-]+)|install ([a-zA-Z][\w-]+) if")
 """In messages of the libraries about a missing package: "pip install scipy", "install scipy if you want …"."""

@@ -3,7 +3,7 @@
 A model that is trained as if it predicted ε but predicts v trains without an error and generates noise. The configuration
 of a single file is a guess, and scheduler files lose `prediction_type`. So `init` measures the error of both readings:
 
-    error = ‖output − target‖² / ‖target‖²     target ε, or v = a·ε − s·x₀; 1 is no better than a prediction of zero
+    error = ‖output − target‖² / ‖target‖²     target ε, or v = a·ε − s·x₀; 1 is as bad as a prediction of zero
 
 Owns this measurement and its threshold; must not know families, files or options.
 """
@@ -31,8 +31,8 @@ SIGNAL = (0.6, 0.4, 0.25)
 CLEARLY = 1.5
 """How many times larger the wrong reading's error is. Pocket: 2.2 times; the smaller error of a good model, more."""
 
-LEARNED = 0.7
-"""Error above which a denoiser has learned too little for a decision. Random weights: more than 1."""
+TOO_LARGE = 0.7
+"""Error above which a denoiser predicts too little for a decision. Random weights: more than 1."""
 
 MAX_SIDE = 256
 """Pixels of the test image: enough for a smooth image, and fast at every base model's size."""
@@ -49,7 +49,7 @@ class Check:
     def found(self) -> Prediction | None:
         """What the denoiser predicts; None if the weights cannot decide it, as random weights cannot."""
         best, other = sorted(self.errors, key=lambda kind: self.errors[kind])
-        clear = self.errors[best] < LEARNED and self.errors[other] > CLEARLY * self.errors[best]
+        clear = self.errors[best] < TOO_LARGE and self.errors[other] > CLEARLY * self.errors[best]
         return best if clear else None
 
     def __str__(self) -> str:

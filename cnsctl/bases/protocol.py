@@ -201,7 +201,7 @@ class Base(Protocol):
         ...
 
     def without_text(self, chunks: int = 1) -> TextFeatures | None:
-        """What stands for an empty negative prompt, (1, …); None if it is encoded like any other text."""
+        """What an empty negative prompt is read as, (1, …); None if it is encoded like any other text."""
         ...
 
     def encode_images(self, pixels: NDArray[np.uint8]) -> torch.Tensor:

@@ -70,7 +70,7 @@ TITLES: Mapping[Kind, str] = {
     Kind.MOTION: "a motion module (AnimateDiff)",
     Kind.UNKNOWN: "a file of unknown contents",
 }
-"""Each kind as it stands in a sentence: "X is a LoRA"."""
+"""Each kind in a sentence after "is"."""
 
 REASONS: Mapping[Kind, str] = {
     Kind.REFINER: "the refiner completes images of another model; it does not generate from text alone",

@@ -55,7 +55,19 @@ def load(
     """
     from cnsctl.bases.loaded import LoadedBase
     from cnsctl.bases.parts import load_parts
+    from cnsctl.bases.trial import failing, refuse_broken
 
-    parts = load_parts(folder, check_values=hash_weights or fingerprint is None)
-    components = folder.family.components(folder, parts)
-    return LoadedBase(folder, components, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)
+    is_new = fingerprint is None
+    parts = load_parts(folder, check_values=is_new or hash_weights)
+    with failing(f"cannot use {folder.shown} as {folder.family.title}"):
+        base = LoadedBase(
+            folder,
+            folder.family.components(folder, parts),
+            device=device,
+            dtype=dtype,
+            hash_weights=hash_weights,
+            known=fingerprint,
+        )
+    if is_new:
+        refuse_broken(base)
+    return base

@@ -30,7 +30,7 @@ ClassWord = Annotated[
     typer.Option(
         "--class",
         metavar="WORD",
-        help="Class word, such as dog.  [default: from the folder, else NAME, if the base model knows its words]",
+        help="Class word, such as dog.  [default: from the folder's layout, else NAME, if it is a common noun]",
         show_default=False,
     ),
 ]

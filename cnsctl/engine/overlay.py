@@ -81,7 +81,7 @@ def text_keys_values(base: Base, overlay: Overlay, text: SplicedText) -> tuple[T
 
 @torch.no_grad()
 def without_text(base: Base, chunks: int = 1) -> tuple[TextFeatures, dict[str, torch.Tensor]] | None:
-    """Features, K and V of what stands for an empty negative prompt; None if it is a text like any other."""
+    """Features, K and V that an empty negative prompt is read as; None if it is a text like any other."""
     found = base.without_text(chunks)
     return None if found is None else (found, {s: _linear(found.x, W, base, s) for s, W in base.sites.items()})
 

@@ -115,7 +115,7 @@ def test_a_missing_part_is_named(copy, part):
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "scheduler"])
-@pytest.mark.parametrize("content", [None, "{", "[]", "\udcff"])
+@pytest.mark.parametrize("content", [None, "[]", "\udcff"])
 def test_a_missing_or_broken_configuration_is_named(copy, part, content):
     file = copy / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
     if content is None:
@@ -126,7 +126,7 @@ def test_a_missing_or_broken_configuration_is_named(copy, part, content):
 
 
 @pytest.mark.parametrize("file", ["tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"])
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", '{"model": {}}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"model": {}}'])
 def test_a_broken_tokenizer_is_an_error(copy, file, content):
     (copy / file).write_text(content)
     with suppress(BaseModelError):  # an empty configuration is enough for some
@@ -139,7 +139,7 @@ def test_a_missing_vocabulary_is_named(copy):
 
 
 @pytest.mark.parametrize("part", FILES)
-@pytest.mark.parametrize("content", [b"", b"x" * 99, b"\x10\0\0\0\0\0\0\0{" + b" " * 15])
+@pytest.mark.parametrize("content", [b"", b"x" * 99], ids=["empty", "other"])
 def test_weights_that_are_no_safetensors_file_are_named(copy, part, content):
     (copy / FILES[part]).write_bytes(content)
     assert refusal(copy).what.startswith(f"cannot load {part}/ of {copy} as Stable Diffusion 1.x or 2.x: ")
@@ -180,6 +180,23 @@ def test_a_bom_before_a_text_is_skipped(copy, tiny):
     base = load(copy)
     assert base.fingerprint == tiny.fingerprint
     assert base.folder.train["steps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("unet/config.json", {"freq_shift": {}}, "unet/ of {} cannot denoise: "),
+        ("unet/config.json", {"mid_block_scale_factor": "x"}, "unet/ of {} cannot denoise: "),
+        ("vae/config.json", {"layers_per_block": 0}, "vae/ of {} cannot decode and encode an image: "),
+        ("vae/config.json", {"scaling_factor": "x"}, "cannot use {} as "),
+        ("vae/config.json", {"scaling_factor": 0}, "vae/ of the base model cannot decode an image: "),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": ["a"]}, "{}"),
+        ("text_encoder/config.json", {"eos_token_id": None}, "the text encoder of {} cannot read a text: "),
+    ],
+)
+def test_a_folder_that_loads_but_does_not_work_is_refused_at_init(copy, file, change, words):
+    edit(copy, file, **change)
+    assert words.format(copy) in refusal(copy).what
 
 
 # -------------------------------------------------------------------- schedulers
@@ -225,7 +242,7 @@ def test_a_scheduler_that_needs_another_package_says_which(copy, monkeypatch):
 
 
 @pytest.mark.parametrize("part", FILES)
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_a_part_with_nan_or_inf_is_refused_by_name(copy, part, value):
     tensors = load_file(copy / FILES[part])
     name = sorted(tensors)[3]
@@ -262,6 +279,20 @@ def test_an_encoder_that_gives_nan_is_an_error(copy):
     base = broken(load(copy), "encoder.conv_in.weight")
     with pytest.raises(BaseModelError, match="vae/ of the base model cannot encode an image: .*NaN or Inf"):
         base.encode_images(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_a_base_model_that_lost_its_decoder_since_init_gives_an_error_and_no_file(tmp_path, copy):
+    from commands import cnsctl
+
+    store = tmp_path / "s"
+    assert cnsctl("init", "--store", store, "--base", copy, "-q").code == 0
+    tensors = load_file(copy / FILES["vae"])
+    tensors["decoder.conv_out.weight"][:] = float("nan")
+    save_file(tensors, copy / FILES["vae"], metadata={"format": "pt"})
+    made = cnsctl("gen", "a dog", "--store", store, "-o", tmp_path / "dog.png")
+    assert made.code == 1
+    assert "weights of vae/ contain NaN or Inf: decoder.conv_out.weight" in made.err
+    assert not (tmp_path / "dog.png").exists()
 
 
 # -------------------------------------------------------------------- weights in other files
@@ -503,6 +534,21 @@ def test_the_only_snapshot_is_used_and_of_several_none_is_guessed(tmp_path, tiny
     assert refusal(tmp_path / "models--e--f").what.startswith("no snapshot in")
 
 
+def test_a_copy_of_a_snapshot_contains_files_and_no_links(tmp_path, copy):
+    """In the hub's cache, the files of a snapshot are links to blobs."""
+    from commands import cnsctl
+
+    snapshot = tmp_path / "models--someone--my-model" / "snapshots" / "abc"
+    for file in (file for file in copy.rglob("*") if file.is_file()):
+        link = snapshot / file.relative_to(copy)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    assert cnsctl("init", "--store", tmp_path / "s", "--base", snapshot, "--copy", "-q").code == 0
+    found = list((tmp_path / "s" / "base").rglob("*"))
+    assert bytes_in(tmp_path / "s" / "base") == bytes_in(copy)
+    assert not any(path.is_symlink() for path in found)
+
+
 def test_a_store_refers_to_the_snapshot_and_not_to_what_main_is_later(tmp_path, tiny_folder):
     from commands import cnsctl
 
@@ -564,6 +610,22 @@ def test_json_gets_one_object_and_no_line_of_a_library(tmp_path, copy, break_it,
     lines = [*made.out.splitlines(), *made.err.splitlines()]
     assert len([line for line in lines if json.loads(line).get("type") != "note"]) == 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_sdxl_is_told_from_its_refiner_and_a_missing_second_encoder_is_named(tmp_path):
+    from tiny import make_sdxl
+
+    folder = make_sdxl(tmp_path / "xl")
+    edit(folder, "model_index.json", _class_name="StableDiffusionXLImg2ImgPipeline")
+    assert open_folder(folder).family.name == "sdxl"
+    refiner = shutil.copytree(folder, tmp_path / "refiner")
+    edit(refiner, "model_index.json", text_encoder=[None, None], tokenizer=[None, None])
+    assert "the refiner completes images of another model" in refusal(refiner).note
+    inpainting = shutil.copytree(folder, tmp_path / "inpainting")
+    edit(inpainting, "unet/config.json", in_channels=9)
+    assert "a mask and a masked image" in refusal(inpainting).note
+    shutil.rmtree(folder / "text_encoder_2")
+    assert refusal(folder).what == f"text_encoder_2/ is missing in {folder}"
 
 
 def test_pocket_and_every_family_have_a_pipeline_that_they_recognize():

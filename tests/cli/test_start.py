@@ -24,7 +24,7 @@ def outside(tiny_folder, tmp_path):
 def hashed(outside, monkeypatch):
     """Grows with each fingerprint that is computed."""
     computed, honest = [], adapter.fingerprint
-    monkeypatch.setattr(adapter, "fingerprint", lambda **parts: computed.append(1) or honest(**parts))
+    monkeypatch.setattr(adapter, "fingerprint", lambda *a, **k: computed.append(1) or honest(*a, **k))
     return computed
 
 

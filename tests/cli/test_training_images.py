@@ -39,7 +39,7 @@ def test_the_whole_job_runs_on_images_of_several_shapes(empty, tmp_path):
     (folder / "a.txt").write_text("a dog")
     done = cnsctl("add", "rex", folder, "--class", "dog", "--holdout", 2, *QUICK, *at(empty))
     assert done.code == 0, done.err
-    assert "followed by the class word 'dog' (as given)" in done.err
+    assert "followed by the class word 'dog', as given" in done.err
     assert "5 images: 2 of 32x32, 1 of 28x36, 1 of 36x28, 1 of 64x16; " in done.err
     assert "1 of 5 have a caption" in done.err
     assert "d.webp: 40 % of it is cut off, to fit 64x16" in done.err
@@ -111,7 +111,7 @@ def test_the_class_word_is_that_of_the_folder_unless_given(empty, tmp_path):
     folder = with_images(tmp_path / "3_sks top hat", {"a.png": (64, 64)})
     done = cnsctl("add", "sks", folder, *QUICK, *at(empty))
     assert done.code == 0, done.err
-    assert "the class word 'top hat' (from the folder '3_sks top hat')" in done.err
+    assert "the class word 'top hat', from the folder '3_sks top hat'" in done.err
     assert Store.open(empty).concept("sks")["class_word"] == "top hat"
     assert cnsctl("add", "sks", folder, "--class", "dog", "--replace", *QUICK, *at(empty)).code == 0
     assert Store.open(empty).concept("sks")["class_word"] == "dog"
@@ -245,3 +245,38 @@ def test_a_setting_that_is_wrong_for_all_is_refused_once(empty, listed, line, co
     done = cnsctl("add", "--from", listed / "two.json", *line, *at(empty))
     assert (done.code, done.out) == (code, "")
     assert done.err.count("error[") == 1
+
+
+# families
+
+
+@pytest.mark.parametrize("family", ["sdxl", "pixart"])
+def test_other_families_train_on_several_shapes_and_know_which_part_of_an_image_they_see(family, tmp_path, monkeypatch):
+    """SDXL's time ids: the original size, where the crop begins, and the size of the crop."""
+    import tiny
+
+    from cnsctl.bases.loaded import LoadedBase
+
+    seen = set()
+    denoise = LoadedBase.denoise
+
+    def noting(self, noisy, times, frames=None):
+        if frames is not None:  # None while it is measured
+            seen.update((f.original, f.crop, f.target) for f in frames)
+            assert len({f.target for f in frames}) == 1
+        return denoise(self, noisy, times, frames)
+
+    monkeypatch.setattr(LoadedBase, "denoise", noting)
+    base = getattr(tiny, f"make_{family}")(tmp_path / family)
+    store = at(tmp_path / "store")
+    assert cnsctl("init", "--base", base, *store).code == 0
+    folder = with_images(tmp_path / "photos", {"a.png": (64, 64), "b.png": (50, 100)})
+    done = cnsctl("add", "rex", folder, "--class", "dog", "--steps", 4, "--batch-size", 2, *store)
+    assert done.code == 0, done.err
+    assert {original for original, _, _ in seen} == {(64, 64), (100, 50)}
+    assert ((64, 64), (0, 0), (32, 32)) in seen
+    cropped = next(f for f in seen if f[0] == (100, 50))
+    assert cropped[1][0] > 0
+    assert cropped[1][1] == 0
+    assert cropped[2][0] > cropped[2][1]
+    assert cnsctl("verify", *store).code == 0

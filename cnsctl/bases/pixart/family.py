@@ -25,7 +25,7 @@ PARTS = (
     Part(name=SCHEDULER, kind=None),
 )
 
-TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
+TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300, "PixArtSigmaPAGPipeline": 300}
 """Tokens that each pipeline class reads, end included."""
 
 TRAIN = {
