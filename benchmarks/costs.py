@@ -96,7 +96,7 @@ def trainer_of(base: Base, mode: Mode, size: int) -> Trainer:
     pixels = np.random.default_rng(0).integers(0, 255, (5, size, size, 3), np.uint8)
     defaults: dict[str, Any] = dict(base.train_defaults)
     asked = Job(
-        name="dog", class_word="dog", latents=base.encode_images(pixels), texts=[training_texts("dog")] * 5,
+        name="dog", class_word="dog", latents=list(base.encode_images(pixels)), texts=[training_texts("dog")] * 5,
         settings=TrainSettings(**defaults), mode=mode, prior=EMPTY, general={}, owned=neurons.packed(base, []),
     )  # fmt: skip
     return Trainer(base, asked)
@@ -135,7 +135,8 @@ def steps(base: Base, rounds: int, size: int) -> None:
 def kernels(base: Base, trainers: Mapping[str, Trainer]) -> None:
     """Kernels that a step launches in addition to the denoiser's own, forward and backward."""
     job = trainers["token alone"].job
-    latents = job.latents[[i % len(job.latents) for i in range(job.settings.batch_size)]].to(base.device)
+    chosen = [job.latents[i % len(job.latents)] for i in range(job.settings.batch_size)]
+    latents = torch.stack(chosen).to(base.device)
     noisy, target = base.noised(latents, torch.randn_like(latents), torch.zeros(len(latents), dtype=torch.int64))
     prompt = EMPTY.splice(base, Prompt(text="a dog", pieces=("a dog",)))
     text = joined([text_keys_values(base, EMPTY, prompt)[0]] * len(latents))

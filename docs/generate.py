@@ -124,7 +124,7 @@ def json_keys() -> Iterable[str]:
 
 
 def _object_table(cls: type, text: Mapping[tuple[str, str], str], *, level: str) -> Iterable[str]:
-    verb = re.match(r"`(\w+)`: (.*)", inspect.getdoc(cls) or "", re.DOTALL)
+    verb = re.match(r"`([\w -]+)`: (.*)", inspect.getdoc(cls) or "", re.DOTALL)
     title, meaning = (verb[1], verb[2]) if verb else (cls.__name__, inspect.getdoc(cls) or "")
     yield f"{level} {title}\n\n{_sentence(meaning)}\n"
     rows = [(f"`{name}`", _kind(annotation), text.get((cls.__name__, name), "")) for name, annotation in _fields(cls)]

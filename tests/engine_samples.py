@@ -59,6 +59,7 @@ def job(
     chosen = {
         "steps": 6,
         "batch_size": 2,
+        "resolution": base.size,
         "learning_rate": 1e-2,
         "token_learning_rate": 1e-2,
         "budget": 0.1,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnsctl.data.buckets import bucket_sizes
 from cnsctl.data.images import read_images
 from cnsctl.errors import ImageError
 
@@ -17,13 +18,18 @@ def saved(path, image=None, **options):
     return path
 
 
+def images(source, size=64, **options):
+    """The images of a source, in buckets of this area."""
+    return read_images(source, sizes=bucket_sizes(size, max(4, size // 8)), **options).images
+
+
 def one(source, size=64):
-    (found,) = read_images(source, size=size)
+    (found,) = images(source, size)
     return found
 
 
 def refused(source, match):
     with pytest.raises(ImageError, match=match) as read:
-        read_images(source, size=64)
+        images(source)
     assert read.value.hint
     return read.value

@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from commands import at, cnsctl
@@ -163,7 +164,7 @@ def test_a_metric_is_a_field_of_the_result_and_becomes_a_key_of_the_json(stocked
     def with_brightness(session, record, *measured):
         row = filled(session, record, *measured)
         fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-        return Evaluated(**fields, brightness=float(session.references(record).mean()))
+        return Evaluated(**fields, brightness=float(np.mean([pixels.mean() for pixels in session.references(record)])))
 
     monkeypatch.setattr(evaluate, "_evaluated", with_brightness)
     rows = cnsctl("eval", "--no-images", "--json", *at(stocked)).json["concepts"]

@@ -286,7 +286,7 @@ class Bench:
             if key not in self._known:
                 seed = fold(noise, scene.caption, scene.kind)
                 prompt = parse(text, overlay.concepts)
-                self._keep(key, denoising_errors(self.base, overlay, prompt, scene.latent, noise_seed=seed))
+                self._keep(key, denoising_errors(self.base, overlay, prompt, list(scene.latent), noise_seed=seed))
             found.append(self._known[key])
         summed: NDArray[np.float64] = np.asarray(found, np.float64).sum(0)
         return summed
@@ -307,7 +307,7 @@ class Bench:
         return Job(
             name=name,
             class_word=self.class_words[name],
-            latents=latents,
+            latents=list(latents),
             texts=[training_texts(name)] * len(latents),
             settings=settings,
             mode=variant.mode,

@@ -61,6 +61,8 @@ class Session:
         *,
         class_word: str | None = None,
         holdout: int = 0,
+        recursive: bool = False,
+        masks: str | Path | None = None,
         replace: bool = False,
         allow_forgetting: bool = False,
         preview: bool = True,
@@ -72,8 +74,11 @@ class Session:
         Args:
             name: of the concept: `<name>` in prompts.
             images: a folder of images, an image file, or several of either.
-            class_word: what kind of thing it is; by default the name, if it is a common noun.
+            class_word: what kind of thing it is; by default from the layout of the folder, else the name, if it is a
+                common noun.
             holdout: the last N images are kept for evaluation.
+            recursive: also search subfolders for images.
+            masks: a folder of grey images of the same names: only what is white is trained.
             replace: replace the concept of this name.
             allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points of error removed.
             preview: generate images after the training, if at most 10 % of its time allows it.
@@ -93,11 +98,51 @@ class Session:
         from cnsctl.app.train import train
 
         session = self._open()
-        request = _request(session, name, images, class_word, holdout=holdout, settings=settings)
+        request = _request(
+            session, name, images, class_word, holdout=holdout, recursive=recursive, masks=masks, settings=settings
+        )
         request = dataclasses.replace(
             request, replace=replace, allow_forgetting=allow_forgetting, preview=preview, measure=measure
         )
         return Run(train(session.store, request, session=session))
+
+    def train_list(
+        self,
+        from_list: str | Path,
+        *,
+        holdout: int = 0,
+        recursive: bool = False,
+        replace: bool = False,
+        allow_forgetting: bool = False,
+        **settings: Any,
+    ) -> Run[results.TrainListResult]:
+        """Train the concepts of a `concepts_list.json`, one after another. Those that the store has are skipped.
+
+        Args:
+            from_list: the file. Each entry has `instance_data_dir`, and may have `instance_prompt` and `class_prompt`.
+            holdout: as for `train`, of each concept.
+            recursive: as for `train`.
+            replace: train the concepts that the store has again.
+            allow_forgetting: as for `train`.
+            settings: fields of `TrainSettings`; the base model sets the rest.
+
+        Raises:
+            ImageError: the list cannot be read. A concept that fails does not raise: its row says why.
+            InvalidSettingError, BaseModelError, DiskError, StoreDamagedError: as `train`.
+        """
+        from cnsctl.app.train_list import ListRequest, train_list
+
+        session = self._open()
+        request = ListRequest(
+            file=Path(from_list),
+            settings=settings,
+            holdout=holdout,
+            recursive=recursive,
+            replace=replace,
+            allow_forgetting=allow_forgetting,
+            compute={"dtype": session.dtype},  # fp16 is refused
+        )
+        return Run(train_list(session.store, request, session=session))
 
     def score(
         self,
@@ -106,6 +151,8 @@ class Session:
         *,
         class_word: str | None = None,
         holdout: int = 0,
+        recursive: bool = False,
+        masks: str | Path | None = None,
         **settings: Any,
     ) -> Run[results.ScoreResult]:
         """Select the neurons that `train` with the same arguments would train; saves nothing.
@@ -115,6 +162,8 @@ class Session:
             images: as for `train`.
             class_word: as for `train`.
             holdout: as for `train`.
+            recursive: as for `train`.
+            masks: as for `train`.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
@@ -123,7 +172,9 @@ class Session:
         from cnsctl.app.score import score
 
         session = self._open()
-        request = _request(session, name, images, class_word, holdout=holdout, settings=settings)
+        request = _request(
+            session, name, images, class_word, holdout=holdout, recursive=recursive, masks=masks, settings=settings
+        )
         return Run(score(session.store, request, session=session))
 
     def generate(
@@ -239,6 +290,8 @@ def _request(
     class_word: str | None,
     *,
     holdout: int,
+    recursive: bool,
+    masks: str | Path | None,
     settings: Mapping[str, Any],
 ) -> TrainRequest:
     from cnsctl.app.requests import TrainRequest
@@ -250,6 +303,8 @@ def _request(
         class_word=class_word,
         settings=settings,
         holdout=holdout,
+        recursive=recursive,
+        masks=None if masks is None else Path(masks),
         compute={"dtype": session.dtype},  # fp16 is refused
     )
 

@@ -36,6 +36,7 @@ def make_job(
     latents_file: Path | None = None,
 ) -> Generator[Event, None, Job]:
     """The job of training on these images, without the held-out ones."""
+    from cnsctl.bases.protocol import Frame
     from cnsctl.engine.job import Job
 
     base, store = session.base, session.store
@@ -52,33 +53,44 @@ def make_job(
         prior=session.prior(request.name),
         general=general,
         owned=store.index.owned(store.snapshot(), besides=request.name),
+        frames=[Frame(original=f.original, crop=f.crop, target=f.target) for f in (image.frame for image in images)],
+        masks=[_at_latents(image, latent) for image, latent in zip(images, latents, strict=True)],
     )
 
 
 def _latents(
     session: Session, images: Sequence[TrainingImage], file: Path | None
-) -> Generator[Event, None, torch.Tensor]:
+) -> Generator[Event, None, list[torch.Tensor]]:
     """Latents of the images, saved with the training state so that a resumed run uses the same ones."""
-    import numpy as np
-
     from cnsctl.engine import training_state
     from cnsctl.store import write_atomic
 
-    pixels = np.stack([image.pixels for image in images])
     key = hashlib.sha256(
         f"{session.base.fingerprint}{session.base.part_hashes}{session.device}{session.dtype}".encode()
     )
-    key.update(pixels.tobytes())
+    for image in images:
+        key.update(repr(image.pixels.shape).encode() + image.pixels.tobytes())
     if file is not None and file.is_file():
         kept = training_state.latents_from_bytes(file.read_bytes(), key=key.hexdigest())
         if kept is not None:
             return kept
-    count = Count("encode the images", len(pixels))
+    count = Count("encode the images", len(images))
     yield count.begin()
-    found = yield from count.each(session.encoding(pixels))
+    found = yield from count.each(session.encoding(image.pixels for image in images))
     if file is not None:
         write_atomic(file, training_state.latents_to_bytes(found, key=key.hexdigest()))
     return found
+
+
+def _at_latents(image: TrainingImage, latent: torch.Tensor) -> torch.Tensor | None:
+    """The mask of an image at the scale of its latents, (h, w): the mean over the pixels of each."""
+    import torch
+
+    if image.mask is None:
+        return None
+    height, width = latent.shape[-2:]
+    mask = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image.mask)[None], (height, width))[0]
+    return mask if bool(mask.any()) else None
 
 
 def _texts_of(name: str, class_word: str, image: TrainingImage) -> tuple[Prompt, ...]:
@@ -104,7 +116,7 @@ def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iter
         except UsageError as err:
             raise ImageError(
                 f"caption of {image.name} is too long: {err.what}",
-                hint=f"shorten its .txt file, or begin it with <{job.name}>",
+                hint=f"shorten it, or begin it with <{job.name}>",
             ) from err
         if lost:
             yield Note(text=f"{image.name}: the caption is too long for this base model; ignored: {lost}")

@@ -92,7 +92,7 @@ def _row(session: Session, overlay: Overlay, line: _Line) -> Generator[Denoised 
     plain = [class_prompt(overlay, p) for p in prompts]
     asked = [(p, seed) for half in (plain, prompts) for seed, p in enumerate(half)]
     images = yield from generating(session, overlay, asked, session.base.generate_defaults)
-    references = [list(session.references(session.store.concept(name))) for name in line.shown]
+    references = [session.references(session.store.concept(name)) for name in line.shown]
     shown = references[0][:TRAINED_ON] if len(references) == 1 else [of_one[0] for of_one in references]
     words = " and ".join(CONCEPTS[name] for name in line.shown)
     return SheetRow(

@@ -165,10 +165,10 @@ def _own_features(
 ) -> tuple[Features, float | None]:
     """CLIP features of the images that the concept is measured on, and CLIP-I of real images."""
     n, held_out = len(record["references"]), holdout_of(record)
-    own = towers.images(list(session.references(record, judged(n, held_out, plan.rows))))
+    own = towers.images(session.references(record, judged(n, held_out, plan.rows)))
     if not held_out:
         return own, clip_i_real(own)
-    return own, clip_i_real(own, towers.images(list(session.references(record, sample(n - held_out, MANY)))))
+    return own, clip_i_real(own, towers.images(session.references(record, sample(n - held_out, MANY))))
 
 
 def _evaluated(
@@ -226,14 +226,14 @@ def cannot_be_read(store: str, names: Sequence[str]) -> StoreDamagedError:
     )
 
 
-def encoded(session: Session, record: ConceptRecord, plan: Plan) -> Generator[None, None, torch.Tensor]:
-    """Encode the images that the concept is measured on; yields after each: (n, c, h, w) fp32 on the CPU."""
+def encoded(session: Session, record: ConceptRecord, plan: Plan) -> Generator[None, None, list[torch.Tensor]]:
+    """Encode the images that the concept is measured on; yields after each: (c, h, w) fp32 on the CPU, each of its own shape."""
     chosen = judged(len(record["references"]), holdout_of(record), plan.rows)
     return (yield from session.encoding(session.references(record, chosen)))
 
 
 def removed_error(
-    session: Session, overlay: Overlay, name: str, latents: torch.Tensor, *, noise: int = 0
+    session: Session, overlay: Overlay, name: str, latents: Sequence[torch.Tensor], *, noise: int = 0
 ) -> Generator[None, None, float]:
     """Error removed, percent: the denoising error with the concept against that of the base model with the class word.
 
@@ -254,7 +254,7 @@ def removed_error(
 
 
 def removed_error_with_spread(
-    session: Session, overlay: Overlay, name: str, latents: torch.Tensor
+    session: Session, overlay: Overlay, name: str, latents: Sequence[torch.Tensor]
 ) -> Generator[None, None, tuple[float, float]]:
     """`removed_error`, and its standard deviation over three noise seeds."""
     found = {}
@@ -269,7 +269,13 @@ def class_prompt(overlay: Overlay, prompt: Prompt) -> Prompt:
 
 
 def fresh(
-    session: Session, overlay: Overlay, name: str, *, plan: Plan, pixels: Pixels, latents: torch.Tensor | None
+    session: Session,
+    overlay: Overlay,
+    name: str,
+    *,
+    plan: Plan,
+    pixels: Sequence[Pixels],
+    latents: Sequence[torch.Tensor] | None,
 ) -> Generator[Event, None, tuple[results.Scores, list[Pixels]]]:
     """Scores of a new concept, as in its record, and the images that were generated for them.
 
@@ -330,7 +336,7 @@ def generating(
     return images
 
 
-def _features(towers: ClipTowers, pixels: Pixels) -> Generator[None, None, Features]:
+def _features(towers: ClipTowers, pixels: Sequence[Pixels]) -> Generator[None, None, Features]:
     import numpy as np
 
     found = []

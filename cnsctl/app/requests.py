@@ -6,22 +6,26 @@ Owns these checks; must not know models or terminals.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.stores import base_of
 from cnsctl.bases.base_folder import default_budget, open_folder
 from cnsctl.concept import Mode
+from cnsctl.data.buckets import bucket_sizes, multiple_of
 from cnsctl.data.class_words import uncommon_word
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
-from cnsctl.errors import DiskError, NameTakenError, StoreDamagedError, UsageError
+from cnsctl.errors import DiskError, InvalidSettingError, NameTakenError, StoreDamagedError, UsageError
 from cnsctl.settings import Dtype, TrainSettings, checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from cnsctl.data.images import TrainingImage
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.data.buckets import Size
+    from cnsctl.data.images import ImageSet, TrainingImage
     from cnsctl.store import Store
 
 
@@ -36,6 +40,10 @@ class TrainRequest:
     """Fields of `TrainSettings` that the user gave; the base model sets the rest."""
     holdout: int = 0
     """How many images, the last ones, are kept for evaluation."""
+    recursive: bool = False
+    """Also search subfolders."""
+    masks: Path | None = None
+    """A folder with masks of the same names."""
     replace: bool = False
     allow_forgetting: bool = False
     preview: bool = True
@@ -51,8 +59,12 @@ class Admitted:
     """A request that passed these checks."""
 
     class_word: str
+    source: str
+    """Where the class word comes from."""
     images: Sequence[TrainingImage]
-    """Each once, at the base model's resolution, held-out ones last."""
+    """Each once, in its bucket, held-out ones last."""
+    notes: Sequence[str]
+    warnings: Sequence[str]
 
 
 def admit(store: Store, request: TrainRequest) -> Admitted:
@@ -63,12 +75,40 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
         raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)
     settings = checked(TrainSettings, request.settings)
     _refuse_unmeasured(store, request)
-    images = read_images(list(request.sources), size=open_folder(base_of(store)).size)
-    _check_holdout(request.holdout, len(images))
-    class_word = _class_word(store, request)
+    sizes = image_sizes(open_folder(base_of(store)), settings)
+    found = read_images(list(request.sources), sizes=sizes, recursive=request.recursive, masks=request.masks)
+    _check_holdout(request.holdout, len(found.images))
+    class_word, source = _class_word(store, request, found)
     _check_space(store, settings)
     refuse_damaged(store, request.name)
-    return Admitted(class_word=class_word, images=images)
+    return Admitted(
+        class_word=class_word,
+        source=source,
+        images=found.images,
+        notes=found.notes,
+        warnings=(*found.warnings, *(f"{image.name}: {text}" for image in found.images for text in image.warnings)),
+    )
+
+
+def image_sizes(folder: BaseFolder, settings: Mapping[str, Any]) -> Sequence[Size]:
+    """Heights and widths of the buckets: published ones of the base model's family, else those of the resolution's area.
+
+    Args:
+        folder: of the base model.
+        settings: fields of `TrainSettings` that the user gave.
+
+    Raises:
+        InvalidSettingError: the base model cannot see images of this resolution.
+    """
+    resolution = settings.get("resolution", folder.train.get("resolution", folder.size))
+    if (resolution, resolution) in folder.family.image_sizes:
+        return folder.family.image_sizes
+    multiple = multiple_of(resolution, folder.coarsest)
+    if "resolution" not in settings:  # the base model's own is right
+        multiple = gcd(multiple, resolution)
+    if resolution % multiple:
+        raise InvalidSettingError("resolution", resolution, allowed=f"multiples of {multiple} on this base model")
+    return bucket_sizes(resolution, multiple)
 
 
 def refuse_half_for_training(compute: Mapping[str, Any]) -> None:
@@ -117,15 +157,17 @@ def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:
             ) from err
 
 
-def _class_word(store: Store, request: TrainRequest) -> str:
-    """The class word that was given, or else the name, if it is a common noun that the base model reads."""
+def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[str, str]:
+    """The class word and why: given, or from the layout of the images, or the name, if it is a common noun."""
     from cnsctl.bases.clip_tokenizer import unknown_words
 
     if request.class_word is not None:
         chosen = " ".join(request.class_word.split())
         if not chosen or any(not c.isprintable() or c in "<>" for c in chosen):
             raise UsageError(f"class word is not usable: {request.class_word!r}", reason="class-word")
-        return chosen
+        return chosen, "as given"
+    if found.class_word is not None:
+        return found.class_word, f"from {found.source}"
     words = words_of(request.name)
     why = None
     if (uncommon := uncommon_word(words)) is not None:
@@ -134,7 +176,7 @@ def _class_word(store: Store, request: TrainRequest) -> str:
         why = f"{unknown[0]!r} is not one token of {store.base.name}"
     if why is not None:
         raise UsageError(f"no class word for {request.name!r}: {why}", reason="no-class-word", name=request.name)
-    return words
+    return words, "because the name is a common noun"
 
 
 def _check_holdout(holdout: int, n_images: int) -> None:

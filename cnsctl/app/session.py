@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl.app.stores import base_of
 from cnsctl.concept import Mode
@@ -17,7 +17,7 @@ from cnsctl.events import Event, Phase
 from cnsctl.settings import ComputeSettings, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
     from cnsctl.store import ConceptRecord, Store
+
+Rows = TypeVar("Rows", bound="Sequence[Any] | NDArray[Any]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,25 +88,25 @@ class Session:
 
         return towers(base_of(self.store), name=self.base.name, device=self.device)
 
-    def encoding(self, pixels: NDArray[np.uint8]) -> Generator[None, None, torch.Tensor]:
-        """Encode images (n, h, w, 3) one by one; yields after each. Returns (n, c, h, w) fp32 on the CPU."""
-        import torch
+    def encoding(self, images: Iterable[NDArray[np.uint8]]) -> Generator[None, None, list[torch.Tensor]]:
+        """Encode images (height, width, 3) one by one; yields after each.
 
+        Returns:
+            Latents (c, h, w) fp32 on the CPU, each of its own shape.
+        """
         latents = []
-        for image in pixels:
-            latents.append(self.base.encode_images(image[None]))
+        for pixels in images:
+            latents.append(self.base.encode_images(pixels[None])[0])
             yield
-        return torch.cat(latents)
+        return latents
 
-    def references(self, record: ConceptRecord, which: Iterable[int] | None = None) -> NDArray[np.uint8]:
-        """The concept's stored images, held-out ones last, or some of them by number: (n, h, w, 3) uint8."""
-        import numpy as np
-
+    def references(self, record: ConceptRecord, which: Iterable[int] | None = None) -> list[NDArray[np.uint8]]:
+        """The concept's stored images, held-out ones last, or some of them by number: (height, width, 3) uint8 each."""
         from cnsctl.data.png import png_pixels
 
         files = record["references"]
         chosen = files if which is None else [files[i] for i in which]
-        return np.stack([png_pixels(self.store.blob(sha)) for sha in chosen])
+        return [png_pixels(self.store.blob(sha)) for sha in chosen]
 
 
 def judged(n_images: int, holdout: int, rows: Iterable[int]) -> list[int]:

@@ -156,4 +156,5 @@ def pocket_defaults(kind: type) -> Mapping[str, Any]:
     from cnsctl.bases.base_folder import POCKET, open_folder
 
     folder = open_folder(POCKET)
-    return {TrainSettings: folder.train, GenerateSettings: folder.generate}.get(kind, {})
+    train = {"resolution": folder.size, **folder.train}
+    return {TrainSettings: train, GenerateSettings: folder.generate}.get(kind, {})

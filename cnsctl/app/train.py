@@ -19,6 +19,7 @@ from cnsctl.app.requests import TrainRequest, admit, refuse_damaged
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import now, saved_but
+from cnsctl.app.understood import out_of_place, understood
 from cnsctl.app.verify import LOST_POINTS, checked, probe_record
 from cnsctl.concept import Mode
 from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError
@@ -55,9 +56,7 @@ def train(
     """
     admitted = admit(store, request)
     class_word, images = admitted.class_word, admitted.images
-    why = "as given" if request.class_word is not None else "because the name is a common noun"
-    yield Note(text=f"<{request.name}> is a new token embedding, followed by the class word {class_word!r}, {why}")
-    yield from (Note(text=f"{image.name}: {image.note}") for image in images if image.note is not None)
+    yield from understood(request.name, admitted)
     with ExitStack() as held:
         if store.mode is Mode.MERGED:  # each concept is trained on top of all others, so one at a time
             held.enter_context(store.work.training())
@@ -68,6 +67,7 @@ def train(
         session.base.check_sampler(session.base.generate_defaults)  # the preview must not fail after the training
         job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE)
         yield from long_captions(session.base, job, images)
+        yield from out_of_place(session, images)
         yield Note(text=_plan(job))
         found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE))
         measured = _plan_of(session, request, job, len(images), step_s)
@@ -126,8 +126,8 @@ def _save(
     if measured is not None:
         yield from _notes(measured, request.holdout or len(images), preview=request.preview)
         numbers = judged(len(images), request.holdout, measured.rows)
-        pixels = np.stack([images[i].pixels for i in numbers])
-        latents = None if request.holdout else job.latents[numbers]
+        pixels = [images[i].pixels for i in numbers]
+        latents = None if request.holdout else [job.latents[i] for i in numbers]
         scores, generated = yield from evaluate.fresh(
             session, overlay, name, plan=measured, pixels=pixels, latents=latents
         )

@@ -91,6 +91,16 @@ class BaseFolder:
         file = SCHEDULER_FILE if part == "scheduler" else CONFIG_FILE
         return {k: v for k, v in read_json(self.path / part / file).items() if not k.startswith("_")}
 
+    @property
+    def coarsest(self) -> int:
+        """Pixels per side of an image that are one at the denoiser's coarsest level; sides are multiples of it."""
+        denoiser = _config(self.path, self.family.denoiser)
+        blocks, patch = denoiser.get("block_out_channels"), denoiser.get("patch_size")
+        latent = _pixels_per_latent(_config(self.path, self.family.decoder))
+        if isinstance(blocks, list) and 1 <= len(blocks) <= _MAX_BLOCKS:
+            return int(latent * 2 ** (len(blocks) - 1))
+        return latent * patch if type(patch) is int and 0 < patch <= _MAX_SIDE else latent
+
     def generate_settings(self) -> GenerateSettings:
         """Its defaults for generating."""
         height, width = self.resolution

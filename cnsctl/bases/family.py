@@ -53,3 +53,5 @@ class Family:
     """Fields of `GenerateSettings` for base models without settings of their own."""
     components: Callable[[BaseFolder, Mapping[str, Any]], Components]
     """Puts the loaded parts together, by name; imports the libraries when it is called."""
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    """Heights and widths of the images that the family was trained on, if they are published."""

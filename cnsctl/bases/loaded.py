@@ -122,7 +122,7 @@ class LoadedBase:
     def train_defaults(self) -> Mapping[str, float | int]:
         kv_weights = sum(W.numel() for W in self.sites.values())
         budget = default_budget(kv_weights=kv_weights, denoiser_weights=self.denoiser_weights)
-        return {"budget": budget, **self.folder.train}
+        return {"budget": budget, "resolution": self.size, **self.folder.train}
 
     @property
     def generate_defaults(self) -> GenerateSettings:

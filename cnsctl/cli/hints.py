@@ -66,6 +66,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "stdout": lambda _: "use -o - for PNG bytes on stdout",
     "store-gone": lambda _: "create one with cnsctl init",
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
+    "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
     "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",

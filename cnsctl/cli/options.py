@@ -30,7 +30,7 @@ ClassWord = Annotated[
     typer.Option(
         "--class",
         metavar="WORD",
-        help="Class word, such as dog.  [default: NAME, if it is a common noun]",
+        help="Class word, such as dog.  [default: from the folder's layout, else NAME, if it is a common noun]",
         show_default=False,
     ),
 ]
@@ -40,7 +40,17 @@ Holdout = Annotated[
         "--holdout", metavar="N", help="Keep the last N images for evaluation.  [default: 0]", show_default=False
     ),
 ]
-
+Recursive = Annotated[bool, typer.Option("--recursive", help="Also search subfolders for images")]
+Masks = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        readable=False,
+        help="Grey images of the same names: only what is white is trained",
+        show_default=False,
+    ),
+]
 
 SHORT: Mapping[str, str] = {"count": "-n"}
 """Setting → its short option."""

@@ -88,6 +88,25 @@ def added(r: results.TrainResult) -> Iterable[str]:
     )
 
 
+def trained_list(r: results.TrainListResult) -> Iterable[str]:
+    rows = [
+        (
+            c.name,
+            c.class_word or NONE,
+            c.state,
+            NONE if c.images is None else str(c.images),
+            number(c.error_removed, ".1f"),
+            c.message or "",
+        )
+        for c in r.concepts
+    ]
+    yield from table(rows, ("name", "class", "state", "images", "err. removed", "reason"))
+
+
+def trained(r: results.TrainListResult) -> Iterable[str]:
+    return [c.name for c in r.concepts if c.state == "trained"]
+
+
 def scored(r: results.ScoreResult) -> Iterable[str]:
     yield (
         f"<{r.name}> ({r.class_word}): {r.neurons:,} neurons, {percent(r.share, 2)} of the K/V weights, "

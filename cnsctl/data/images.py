@@ -1,6 +1,6 @@
-"""Training images: which files count, their captions, and the square pixels that are trained on.
+"""Training images: their pixels in an aspect-ratio bucket, their captions and masks, and what is odd about them.
 
-Owns the rules of image folders; must not know models, stores or how files are decoded.
+Owns what becomes of an image before it is encoded; must not know models, stores, how files are decoded or where they lie.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnsctl.data import layouts
+from cnsctl.data.buckets import Fit, Frame, Size, fit
 from cnsctl.data.decoding import decode
-from cnsctl.data.prompt_grammar import bad_character
+from cnsctl.data.masks import Masks
+from cnsctl.data.near_duplicates import near_duplicates
 from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Suffixes of image files in a folder, in any case."""
-
-MAX_CAPTION = 1000
-"""Characters of a caption that are read; text encoders use far fewer."""
+NOTED_CUT = 0.25
+"""Share of an image. If more is cut off, a note says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,44 +36,94 @@ class TrainingImage:
     name: str
     """Of its file, without the folder."""
     pixels: NDArray[np.uint8]
-    """(size, size, 3), RGB, C order."""
+    """(height, width, 3) of its bucket, RGB, C order."""
     caption: str | None
-    """From the `.txt` file of the same name."""
     sha256: str
     """Of its file."""
-    note: str | None
+    frame: Frame
+    """Which part of the original image the pixels are."""
+    cut: float
+    """Share of the original image that is cut off."""
+    mask: NDArray[np.float32] | None = None
+    """(height, width), 0 to 1: how much each pixel counts in training; None for all."""
+    note: str | None = None
     """A remark for the user: upscaled, animated, has duplicates."""
+    warnings: tuple[str, ...] = ()
+    """Why it is probably not what the user meant."""
 
 
-def read_images(source: Path | Sequence[Path], *, size: int, limit: int = 1000) -> list[TrainingImage]:
-    """Read images from folders and files, cropped to their centre square and resized.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageSet:
+    """The images of a concept, and what their folders say about it."""
 
-    Of a folder, its image files are read, sorted by name; hidden files, other files and subfolders are ignored. Of images
-    with equal pixels, the first is kept. All checks are done before the function returns. Each file is decoded once, and
-    only one decoded image is in memory at a time.
+    images: Sequence[TrainingImage]
+    class_word: str | None
+    """What kind of thing they show, if their folder or a file beside it says so."""
+    source: str
+    """Where the class word comes from."""
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read_images(
+    source: Path | Sequence[Path],
+    *,
+    sizes: Sequence[Size],
+    recursive: bool = False,
+    masks: Path | None = None,
+    limit: int = 1000,
+) -> ImageSet:
+    """Read images from folders and files, each cropped and resized to the bucket that cuts off least of it.
+
+    Of a folder, its image files are read, sorted by name; hidden files are ignored, and other files are counted. Of
+    images with equal pixels, the first is kept. All checks are done before the function returns. Each file is decoded
+    once, and only one decoded image is in memory at a time.
 
     Args:
         source: a folder, a file, or several of either.
-        size: height and width wanted, in pixels.
+        sizes: heights and widths of the buckets.
+        recursive: also search subfolders.
+        masks: a folder with masks of the same names.
         limit: more images than this are refused, because it is probably the wrong folder.
 
     Raises:
         ImageError: the message names the file, and the hint says what to do.
     """
-    return _without_duplicates([_read(path, size) for path in _files(source, limit)])
-
-
-def _files(source: Path | Sequence[Path], limit: int) -> list[Path]:
     sources = [source] if isinstance(source, Path) else list(source)
+    found = _found(sources, limit, recursive=recursive)
+    wanted = None if masks is None else Masks(masks)
+    names = _names(found.images)
+    images = [_read(path, names[path], found.captions.get(path), sizes, wanted) for path in found.images]
+    images = _without_duplicates(images)
+    return ImageSet(
+        images=images,
+        class_word=found.class_word,
+        source=found.source,
+        notes=(*found.notes, *(() if wanted is None else wanted.notes())),
+        warnings=(*found.warnings, *near_duplicates({image.name: image.pixels for image in images})),
+    )
+
+
+def _found(sources: Sequence[Path], limit: int, *, recursive: bool) -> layouts.Found:
     if not sources:
         raise ImageError("no images given", hint="give a folder of images, or image files")
-    paths = [path for given in sources for path in (_in_folder(given) if _is_folder(given) else [given])]
-    if len(paths) > limit:
+    parts: list[layouts.Found] = []
+    files: list[Path] = []
+    for source in sources:  # in the order given; files beside each other are one part
+        if _is_folder(source):
+            parts += [layouts.beside(files)] if files else []
+            parts.append(layouts.in_folder(source, recursive=recursive))
+            files = []
+        else:
+            files.append(source)
+    parts += [layouts.beside(files)] if files else []
+    found = layouts.together(parts)
+    if len(found.images) > limit:
         raise ImageError(
-            f"too many images: '{sources[0]}': {len(paths)} (at most {limit})",
+            f"too many images: '{sources[0]}': {len(found.images)} (at most {limit})",
             hint="a concept needs about five images: give these files, or copy them to another folder",
         )
-    return paths
+    return found
 
 
 def _is_folder(path: Path) -> bool:
@@ -85,76 +135,50 @@ def _is_folder(path: Path) -> bool:
         raise ImageError(f"cannot read '{path}': {err.strerror}", hint="check its permissions") from err
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    try:
-        seen = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
-        folders = [p for p in seen if p.is_dir()]
-    except OSError as err:
-        raise ImageError(f"cannot read '{folder}': {err.strerror}", hint="check its permissions") from err
-    found = [p for p in seen if p.suffix.lower() in SUFFIXES and p not in folders]
-    if found:
-        return found
-    within = next((f for f in folders if _has_images(f)), None)
-    raise ImageError(
-        f"no images in the folder '{folder}'",
-        note=f"it contains {len(seen) - len(folders)} other files; images end in {', '.join(SUFFIXES)}",
-        hint=f"subfolders are not searched: give '{within}'" if within else "give a folder of images",
-    )
+def _names(paths: Sequence[Path]) -> Mapping[Path, str]:
+    """Names to show: without the folder, unless two are equal."""
+    last = [path.name for path in paths]
+    shown = {p: p.name if last.count(p.name) == 1 else f"{p.parent.name}/{p.name}" for p in dict.fromkeys(paths)}
+    # a name that is not UTF-8 must not break JSON later
+    return {path: name.encode(errors="replace").decode() for path, name in shown.items()}
 
 
-def _has_images(folder: Path) -> bool:
-    try:
-        return any(p.suffix.lower() in SUFFIXES for p in folder.iterdir() if not p.name.startswith("."))
-    except OSError:
-        return False
-
-
-def _read(path: Path, size: int) -> TrainingImage:
+def _read(path: Path, name: str, caption: str | None, sizes: Sequence[Size], masks: Masks | None) -> TrainingImage:
     import numpy as np
 
     found = decode(path)
-    side = min(found.image.size)
+    placed = fit((found.image.height, found.image.width), sizes)
     notes = list(found.notes)
-    if side < size:
+    if any(given < wanted for given, wanted in zip(placed.frame.original, placed.frame.target, strict=True)):
         notes.append(f"upscaled from {found.image.width}x{found.image.height}")
+    if placed.cut > NOTED_CUT:
+        height, width = placed.frame.target
+        notes.append(f"{placed.cut:.0%} of it is cut off, to fit {width}x{height}".replace("%", " %"))
     return TrainingImage(
-        name=str(path.name).encode(errors="replace").decode(),  # a name that is not UTF-8 must not break JSON later
-        pixels=np.array(_square(found.image, size)),
-        caption=_caption(path),
+        name=name,
+        pixels=np.array(_cropped(found.image, placed)),
+        caption=caption,
         sha256=found.sha256,
+        frame=placed.frame,
+        cut=placed.cut,
+        mask=None if masks is None else masks.of(path, placed),
         note="; ".join(notes) or None,
+        warnings=found.warnings,
     )
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def _cropped(image: Image.Image, placed: Fit) -> Image.Image:
     from PIL import Image
 
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _caption(image: Path) -> str | None:
-    path = image.with_suffix(".txt")
-    try:
-        if not path.is_file():
-            return None
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(64 * MAX_CAPTION).strip()[:MAX_CAPTION].strip()
-    except UnicodeDecodeError as err:
-        raise ImageError(f"cannot read the caption '{path}': not UTF-8", hint="save it as UTF-8") from err
-    except OSError as err:
-        raise ImageError(f"cannot read the caption '{path}': {err.strerror}", hint="check its permissions") from err
-    if (bad := bad_character(text)) is not None:
-        raise ImageError(f"the caption '{path}' contains {bad}", hint="remove it: a caption is one line of text")
-    return text.replace("\t", " ") or None
+    height, width = placed.frame.target
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=placed.box)
 
 
 def _without_duplicates(images: list[TrainingImage]) -> list[TrainingImage]:
     """Keep the first of images with equal pixels: a duplicate would have twice the weight in training."""
     kept: dict[bytes, TrainingImage] = {}
     for image in images:
-        pixels = hashlib.sha256(image.pixels.tobytes()).digest()
+        pixels = hashlib.sha256(repr(image.pixels.shape).encode() + image.pixels.tobytes()).digest()
         first = kept.setdefault(pixels, image)
         if first is not image:
             notes = [note for note in (first.note, f"{image.name} is a duplicate and was ignored") if note is not None]

@@ -27,7 +27,7 @@ def check_name(name: str) -> str:
     if NAME.fullmatch(name):
         return name
     shown = name if len(name) <= _SHOWN else name[:_SHOWN] + "…"
-    nearest = _nearest(name)
+    nearest = near_name(name)
     raise InvalidNameError(
         f"invalid name of a concept: {shown!r}",
         note="allowed: 1 to 63 of a-z, 0-9, '-' and '_'; the first is a letter or digit",
@@ -40,7 +40,7 @@ def words_of(name: str) -> str:
     return " ".join(re.split("[-_]+", name)).strip()
 
 
-def _nearest(name: str) -> str | None:
+def near_name(name: str) -> str | None:
     """Change a name until it is allowed, or return None if no character is left."""
     name = name.strip().removeprefix("<").removesuffix(">")
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()

@@ -23,9 +23,9 @@ TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def denoising_errors(
-    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+    base: Base, overlay: Overlay, prompt: Prompt, latents: Sequence[torch.Tensor], *, noise_seed: int = 0
 ) -> tuple[float, ...]:
-    """Mean denoising error on latents (n, c, h, w) at each of `TIMES`, with fixed noise.
+    """Mean denoising error on latents, (c, h, w) each, at each of `TIMES`, with fixed noise.
 
     `metrics.error_removed` compares it with the error of the class word alone.
     """
@@ -34,7 +34,7 @@ def denoising_errors(
 
 
 def errors_by_image(
-    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+    base: Base, overlay: Overlay, prompt: Prompt, latents: Sequence[torch.Tensor], *, noise_seed: int = 0
 ) -> Iterator[torch.Tensor]:
     """The denoising error on each latent (c, h, w) at each of `TIMES`: (t,) float64 on the CPU."""
     times = torch.tensor([int(f * base.n_times) for f in TIMES])
@@ -53,7 +53,7 @@ def errors_by_image(
 
 
 def denoising_error(
-    base: Base, overlay: Overlay, prompt: Prompt, latents: torch.Tensor, *, noise_seed: int = 0
+    base: Base, overlay: Overlay, prompt: Prompt, latents: Sequence[torch.Tensor], *, noise_seed: int = 0
 ) -> float:
     """Mean of `denoising_errors` over the noise levels."""
     return mean_error(list(errors_by_image(base, overlay, prompt, latents, noise_seed=noise_seed)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from cnsctl.bases.protocol import Frame
     from cnsctl.concept import Mode, Prompt
     from cnsctl.engine import neurons
     from cnsctl.engine.overlay import Overlay
@@ -25,8 +26,8 @@ class Job:
 
     name: str
     class_word: str
-    latents: torch.Tensor
-    """(n, c, h, w) fp32 on the CPU."""
+    latents: Sequence[torch.Tensor]
+    """Per image: (c, h, w) fp32 on the CPU. Images of one shape are a bucket."""
     texts: Sequence[Sequence[Prompt]]
     """Per image: the prompts that may describe it."""
     settings: TrainSettings
@@ -37,3 +38,9 @@ class Job:
     """General neurons, per site (rows, columns) bool."""
     owned: neurons.Owned
     """Neurons that other concepts own, for policies and reports."""
+    frames: Sequence[Frame] = ()
+    """Per image: which part of the original it shows. Empty: each is whole and has its original size."""
+    masks: Sequence[torch.Tensor | None] = ()
+    """Per image: how much each latent pixel counts in the loss, (h, w) fp32 on the CPU, 0 to 1; None for all.
+
+    Empty: none has a mask."""

@@ -217,9 +217,13 @@ def hash_of(base: Base, job: Job) -> str:
         "settings": settings,
         "texts": [[[p if isinstance(p, str) else p.scale for p in q.pieces] for q in ps] for ps in job.texts],
         "prior": [c.key for c in job.prior.concepts.values()],
+        "shapes": [tuple(latent.shape) for latent in job.latents],
+        "frames": [asdict(frame) for frame in job.frames],
+        "masked": [mask is not None for mask in job.masks],
     }
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(job.latents.numpy()).tobytes())
+    for tensor in (*job.latents, *(mask for mask in job.masks if mask is not None)):
+        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
     return digest.hexdigest()
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from cnsctl.engine.job import Job
 
 
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+
+
 class Trainer:
     """The state of one training run: token embeddings, values and their optimizers.
 
@@ -77,8 +80,8 @@ class Trainer:
         """One optimizer step; returns the denoising loss."""
         settings, base = self.job.settings, self.base
         random = stream("train", settings.seed, self.done)
-        n = len(self.job.latents)
-        rows = [int(i) for i in _spread_choice(n, settings.batch_size, random)]
+        bucket = self._bucket()
+        rows = [bucket[i] for i in _spread_choice(len(bucket), settings.batch_size, random)]
         texts = [self.texts[i][int(torch.randint(len(self.texts[i]), (1,), generator=random))] for i in rows]
         u = (
             torch.arange(settings.batch_size) + torch.rand(settings.batch_size, generator=random)
@@ -86,12 +89,13 @@ class Trainer:
         times = (
             (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(settings.batch_size, generator=random)]
         )
-        latents = self.job.latents[rows].to(base.device)
+        latents = torch.stack([self.job.latents[i] for i in rows]).to(base.device)
         noise = torch.randn(latents.shape, generator=random).to(base.device)
         noisy, target = base.noised(latents, noise, times)
         keys_values, features = self._keys_values(texts)
+        frames = [self.job.frames[i] for i in rows] if self.job.frames else None
         with base.bind(keys_values, features):
-            loss = F.mse_loss(base.denoise(noisy, times), target)
+            loss = self._loss(base.denoise(noisy, times, frames), target, rows)
             loss.backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(found := float(loss.detach())):
             raise CnsctlError(
@@ -101,6 +105,30 @@ class Trainer:
         self.done += 1
         self.losses.append(found)
         return found
+
+    def _bucket(self) -> list[int]:
+        """The images of this step, which are all of one shape: each bucket's turn comes as often as it has images.
+
+        The turns are multiples of the golden ratio from a random start: in any number of steps each bucket has its share
+        up to about one step, which independent random choices have only in the long run.
+        """
+        buckets = _buckets(self.job)
+        if len(buckets) == 1:
+            return buckets[0]
+        start = float(torch.rand(1, generator=stream("buckets", self.job.settings.seed)))
+        place = (start + self.done * GOLDEN_RATIO) % 1 * len(self.job.latents)
+        ends = accumulate(len(bucket) for bucket in buckets)
+        return next(bucket for bucket, end in zip(buckets, ends, strict=True) if place < end)
+
+    def _loss(self, found: torch.Tensor, target: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Mean squared error; of an image with a mask, weighted by it, so that each image counts equally."""
+        masks = [self.job.masks[i] for i in rows] if self.job.masks else []
+        if all(mask is None for mask in masks):
+            return F.mse_loss(found, target)
+        whole = torch.ones(target.shape[2:])
+        weights = torch.stack([whole if mask is None else mask for mask in masks])[:, None].to(target.device)
+        weights = weights / weights.mean((2, 3), keepdim=True)  # (b, 1, h, w) with mean 1
+        return ((found - target).square() * weights).mean()
 
     def _keys_values(self, texts: Sequence[SplicedText]) -> tuple[dict[str, torch.Tensor], TextFeatures]:
         """K and V of every site, (b, t, rows): views of one tensor in the base model's dtype. And the texts' features."""
@@ -221,6 +249,14 @@ def _rows(base: Base) -> dict[str, slice]:
     """Per site: its rows in the stacked matrix."""
     ends = list(accumulate(len(W) for W in base.sites.values()))
     return {site: slice(end - len(W), end) for (site, W), end in zip(base.sites.items(), ends, strict=True)}
+
+
+def _buckets(job: Job) -> list[list[int]]:
+    """Images by the shape of their latents, in the order of their first image."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for i in range(len(job.latents)):
+        found.setdefault(tuple(job.latents[i].shape), []).append(i)
+    return list(found.values())
 
 
 def _spread_choice(n: int, k: int, generator: torch.Generator) -> list[int]:

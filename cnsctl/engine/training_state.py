@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,19 +81,19 @@ def masks_from_bytes(data: bytes, *, shapes: Mapping[str, tuple[int, ...]]) -> d
     }
 
 
-def latents_to_bytes(latents: torch.Tensor, *, key: str) -> bytes:
-    """Latents of images, with the key of what they were made from."""
-    tensors = {"latents": latents.contiguous()}
+def latents_to_bytes(latents: Sequence[torch.Tensor], *, key: str) -> bytes:
+    """Latents of images, which may differ in shape, with the key of what they were made from."""
+    tensors = {f"{i:06}": latent.contiguous().clone() for i, latent in enumerate(latents)}
     meta = json.dumps({"key": key, "sha256": _digest(tensors)}, sort_keys=True)
     return bytes(safetensors.torch.save(tensors, metadata={"cnsctl": meta}))
 
 
-def latents_from_bytes(data: bytes, *, key: str) -> torch.Tensor | None:
+def latents_from_bytes(data: bytes, *, key: str) -> list[torch.Tensor] | None:
     """The latents, or None if the bytes are damaged or were made from something else."""
     read = _read(data)
     if read is None or read[0].get("key") != key:
         return None
-    return read[1].get("latents")
+    return [tensor for _, tensor in sorted(read[1].items())]
 
 
 def _read(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None:

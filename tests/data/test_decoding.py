@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import NOISE, SMOOTH, one, refused, saved
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 from cnsctl.data.decoding import decode, open_image
+from cnsctl.data.image_kinds import HEAD, can_read, kind_of
 from cnsctl.errors import ImageError
 
 
@@ -196,3 +197,204 @@ def test_the_first_frame_of_an_animation_is_used_and_noted(tmp_path, ending):
 def test_an_error_of_the_caller_is_not_reported_as_a_damaged_image():
     with pytest.raises(AttributeError), open_image(ENCODED[0], "a"):
         raise AttributeError
+
+
+# formats
+
+
+@pytest.mark.parametrize("form", ["BMP", "GIF", "TIFF", "AVIF", "HEIF"])
+def test_other_formats_are_read_by_their_content(tmp_path, form):
+    if not can_read(form):
+        pytest.skip(f"this installation does not read {form}")
+    path = saved(tmp_path / "a.png", Image.fromarray(SMOOTH), format=form)
+    error = np.abs(one(path).pixels.astype(int) - SMOOTH).mean()
+    assert error <= {"BMP": 0, "TIFF": 0, "GIF": 8}.get(form, 4)
+
+
+def test_kinds_are_told_apart_by_the_first_bytes():
+    for form in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", *(f for f in ("AVIF", "HEIF") if can_read(f))):
+        file = BytesIO()
+        Image.fromarray(NOISE).save(file, form)
+        assert kind_of(file.getvalue()[:HEAD]) == form
+    for text in (
+        b"",
+        b"B",
+        b"BM is short for",
+        b"RIFF\0\0\0\0WAVE",
+        b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
+        b"%PDF-1.7",
+    ):
+        assert kind_of(text) is None
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_damaged_bytes_of_other_formats_raise_only_one_kind_of_error(data):
+    form = data.draw(st.sampled_from([f for f in ("BMP", "GIF", "TIFF", "AVIF", "HEIF") if can_read(f)]))
+    content = bytearray(OTHERS[form])
+    for _ in range(data.draw(st.integers(0, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content[: data.draw(st.sampled_from([len(content), len(content) // 2, 40]))])
+        file.flush()
+        with contextlib.suppress(ImageError):
+            decode(Path(file.name))
+
+
+def _other(form):
+    file = BytesIO()
+    Image.fromarray(NOISE[:24, :20]).save(file, form)
+    return file.getvalue()
+
+
+OTHERS = {form: _other(form) for form in ("BMP", "GIF", "TIFF", "AVIF", "HEIF") if can_read(form)}
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_of_an_animated_gif_the_first_frame_is_used_and_noted(tmp_path, frames):
+    colours = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue", "green")[:frames]]
+    found = one(saved(tmp_path / "a.gif", colours[0], save_all=True, append_images=colours[1:]))
+    assert found.note == (None if frames == 1 else "first of 3 frames")
+    assert (found.pixels == [255, 0, 0]).all()
+
+
+def test_floating_point_pixels_are_refused_instead_of_clipped(tmp_path):
+    refused(saved(tmp_path / "a.tiff", Image.fromarray(np.ones((64, 64), np.float32) / 2)), "floating-point")
+
+
+# what is not the image
+
+
+def with_exif(content, exif):
+    """A JPEG with these bytes as its EXIF."""
+    body = b"Exif\0\0" + exif
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + content[2:]
+
+
+def entry(tag, kind, count, value):
+    return struct.pack("<HHI4s", tag, kind, count, value)
+
+
+ODD_EXIF = {
+    "GPS as text": [entry(0x0112, 3, 1, b"\6\0\0\0"), entry(0x8825, 2, 4, b"abc\0")],
+    "resolution as text": [
+        entry(0x0112, 3, 1, b"\6\0\0\0"),
+        entry(0x011A, 2, 4, b"abc\0"),
+        entry(0x011B, 2, 4, b"72\0\0"),
+    ],
+    "an unknown type": [entry(0x0112, 3, 1, b"\6\0\0\0"), entry(0x9003, 77, 9, b"\xff\xff\xff\xff")],
+    "an offset outside": [entry(0x0112, 3, 1, b"\6\0\0\0"), entry(0x010F, 2, 5000, b"\xff\xff\xff\x7f")],
+}
+
+
+@pytest.mark.parametrize("name", ODD_EXIF)
+def test_odd_exif_neither_stops_an_image_nor_hides_its_orientation(tmp_path, name):
+    file = BytesIO()
+    Image.fromarray(SMOOTH).transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", quality=100, subsampling=0)
+    entries = ODD_EXIF[name]
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    (tmp_path / "a.jpg").write_bytes(with_exif(file.getvalue(), exif))
+    assert np.abs(one(tmp_path).pixels.astype(int) - SMOOTH).max() <= 4
+
+
+@given(st.binary(max_size=120), st.booleans())
+def test_no_exif_stops_an_image(exif, with_head):
+    content = with_exif(ENCODED_SMOOTH, (b"II*\0\x08\0\0\0" if with_head else b"") + exif)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        assert decode(Path(file.name)).image.size == (64, 64)
+
+
+def _smooth_jpeg():
+    file = BytesIO()
+    Image.fromarray(SMOOTH).save(file, "JPEG")
+    return file.getvalue()
+
+
+ENCODED_SMOOTH = _smooth_jpeg()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("after", [True, False])
+def test_megabytes_of_text_in_a_png_are_not_read(tmp_path, compressed, after):
+    content = saved(tmp_path / "a.png").read_bytes()
+    text = b"workflow\0" + (b"\0" + zlib.compress(b"x" * (3 << 20)) if compressed else b"y" * (3 << 20))
+    kind = b"zTXt" if compressed else b"tEXt"
+    chunk = struct.pack(">I", len(text)) + kind + text + struct.pack(">I", zlib.crc32(kind + text))
+    at = len(content) - 12 if after else 33
+    (tmp_path / "a.png").write_bytes(content[:at] + chunk + content[at:])
+    assert np.array_equal(one(tmp_path).pixels, SMOOTH)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 95, "subsampling": 0}])
+@pytest.mark.parametrize("pixels", [NOISE[:40, :56], SMOOTH], ids=["noise", "smooth"])
+def test_a_jpeg_is_read_without_its_end_marker_but_not_without_a_pixel(tmp_path, options, pixels):
+    path = saved(tmp_path / "a.jpg", Image.fromarray(pixels), **options)
+    whole, content = decode(path).image, path.read_bytes()
+    for cut in (1, 2):
+        path.write_bytes(content[:-cut])
+        found = decode(path)
+        assert found.image.tobytes() == whole.tobytes()
+        assert found.notes == ("the end of the file is missing, but all pixels are there",)
+    for cut in range(3, 120, 9):
+        path.write_bytes(content[:-cut])
+        refused(path, "image is damaged")
+
+
+# colours
+
+
+def swapped_profile():
+    """A profile that takes red for blue: sRGB with its two columns exchanged."""
+    content = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for at in range(132, 132 + 12 * int.from_bytes(content[128:132], "big"), 12):
+        swapped = {b"rXYZ": b"bXYZ", b"bXYZ": b"rXYZ"}.get(bytes(content[at : at + 4]))
+        content[at : at + 4] = swapped or content[at : at + 4]
+    return bytes(content)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_converted_to_srgb(tmp_path, mode):
+    image = Image.new("RGB", (64, 64), (220, 40, 40))
+    image = image.quantize(2) if mode == "P" else image.convert(mode)
+    found = one(saved(tmp_path / "a.png", image, icc_profile=swapped_profile()))
+    assert np.abs(found.pixels.astype(int) - [40, 40, 220]).max() <= 2
+
+
+def test_an_srgb_profile_changes_no_pixel(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    found = one(saved(tmp_path / "a.png", Image.fromarray(NOISE), icc_profile=profile))
+    assert np.array_equal(found.pixels, NOISE)
+
+
+@pytest.mark.parametrize("profile", [b"not a profile", swapped_profile()[:200], bytes(600)])
+def test_a_damaged_profile_is_ignored_with_a_note(tmp_path, profile):
+    found = one(saved(tmp_path / "a.png", Image.fromarray(NOISE), icc_profile=profile))
+    assert np.array_equal(found.pixels, NOISE)
+    assert found.note.startswith("its colour profile is")
+
+
+def test_a_profile_of_another_kind_of_pixels_is_ignored_with_a_note(tmp_path):
+    grey = Image.fromarray(NOISE).convert("CMYK")
+    found = one(saved(tmp_path / "a.tiff", grey, icc_profile=swapped_profile()))
+    assert found.note == "its colour profile is of another kind than its pixels, and is ignored"
+
+
+# what is probably not meant
+
+
+@pytest.mark.parametrize(
+    ("image", "warning"),
+    [
+        (Image.new("RGBA", (64, 64), (9, 9, 9, 0)), "fully transparent"),
+        (Image.new("RGB", (64, 64), (9, 9, 9)), "one colour only"),
+        (Image.new("L", (64, 64), 9), "one colour only"),
+    ],
+)
+def test_an_image_of_nothing_is_warned_of(tmp_path, image, warning):
+    assert warning in one(saved(tmp_path / "a.png", image)).warnings[0]
+
+
+def test_an_image_of_something_is_not(tmp_path):
+    assert one(saved(tmp_path / "a.png")).warnings == ()

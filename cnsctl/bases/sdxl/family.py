@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases.family import Family, Part
+from cnsctl.bases.sdxl.image_sizes import IMAGE_SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,4 +62,5 @@ SDXL = Family(
     train=TRAIN,
     generate=GENERATE,
     components=_components,
+    image_sizes=IMAGE_SIZES,
 )

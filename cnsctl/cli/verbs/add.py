@@ -14,13 +14,31 @@ from cnsctl.settings import ComputeSettings, TrainSettings
 
 @options.with_settings(settings=TrainSettings, compute=ComputeSettings)
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the concept: <NAME> in prompts")],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Name of the concept: <NAME> in prompts", show_default=False),
+    ] = None,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", readable=False, help="A folder of images, or image files")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="IMAGES...", readable=False, help="A folder of images, or image files", show_default=False
+        ),
+    ] = None,
     *,
+    from_list: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            readable=False,
+            help="Train the concepts of a concepts_list.json instead; those in the store are skipped",
+            show_default=False,
+        ),
+    ] = None,
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,
+    recursive: options.Recursive = False,
+    masks: options.Masks = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the concept of this name")] = False,
     no_preview: Annotated[bool, typer.Option("--no-preview", help="Do not generate images after the training")] = False,
     no_measure: Annotated[
@@ -42,25 +60,52 @@ def command(
 ) -> None:
     """Train a concept from images.
 
-    About five images are enough: PNG, JPEG or WebP, cropped to a square. The text in NAME.txt beside NAME.png is the
-    caption of that image. The store keeps copies of the images for evaluation. After an interruption, run the same
-    command again: it continues where it stopped.
+    About five images are enough, of any shape: PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF, or HEIC with cnsctl[heic]. The
+    text in a.txt beside a.png is the caption of that image. Folders of kohya's scripts, DreamBooth and CustomConcept101
+    are read as they are. The store keeps copies of the images for evaluation. After an interruption, run the same command
+    again: it continues where it stopped.
 
     After the training the concept is measured, for at most 10 % of the training time: error removed always, the images
     as far as there is time.
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
-    from cnsctl.app import stores
+    from cnsctl.app import stores, train_list
     from cnsctl.app.requests import TrainRequest
     from cnsctl.app.train import train
+    from cnsctl.errors import UsageError
 
+    if from_list is not None:
+        if name is not None or class_word is not None or masks is not None:
+            raise UsageError(
+                "a list brings its own names, images, class words and masks",
+                note=f"the list: {from_list}",
+                hint="leave out NAME, IMAGES, --class and --masks, or --from",
+            )
+        asked = train_list.ListRequest(
+            file=from_list,
+            settings=settings,
+            holdout=holdout,
+            recursive=recursive,
+            replace=replace,
+            allow_forgetting=allow_forgetting,
+            compute=compute,
+        )
+        with Output(as_json=as_json, quiet=quiet, human=tables.trained_list, bare=tables.trained, lines=True) as shown:
+            result = shown.run(stores.with_store(store, lambda opened: train_list.train_list(opened, asked)))
+        if (found := train_list.problem(result)) is not None:
+            raise found
+        return
+    if name is None or not images:
+        raise UsageError(f"missing argument '{'NAME' if name is None else 'IMAGES...'}'", hint="see cnsctl add --help")
     request = TrainRequest(
         name=name,
         sources=images,
         class_word=class_word,
         settings=settings,
         holdout=holdout,
+        recursive=recursive,
+        masks=masks,
         replace=replace,
         allow_forgetting=allow_forgetting,
         preview=not no_preview,

@@ -12,7 +12,7 @@ from cnsctl.cli.output import Output
 from cnsctl.settings import ComputeSettings, TrainSettings
 
 SETTINGS = (
-    "steps", "token_learning_rate", "batch_size", "budget", "seed", "token_embeddings", "warmup", "policy", "select",
+    "steps", "token_learning_rate", "batch_size", "resolution", "budget", "seed", "token_embeddings", "warmup", "policy", "select",
     "random_mask",
 )  # fmt: skip
 """Those that decide which neurons are selected."""
@@ -27,6 +27,8 @@ def command(
     *,
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,
+    recursive: options.Recursive = False,
+    masks: options.Masks = None,
     settings: dict[str, Any],
     compute: dict[str, Any],
     store: options.Store = None,
@@ -45,7 +47,14 @@ def command(
     from cnsctl.app.score import score
 
     request = TrainRequest(
-        name=name, sources=images, class_word=class_word, settings=settings, holdout=holdout, compute=compute
+        name=name,
+        sources=images,
+        class_word=class_word,
+        settings=settings,
+        holdout=holdout,
+        recursive=recursive,
+        masks=masks,
+        compute=compute,
     )
     with Output(as_json=as_json, quiet=quiet, human=tables.scored, bare=lambda r: [r.mask]) as output:
         output.run(score(stores.open_store(store), request))
