@@ -149,7 +149,9 @@ def make_folder(path: Path, version: str, *, dtype: torch.dtype = torch.float16,
 
     is_xl, is_open_clip = version == "sdxl", version.startswith("sd2")
     text = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 1, "num_hidden_layers": 2}
-    context, time_ids = (192, {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 176}) if is_xl else (64, {})
+    context, time_ids = (
+        (192, {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 176}) if is_xl else (64, {})
+    )
     unet = config(
         "unet", sample_size=8, block_out_channels=[32, 64], layers_per_block=1, cross_attention_dim=context,
         attention_head_dim=[1, 1] if is_xl or is_open_clip else 8, **time_ids,

@@ -92,14 +92,18 @@ def _evaluated(session: Session, overlay: Overlay, record: ConceptRecord, *, ima
     pixels = judged(references, n_held_out)
     removed, spread = removed_error_with_spread(session, overlay, name, session.base.encode_images(pixels))
     now, plain, real = results.Scores(error_removed=removed, clip_i=None, clip_t=None), None, None
+    second = None
     if images:
         prompts = probe_prompts(name)
         features = clip_features(session, references)
         own = None if features is None else judged(features, n_held_out)
-        now = clip_scores(session, overlay, name, probe_images(session, overlay, prompts), own, removed=removed)
+        images_now = probe_images(session, overlay, prompts)
+        now = clip_scores(session, overlay, name, images_now, own, removed=removed)
         class_images = probe_images(session, EMPTY, [class_prompt(overlay, p) for p in prompts])
         plain = clip_scores(session, overlay, name, class_images, own)
         real = clip_i_real(features, n_held_out)
+        second = _second(session, references, n_held_out, images_now, class_images)
+    same_clip = trained.backbone == now.backbone  # scores of different backbones must not be compared
     return results.Evaluated(
         name=name,
         held_out=n_held_out,
@@ -114,9 +118,26 @@ def _evaluated(session: Session, overlay: Overlay, record: ConceptRecord, *, ima
         trained=trained,
         forgetting=results.Scores(
             error_removed=forgetting(trained.error_removed, removed),
-            clip_i=forgetting(trained.clip_i, now.clip_i),
-            clip_t=forgetting(trained.clip_t, now.clip_t),
+            clip_i=forgetting(trained.clip_i, now.clip_i) if same_clip else None,
+            clip_t=forgetting(trained.clip_t, now.clip_t) if same_clip else None,
         ),
+        judge=second,
+    )
+
+
+def _second(
+    session: Session, references: Pixels, n_held_out: int, generated: Sequence[Pixels], with_class: Sequence[Pixels]
+) -> results.Judged | None:
+    """Similarity of images by the store's second backbone, if it has one."""
+    if (backbone := session.judge()) is None:
+        return None
+    features = backbone.images(list(references))
+    own = judged(features, n_held_out)
+    return results.Judged(
+        backbone=backbone.backbone,
+        images=clip_i(backbone.images(generated), own),
+        images_class=clip_i(backbone.images(with_class), own),
+        images_real=clip_i_real(features, n_held_out),
     )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.stores import base_of
-from cnsctl.bases.base_folder import default_budget, open_folder
+from cnsctl.app.stores import base_of, open_base
+from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import Mode
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
@@ -57,7 +57,7 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
     if request.name in store.snapshot().names and not request.replace:
         raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)
     settings = checked(TrainSettings, request.settings)
-    images = read_images(list(request.sources), size=open_folder(base_of(store)).size)
+    images = read_images(list(request.sources), size=open_base(store).size)
     _check_holdout(request.holdout, len(images))
     class_word = _class_word(store, request)
     _check_space(store, settings)
@@ -135,7 +135,7 @@ def _check_space(store: Store, settings: Mapping[str, Any]) -> None:
 
     defaults = {
         "budget": default_budget(kv_weights=store.base.n_weights, denoiser_weights=store.base.denoiser_weights),
-        **open_folder(base_of(store)).train,
+        **open_base(store).train,
     }
     budget = float(settings.get("budget", defaults["budget"]))
     needed = int(budget * store.base.n_weights * (3.2 + 24)) + 8_000_000

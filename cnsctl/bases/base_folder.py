@@ -30,6 +30,16 @@ DENOISER_SHARE = 0.0013
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parameterization:
+    """How a base model denoises, as its configuration says it."""
+
+    prediction: str
+    """Such as `epsilon` or `v_prediction`."""
+    zero_snr: bool
+    """The noise schedule ends without any signal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFolder:
     """The folder of a base model of a supported family, with its defaults."""
 
@@ -69,10 +79,42 @@ class BaseFolder:
             )
         return int(side * 2 ** (len(blocks) - 1))
 
+    @property
+    def parameterization(self) -> Parameterization:
+        """What its denoiser predicts, and whether its noise schedule ends at zero SNR, without loading it.
+
+        Raises:
+            BaseModelError: the configuration of its scheduler cannot be read.
+        """
+        config = _read_json(self.path / self.family.scheduler / "scheduler_config.json")
+        said = config.get("prediction_type", "epsilon") if self.prediction is None else self.prediction
+        return Parameterization(prediction=str(said), zero_snr=bool(config.get("rescale_betas_zero_snr", False)))
+
+    @property
+    def loaded_bytes(self) -> int:
+        """The size on disk of the files that loading reads."""
+        from cnsctl.bases.hashing import loaded_files
+
+        found = sum(
+            (self.path / name).stat().st_size
+            for name in loaded_files(self.path, (part.name for part in self.family.parts))
+            if (self.path / name).is_file()
+        )
+        return found + (0 if self.single_file is None else self.single_file.stat().st_size)
+
     def generate_settings(self, size: int) -> GenerateSettings:
         """Its defaults for generating, with this width and height if it brings none."""
         settings: GenerateSettings = complete(GenerateSettings, {"width": size, "height": size}, self.generate)
         return settings
+
+
+CLIP_FILES = ("image_encoder/config.json", "feature_extractor/preprocessor_config.json", "text_projection.safetensors")
+"""What a folder contains beside its text encoder if the two halves of its CLIP are complete, as pocket's."""
+
+
+def has_clip(path: Path) -> bool:
+    """Does the folder of a base model contain the image half of its text encoder?"""
+    return all((path / name).is_file() for name in CLIP_FILES)
 
 
 def default_budget(*, kv_weights: int, denoiser_weights: int) -> float:

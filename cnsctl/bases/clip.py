@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 
+from cnsctl.bases.base_folder import has_clip
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.errors import BaseModelError
 
@@ -73,7 +74,6 @@ class ClipTowers:
 @cache
 def towers(folder: Path, *, name: str, device: torch.device) -> ClipTowers | None:
     """The CLIP in the folder of a base model, or None if it has none: then CLIP scores are null."""
-    parts = ("image_encoder/config.json", "feature_extractor/preprocessor_config.json", PROJECTION)
-    if not all((folder / part).is_file() for part in parts):
+    if not has_clip(folder):
         return None
     return ClipTowers(folder, name=name, device=device)

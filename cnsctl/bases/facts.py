@@ -17,6 +17,8 @@ from cnsctl.bases.hashing import base_files, folder_hashes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cnsctl.bases.base_folder import BaseFolder
+
 POCKET_FACTS = POCKET.with_name("pocket_facts.json")
 """The facts of the base model inside the package, with the SHA-256 of each file: they make `init` instant."""
 
@@ -36,10 +38,15 @@ class BaseFacts:
 
 
 def facts(path: Path, *, with_files: bool) -> BaseFacts:
+    """The facts of the base model in a folder, as `facts_of` collects them."""
+    return facts_of(open_folder(path), with_files=with_files)
+
+
+def facts_of(folder: BaseFolder, *, with_files: bool) -> BaseFacts:
     """Load a base model once, on the CPU, and collect its facts.
 
     Args:
-        path: its folder.
+        folder: its folder.
         with_files: also hash every file.
 
     Raises:
@@ -49,15 +56,14 @@ def facts(path: Path, *, with_files: bool) -> BaseFacts:
 
     from cnsctl.bases.registry import load
 
-    folder = open_folder(path)
     if with_files:
-        base_files(path)  # reject an invalid file name before the weights are read, which takes minutes
+        base_files(folder.path)  # reject an invalid file name before the weights are read, which takes minutes
     base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
     return BaseFacts(
         name=folder.name,
         family=folder.family.name,
         fingerprint=base.fingerprint,
-        files=folder_hashes(path) if with_files else {},
+        files=folder_hashes(folder.path) if with_files else {},
         sites={site: (int(W.shape[0]), int(W.shape[1])) for site, W in base.sites.items()},
         denoiser_weights=base.denoiser_weights,
     )

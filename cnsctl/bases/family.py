@@ -42,6 +42,8 @@ class Family:
     """The part that denoises; the `sample_size` of its configuration is the width of its latents."""
     decoder: str
     """The part that decodes latents; each of its blocks but one doubles the width."""
+    scheduler: str = "scheduler"
+    """The part with the noise schedule."""
     train: Mapping[str, Any]
     """Fields of `TrainSettings` for base models without settings of their own."""
     generate: Mapping[str, Any]

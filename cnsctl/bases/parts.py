@@ -50,7 +50,9 @@ def load_parts(folder: BaseFolder) -> dict[str, Any]:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise BaseModelError(
             f"cannot load {folder.shown} as {family.title}: {reason}",
-            hint=f"give a folder written by diffusers' {family.pipelines[0]}.save_pretrained, with safetensors weights",
+            hint="give a checkpoint that contains all parts, or a diffusers folder"
+            if folder.single_file is not None
+            else f"give a folder written by diffusers' {family.pipelines[0]}.save_pretrained, with safetensors weights",
         ) from err
 
 
