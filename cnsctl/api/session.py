@@ -70,7 +70,7 @@ class Session:
         Args:
             name: of the concept: `<name>` in prompts.
             images: a folder of images, an image file, or several of either.
-            class_word: what kind of thing it is; by default the name, if the base model knows each of its words.
+            class_word: what kind of thing it is; by default the name, if it is a common noun.
             holdout: the last N images are kept for evaluation.
             replace: replace the concept of this name.
             allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points of error removed.

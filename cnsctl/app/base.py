@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl import results
-from cnsctl.app.sources import opened, sourced
+from cnsctl.app.sources import opened, place_of, sourced
 from cnsctl.app.stores import base_model, base_of, metric_models, notes_on_metrics, open_base
 from cnsctl.errors import BaseModelError, UsageError
 from cnsctl.events import Event, Phase
@@ -58,7 +58,7 @@ def described(store: Store) -> results.BaseResult:
 
 
 def _has_own_clip(store: Store) -> bool:
-    from cnsctl.bases.base_folder import has_clip
+    from cnsctl.bases.part_files import has_clip
 
     return has_clip(base_of(store))
 
@@ -139,7 +139,7 @@ def _fingerprint_checked(store: Store, source: Source) -> str:
             note=f"this store was created on {store.base.fingerprint[:12]}",
             reason="another-base",
         )
-    return str(known.shown.resolve())
+    return str(place_of(known))
 
 
 def open_base_at(store: Store, single_file: Path) -> BaseFolder:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import Mode
+from cnsctl.data.class_words import uncommon_word
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
 from cnsctl.errors import DiskError, NameTakenError, StoreDamagedError, UsageError
@@ -102,6 +103,7 @@ def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:
 
 
 def _class_word(store: Store, request: TrainRequest) -> str:
+    """The class word that was given, or else the name, if it is a common noun that the base model reads."""
     from cnsctl.bases.clip_tokenizer import unknown_words
 
     if request.class_word is not None:
@@ -110,12 +112,13 @@ def _class_word(store: Store, request: TrainRequest) -> str:
             raise UsageError(f"class word is not usable: {request.class_word!r}", reason="class-word")
         return chosen
     words = words_of(request.name)
-    if unknown := unknown_words(base_of(store), words):
-        raise UsageError(
-            f"no class word for {request.name!r}: {unknown[0]!r} is not one token of {store.base.name}",
-            reason="no-class-word",
-            name=request.name,
-        )
+    why = None
+    if (uncommon := uncommon_word(words)) is not None:
+        why = f"{uncommon!r} is not in the list of common nouns"
+    elif unknown := unknown_words(base_of(store), words):
+        why = f"{unknown[0]!r} is not one token of {store.base.name}"
+    if why is not None:
+        raise UsageError(f"no class word for {request.name!r}: {why}", reason="no-class-word", name=request.name)
     return words
 
 

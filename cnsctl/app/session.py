@@ -193,7 +193,7 @@ def _seen(store: Store, folder: BaseFolder) -> bytes:
     """
     from cnsctl.bases import hashing, libraries
 
-    names = {*store.base.files, *hashing.loaded_files(folder.path, (part.name for part in folder.family.parts))}
+    names = {*store.base.files, *folder.files()}
     if folder.single_file is not None:
         names.add(str(folder.single_file))  # an absolute path stays itself inside another folder
     facts = {

@@ -121,8 +121,13 @@ def opened(source: Source, *, prediction: Prediction | None = None, copy: bool =
         folder = Path(temp)
         write_configuration(file, folder, prediction=prediction)
         if copy:
-            (folder / CHECKPOINT).symlink_to(source.path.resolve())
+            (folder / CHECKPOINT).symlink_to(source.path.absolute())
         yield open_folder(folder, single_file=source.path, prediction=prediction, name=source.path.stem)
+
+
+def place_of(folder: BaseFolder) -> Path:
+    """The absolute path of a base model. That of a file is not resolved: the hub's cache links to nameless files."""
+    return folder.path.resolve() if folder.single_file is None else folder.single_file.absolute()
 
 
 def not_there(path: Path) -> BaseModelError:

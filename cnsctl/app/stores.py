@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl import results
-from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, sourced
+from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
 from cnsctl.events import Event, Note, Phase, Warn
@@ -76,8 +76,10 @@ def create(
     models = yield from metric_models(clip=clip, judge=judge)
     if source.kind != "pocket":
         yield Phase(name="read the base model")
-    store = _created(path, source, Mode(mode), copy=copy, prediction=predicts(prediction), **models)
+    notes: list[str] = []
+    store = _created(path, source, Mode(mode), copy=copy, prediction=predicts(prediction), notes=notes, **models)
     free = results.Free(neurons=store.base.n_weights, share=1.0)
+    yield from (Note(text=text) for text in notes)
     yield from saved_but(store)
     yield from notes_on_metrics(store)
     return results.StoreResult(store=str(store.path), base=base_model(store), mode=str(store.mode), free=free)
@@ -103,16 +105,22 @@ def _created(
     prediction: Prediction | None = None,
     clip: MetricModel | None = None,
     judge: MetricModel | None = None,
+    notes: list[str] | None = None,
 ) -> Store:
+    """Create a store; `notes` gets what the owner of the base model should read once."""
     from cnsctl.bases.facts import facts_of, pocket_facts
 
     inside = copy or source.kind == "pocket"
     with opened(source, prediction=prediction, copy=copy) as folder:
         has_files = copy or source.kind == "file"  # the store always contains the configuration of a single file
-        known = pocket_facts() if source.kind == "pocket" else facts_of(folder, with_files=has_files)
+        beside = (CHECKPOINT,) if copy and source.kind == "file" else ()
+        is_pocket = source.kind == "pocket"
+        known = pocket_facts() if is_pocket else facts_of(folder, with_files=has_files, beside=beside)
+        if notes is not None:
+            notes += folder.notes
         record = BaseRecord(
             kind=source.kind,
-            path=None if inside else str(folder.shown.resolve()),
+            path=None if inside else str(place_of(folder)),
             family=known.family,
             fingerprint=known.fingerprint,
             name=known.name,
@@ -167,7 +175,7 @@ def _metric_model(source: Source, field: str) -> MetricModel:
 
 def notes_on_metrics(store: Store) -> Iterator[Note]:
     """Say so if CLIP-I and CLIP-T stay empty."""
-    from cnsctl.bases.base_folder import has_clip
+    from cnsctl.bases.part_files import has_clip
 
     if store.clip is None and not has_clip(base_of(store)):
         yield Note(

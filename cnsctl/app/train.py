@@ -50,7 +50,8 @@ def train(
     """
     admitted = admit(store, request)
     class_word, images = admitted.class_word, admitted.images
-    yield Note(text=f"<{request.name}> is a new token embedding, followed by the class word {class_word!r}")
+    why = "as given" if request.class_word is not None else "because the name is a common noun"
+    yield Note(text=f"<{request.name}> is a new token embedding, followed by the class word {class_word!r}, {why}")
     yield from (Note(text=f"{image.name}: {image.note}") for image in images if image.note is not None)
     with ExitStack() as held:
         if store.mode is Mode.MERGED:  # each concept is trained on top of all others, so one at a time

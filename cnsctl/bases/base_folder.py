@@ -5,28 +5,34 @@ Owns what a folder says about itself; must not know the libraries that load it.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from cnsctl.bases import registry
+from cnsctl.bases import distilled, registry
+from cnsctl.bases.config_files import read_json
+from cnsctl.bases.hub_cache import repository_of, snapshot_of
+from cnsctl.bases.part_files import CONFIG_FILE, INDEX, SCHEDULER_FILE, SETTINGS_FILE, loaded_files
+from cnsctl.bases.refusals import refuse_missing, refuse_other_file, refuse_pipeline, refuse_without_index
 from cnsctl.errors import BaseModelError, InvalidSettingError
-from cnsctl.settings import GenerateSettings, Prediction, TrainSettings, checked, complete
+from cnsctl.settings import GenerateSettings, Prediction, TrainSettings, checked, complete, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cnsctl.bases.family import Family
 
 POCKET = Path(__file__).parent / "pocket"
 """The base model inside the package: a stock pipeline folder."""
 
-SETTINGS_FILE = "cnsctl.json"
-"""Optional file in a base model's folder: its name, and its own defaults for training and generating."""
-
 DENOISER_SHARE = 0.0013
 """Share of the denoiser's weights that one concept may change, if a base model brings no budget: the paper's."""
+
+
+_WIDTH = settings_of(GenerateSettings)["width"]
+_MIN_SIDE, _MAX_SIDE, _MULTIPLE = int(_WIDTH.low or 8), int(_WIDTH.high or 4096), _WIDTH.multiple_of
+_MAX_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,29 +61,21 @@ class BaseFolder:
     """Fields of `TrainSettings`."""
     generate: Mapping[str, Any]
     """Fields of `GenerateSettings`."""
+    notes: tuple[str, ...] = ()
+    """What its owner should read once: what the folder does not say, and what is used instead."""
 
     @property
     def shown(self) -> Path:
         """What messages name: the single file, or the folder."""
         return self.path if self.single_file is None else self.single_file
 
-    @property
-    def size(self) -> int:
-        """Width and height that the base model was trained at: its own setting, else from the denoiser and the decoder.
+    def files(self) -> list[str]:
+        """The files of its folder that are loaded, as relative POSIX paths, sorted.
 
         Raises:
-            BaseModelError: a configuration file does not contain it.
+            BaseModelError: one is missing.
         """
-        if "width" in self.generate:
-            return int(self.generate["width"])
-        side = _read_json(self.path / self.family.denoiser / "config.json").get("sample_size")
-        blocks = _read_json(self.path / self.family.decoder / "config.json").get("block_out_channels", [64])
-        if not isinstance(side, int) or not isinstance(blocks, list):
-            raise BaseModelError(
-                f"resolution of the base model not found in {self.path}: sample_size is {side!r}",
-                hint=f'add "generate": {{"width": 512, "height": 512}} to {self.path / SETTINGS_FILE}',
-            )
-        return int(side * 2 ** (len(blocks) - 1))
+        return loaded_files(self.path, self.family.parts, with_weights=self.single_file is None)
 
     @property
     def parameterization(self) -> Parameterization:
@@ -86,35 +84,34 @@ class BaseFolder:
         Raises:
             BaseModelError: the configuration of its scheduler cannot be read.
         """
-        config = _read_json(self.path / self.family.scheduler / "scheduler_config.json")
+        config = read_json(self.path / self.family.scheduler / SCHEDULER_FILE)
         said = config.get("prediction_type", "epsilon") if self.prediction is None else self.prediction
         return Parameterization(prediction=str(said), zero_snr=bool(config.get("rescale_betas_zero_snr", False)))
 
     @property
     def loaded_bytes(self) -> int:
         """The size on disk of the files that loading reads."""
-        from cnsctl.bases.hashing import loaded_files
-
-        found = sum(
-            (self.path / name).stat().st_size
-            for name in loaded_files(self.path, (part.name for part in self.family.parts))
-            if (self.path / name).is_file()
-        )
+        found = sum((self.path / name).stat().st_size for name in self.files())
         return found + (0 if self.single_file is None else self.single_file.stat().st_size)
 
-    def generate_settings(self, size: int) -> GenerateSettings:
-        """Its defaults for generating, with this width and height if it brings none."""
-        settings: GenerateSettings = complete(GenerateSettings, {"width": size, "height": size}, self.generate)
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width of its images: its own setting, else from the denoiser and the decoder, else the family's."""
+        height, width = _resolution(self.path, self.family)
+        width = int(self.generate.get("width", self.generate.get("height", width)))
+        return int(self.generate.get("height", self.generate.get("width", height))), width
+
+    @property
+    def size(self) -> int:
+        """Side of a square image of its resolution's area: 512 for 512 × 512."""
+        height, width = self.resolution
+        return height if height == width else _rounded(math.sqrt(height * width), _MULTIPLE)
+
+    def generate_settings(self) -> GenerateSettings:
+        """Its defaults for generating."""
+        height, width = self.resolution
+        settings: GenerateSettings = complete(GenerateSettings, {"width": width, "height": height}, self.generate)
         return settings
-
-
-CLIP_FILES = ("image_encoder/config.json", "feature_extractor/preprocessor_config.json", "text_projection.safetensors")
-"""What a folder contains beside its text encoder if the two halves of its CLIP are complete, as pocket's."""
-
-
-def has_clip(path: Path) -> bool:
-    """Does the folder of a base model contain the image half of its text encoder?"""
-    return all((path / name).is_file() for name in CLIP_FILES)
 
 
 def default_budget(*, kv_weights: int, denoiser_weights: int) -> float:
@@ -136,31 +133,93 @@ def open_folder(
     Raises:
         BaseModelError: the folder is missing, contains no pipeline, or is of an unsupported family.
     """
-    index = path / "model_index.json"
+    path = snapshot_of(path)
+    if not path.exists():
+        refuse_missing(path)
     if not path.is_dir():
-        raise BaseModelError(f"base model not found: {path}", reason="base-missing")
-    if not index.is_file():
-        raise BaseModelError(
-            f"model_index.json not found in {path}", hint="give the top folder of a diffusers pipeline"
-        )
-    kind = _read_json(index).get("_class_name")
-    family = registry.family_of(kind)
+        refuse_other_file(path)
+        refuse_missing(path)  # a checkpoint, which is opened before this call
+    if not (path / INDEX).is_file():
+        refuse_without_index(path)
+    index = read_json(path / INDEX)
+    family = registry.family_of(index)
     if family is None:
-        raise BaseModelError(
-            f"unsupported base model: {path} is a {kind}",
-            note=f"supported: {', '.join(name for f in registry.FAMILIES for name in f.pipelines)}",
-            hint=f"give a folder of {' or '.join(f.title for f in registry.FAMILIES)}",
-        )
-    settings = _read_json(path / SETTINGS_FILE) if (path / SETTINGS_FILE).is_file() else {}
-    return BaseFolder(
+        refuse_pipeline(path, index, registry.FAMILIES)
+    settings = read_json(path / SETTINGS_FILE) if (path / SETTINGS_FILE).is_file() else {}
+    name = _name(path, settings) if name is None else name
+    few = _distilled(path, index, name)
+    own = _defaults(path, settings, "generate", GenerateSettings)
+    found = BaseFolder(
         path=path,
         family=family,
-        name=_one_line(str(settings.get("name", path.resolve().name))) if name is None else name,
+        name=name,
         single_file=single_file,
         prediction=prediction,
         train={**family.train, **_defaults(path, settings, "train", TrainSettings)},
-        generate={**family.generate, **_defaults(path, settings, "generate", GenerateSettings)},
+        generate={**family.generate, **({} if few is None else few.generate), **own},
     )
+    return replace(found, notes=tuple(_notes(found, few, own)))
+
+
+def _name(path: Path, settings: Mapping[str, Any]) -> str:
+    """Its own name, else that of its repository, else that of its folder."""
+    return _one_line(str(settings.get("name") or repository_of(path) or path.resolve().name))
+
+
+def _distilled(path: Path, index: Mapping[str, Any], name: str) -> distilled.Distilled | None:
+    file = path / "scheduler" / SCHEDULER_FILE
+    scheduler = read_json(file) if file.is_file() else {}
+    return distilled.distilled(scheduler, [name, index.get("_name_or_path"), path.resolve().name])
+
+
+def _notes(folder: BaseFolder, few: distilled.Distilled | None, own: Mapping[str, Any]) -> Iterator[str]:
+    """What a user should read once about a folder."""
+    if few is not None and not own.keys() & few.generate.keys():
+        yield f"this base model looks distilled: {few.why}; default: {few.steps} inference steps, guidance scale 1"
+    if not {"width", "height"} & own.keys() and _own_resolution(folder.path, folder.family) is None:
+        height, width = folder.resolution
+        yield f"{folder.family.denoiser}/config.json contains no image size; default: {width} × {height} pixels"
+
+
+def _resolution(path: Path, family: Family) -> tuple[int, int]:
+    """Height and width: of the denoiser's latents, else of the decoder, else the family's; multiples of 8."""
+    decoder = _config(path, family.decoder)
+    side = decoder.get("sample_size")
+    known = side if _is_size(side) else family.size
+    found = _own_resolution(path, family) or (known, known)
+    unit = math.lcm(_MULTIPLE, _pixels_per_latent(decoder))
+    height, width = (_rounded(side, unit) for side in found)
+    return height, width
+
+
+def _own_resolution(path: Path, family: Family) -> tuple[int, int] | None:
+    """Height and width in pixels, if the denoiser's configuration contains its size: one number, or height and width."""
+    size = _config(path, family.denoiser).get("sample_size")
+    sides = [size, size] if _is_size(size) else size
+    if not isinstance(sides, list) or len(sides) != 2 or not all(_is_size(side) for side in sides):
+        return None
+    pixels = _pixels_per_latent(_config(path, family.decoder))
+    return sides[0] * pixels, sides[1] * pixels
+
+
+def _config(path: Path, part: str) -> dict[str, Any]:
+    """The configuration of a part; empty if the file is missing, which loading refuses."""
+    file = path / part / CONFIG_FILE
+    return read_json(file) if file.is_file() else {}
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 < value <= _MAX_SIDE
+
+
+def _pixels_per_latent(decoder: Mapping[str, Any]) -> int:
+    blocks = decoder.get("block_out_channels", [64])
+    return int(2 ** (len(blocks) - 1)) if isinstance(blocks, list) and 1 <= len(blocks) <= _MAX_BLOCKS else 8
+
+
+def _rounded(side: float, unit: int) -> int:
+    """The nearest multiple that is a valid width."""
+    return min(max(round(side / unit), math.ceil(_MIN_SIDE / unit)), _MAX_SIDE // unit) * unit
 
 
 def _defaults(path: Path, settings: Mapping[str, Any], table: str, kind: type) -> Mapping[str, Any]:
@@ -181,13 +240,3 @@ def _defaults(path: Path, settings: Mapping[str, Any], table: str, kind: type) -
 def _one_line(text: str) -> str:
     """A name that fits into a table."""
     return "".join(c if c.isprintable() else "?" for c in text)[:80] or "base"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise BaseModelError(f"cannot read {path}: {err}", hint="restore the folder of the base model") from err
-    if not isinstance(data, dict):
-        raise BaseModelError(f"not a JSON object: {path}", hint="restore the folder of the base model")
-    return data

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 
-from cnsctl.bases.base_folder import has_clip
 from cnsctl.bases.libraries import quiet_libraries
+from cnsctl.bases.part_files import CLIP_PROJECTION, has_clip
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-PROJECTION = "text_projection.safetensors"
-"""Beside `image_encoder/`: completes the pipeline's text encoder and the image encoder to a CLIP."""
 
 
 class ClipTowers:
@@ -43,7 +40,7 @@ class ClipTowers:
             self._processor: Any = CLIPImageProcessor.from_pretrained(
                 folder / "feature_extractor", local_files_only=True
             )
-            self._projection = load_file(folder / PROJECTION)["text_projection.weight"].float().to(device)
+            self._projection = load_file(folder / CLIP_PROJECTION)["text_projection.weight"].float().to(device)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             raise BaseModelError(
                 f"cannot load the CLIP of {folder}: {err}", hint="restore the folder of the base model"

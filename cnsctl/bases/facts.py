@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.bases.base_folder import POCKET, open_folder
-from cnsctl.bases.hashing import base_files, folder_hashes
+from cnsctl.bases.hashing import check_names, folder_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cnsctl.bases.base_folder import BaseFolder
 
@@ -31,7 +31,7 @@ class BaseFacts:
     family: str
     fingerprint: str
     files: Mapping[str, str]
-    """SHA-256 of every file in its folder, by relative path."""
+    """SHA-256 of the files that are loaded, by relative path."""
     sites: Mapping[str, tuple[int, int]]
     """Rows and columns of each site."""
     denoiser_weights: int
@@ -42,12 +42,13 @@ def facts(path: Path, *, with_files: bool) -> BaseFacts:
     return facts_of(open_folder(path), with_files=with_files)
 
 
-def facts_of(folder: BaseFolder, *, with_files: bool) -> BaseFacts:
+def facts_of(folder: BaseFolder, *, with_files: bool, beside: Sequence[str] = ()) -> BaseFacts:
     """Load a base model once, on the CPU, and collect its facts.
 
     Args:
         folder: its folder.
-        with_files: also hash every file.
+        with_files: also hash the files that are loaded.
+        beside: other files in the folder, which are hashed too.
 
     Raises:
         BaseModelError: the folder cannot be loaded, or the name of a file cannot be recorded.
@@ -56,14 +57,14 @@ def facts_of(folder: BaseFolder, *, with_files: bool) -> BaseFacts:
 
     from cnsctl.bases.registry import load
 
-    if with_files:
-        base_files(folder.path)  # reject an invalid file name before the weights are read, which takes minutes
+    names = [*folder.files(), *beside] if with_files else []
+    check_names(names)  # before the weights are read, which takes minutes
     base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
     return BaseFacts(
         name=folder.name,
         family=folder.family.name,
         fingerprint=base.fingerprint,
-        files=folder_hashes(folder.path) if with_files else {},
+        files=folder_hashes(folder.path, names),
         sites={site: (int(W.shape[0]), int(W.shape[1])) for site, W in base.sites.items()},
         denoiser_weights=base.denoiser_weights,
     )

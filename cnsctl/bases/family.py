@@ -44,6 +44,8 @@ class Family:
     """The part that decodes latents; each of its blocks but one doubles the width."""
     scheduler: str = "scheduler"
     """The part with the noise schedule."""
+    size: int
+    """Width and height of its images, for folders that do not say it."""
     train: Mapping[str, Any]
     """Fields of `TrainSettings` for base models without settings of their own."""
     generate: Mapping[str, Any]

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     import torch
 
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".onnx", ".h5")
-"""Suffixes of weights in formats that are never read."""
-
 
 def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object = None) -> str:
     """SHA-256 over tensors by name, rounded to fp16, and over a JSON-able meaning.
@@ -32,7 +29,9 @@ def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object =
     for name, tensor in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         if tensor.is_floating_point():
-            half = tensor.detach().to(device="cpu", dtype=torch.float16).reshape(-1).contiguous()  # one dimension: a number has none
+            half = (
+                tensor.detach().to(device="cpu", dtype=torch.float16).reshape(-1).contiguous()
+            )  # one dimension: a number has none
             digest.update(half.view(torch.uint8).numpy().tobytes())
         else:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -45,39 +44,24 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def base_files(folder: Path) -> list[str]:
-    """The files that a copy of a base model needs, as POSIX paths relative to its folder, sorted.
-
-    Hidden files, such as a repository's history, are left out, and so are weights in pickles, which are never read.
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names of files that cannot be recorded.
 
     Raises:
-        BaseModelError: the name of a file cannot be recorded.
+        BaseModelError: with the name.
     """
-    found = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
-        if not path.is_file() or hidden or path.suffix in PICKLES:
-            continue
-        if not inside.as_posix().isprintable() or "\\" in inside.as_posix():
+    for name in names:
+        if not name.isprintable() or "\\" in name:
             raise BaseModelError(
-                f"invalid file name in the base model: {str(inside)!r}",
+                f"invalid file name in the base model: {name!r}",
                 note="control characters and backslashes are not allowed",
                 hint="rename or remove the file",
             )
-        found.append(inside.as_posix())
-    return found
 
 
-def folder_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a base model, by relative POSIX path, sorted."""
-    return {name: file_hash(folder / name) for name in base_files(folder)}
-
-
-def loaded_files(folder: Path, parts: Iterable[str]) -> list[str]:
-    """The files that loading the parts of a base model may read, as relative POSIX paths, sorted."""
-    found = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
-    return sorted(path.relative_to(folder).as_posix() for path in [folder / "model_index.json", *found])
+def folder_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of files of a base model, by relative POSIX path, sorted."""
+    return {name: file_hash(folder / name) for name in sorted(names)}
 
 
 def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[str | int]]:

@@ -8,7 +8,6 @@ Owns the calls to huggingface_hub; must not know stores or what is done with the
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from contextlib import contextmanager
@@ -17,16 +16,16 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases import registry
+from cnsctl.bases.config_files import read_json
+from cnsctl.bases.part_files import INDEX, SETTINGS_FILE, weight_names
+from cnsctl.bases.refusals import refuse_pipeline
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w][\w./-]*))?")
-_MAIN = re.compile(r"(?:diffusion_pytorch_model|model)(?:-\d+-of-\d+)?\.safetensors")
-_HALF = re.compile(r"(?:diffusion_pytorch_model|model)\.fp16(?:-\d+-of-\d+)?\.safetensors")
 _TEXT = (".json", ".txt", ".model")
-INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +87,10 @@ def cached(hub_id: HubId, *, pipeline: bool) -> Snapshot | None:
         return None
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     try:
-        wanted = _wanted(names, _read(folder / INDEX) if pipeline else None, str(hub_id))
+        wanted = _wanted(names, read_json(folder / INDEX) if pipeline else None, str(hub_id))
     except BaseModelError:
         return None
-    complete = all(_shards(folder, name) <= set(names) for name in wanted if name.endswith(".index.json"))
+    complete = all(_shards(folder, name) <= set(names) for name in wanted if ".safetensors.index." in name)
     return Snapshot(folder=folder, origin=f"{hub_id.repo}@{folder.name}") if complete else None
 
 
@@ -109,7 +108,7 @@ def plan(hub_id: HubId, *, pipeline: bool) -> Download:
         names = [file.filename for file in found]
         if pipeline and INDEX not in names:
             raise _no_pipeline(hub_id, names)
-        index = _read(Path(hf_hub_download(hub_id.repo, INDEX, revision=commit))) if pipeline else None
+        index = read_json(Path(hf_hub_download(hub_id.repo, INDEX, revision=commit))) if pipeline else None
     wanted = set(_wanted(names, index, str(hub_id)))
     files = [file for file in found if file.filename in wanted]
     return Download(
@@ -139,39 +138,35 @@ def fetch(download: Download) -> Snapshot:
 def _wanted(names: Sequence[str], index: dict[str, Any] | None, shown: str) -> list[str]:
     """The files of a repository that loading reads: configuration, vocabulary and one set of weights.
 
-    The weights are those that diffusers loads by default. Only where a part has no others, they are an fp16 variant.
+    The weights are those that diffusers loads by default, also where an fp16 variant would be smaller: a store then
+    stands on the same numbers as a stock pipeline. Where a part has only an fp16 variant, it is that.
 
     Raises:
         BaseModelError: they are not there, or the pipeline is not supported.
     """
     if index is None:
-        return _model_files(names, "", shown, has_weights=True)
-    family = registry.family_of(index.get("_class_name"))
-    if family is None:
-        raise BaseModelError(
-            f"unsupported base model: {shown} is a {index.get('_class_name')}",
-            note=f"supported: {', '.join(name for f in registry.FAMILIES for name in f.pipelines)}",
-        )
-    parts = [_model_files(names, f"{p.name}/", shown, has_weights=p.weights is not None) for p in family.parts]
-    extra = [name for name in ("cnsctl.json",) if name in names]
+        return _model_files(names, "", shown, kind="transformers.AutoModel")
+    if (family := registry.family_of(index)) is None:
+        refuse_pipeline(Path(shown), index, registry.FAMILIES)
+    parts = [_model_files(names, f"{p.name}/", shown, kind=p.kind if p.weights else None) for p in family.parts]
+    extra = [name for name in (SETTINGS_FILE,) if name in names]
     return [INDEX, *extra, *(name for part in parts for name in part)]
 
 
-def _model_files(names: Iterable[str], folder: str, shown: str, *, has_weights: bool) -> list[str]:
-    inside = [n for n in names if n.startswith(folder) and "/" not in n.removeprefix(folder)]
-    text = [name for name in inside if name.endswith(_TEXT)]
+def _model_files(names: Iterable[str], folder: str, shown: str, *, kind: str | None) -> list[str]:
+    """The files of a folder that are needed; `kind` is None for a part without weights."""
+    inside = [n.removeprefix(folder) for n in names if n.startswith(folder) and "/" not in n.removeprefix(folder)]
+    text = [name for name in inside if name.endswith(_TEXT) and ".index." not in name]
+    weights = [] if kind is None else weight_names(inside, kind)
     if not text:
         raise BaseModelError(f"{shown} contains no {folder or 'config.json'}", hint="give another repository")
-    if not has_weights:
-        return text
-    for pattern in (_MAIN, _HALF):
-        if weights := [name for name in inside if pattern.fullmatch(name.removeprefix(folder))]:
-            return [*text, *weights]
-    raise BaseModelError(
-        f"{shown} contains no safetensors weights{f' in {folder}' if folder else ''}",
-        note="weights in pickles (.bin, .ckpt) can run code and are never read",
-        hint="give a revision or a repository with safetensors weights",
-    )
+    if kind is not None and not weights:
+        raise BaseModelError(
+            f"{shown} contains no safetensors weights{f' in {folder}' if folder else ''}",
+            note="pickles (.bin, .ckpt) are not read, because reading one can run any program",
+            hint="give a revision or a repository with safetensors weights",
+        )
+    return [folder + name for name in (*text, *weights)]
 
 
 def _no_pipeline(hub_id: HubId, names: Iterable[str]) -> BaseModelError:
@@ -188,20 +183,10 @@ def _no_pipeline(hub_id: HubId, names: Iterable[str]) -> BaseModelError:
 def _shards(folder: Path, index: str) -> set[str]:
     """The files that an index of sharded weights lists, by their paths in the repository."""
     try:
-        listed = _read(folder / index)["weight_map"].values()
+        listed = read_json(folder / index)["weight_map"].values()
         return {PurePosixPath(index).with_name(name).as_posix() for name in listed}
     except (BaseModelError, KeyError, AttributeError):
         return set()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as err:
-        raise BaseModelError(f"cannot read {path}: {err}", hint="download it again") from err
-    if not isinstance(found, dict):
-        raise BaseModelError(f"not a JSON object: {path}", hint="download it again")
-    return found
 
 
 def _literal(name: str) -> str:

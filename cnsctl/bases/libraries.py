@@ -5,16 +5,17 @@ Owns these settings; must not know base models.
 
 from __future__ import annotations
 
+import logging
+
 
 def quiet_libraries() -> None:
     """Keep the libraries off stderr: cnsctl writes the messages itself."""
     import diffusers
     import transformers
 
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    for library in (diffusers, transformers):  # what they log as an error, they also raise
+        library.utils.logging.set_verbosity(logging.CRITICAL + 1)
+        library.utils.logging.disable_progress_bar()
 
 
 def versions() -> dict[str, str]:

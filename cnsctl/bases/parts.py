@@ -6,78 +6,116 @@ Owns how a part is read; must not know the families or what the parts are used f
 from __future__ import annotations
 
 import importlib
-import json
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
-from cnsctl.bases import original_weights, samplers
+from cnsctl.bases import finite, original_weights, samplers
+from cnsctl.bases.config_files import BOM, read_json
 from cnsctl.bases.libraries import quiet_libraries
-from cnsctl.errors import BaseModelError
+from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_of
+from cnsctl.bases.refusals import refuse_denoiser
+from cnsctl.errors import BaseModelError, CnsctlError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.family import Part
-
-UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    RuntimeError,
-    TypeError,
-    ImportError,
-    NotImplementedError,
-    SafetensorError,
-)
-"""What the libraries raise about files that they cannot use."""
+    from cnsctl.bases.part_files import Weights
 
 
-def load_parts(folder: BaseFolder) -> dict[str, Any]:
+def load_parts(folder: BaseFolder, *, check_values: bool = False) -> dict[str, Any]:
     """Load every part of a pipeline, by name: modules in evaluation mode, without gradients.
 
+    Args:
+        folder: of the pipeline.
+        check_values: refuse weights that contain NaN or Inf.
+
     Raises:
-        BaseModelError: a part cannot be loaded.
+        BaseModelError: a part is missing, cannot be loaded, or needs more than text and latents.
     """
     quiet_libraries()
-    family = folder.family
-    try:
-        return {part.name: _read(folder, part) for part in family.parts}
-    except UNREADABLE as err:
-        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise BaseModelError(
-            f"cannot load {folder.shown} as {family.title}: {reason}",
-            hint="give a checkpoint that contains all parts, or a diffusers folder"
-            if folder.single_file is not None
-            else f"give a folder written by diffusers' {family.pipelines[0]}.save_pretrained, with safetensors weights",
-        ) from err
+    family, files = folder.family, {}
+    for part in family.parts:  # all of them, before gigabytes are read
+        files[part.name] = part_files(folder.path, part, with_weights=folder.single_file is None)
+    for file in (file for each in files.values() for file in each if file.name in CONFIGURATIONS):
+        read_json(file)
+    refuse_denoiser(folder.shown, read_json(folder.path / family.denoiser / "config.json"), family.parts)
+    found = {}
+    for part in family.parts:
+        try:
+            found[part.name] = _read(folder, part, files[part.name])
+        except (CnsctlError, MemoryError):
+            raise
+        except Exception as err:  # the libraries raise exceptions of any class about files that they cannot use
+            if any(words in str(err) for words in _OUT_OF_MEMORY):
+                raise
+            raise _unreadable(folder, part, err) from err
+        if check_values and part.weights is not None:
+            finite.refuse_weights(part.name, found[part.name].state_dict().items())
+    return found
 
 
-def _read(base: BaseFolder, part: Part) -> Any:
+def _unreadable(folder: BaseFolder, part: Part, err: Exception) -> BaseModelError:
+    """The error for a part that a library cannot read."""
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(err).__name__
+    if isinstance(err, ImportError) and (found := _PACKAGE.search(str(err))):
+        package = found[1] or found[2]
+        return BaseModelError(
+            f"{part.name}/ of {folder.shown} needs a package that is not installed: {package}",
+            hint=f"pip install {package}",
+        )
+    return BaseModelError(
+        f"cannot load {part.name}/ of {folder.shown} as {folder.family.title}: {reason}",
+        hint=f"give a folder written by diffusers' {folder.family.pipelines[0]}.save_pretrained"
+        if folder.single_file is None
+        else "give a checkpoint with the original shapes, or a diffusers folder",
+    )
+
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+_PACKAGE = re.compile(r"pip install\s+([a-zA-Z][\w-]+)|install ([a-zA-Z][\w-]+) if")
+"""In messages of the libraries about a missing package: "pip install scipy", "install scipy if you want …"."""
+
+
+def _read(base: BaseFolder, part: Part, files: list[Path]) -> Any:
     path = base.path
     if part.kind is None:
         return _scheduler(base, part)
     library, name = part.kind.split(".")
     kind = getattr(importlib.import_module(library), name)
-    if part.weights is None:
-        return kind.from_pretrained(path / part.name, local_files_only=True)
-    if base.single_file is not None:
+    if base.single_file is not None and part.weights is not None:
         return original_weights.read_module(base.single_file, path / part.name, part, kind)
-    return _module(path / part.name, kind, part, dtype_option="torch_dtype" if library == "diffusers" else "dtype")
+    with _without_bom(path / part.name, files) as folder:
+        if part.weights is None:
+            return kind.from_pretrained(folder, local_files_only=True)
+        return _module(folder, kind, part, weights_of(path, part))
 
 
-def _module(folder: Path, kind: Any, part: Part, *, dtype_option: str) -> torch.nn.Module:
+def _module(folder: Path, kind: Any, part: Part, weights: Weights) -> torch.nn.Module:
     """A part with weights, none of which is missing."""
-    dtype = stored_dtype(folder) if part.weights == "stored" else torch.float32
-    half = {"variant": "fp16"} if _only_half(folder) else {}
+    of_diffusers = str(part.kind).startswith("diffusers.")
+    dtype = stored_dtype(weights) if part.weights == "stored" else torch.float32
+    options = {"torch_dtype": dtype} if of_diffusers else {"dtype": dtype, "ignore_mismatched_sizes": True}
     module, report = kind.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **{dtype_option: dtype}, **half
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+        variant=weights.variant,
+        **options,
     )
-    if absent := [*report["missing_keys"], *report["mismatched_keys"]]:
-        raise ValueError(f"{len(absent)} weights of {part.name} are missing, such as {min(map(str, absent))}")
+    if absent := report["missing_keys"]:
+        raise ValueError(f"{len(absent)} weights are missing, such as {min(map(str, absent))}")
+    if others := [str(key if isinstance(key, str) else key[0]) for key in report["mismatched_keys"]]:
+        raise ValueError(f"{len(others)} weights have other shapes than its configuration says, such as {min(others)}")
     loaded: torch.nn.Module = module.eval().requires_grad_(requires_grad=False)
     return loaded
 
@@ -85,29 +123,52 @@ def _module(folder: Path, kind: Any, part: Part, *, dtype_option: str) -> torch.
 def _scheduler(base: BaseFolder, part: Part) -> Any:
     import diffusers
 
-    path = base.path
-    config = samplers.read_config(path / part.name)
+    config = samplers.read_config(base.path / part.name)
     if base.prediction is not None:
         config["prediction_type"] = base.prediction.value
-    if "beta_start" not in config and config.get("trained_betas") is None:
-        raise ValueError("the configuration of its scheduler contains no noise schedule")
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-    name = index.get(part.name, [None, config["_class_name"]])[1]  # as the stock pipeline chooses
-    return getattr(diffusers, name).from_config(config)
+    entry = read_json(base.path / INDEX).get(part.name)
+    name = str(entry[1] if isinstance(entry, list) and len(entry) == 2 else config.get("_class_name"))  # as diffusers
+    if "FlowMatch" in name:
+        raise BaseModelError(
+            f"unsupported base model: {base.shown}",
+            note=f"its scheduler, {name}, is for flow matching; {base.family.title} predicts noise or velocity",
+            hint=f"give a model of {base.family.title}",
+        )
+    if config.get("beta_start") is None and config.get("trained_betas") is None:
+        raise ValueError("its configuration contains no noise schedule: beta_start and beta_end")
+    kind = getattr(diffusers, name, None)
+    if kind is None or not hasattr(kind, "from_config"):
+        raise ValueError(f"diffusers does not contain {name}")
+    kind.from_config(config).set_timesteps(_SOME_STEPS)  # what is wrong with its settings shows here
+    return kind.from_config(config)
 
 
-def _only_half(folder: Path) -> bool:
-    """Whether a part has an fp16 variant of its weights and no other."""
-    names = [p.name for p in folder.glob("*.safetensors")]
-    return bool(names) and all(".fp16" in name for name in names)
+_SOME_STEPS = 20
 
 
-def stored_dtype(folder: Path) -> torch.dtype:
+@contextmanager
+def _without_bom(folder: Path, files: list[Path]) -> Iterator[Path]:
+    """The folder of a part; if a text in it begins with a BOM, which the libraries do not skip, a copy without it."""
+    texts = {path: path.read_bytes() for path in files if path.suffix in {".json", ".txt"}}
+    if not any(text.startswith(BOM) for text in texts.values()):
+        yield folder
+        return
+    with TemporaryDirectory(prefix="cnsctl-") as temp:
+        for path in files:
+            target = Path(temp) / path.name
+            if path in texts:
+                target.write_bytes(texts[path].removeprefix(BOM))
+            else:
+                target.symlink_to(path.resolve())
+        yield Path(temp)
+
+
+def stored_dtype(weights: Weights) -> torch.dtype:
     """The dtype of a part's stored weights: half precision if all of them have it, else fp32."""
     from safetensors import safe_open
 
     kinds = set()
-    for file in folder.glob("*.safetensors"):
+    for file in weights.files:
         with safe_open(file, framework="pt") as opened:
             kinds |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118  not a mapping
     return {("F16",): torch.float16, ("BF16",): torch.bfloat16}.get(tuple(kinds), torch.float32)

@@ -5,11 +5,14 @@ Owns the list; must not know concepts or the store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cnsctl.bases.refusals import difference
 from cnsctl.bases.sd1.family import SD1
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from cnsctl.bases.base_folder import BaseFolder
@@ -20,9 +23,12 @@ FAMILIES: tuple[Family, ...] = (SD1,)
 """To add a family, write its folder and add its declaration here."""
 
 
-def family_of(pipeline: object) -> Family | None:
-    """The family of a pipeline class, by its name in `model_index.json`; None if it is not supported."""
-    return next((family for family in FAMILIES if pipeline in family.pipelines), None)
+def family_of(index: Mapping[str, Any]) -> Family | None:
+    """The family of a pipeline, by the parts in its `model_index.json`; None if it is not supported.
+
+    Pipelines of other classes with the same parts, such as those that change an image, are of the same family.
+    """
+    return next((family for family in FAMILIES if not difference(index, family.parts)), None)
 
 
 def load(

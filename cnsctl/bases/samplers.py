@@ -5,10 +5,11 @@ Owns that table; must not know pipelines.
 
 from __future__ import annotations
 
-import json
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.bases.config_files import read_json
+from cnsctl.bases.part_files import SCHEDULER_FILE
 from cnsctl.errors import UsageError
 from cnsctl.settings import Sampler
 
@@ -41,5 +42,5 @@ def make(name: Sampler, own: Any) -> Any:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))
-    return config
+    """The configuration of a base model's own scheduler."""
+    return read_json(folder / SCHEDULER_FILE)

@@ -5,7 +5,6 @@ Owns the calls into its parts; must not know how they are read from files, conce
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cnsctl.bases import samplers
+from cnsctl.bases import finite, samplers
 from cnsctl.bases.base_folder import default_budget
+from cnsctl.bases.config_files import read_json
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.parts import load_parts
 from cnsctl.bases.protocol import Layer, Sample, TextBatch
@@ -45,7 +45,7 @@ class Sd1Base:
         hash_weights: bool,
         known: str | None,
     ) -> None:
-        parts = load_parts(folder)
+        parts = load_parts(folder, check_values=hash_weights or known is None)
         refuse_unsupported(folder.shown, parts)
         self.name = folder.name
         self.folder = folder
@@ -84,7 +84,7 @@ class Sd1Base:
 
     @property
     def generate_defaults(self) -> GenerateSettings:
-        return self.folder.generate_settings(self.size)
+        return self.folder.generate_settings()
 
     @property
     def n_times(self) -> int:
@@ -142,6 +142,7 @@ class Sd1Base:
         for image in pixels:  # one at a time: the latents of an image do not depend on its neighbours
             x = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]  # (1, 3, h, w)
             z = self._vae.encode(x.to(self.device)).latent_dist.mean * self._vae.config.scaling_factor
+            finite.refuse_output(VAE, "encode an image", z)
             latents.append(z.float().cpu())
         return torch.cat(latents)
 
@@ -191,6 +192,7 @@ class Sd1Base:
     def decode_latents(self, latents: torch.Tensor) -> NDArray[np.uint8]:
         # one at a time, so that an image does not depend on its batch
         x = self._vae.decode(latents[None].float() / self._vae.config.scaling_factor).sample[0]
+        finite.refuse_output(VAE, "decode an image", x)
         pixels = (x * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().float().numpy()  # as diffusers' VaeImageProcessor
         rounded: NDArray[np.uint8] = (pixels * 255).round().astype(np.uint8)  # as its numpy_to_pil
         return rounded
@@ -234,7 +236,7 @@ def _weights_hash(path: Path, unet: torch.nn.Module, vae: torch.nn.Module) -> st
         *((f"vae.{n}", p) for n, p in vae.named_parameters()),
     ]
     files = (f"{UNET}/config.json", f"{VAE}/config.json", f"{SCHEDULER}/scheduler_config.json")
-    settings = {file: json.loads((path / file).read_text(encoding="utf-8")) for file in files}
+    settings = {file: read_json(path / file) for file in files}
     meaning = {f: {k: v for k, v in s.items() if not k.startswith("_")} for f, s in settings.items()}
     return tensors_hash(named, meaning=meaning)
 

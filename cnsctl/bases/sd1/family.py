@@ -55,6 +55,7 @@ SD1 = Family(
     parts=PARTS,
     denoiser=UNET,
     decoder=VAE,
+    size=512,
     train=TRAIN,
     generate=GENERATE,
     load=_load,
