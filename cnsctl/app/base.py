@@ -132,7 +132,14 @@ def _fingerprint_checked(store: Store, source: Source) -> str:
     from cnsctl.bases.facts import facts_of
 
     known = open_base_at(store, source.path) if source.kind == "file" else open_folder(source.path)
-    found = facts_of(known, with_files=False).fingerprint
+    try:
+        found = facts_of(known, with_files=False).fingerprint
+    except BaseModelError as err:
+        if source.kind != "file":
+            raise
+        raise BaseModelError(  # it does not fit the configuration of the store's own file
+            f"another base model is at {source.path}", note=err.what, reason="another-base"
+        ) from err
     if found != store.base.fingerprint:
         raise BaseModelError(
             f"another base model is at {source.path}: {found[:12]}",
