@@ -36,7 +36,6 @@ import torch
 
 from benchmarks.shapes import write_sd1
 from cnsctl.bases import base_folder, devices, registry
-from cnsctl.bases.attention import bound
 from cnsctl.bases.protocol import Base
 from cnsctl.concept import Delta, Mode, Prompt
 from cnsctl.data.prompt_templates import calibration_texts, probe_prompts, training_texts
@@ -44,7 +43,7 @@ from cnsctl.engine import neurons
 from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.generate import Request, generate_images
 from cnsctl.engine.job import Job
-from cnsctl.engine.overlay import EMPTY, Overlay
+from cnsctl.engine.overlay import EMPTY, Overlay, joined, text_keys_values
 from cnsctl.engine.proof import prove, record
 from cnsctl.engine.trainer import Trainer
 from cnsctl.formats import delta as delta_file
@@ -138,11 +137,13 @@ def kernels(base: Base, trainers: Mapping[str, Trainer]) -> None:
     job = trainers["token alone"].job
     latents = job.latents[[i % len(job.latents) for i in range(job.settings.batch_size)]].to(base.device)
     noisy, target = base.noised(latents, torch.randn_like(latents), torch.zeros(len(latents), dtype=torch.int64))
-    shape = (len(latents), base.text_length)
+    prompt = EMPTY.splice(base, Prompt(text="a dog", pieces=("a dog",)))
+    text = joined([text_keys_values(base, EMPTY, prompt)[0]] * len(latents))
+    shape = text.x.shape[:2]
     kv = {s: torch.zeros((*shape, len(W)), device=base.device, dtype=base.dtype) for s, W in base.sites.items()}
 
     def denoise() -> None:
-        with bound(base, {s: x.requires_grad_() for s, x in kv.items()}):
+        with base.bind({s: x.requires_grad_() for s, x in kv.items()}, text):
             answer = base.denoise(noisy, torch.zeros(len(latents), dtype=torch.int64))
             torch.nn.functional.mse_loss(answer, target).backward()  # type: ignore[no-untyped-call]
 

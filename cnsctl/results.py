@@ -252,6 +252,8 @@ class VerifyResult:
     """In which precision."""
     concepts: tuple[Verified, ...]
     """In training order."""
+    base_changed: tuple[str, ...] = ()
+    """Parts of the base model that changed since a concept was trained, without reading concepts: decoder, scheduler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

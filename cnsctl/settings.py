@@ -187,6 +187,15 @@ class GenerateSettings:
     sampler: Sampler = _setting("Sampler")
     width: int = _setting("Width in pixels", low=32, high=4096, multiple_of=8)
     height: int = _setting("Height in pixels", low=32, high=4096, multiple_of=8)
+    clip_skip: int = _setting(
+        "Last layers of the CLIP text encoders to leave out; 1 is what other tools call clip skip 2",
+        low=0,
+        high=31,
+        default=0,
+    )
+    long_prompts: bool = _setting(
+        "Read a prompt that is too long in several chunks, instead of ignoring its end", default=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

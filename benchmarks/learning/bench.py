@@ -318,7 +318,7 @@ class Bench:
 
     def _key(self, *parts: Any) -> str:
         """The key of a result: a hash of the weights and the parts."""
-        whole = [self.base.weights_hash, self.base.fingerprint, str(self.base.dtype), parts]
+        whole = [self.base.part_hashes, self.base.fingerprint, str(self.base.dtype), parts]
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 

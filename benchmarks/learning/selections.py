@@ -68,7 +68,7 @@ def intersect(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
 
 def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Whole rows: those with the highest sum of scores."""
-    norms = _norms(base, job, vectors, lambda text: range(1, text.n_real + 1))
+    norms = _norms(base, job, vectors, lambda text: text.tokens.real)
     mask = {}
     for site, W in weights.items():
         n = max(1, round(job.settings.budget * W.shape[0]))
@@ -85,7 +85,7 @@ def own_tokens(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask
 
 def vectors_alone(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Scored at V* alone."""
-    norms = _norms(base, job, vectors, lambda text: text.places)
+    norms = _norms(base, job, vectors, lambda text: next(iter(text.tokens.places.values())))
     return neurons.concept_neurons(base, weights, norms, budget=job.settings.budget, general=job.general)
 
 
@@ -116,6 +116,6 @@ def _norms(base: Base, job: Job, vectors: Tensors, where: Callable[[SplicedText]
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
     with torch.no_grad():
-        X = features(base, texts, {job.name: vectors})
+        X = features(base, texts, {job.name: vectors}).x
         read = torch.cat([x[list(where(t))] for x, t in zip(X, texts, strict=True)])
         return read.float().square().sum(0).sqrt()

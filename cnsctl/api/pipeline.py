@@ -24,7 +24,7 @@ def apply_concept(
     where they change the same weight, the one that was applied last wins.
 
     Args:
-        pipe: a `StableDiffusionPipeline` with the base model that the concept was trained on, in fp32 or fp16.
+        pipe: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline` with the base model that the concept was trained on, in fp32 or fp16.
         concept: a delta file, or what `Store.show` returns.
         name: of its token, by default the concept's name, or the class word of a file.
         check: compare the fingerprint of the pipeline's base model with the concept's. If False, only names and shapes

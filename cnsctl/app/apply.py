@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SITES = ("attn2.to_k.weight", "attn2.to_v.weight")
 """How the names of the K and V weights of cross-attention end."""
 
-ENCODER = "text_encoder"
+ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+"""Attributes of a pipeline: its text encoders, the second of which only SDXL has, with their tokenizers."""
 
 _APPLIED: weakref.WeakKeyDictionary[Any, _Pipeline] = weakref.WeakKeyDictionary()
 """UNet → the pipeline around it while it contains concepts. No value refers to its UNet, so nothing is kept alive."""
@@ -63,27 +64,16 @@ class AppliedConcept:
         return f"AppliedConcept(trigger={self.trigger!r})"
 
 
-class _Pipeline:
-    """The concepts in one pipeline, and everything that it had without them."""
+class _TokenTable:
+    """The tokenizer and the token table of one text encoder, with and without concepts."""
 
-    def __init__(self, pipe: Any) -> None:
-        from cnsctl.bases.sd1.adapter import fingerprint
-
-        self.unet = weakref.ref(pipe.unet)
-        self.weights = {n.removesuffix(".weight"): p for n, p in pipe.unet.named_parameters() if n.endswith(SITES)}
-        self.text_encoder, self.tokenizer = pipe.text_encoder, pipe.tokenizer
-        self.table: torch.nn.Parameter = pipe.text_encoder.get_input_embeddings().weight
-        if any(W.device.type == "meta" for W in (*self.weights.values(), self.table)):
-            raise UsageError(
-                "cannot change a pipeline whose weights are offloaded", hint="apply the concept before the offload"
-            )
-        self.before = {site: W.detach().clone() for site, W in self.weights.items()}
-        self.concepts: list[AppliedConcept] = []
-        self.fingerprint = fingerprint(tokenizer=self.tokenizer, text_encoder=self.text_encoder, sites=self.before)
-        self._vocabulary: dict[str, Any] = self.tokenizer.__dict__
+    def __init__(self, text_encoder: Any, tokenizer: Any) -> None:
+        self.text_encoder, self.tokenizer = text_encoder, tokenizer
+        self.table: torch.nn.Parameter = text_encoder.get_input_embeddings().weight
+        self._vocabulary: dict[str, Any] = tokenizer.__dict__
         """State of the tokenizer without concepts: the object itself, so that nothing of it is lost."""
-        self._vocab_size = self.text_encoder.config.vocab_size
-        self._n_tokens = len(self.tokenizer)
+        self._vocab_size = text_encoder.config.vocab_size
+        self._n_tokens = len(tokenizer)
         self._current = self.table
 
     def check_unchanged(self) -> None:
@@ -94,6 +84,51 @@ class _Pipeline:
                 "the tokens of the pipeline were changed after a concept was applied",
                 hint="first unload what was loaded after it, such as a textual inversion",
             )
+
+    def set(self, tokens: list[str], rows: torch.Tensor | None) -> None:
+        """The original objects, or copies with these tokens and their embeddings at the end."""
+        import torch
+
+        now, table = self._current, self.table
+        table.data = table.data.to(now.device, now.dtype)  # the pipeline may have moved since
+        if rows is not None:
+            self.tokenizer.__dict__ = copy.deepcopy(self._vocabulary)
+            self.tokenizer.add_tokens(tokens)
+            ids = self.tokenizer.convert_tokens_to_ids(tokens)
+            more = max(0, max(ids) + 1 - len(table))
+            data = torch.cat([table.data, table.data.new_zeros(more, table.shape[1])])
+            data[ids] = rows.to(data)
+            table = torch.nn.Parameter(data, requires_grad=table.requires_grad)
+            self.text_encoder.config.vocab_size = len(data)
+        else:
+            self.text_encoder.config.vocab_size = self._vocab_size
+            self.tokenizer.__dict__ = self._vocabulary
+        module = self.text_encoder.get_input_embeddings()
+        module.weight, module.num_embeddings = table, len(table)
+        self._current, self._n_tokens = table, len(self.tokenizer)
+
+
+class _Pipeline:
+    """The concepts in one pipeline, and everything that it had without them."""
+
+    def __init__(self, pipe: Any) -> None:
+        from cnsctl.bases.clip_text import ClipEncoder, fingerprint
+
+        self.unet = weakref.ref(pipe.unet)
+        self.weights = {n.removesuffix(".weight"): p for n, p in pipe.unet.named_parameters() if n.endswith(SITES)}
+        self.tables = {e: _TokenTable(getattr(pipe, e), getattr(pipe, t)) for e, t in _encoders(pipe).items()}
+        if any(W.device.type == "meta" for W in (*self.weights.values(), *(t.table for t in self.tables.values()))):
+            raise UsageError(
+                "cannot change a pipeline whose weights are offloaded", hint="apply the concept before the offload"
+            )
+        self.before = {site: W.detach().clone() for site, W in self.weights.items()}
+        self.concepts: list[AppliedConcept] = []
+        encoders = {e: ClipEncoder(tokenizer=t.tokenizer, model=t.text_encoder) for e, t in self.tables.items()}
+        self.fingerprint = fingerprint("sd1" if len(encoders) == 1 else "sdxl", encoders, self.before)
+
+    def check_unchanged(self) -> None:
+        for table in self.tables.values():
+            table.check_unchanged()
 
     def set(self, concepts: list[AppliedConcept]) -> None:
         """Restore the original pipeline, then put these concepts into it, in order."""
@@ -108,28 +143,12 @@ class _Pipeline:
             _APPLIED.pop(unet, None)
 
     def _set_tokens(self) -> None:
-        """Tokenizer and token table: the original objects, or copies with the concepts' tokens at the end."""
         import torch
 
-        now, table = self._current, self.table
-        table.data = table.data.to(now.device, now.dtype)  # the pipeline may have moved since
         tokens = [token for concept in self.concepts for token in concept.tokens]
-        if tokens:
-            self.tokenizer.__dict__ = copy.deepcopy(self._vocabulary)
-            self.tokenizer.add_tokens(tokens)
-            ids = self.tokenizer.convert_tokens_to_ids(tokens)
-            rows = torch.cat([torch.from_numpy(concept.delta.vectors[ENCODER]) for concept in self.concepts])
-            more = max(0, max(ids) + 1 - len(table))
-            data = torch.cat([table.data, table.data.new_zeros(more, table.shape[1])])
-            data[ids] = rows.to(data)
-            table = torch.nn.Parameter(data, requires_grad=table.requires_grad)
-            self.text_encoder.config.vocab_size = len(data)
-        else:
-            self.text_encoder.config.vocab_size = self._vocab_size
-            self.tokenizer.__dict__ = self._vocabulary
-        module = self.text_encoder.get_input_embeddings()
-        module.weight, module.num_embeddings = table, len(table)
-        self._current, self._n_tokens = table, len(self.tokenizer)
+        for encoder, table in self.tables.items():
+            rows = [torch.from_numpy(concept.delta.vectors[encoder]) for concept in self.concepts]
+            table.set(tokens, torch.cat(rows) if tokens else None)
 
     def _set_weights(self) -> None:
         """Each K and V weight: its value without concepts, then the values of each concept, in order."""
@@ -141,6 +160,11 @@ class _Pipeline:
                 for concept in self.concepts:
                     at = torch.from_numpy(concept.delta.indices[site]).to(W.device)
                     W.view(-1)[at] = torch.from_numpy(concept.delta.values[site]).to(W)
+
+
+def _encoders(pipe: Any) -> dict[str, str]:
+    """The text encoders of a pipeline with their tokenizers."""
+    return {e: t for e, t in ENCODERS.items() if getattr(pipe, e, None) is not None}
 
 
 def apply(
@@ -157,12 +181,12 @@ def apply(
     if missing:
         raise BaseModelError(
             f"unsupported pipeline: {type(pipe).__name__} has no {missing[0]}",
-            hint="use a StableDiffusionPipeline of Stable Diffusion 1.x or 2.x",
+            hint="use a StableDiffusionPipeline or a StableDiffusionXLPipeline",
         )
     pipeline = _APPLIED.get(pipe.unet)
     if pipeline is None:
         pipeline = _Pipeline(pipe)
-    n = len(delta.vectors[ENCODER]) if ENCODER in delta.vectors else 0
+    n = max(map(len, delta.vectors.values()), default=0)
     tokens = tuple(f"<{chosen}>" if i == 0 else f"<{chosen}>_{i}" for i in range(n))
     _check(pipe, delta, pipeline, tokens, fingerprint=check)
     applied = AppliedConcept(pipeline, delta, tokens)
@@ -189,7 +213,11 @@ def _read(concept: str | Path | ShowResult) -> Delta:
 
 def _check(pipe: Any, delta: Delta, pipeline: _Pipeline, tokens: tuple[str, ...], *, fingerprint: bool) -> None:
     """Refuse a pipeline with another base model before anything in it is changed."""
-    if pipe.tokenizer is not pipeline.tokenizer or pipe.text_encoder is not pipeline.text_encoder:
+    same = [
+        getattr(pipe, e) is table.text_encoder and getattr(pipe, ENCODERS[e]) is table.tokenizer
+        for e, table in pipeline.tables.items()
+    ]
+    if not all(same):
         raise UsageError(
             "the UNet contains a concept that was applied through another pipeline",
             hint="remove it there, or build both pipelines from the same tokenizer and text encoder",
@@ -198,13 +226,13 @@ def _check(pipe: Any, delta: Delta, pipeline: _Pipeline, tokens: tuple[str, ...]
     have = {site: tuple(W.shape) for site, W in pipeline.weights.items()}
     want = {site: tuple(shape) for site, shape in delta.shapes.items()}
     widths = {encoder: vectors.shape[1] for encoder, vectors in delta.vectors.items()}
-    if have != want or widths != {ENCODER: pipeline.table.shape[1]}:
+    if have != want or widths != {e: table.table.shape[1] for e, table in pipeline.tables.items()}:
         raise BaseModelError(
             "the pipeline has another base model: its K and V weights, or its token embeddings, have other shapes",
             note=f"the concept was trained on {delta.fingerprint[:12]}",
             hint="use the base model that the concept was trained on, without adapters in it",
         )
-    taken = [token for token in tokens if token in pipe.tokenizer.get_vocab()]
+    taken = [t for table in pipeline.tables.values() for t in tokens if t in table.tokenizer.get_vocab()]
     if taken:
         raise UsageError(f"the tokenizer contains the token already: {taken[0]}", hint="use another name")
     if fingerprint and pipeline.fingerprint != delta.fingerprint:

@@ -61,7 +61,7 @@ def _latents(session: Session, images: Sequence[TrainingImage], file: Path | Non
 
     pixels = np.stack([image.pixels for image in images])
     key = hashlib.sha256(
-        f"{session.base.fingerprint}{session.base.weights_hash}{session.device}{session.dtype}".encode()
+        f"{session.base.fingerprint}{session.base.part_hashes}{session.device}{session.dtype}".encode()
     )
     key.update(pixels.tobytes())
     if file is not None and file.is_file():
@@ -93,7 +93,7 @@ def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iter
         if image.caption is None:
             continue
         try:
-            lost = "".join(splice(base, prompt, tokens).lost for prompt in prompts)
+            lost = "".join(splice(base, prompt, tokens).tokens.lost for prompt in prompts)
         except UsageError as err:
             raise ImageError(
                 f"caption of {image.name} is too long: {err.what}",

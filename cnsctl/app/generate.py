@@ -147,7 +147,9 @@ def _together(work: _Generation, lines: Sequence[_Line], seeds: Sequence[int]) -
     for line in lines:
         if overlay is not None and line.prompt is not None and line.error is None:
             with line.failing_alone():
-                overlay.splice(work.session.base, line.prompt)  # refuses a concept that does not fit into the text
+                overlay.splice(
+                    work.session.base, line.prompt, work.texts.options
+                )  # refuses a concept that does not fit into the text
                 line.planned = work.outputs.plan(line.prompt, seeds)
     planned = [place for line in lines for place in line.planned]
     events = work.generate(overlay, planned) if overlay is not None and planned else iter(())
@@ -186,7 +188,7 @@ class _Generation:
         self.settings: GenerateSettings = complete(
             GenerateSettings, asdict(session.base.generate_defaults), request.settings
         )
-        self.texts = Texts(session.base, batch=request.batch_size)
+        self.texts = Texts(session.base, self.settings, batch=request.batch_size)
         self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch_size)
         self.merged: Overlay | None = None
 
@@ -232,7 +234,7 @@ class _Generation:
     def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
         known = known_names(self.session.store)
         for prompt in dict.fromkeys([*(p.prompt for p in planned), self.negative]):
-            if lost := overlay.splice(self.session.base, prompt).lost:
+            if lost := overlay.splice(self.session.base, prompt, self.texts.options).tokens.lost:
                 yield Warn(text=f"the prompt is too long for this base model; ignored: {lost}")
             for name, nearest in missed(prompt.text, known):
                 yield Warn(text=f"@{name} is not a concept and is used as text; did you mean @{nearest}?")

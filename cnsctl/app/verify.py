@@ -56,7 +56,8 @@ def verify(
     records = require(store, names)  # loading takes seconds, in which another process may have changed the store
     everyone, damaged = _whole(session) if store.mode is Mode.MERGED else (None, {})
     yield Phase(name="prove", total=len(records))
-    rows = []
+    rows: list[results.Verified] = []
+    other_parts: set[str] = set()
     for i, record in enumerate(records):
         name = record["name"]
         try:
@@ -64,7 +65,9 @@ def verify(
                 rows.append(_unreadable(name, damaged[name]) if name in damaged else _unchecked(name, damaged))
             else:
                 overlay = session.overlay([name]) if everyone is None else everyone
-                rows.append(_proved(checked(session, overlay, record)))
+                outcome = checked(session, overlay, record)
+                other_parts.update(outcome.proof.other_parts)
+                rows.append(_proved(outcome))
         except StoreDamagedError as err:
             rows.append(_unreadable(name, err))
         yield Step(phase="prove", step=i + 1, total=len(records))
@@ -78,16 +81,24 @@ def verify(
         device=session.device.type,
         dtype=session.dtype,
         concepts=(*rows, *missing),
+        base_changed=tuple(sorted(other_parts)),
     )
 
 
 def problem(result: results.VerifyResult) -> CnsctlError | None:
-    """The error to report after the result: damage first, then forgetting."""
+    """The error to report after the result: damage first, then forgetting, then another decoder or scheduler."""
     if damaged := [row.name for row in result.concepts if row.damaged]:
         return cannot_be_read(result.store, damaged)
     if changed := [row.name for row in result.concepts if row.forgotten]:
         return ForgettingError(
             f"{len(changed)} of {len(result.concepts)} concepts have changed: {', '.join(changed)}", reason="forgotten"
+        )
+    if result.base_changed:
+        return ForgettingError(
+            f"the base model has changed since concepts were trained: {' and '.join(result.base_changed)}",
+            note="every image looks different, with and without concepts; no concept was forgotten",
+            hint="put the earlier file back to get the same images again",
+            reason="base-changed-alike",
         )
     return None
 

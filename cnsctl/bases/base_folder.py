@@ -53,6 +53,8 @@ class BaseFolder:
     """Contains the configuration of each part, and its weights if they are not in a single file."""
     family: Family
     name: str
+    index: Mapping[str, Any]
+    """`model_index.json`."""
     single_file: Path | None = None
     """The checkpoint that contains the weights of all parts."""
     prediction: Prediction | None = None
@@ -107,6 +109,15 @@ class BaseFolder:
         height, width = self.resolution
         return height if height == width else _rounded(math.sqrt(height * width), _MULTIPLE)
 
+    def part_settings(self, part: str) -> Mapping[str, Any]:
+        """The configuration of a part as its file contains it, without what a library wrote about itself.
+
+        Raises:
+            BaseModelError: the file is missing or cannot be read.
+        """
+        file = SCHEDULER_FILE if part == "scheduler" else CONFIG_FILE
+        return {k: v for k, v in read_json(self.path / part / file).items() if not k.startswith("_")}
+
     def generate_settings(self) -> GenerateSettings:
         """Its defaults for generating."""
         height, width = self.resolution
@@ -153,6 +164,7 @@ def open_folder(
         path=path,
         family=family,
         name=name,
+        index=index,
         single_file=single_file,
         prediction=prediction,
         train={**family.train, **_defaults(path, settings, "train", TrainSettings)},

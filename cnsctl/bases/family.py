@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.bases.loaded import Components
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,5 +51,5 @@ class Family:
     """Fields of `TrainSettings` for base models without settings of their own."""
     generate: Mapping[str, Any]
     """Fields of `GenerateSettings` for base models without settings of their own."""
-    load: Callable[..., Base]
-    """Loads a base model, with the arguments of `bases.registry.load`; imports the libraries when it is called."""
+    components: Callable[[BaseFolder, Mapping[str, Any]], Components]
+    """Puts the loaded parts together, by name; imports the libraries when it is called."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
     import torch
@@ -24,11 +25,12 @@ class CrossAttention(Protocol):
     heads: int
     rescale_output_factor: float
     residual_connection: bool
+    group_norm: torch.nn.Module | None
+    norm_q: torch.nn.Module | None
+    norm_k: torch.nn.Module | None
     to_q: torch.nn.Module
     to_out: torch.nn.ModuleList
     processor: object
-
-    def set_processor(self, processor: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +42,89 @@ class Layer:
     v: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A concept in a text: its token embeddings, then its class word."""
+
+    name: str
+    class_word: str
+    n_vectors: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextOptions:
+    """How a text is read."""
+
+    clip_skip: int = 0
+    """Last layers of each CLIP text encoder that are left out."""
+    long_prompts: bool = False
+    """Read texts that are too long in several chunks instead of ignoring their end."""
+
+
+AS_TRAINED = TextOptions()
+"""How texts are read in training and in measurements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizedText:
+    """A text as the text encoders read it. At `places`, trained token embeddings replace the rows of the tables."""
+
+    ids: Mapping[str, tuple[int, ...]]
+    """Per text encoder: ids with start, end and padding; at `places` a valid placeholder."""
+    places: Mapping[str, tuple[int, ...]]
+    """Per text encoder: positions of the token embeddings in its ids, ascending."""
+    vectors: tuple[tuple[str, int], ...]
+    """For each place, in each text encoder: the concept, and the index of its token embedding."""
+    spans: Mapping[str, tuple[int, ...]]
+    """Per concept: positions of its own tokens in X, token embeddings and class word."""
+    real: tuple[int, ...]
+    """Positions in X of all tokens but start, end and padding."""
+    length: int
+    """Positions of X."""
+    chunks: int
+    """Texts that the encoder reads one by one, if the text is longer than it can read at once."""
+    clip_skip: int
+    """As in `TextOptions`."""
+    lost: str
+    """Words that do not fit into the text length; empty if all fit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TextBatch:
-    """Texts as token ids, with the positions of trained token embeddings.
+class TextFeatures:
+    """Everything of a batch of texts that reaches the denoiser."""
 
-    `ids` is valid at every position, also where an embedding replaces the table's row: the tokenizer and its table do not
-    change.
-    """
+    x: torch.Tensor
+    """X, the input of K and V: (b, t, d) fp32."""
+    mask: torch.Tensor | None = None
+    """(b, t) bool: positions that attention reads; None for all."""
+    pooled: torch.Tensor | None = None
+    """(b, p) fp32: what conditions the denoiser beside cross-attention; None if nothing does."""
 
-    ids: torch.Tensor
-    """(b, t) int64, with start, end and padding."""
-    places: torch.Tensor
-    """(b, t) bool: positions of trained token embeddings."""
-    vectors: Mapping[str, torch.Tensor]
-    """Per text encoder: (places.sum(), width) fp32, in row-major order of `places`; may require a gradient."""
+    def rows(self, rows: Sequence[int]) -> TextFeatures:
+        """The features of these texts, in this order, each as often as it is named."""
+        return self.each(lambda tensor: tensor[list(rows)])
+
+    def conditions(self, dtype: torch.dtype) -> TextFeatures:
+        """The same for a denoiser that computes in another dtype; X, which it does not read, is left as it is."""
+        pooled = None if self.pooled is None else self.pooled.to(dtype)
+        return TextFeatures(x=self.x, mask=self.mask, pooled=pooled)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TextFeatures:
+        """The same change of every tensor."""
+        mask, pooled = (None if tensor is None else change(tensor) for tensor in (self.mask, self.pooled))
+        return TextFeatures(x=change(self.x), mask=mask, pooled=pooled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Which part of an original image is seen, in pixels; SDXL is conditioned on it."""
+
+    original: tuple[int, int]
+    """Height and width of the original image."""
+    crop: tuple[int, int] = (0, 0)
+    """Top and left of the part that is kept, in the image as it was resized."""
+    target: tuple[int, int]
+    """Height and width of the part that is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,9 +144,9 @@ class Base(Protocol):
     family: str
     name: str
     fingerprint: str
-    """SHA-256 over the sites, the text encoders and the tokenizer's meaning, rounded to fp16."""
-    weights_hash: str | None
-    """SHA-256 over every other weight and the scheduler's settings; None if loaded without `hash_weights`."""
+    """SHA-256 over the sites, the text encoders and the tokenizers' meaning, rounded to fp16."""
+    part_hashes: Mapping[str, str] | None
+    """SHA-256 over every other weight and setting, by part: denoiser, decoder, scheduler; None without `hash_weights`."""
     device: torch.device
     dtype: torch.dtype
     layers: Sequence[Layer]
@@ -84,13 +155,15 @@ class Base(Protocol):
     """W₀ of each site, (rows, columns) fp32 on `device`; never written to."""
     stacked_sites: torch.Tensor
     """The same memory as one matrix, (Σ rows, columns): the sites in order, one below the other."""
-    text_length: int
-    """Positions of a text, start and end included."""
+    biases: Mapping[str, torch.Tensor]
+    """Bias of each site that has one, (rows,) fp32: K = X·Wᵀ + b. A delta does not change it."""
+    stacked_biases: torch.Tensor | None
+    """The same as one vector, (Σ rows,), with zeros for sites without; None if no site has one."""
     vector_widths: Mapping[str, int]
     """Per text encoder: width of a token embedding."""
     denoiser_weights: int
     size: int
-    """Training resolution: width and height in pixels."""
+    """Training resolution: width and height in pixels of a square image."""
 
     @property
     def train_defaults(self) -> Mapping[str, float | int]: ...
@@ -98,22 +171,37 @@ class Base(Protocol):
     @property
     def generate_defaults(self) -> GenerateSettings: ...
 
-    def token_ids(self, text: str) -> list[int]:
-        """Ids of a text without start, end, padding or truncation."""
+    def tokenize(
+        self, pieces: Sequence[str | Slot], options: TextOptions = AS_TRAINED, *, chunks: int = 1
+    ) -> TokenizedText:
+        """Tokenize a text in pieces. Without a concept, the ids are those of the stock tokenizer.
+
+        Args:
+            pieces: words, and concepts between them.
+            options: how to read the text.
+            chunks: read at least so many chunks, to match the length of another text.
+
+        Raises:
+            UsageError: a concept does not fit into the text length.
+        """
         ...
 
-    def token_text(self, ids: Sequence[int]) -> str: ...
-
-    def frame(self, ids: Sequence[int]) -> list[int]:
-        """Add start, end and padding to ids that fit: `text_length` ids."""
+    def embeddings(self, words: str) -> Mapping[str, torch.Tensor]:
+        """Per text encoder: rows of its table for the tokens of these words, (tokens, width) fp32."""
         ...
 
-    def embeddings(self, ids: Sequence[int]) -> Mapping[str, torch.Tensor]:
-        """Per text encoder: the table's rows, (len(ids), width) fp32."""
+    def encode(self, texts: Sequence[TokenizedText], vectors: Mapping[str, torch.Tensor]) -> TextFeatures:
+        """Encode texts of one length in one pass; differentiable with respect to `vectors`.
+
+        Args:
+            texts: with the same `length` and `clip_skip`.
+            vectors: per text encoder, the token embeddings at the places of all texts in order, (places, width) fp32;
+                empty if no text has a place.
+        """
         ...
 
-    def text_features(self, batch: TextBatch) -> torch.Tensor:
-        """X, the input of K and V: (b, t, d) fp32; differentiable with respect to `batch.vectors`."""
+    def without_text(self, chunks: int = 1) -> TextFeatures | None:
+        """What stands for an empty negative prompt, (1, …); None if it is encoded like any other text."""
         ...
 
     def encode_images(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -129,17 +217,29 @@ class Base(Protocol):
     @property
     def n_times(self) -> int: ...
 
-    def denoise(self, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """Run the denoiser with the K and V that are bound to its layers; (b, c, h, w) fp32."""
+    def bind(self, keys_values: Mapping[str, torch.Tensor], features: TextFeatures) -> AbstractContextManager[None]:
+        """Let the denoiser read these K and V, (b, t, rows) per site, and the rest of these features.
+
+        At the end the stock attention processors are installed again.
+        """
         ...
 
-    def sample(
-        self, text: torch.Tensor, settings: GenerateSettings, generators: Sequence[torch.Generator]
-    ) -> Iterator[Sample]:
-        """Denoise one image per generator with the K and V that are bound, step by step as the stock pipeline does.
+    def denoise(self, noisy: torch.Tensor, times: torch.Tensor, frames: Sequence[Frame] | None = None) -> torch.Tensor:
+        """Run the denoiser on the text that is bound; (b, c, h, w) fp32.
 
         Args:
-            text: X, (b, t, d); with guidance (2b, t, d), the negative prompts first.
+            noisy: latents (b, c, h, w).
+            times: (b,) int64.
+            frames: of the images; None for whole images of this size.
+        """
+        ...
+
+    def sample(self, settings: GenerateSettings, generators: Sequence[torch.Generator]) -> Iterator[Sample]:
+        """Denoise one image per generator as the stock pipeline does; call each step with the text bound.
+
+        With guidance, twice as many texts are bound as there are images, the negative prompts first.
+
+        Args:
             settings: of the generation.
             generators: on the CPU; one per image, for its noise.
         """

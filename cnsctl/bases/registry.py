@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.bases.pixart.family import PIXART
 from cnsctl.bases.refusals import difference
 from cnsctl.bases.sd1.family import SD1
+from cnsctl.bases.sdxl.family import SDXL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from cnsctl.bases.family import Family
     from cnsctl.bases.protocol import Base
 
-FAMILIES: tuple[Family, ...] = (SD1,)
+FAMILIES: tuple[Family, ...] = (SD1, SDXL, PIXART)
 """To add a family, write its folder and add its declaration here."""
 
 
@@ -51,4 +53,8 @@ def load(
     Raises:
         BaseModelError: the folder cannot be loaded.
     """
-    return folder.family.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)
+    from cnsctl.bases.loaded import LoadedBase
+    from cnsctl.bases.parts import load_parts
+
+    components = folder.family.components(folder, load_parts(folder, check_values=hash_weights or fingerprint is None))
+    return LoadedBase(folder, components, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)

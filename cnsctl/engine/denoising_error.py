@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnsctl.bases.attention import bound
-from cnsctl.engine.overlay import Overlay, stacked, text_keys_values
+from cnsctl.engine.overlay import Overlay, joined, stacked, text_keys_values
 from cnsctl.engine.seeds import stream
 
 if TYPE_CHECKING:
@@ -30,9 +29,9 @@ def denoising_errors(
     `metrics.error_removed` compares it with the error of the class word alone.
     """
     times = torch.tensor([int(f * base.n_times) for f in TIMES])
-    _, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
+    text, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
     total = torch.zeros(len(times), dtype=torch.float64)
-    with bound(base, stacked([kv] * len(times))):
+    with base.bind(stacked([kv] * len(times)), joined([text] * len(times))):
         for i, latent in enumerate(latents):
             z = latent.expand(len(times), *latent.shape).to(base.device)
             random = stream("fit", i, *([noise_seed] if noise_seed else []))

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnsctl.bases.attention import bound
+from cnsctl.bases.protocol import TextFeatures, TextOptions
 from cnsctl.concept import Mode, Prompt
-from cnsctl.engine.overlay import Overlay, stacked, text_keys_values
+from cnsctl.engine.overlay import Overlay, joined, stacked, text_keys_values, without_text
 from cnsctl.engine.recent import Recent
 from cnsctl.errors import CnsctlError
 from cnsctl.events import Denoised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -49,24 +49,39 @@ class Image:
     """(h, w, 3); None if the latents contain NaN or Inf."""
 
 
+Encoded = tuple[TextFeatures, dict[str, torch.Tensor]]
+"""The features of a text, (1, …), and its K and V, (1, t, rows) per site."""
+
+
 class Texts:
-    """X, K and V of the last few texts: computed once per text, for any number of images.
+    """Features, K and V of the last few texts: computed once per text, for any number of images.
 
     The key contains the identity of the deltas that act: if one is replaced meanwhile, the text is computed again.
     """
 
-    def __init__(self, base: Base, *, batch: int = 1) -> None:
+    def __init__(self, base: Base, settings: GenerateSettings, *, batch: int = 1) -> None:
         self.base = base
-        self.recent: Recent[tuple[torch.Tensor, dict[str, torch.Tensor]]] = Recent(max(8, 2 * batch))
+        self.options = TextOptions(clip_skip=settings.clip_skip, long_prompts=settings.long_prompts)
+        self.recent: Recent[Encoded] = Recent(max(8, 2 * batch))
 
-    def read(self, overlay: Overlay, prompt: Prompt) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def read_together(self, overlay: Overlay, positive: Sequence[Prompt], negative: Sequence[Prompt]) -> list[Encoded]:
+        """The negative prompts, then the prompts, all of one length."""
+        prompts = [*negative, *positive]
+        chunks = max((overlay.splice(self.base, p, self.options).tokens.chunks for p in prompts), default=1)
+        empty = without_text(self.base, chunks) if any(not p.text for p in negative) else None
+        first = [self._read(overlay, p, chunks) if p.text or empty is None else empty for p in negative]
+        return first + [self._read(overlay, p, chunks) for p in positive]
+
+    def _read(self, overlay: Overlay, prompt: Prompt, chunks: int) -> Encoded:
         named = [m.name for m in prompt.mentions]
         acting = tuple(
             (n, overlay.concepts[n].key) for n in (overlay.concepts if overlay.mode is Mode.MERGED else named)
         )
         return self.recent.get(
-            (overlay.mode, prompt, acting),
-            lambda: text_keys_values(self.base, overlay, overlay.splice(self.base, prompt)),
+            (overlay.mode, prompt, acting, chunks),
+            lambda: text_keys_values(
+                self.base, overlay, overlay.splice(self.base, prompt, self.options, chunks=chunks)
+            ),
         )
 
 
@@ -78,7 +93,7 @@ def generate_images(
     Raises:
         CnsctlError: the latents of an image contain NaN or Inf.
     """
-    for event in generation(Texts(base, batch=batch), overlay, requests, settings, batch=batch):
+    for event in generation(Texts(base, settings, batch=batch), overlay, requests, settings, batch=batch):
         if isinstance(event, Image):
             if event.pixels is None:
                 raise not_finite(settings)
@@ -95,19 +110,14 @@ def generation(
     base, guided = texts.base, settings.guidance_scale > 1
     pending = iter(requests)
     while group := list(islice(pending, batch)):
-        positive = [texts.read(overlay, r.prompt) for r in group]
-        negative = [texts.read(overlay, r.negative) for r in group] if guided else []
         # the negative half first, as in the stock pipeline; cast once per image, not once per step
-        keys_values = {s: x.to(base.dtype) for s, x in stacked([kv for _, kv in negative + positive]).items()}
-        samples = base.sample(
-            torch.cat([X for X, _ in negative + positive]),
-            settings,
-            [torch.Generator().manual_seed(r.seed) for r in group],
-        )
+        found = texts.read_together(overlay, [r.prompt for r in group], [r.negative for r in group] if guided else [])
+        keys_values = {s: x.to(base.dtype) for s, x in stacked([kv for _, kv in found]).items()}
+        features = joined([text for text, _ in found])
+        samples = base.sample(settings, [torch.Generator().manual_seed(r.seed) for r in group])
         while True:
-            with bound(
-                base, keys_values
-            ):  # for this step only: between two steps another caller may use the base model
+            with base.bind(keys_values, features):
+                # for this step only: between two steps another caller may use the base model
                 sample = next(samples, None)
             if sample is None:
                 break

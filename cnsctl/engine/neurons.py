@@ -39,8 +39,8 @@ Owned = Mapping[str, NDArray[np.uint8]]
 
 
 def token_norms(X: torch.Tensor, texts: Sequence[SplicedText]) -> torch.Tensor:
-    """‖X[:, j]‖₂ over the real tokens of all texts, without start token and padding: (d,)."""
-    real = torch.cat([x[1 : 1 + t.n_real] for x, t in zip(X, texts, strict=True)])  # (tokens, d)
+    """‖X[:, j]‖₂ over the real tokens of all texts, without start, end and padding: (d,)."""
+    real = torch.cat([x[list(t.tokens.real)] for x, t in zip(X, texts, strict=True)])  # (tokens, d)
     return real.float().square().sum(0).sqrt()
 
 
@@ -58,7 +58,7 @@ def general_neurons(base: Base, texts: Sequence[str]) -> dict[str, torch.Tensor]
     norms = []
     for text in texts:
         spliced = splice(base, Prompt(text=text, pieces=(text,)), {})
-        norms.append(token_norms(features(base, [spliced], {}), [spliced]))
+        norms.append(token_norms(features(base, [spliced], {}).x, [spliced]))
     return {site: _often_on_top(W, norms) for site, W in base.sites.items()}
 
 

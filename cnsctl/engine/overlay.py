@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from cnsctl.bases.protocol import AS_TRAINED, TextFeatures
 from cnsctl.concept import Mode, Prompt
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cnsctl.bases.attention import KeysValues
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.protocol import Base, TextOptions
     from cnsctl.engine.concepts import Concept
 
 
@@ -54,8 +55,8 @@ class Overlay:
         """What represents each concept in a prompt."""
         return {n: Token(class_word=c.class_word, n_vectors=c.n_vectors) for n, c in self.concepts.items()}
 
-    def splice(self, base: Base, prompt: Prompt) -> SplicedText:
-        return splice(base, prompt, self.tokens())
+    def splice(self, base: Base, prompt: Prompt, options: TextOptions = AS_TRAINED, *, chunks: int = 1) -> SplicedText:
+        return splice(base, prompt, self.tokens(), options, chunks=chunks)
 
 
 EMPTY = Overlay(mode=Mode.PROMPT, concepts={})
@@ -63,19 +64,30 @@ EMPTY = Overlay(mode=Mode.PROMPT, concepts={})
 
 
 @torch.no_grad()
-def text_keys_values(base: Base, overlay: Overlay, text: SplicedText) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """X (1, t, d) of one text, and K and V of every site, (1, t, rows), all fp32.
+def text_keys_values(base: Base, overlay: Overlay, text: SplicedText) -> tuple[TextFeatures, dict[str, torch.Tensor]]:
+    """The features of one text, (1, …), and K and V of every site, (1, t, rows), all fp32.
 
     One text at a time, so that its values do not depend on the other texts of a batch.
     """
-    X = features(base, [text], {n: overlay.concepts[n].vectors for n in text.spans})
-    acting = overlay.acting(text.prompt)
+    found = features(base, [text], {n: overlay.concepts[n].vectors for n in text.spans})
+    X, acting = found.x, overlay.acting(text.prompt)
     if overlay.mode is Mode.TOKEN:
         own = {id(overlay.concepts[n]): list(at) for n, at in text.spans.items()}
-        return X, {s: _token_projection(X, W, s, acting, own) for s, W in base.sites.items()}
+        return found, {s: _token_projection(X, base, s, acting, own) for s in base.sites}
     if overlay.mode is Mode.MERGED:
-        return X, {s: F.linear(X, overlay.merged_weight(W, s)) for s, W in base.sites.items()}
-    return X, {s: F.linear(X, site_weight(W, s, acting)) for s, W in base.sites.items()}
+        return found, {s: _linear(X, overlay.merged_weight(W, s), base, s) for s, W in base.sites.items()}
+    return found, {s: _linear(X, site_weight(W, s, acting), base, s) for s, W in base.sites.items()}
+
+
+@torch.no_grad()
+def without_text(base: Base, chunks: int = 1) -> tuple[TextFeatures, dict[str, torch.Tensor]] | None:
+    """Features, K and V of what stands for an empty negative prompt; None if it is a text like any other."""
+    found = base.without_text(chunks)
+    return None if found is None else (found, {s: _linear(found.x, W, base, s) for s, W in base.sites.items()})
+
+
+def _linear(X: torch.Tensor, W: torch.Tensor, base: Base, site: str) -> torch.Tensor:
+    return F.linear(X, W, base.biases.get(site))
 
 
 def site_weight(
@@ -101,18 +113,31 @@ def site_weight(
 
 def _token_projection(
     X: torch.Tensor,
-    W: torch.Tensor,
+    base: Base,
     site: str,
     acting: Sequence[tuple[Concept, float]],
     own: Mapping[int, list[int]],
 ) -> torch.Tensor:
-    out = F.linear(X, W)
+    W = base.sites[site]
+    out = _linear(X, W, base, site)
     for concept, scale in acting:
         at = own[id(concept)]
-        out[:, at] = F.linear(X[:, at], site_weight(W, site, [(concept, scale)]))
+        out[:, at] = _linear(X[:, at], site_weight(W, site, [(concept, scale)]), base, site)
     return out
 
 
 def stacked(rows: Sequence[KeysValues]) -> dict[str, torch.Tensor]:
     """K and V of several texts as one batch."""
     return {site: torch.cat([row[site] for row in rows]) for site in rows[0]}
+
+
+def joined(features: Sequence[TextFeatures]) -> TextFeatures:
+    """The features of several texts as one batch."""
+
+    def together(name: str) -> torch.Tensor | None:
+        found = [getattr(one, name) for one in features]
+        return None if found[0] is None else torch.cat(found)
+
+    x = together("x")
+    assert x is not None
+    return TextFeatures(x=x, mask=together("mask"), pooled=together("pooled"))

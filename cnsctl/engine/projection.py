@@ -36,7 +36,7 @@ def directions(base: Base, prior: Overlay) -> torch.Tensor:
     found = [torch.zeros((next(iter(base.sites.values())).shape[1], 0), device=base.device)]
     for name, concept in prior.concepts.items():
         texts = [prior.splice(base, prompt) for prompt in training_texts(name)]
-        X = features(base, texts, {name: concept.vectors})  # (b, t, d)
+        X = features(base, texts, {name: concept.vectors}).x  # (b, t, d)
         own = torch.cat([x[list(text.spans[name])] for x, text in zip(X, texts, strict=True)])  # (tokens, d)
         found.append(torch.linalg.svd(own.float(), full_matrices=False).Vh[:RANK].T)
     return torch.cat(found, dim=1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cnsctl.bases.attention import KeysValues, bound, by_formula
+from cnsctl.bases.attention import KeysValues, by_formula
 from cnsctl.concept import Mention, Prompt
 from cnsctl.engine.overlay import Overlay, text_keys_values
 from cnsctl.engine.seeds import stream
@@ -24,7 +24,7 @@ from cnsctl.formats.versions import check_version
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.protocol import Base, TextFeatures
 
 FORMAT = 1
 """Version of probe records."""
@@ -54,6 +54,8 @@ class Proof:
     """Largest relative change of a site's projections over the probes; infinite if one is NaN or Inf."""
     reasons: tuple[str, ...]
     """What differs from the record, for people."""
+    other_parts: tuple[str, ...] = ()
+    """Parts of the base model that differ from the record but do not read concepts: decoder, scheduler."""
 
 
 def record(base: Base, overlay: Overlay, name: str, prompts: Sequence[Prompt]) -> bytes:
@@ -74,21 +76,29 @@ def prove(base: Base, overlay: Overlay, name: str, recorded: bytes) -> Proof:
         FormatTooNewError: a newer cnsctl wrote it.
     """
     data = _read(recorded)
-    reasons = [
-        f"the base model's {part} changed" for part, h in _base_hashes(base).items() if data["base"].get(part) != h
-    ]
+    changed = [part for part, digest in _base_hashes(base).items() if data["base"].get(part) != digest]
+    reasons = [f"the base model's {part} changed" for part in changed if part not in WITHOUT_CONCEPTS]
     moved = 0.0
     for old in data["probes"]:
         pieces = tuple(Mention(name=name) if p is None else str(p) for p in old["pieces"])
         text = "".join(f"<{name}>" if isinstance(p, Mention) else p for p in pieces)
-        new, keys_values = _probe(base, overlay, name, Prompt(text=text, pieces=pieces))
+        new, features, keys_values = _probe(base, overlay, name, Prompt(text=text, pieces=pieces))
         reasons += [words for key, words in _REASONS.items() if new[key] != old.get(key)]
         moved = max(moved, _distance(new["projections"], old["projections"]))
-        if misreading(base, keys_values) > MISREADING[base.dtype]:
+        if misreading(base, keys_values, features) > MISREADING[base.dtype]:
             reasons.append("the installed attention reads other keys or values")
     if moved > TOLERANCE:
         reasons.append("K or V moved")
-    return Proof(unchanged=not reasons, moved=moved, reasons=tuple(dict.fromkeys(reasons)))
+    return Proof(
+        unchanged=not reasons,
+        moved=moved,
+        reasons=tuple(dict.fromkeys(reasons)),
+        other_parts=tuple(part for part in changed if part in WITHOUT_CONCEPTS),
+    )
+
+
+WITHOUT_CONCEPTS = ("decoder", "scheduler")
+"""Parts of a base model that change every image alike, with and without concepts: their change is not forgetting."""
 
 
 _REASONS = {
@@ -104,7 +114,7 @@ def only_other_deltas_changed(proof: Proof) -> bool:
 
 
 @torch.no_grad()
-def misreading(base: Base, keys_values: KeysValues) -> float:
+def misreading(base: Base, keys_values: KeysValues, features: TextFeatures) -> float:
     """Relative difference between the installed attention and softmax(q·Kᵀ/√d)·V with these K and V; 0 is exact.
 
     Each layer is called on seeded inputs as the denoiser calls it, and its output is compared with the formula in fp32.
@@ -113,46 +123,55 @@ def misreading(base: Base, keys_values: KeysValues) -> float:
     Args:
         base: its layers are called, with its own dtype.
         keys_values: of one text, (1, t, rows) per site.
+        features: of the same text.
 
     Returns:
         The largest difference over the layers, divided by the norm of what the attention adds; infinite when an output
         is NaN or Inf.
     """
     worst = 0.0
-    with bound(base, keys_values):
+    with base.bind(keys_values, features):
         for layer in base.layers:
             attn: Any = layer.attention
             width = next(attn.to_q.parameters()).shape[1]
             inputs = torch.randn((1, PROBED_QUERIES, width), generator=stream("attention", layer.k))
             inputs = inputs.to(base.device, base.dtype)
-            wanted = by_formula(attn, inputs, keys_values[layer.k], keys_values[layer.v])
-            nothing = by_formula(attn, inputs, keys_values[layer.k], torch.zeros_like(keys_values[layer.v]))
+            k, v = keys_values[layer.k], keys_values[layer.v]
+            wanted = by_formula(attn, inputs, k, v, features.mask)
+            nothing = by_formula(attn, inputs, k, torch.zeros_like(v), features.mask)
             gap = (attn(inputs) - wanted).double().norm() / (wanted - nothing).double().norm().clamp(min=1e-30)
             worst = max(worst, float(gap)) if bool(torch.isfinite(gap)) else math.inf
     return worst
 
 
 def _base_hashes(base: Base) -> dict[str, str]:
-    if base.weights_hash is None:
+    if base.part_hashes is None:
         raise ValueError("the proof needs a base model that was loaded with hash_weights=True")
-    return {"text encoder, tokenizer or K/V": base.fingerprint, "denoiser, decoder or scheduler": base.weights_hash}
+    return {"text encoder, tokenizer or K/V": base.fingerprint, **base.part_hashes}
 
 
-def _probe(base: Base, overlay: Overlay, name: str, prompt: Prompt) -> tuple[dict[str, Any], KeysValues]:
-    """What a record contains for one prompt, and the prompt's K and V."""
+def _probe(base: Base, overlay: Overlay, name: str, prompt: Prompt) -> tuple[dict[str, Any], TextFeatures, KeysValues]:
+    """What a record contains for one prompt, and the prompt's features, K and V."""
     text = overlay.splice(base, prompt)
-    _, kv = text_keys_values(base, overlay, text)
+    features, kv = text_keys_values(base, overlay, text)
+    tokens = text.tokens
     rows = [
-        overlay.concepts[n].vectors[e][i].cpu().numpy().tobytes() for n, i in text.vectors for e in base.vector_widths
+        overlay.concepts[n].vectors[e][i].cpu().numpy().tobytes() for n, i in tokens.vectors for e in base.vector_widths
     ]
+    read = [] if features.mask is None else [features.mask.long().tolist()]
+    reaching = dict(kv) if features.pooled is None else {**kv, POOLED: features.pooled[:, None]}  # (1, 1, p)
     found = {
         "pieces": [None if isinstance(p, Mention) and p.name == name else p for p in prompt.pieces],
-        "ids": hashlib.sha256(json.dumps([text.ids, text.places]).encode()).hexdigest(),
+        "ids": hashlib.sha256(json.dumps([*tokens.ids.values(), *tokens.places.values(), *read]).encode()).hexdigest(),
         "vectors": hashlib.sha256(b"".join(rows)).hexdigest(),
         "deltas": [[c.key, scale] for c, scale in overlay.acting(prompt)],
-        "projections": {site: _project(site, x.cpu()) for site, x in sorted(kv.items())},
+        "projections": {site: _project(site, x.cpu()) for site, x in sorted(reaching.items())},
     }
-    return found, kv
+    return found, features, kv
+
+
+POOLED = "pooled text"
+"""Name of the projections of what conditions the denoiser beside cross-attention."""
 
 
 def _project(site: str, x: torch.Tensor) -> list[float]:

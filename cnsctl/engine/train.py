@@ -173,7 +173,7 @@ def scored_neurons(
     texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
     policy = settings.policy if job.mode is Mode.MERGED else Policy.OVERLAP
     with torch.no_grad():
-        norms = neurons.token_norms(features(base, texts, {job.name: vectors}), texts)
+        norms = neurons.token_norms(features(base, texts, {job.name: vectors}).x, texts)
         return neurons.concept_neurons(
             base,
             weights,

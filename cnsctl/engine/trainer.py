@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from cnsctl.bases.attention import bound
 from cnsctl.concept import Mode
 from cnsctl.engine import neurons, optim
 from cnsctl.engine.overlay import site_weight
@@ -26,7 +25,7 @@ from cnsctl.errors import CnsctlError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.protocol import Base, TextFeatures
     from cnsctl.engine.job import Job
 
 
@@ -41,7 +40,7 @@ class Trainer:
     def __init__(self, base: Base, job: Job) -> None:
         self.base, self.job, settings = base, job, job.settings
         self.token = Token(class_word=job.class_word, n_vectors=settings.token_embeddings)
-        mean = {e: t.mean(0) for e, t in base.embeddings(base.token_ids(job.class_word)).items()}
+        mean = {e: t.mean(0) for e, t in base.embeddings(job.class_word).items()}
         self.vectors = {e: torch.nn.Parameter(m.repeat(settings.token_embeddings, 1)) for e, m in mean.items()}
         if settings.token_embeddings > 1:  # equal embeddings would get equal gradients
             for e, v in self.vectors.items():
@@ -90,7 +89,8 @@ class Trainer:
         latents = self.job.latents[rows].to(base.device)
         noise = torch.randn(latents.shape, generator=random).to(base.device)
         noisy, target = base.noised(latents, noise, times)
-        with bound(base, self._keys_values(texts)):
+        keys_values, features = self._keys_values(texts)
+        with base.bind(keys_values, features):
             loss = F.mse_loss(base.denoise(noisy, times), target)
             loss.backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(found := float(loss.detach())):
@@ -102,27 +102,30 @@ class Trainer:
         self.losses.append(found)
         return found
 
-    def _keys_values(self, texts: Sequence[SplicedText]) -> dict[str, torch.Tensor]:
-        """K and V of every site, (b, t, rows): views of one tensor, in the base model's computing dtype."""
-        t = self.base.text_length
+    def _keys_values(self, texts: Sequence[SplicedText]) -> tuple[dict[str, torch.Tensor], TextFeatures]:
+        """K and V of every site, (b, t, rows): views of one tensor in the base model's dtype. And the texts' features."""
         distinct = list({id(text): text for text in texts}.values())
-        first = {id(text): i * t for i, text in enumerate(distinct)}  # each text's first row in X
-        X = features(self.base, distinct, {self.job.name: self.vectors}).flatten(0, 1)  # (distinct · t, columns)
+        which = {id(text): i for i, text in enumerate(distinct)}
+        found = features(self.base, distinct, {self.job.name: self.vectors})
+        t, X = found.x.shape[1], found.x.flatten(0, 1)  # (distinct · t, columns)
         moved: dict[int, int] = {}
         if self.values is None:
-            found = F.linear(X, self.weight)
+            kv = F.linear(X, self.weight)
         elif self.job.mode is not Mode.TOKEN:
-            found = F.linear(X, self.values.weight)
+            kv = F.linear(X, self.values.weight)
         else:
-            own = [first[id(text)] + at for text in distinct for at in text.spans[self.job.name]]
+            own = [which[id(text)] * t + at for text in distinct for at in text.spans[self.job.name]]
             moved = {row: len(X) + i for i, row in enumerate(own)}
             here = torch.tensor(own, device=X.device)
-            found = _OwnTokens.apply(X, self.weight, self.values.weight, here)  # type: ignore[no-untyped-call]
-        rows = [moved.get(row, row) for text in texts for row in range(first[id(text)], first[id(text)] + t)]
+            kv = _OwnTokens.apply(X, self.weight, self.values.weight, here)  # type: ignore[no-untyped-call]
+        first = [which[id(text)] for text in texts]
+        rows = [moved.get(row, row) for i in first for row in range(i * t, (i + 1) * t)]
         # index_select, because its gradient is added up by rows, and that of indexing by elements
-        kv = found.index_select(0, torch.tensor(rows, device=X.device)).to(self.base.dtype)  # (b · t, Σ rows)
-        sites = kv.view(len(texts), t, -1).split_with_sizes(self.n_rows, dim=2)
-        return dict(zip(self.sites, sites, strict=True))
+        kv = kv.index_select(0, torch.tensor(rows, device=X.device))  # (b · t, Σ rows)
+        if self.base.stacked_biases is not None:
+            kv = kv + self.base.stacked_biases
+        sites = kv.to(self.base.dtype).view(len(texts), t, -1).split_with_sizes(self.n_rows, dim=2)
+        return dict(zip(self.sites, sites, strict=True)), found.rows(first)
 
     def _update(self) -> None:
         decay = _decay(self.done, self.job.settings.steps)

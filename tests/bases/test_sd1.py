@@ -11,9 +11,9 @@ import torch
 from diffusers import DDPMScheduler
 
 from cnsctl.bases import base_folder, devices, hashing, part_files, parts, registry
+from cnsctl.bases.clip_text import fingerprint
 from cnsctl.bases.clip_tokenizer import unknown_words
 from cnsctl.bases.facts import facts, pocket_facts
-from cnsctl.bases.sd1.adapter import fingerprint
 from cnsctl.bases.sd1.family import SD1
 from cnsctl.errors import BaseModelError, CnsctlError, StoreDamagedError, UsageError
 from cnsctl.settings import Sampler
@@ -59,9 +59,12 @@ def test_fp16_and_fp32_copies_of_one_base_model_have_one_fingerprint(tmp_path, t
 
 def test_the_fingerprint_does_not_depend_on_a_librarys_names(tiny, monkeypatch):
     """transformers 5.0 puts `text_model.` before the names of a text encoder's weights; later versions do not."""
-    named = [(f"text_model.{n.removeprefix('text_model.')}", p) for n, p in tiny._text.named_parameters()]
-    monkeypatch.setattr(tiny._text, "named_parameters", lambda: iter(named))
-    found = fingerprint(tokenizer=tiny._tokenizer, text_encoder=tiny._text, sites=tiny.sites)
+    named = [
+        (f"text_model.{n.removeprefix('text_model.')}", p)
+        for n, p in tiny.components.texts.modules[0].named_parameters()
+    ]
+    monkeypatch.setattr(tiny.components.texts.modules[0], "named_parameters", lambda: iter(named))
+    found = fingerprint("sd1", tiny.components.texts.encoders, tiny.sites)
     assert found == tiny.fingerprint
 
 
@@ -85,12 +88,12 @@ def test_v_and_epsilon_targets_follow_their_definitions(tiny, tiny_v):
     z, noise = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
     t = torch.tensor([100, 900])
     for base in (tiny, tiny_v):
-        alpha = base._alphas[t][:, None, None, None]
+        alpha = base.schedule.alphas[t][:, None, None, None]
         noisy, target = base.noised(z, noise, t)
         assert torch.allclose(noisy, alpha.sqrt() * z + (1 - alpha).sqrt() * noise)
         v = alpha.sqrt() * noise - (1 - alpha).sqrt() * z
-        assert torch.allclose(target, noise if base.prediction == "epsilon" else v)
-        scheduler = DDPMScheduler.from_config(base._scheduler.config)  # with the base model's own schedule
+        assert torch.allclose(target, noise if base.schedule.prediction == "epsilon" else v)
+        scheduler = DDPMScheduler.from_config(base.components.scheduler.config)  # with the base model's own schedule
         assert torch.allclose(noisy, scheduler.add_noise(z, noise, t), atol=1e-5)
 
 
@@ -104,7 +107,9 @@ def test_pockets_decoder_reconstructs_images(pocket):
     latents = pocket.encode_images(pixels[None])
     assert latents.shape == (1, 8, 16, 16)
     with torch.no_grad():
-        x = pocket._vae.decode(latents.to(pocket.device) / pocket._vae.config.scaling_factor).sample[0]
+        x = pocket.components.vae.decode(
+            latents.to(pocket.device) / pocket.components.vae.config.scaling_factor
+        ).sample[0]
     back = ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().cpu().numpy().astype(np.uint8)
     assert psnr(back, pixels) > 22
 
@@ -257,7 +262,8 @@ def test_the_scheduler_of_stable_diffusion_1_takes_one_step_more_and_reports_it(
     edit(copy, "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
     base = load(copy)
     asked = Request(prompt=Prompt(text="a dog", pieces=("a dog",)), seed=1)
-    *steps, _image = generation(Texts(base), EMPTY, [asked], replace(base.generate_defaults, steps=4))
+    settings = replace(base.generate_defaults, steps=4)
+    *steps, _image = generation(Texts(base, settings), EMPTY, [asked], settings)
     assert steps == [Denoised(step=i + 1, total=5) for i in range(5)]
 
 
@@ -278,11 +284,15 @@ def test_hashes_and_sites_do_not_depend_on_the_computing_dtype(tmp_path, tiny_fo
         registry.load(base_folder.open_folder(folder), device=torch.device("cpu"), dtype=dtype, hash_weights=True)
         for dtype in (torch.float32, torch.bfloat16)
     )
-    assert (full.fingerprint, full.weights_hash) == (short.fingerprint, short.weights_hash)
+    assert (full.fingerprint, full.part_hashes) == (short.fingerprint, short.part_hashes)
     assert all(W.dtype is torch.float32 and torch.equal(W, short.sites[site]) for site, W in full.sites.items())
-    weights = dict(full._unet.named_parameters())
-    assert all(torch.equal(p, weights[n].bfloat16()) for n, p in short._unet.named_parameters())
-    assert {p.dtype for p in short._text.parameters()} == {p.dtype for p in short._vae.parameters()} == {torch.float32}
+    weights = dict(full.components.denoiser.named_parameters())
+    assert all(torch.equal(p, weights[n].bfloat16()) for n, p in short.components.denoiser.named_parameters())
+    assert (
+        {p.dtype for p in short.components.texts.modules[0].parameters()}
+        == {p.dtype for p in short.components.vae.parameters()}
+        == {torch.float32}
+    )
 
 
 def stored_dtype(folder):

@@ -46,7 +46,7 @@ def test_auto_is_cuda_in_the_widest_type_that_is_fast_there():
 
 
 def test_a_base_has_the_same_fingerprint_and_weights_hash_everywhere(on_cuda, on_cpu):
-    assert (on_cuda.fingerprint, on_cuda.weights_hash) == (on_cpu.fingerprint, on_cpu.weights_hash)
+    assert (on_cuda.fingerprint, on_cuda.part_hashes) == (on_cpu.fingerprint, on_cpu.part_hashes)
 
 
 @pytest.mark.parametrize("mode", list(Mode))

@@ -12,11 +12,10 @@ import torch
 from engine_samples import generated, named, overlay, prompt, synthetic
 
 from cnsctl.bases import samplers
-from cnsctl.bases.attention import bound
 from cnsctl.bases.samplers import SAMPLERS
 from cnsctl.concept import Mode
 from cnsctl.engine.generate import NO_TEXT, Request, Texts, generate_images, generation
-from cnsctl.engine.overlay import EMPTY, stacked, text_keys_values
+from cnsctl.engine.overlay import EMPTY, joined, stacked, text_keys_values
 from cnsctl.metrics.forgetting import psnr
 from cnsctl.settings import Sampler
 
@@ -63,13 +62,13 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline(
-        vae=base._vae, text_encoder=None, tokenizer=None, unet=base._unet, safety_checker=None, feature_extractor=None,
-        scheduler=samplers.make(settings.sampler, base._scheduler), requires_safety_checker=False,
+        vae=base.components.vae, text_encoder=None, tokenizer=None, unet=base.components.denoiser, safety_checker=None, feature_extractor=None,
+        scheduler=samplers.make(settings.sampler, base.components.scheduler), requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     guided = settings.guidance_scale > 1
     height, width = (pixels // pipe.vae_scale_factor for pixels in (settings.height, settings.width))
-    shape = (1, base._unet.config.in_channels, height, width)
+    shape = (1, base.components.denoiser.config.in_channels, height, width)
     noise = torch.cat([torch.randn(shape, generator=g) for g in generators])
     output = pipe(
         prompt_embeds=text[-len(generators) :], negative_prompt_embeds=text[: len(generators)] if guided else None,
@@ -87,11 +86,11 @@ def test_every_step_equals_the_stock_pipeline_bit_for_bit(request, name, sampler
     settings = replace(base.generate_defaults, steps=5, guidance_scale=guidance, sampler=sampler)
     texts = [text_keys_values(base, EMPTY, EMPTY.splice(base, prompt(t))) for t in ("", "a dog", "the moon", "a hat")]
     texts = texts[:2] * (guidance > 1) + texts[2:]  # two images
-    X = torch.cat([x for x, _ in texts])
+    read = joined([text for text, _ in texts])
     seeded = [[torch.Generator().manual_seed(seed) for seed in (3, 4)] for _ in range(2)]
-    with bound(base, stacked([kv for _, kv in texts])):
-        theirs = stock_latents(base, X, settings, seeded[0])
-        *_, last = base.sample(X, settings, seeded[1])
+    with base.bind(stacked([kv for _, kv in texts]), read):
+        theirs = stock_latents(base, read.x, settings, seeded[0])
+        *_, last = base.sample(settings, seeded[1])
     assert torch.equal(last.latents, theirs)
     assert last.step == last.total
 
@@ -101,7 +100,7 @@ def test_pixels_equal_the_stock_pipeline_bit_for_bit(tiny):
 
     z = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0)).to(tiny.device)
     with torch.no_grad():
-        decoded = tiny._vae.decode(z / tiny._vae.config.scaling_factor).sample
+        decoded = tiny.components.vae.decode(z / tiny.components.vae.config.scaling_factor).sample
     processor = VaeImageProcessor()
     (theirs,) = processor.numpy_to_pil(processor.postprocess(decoded, output_type="np"))
     assert np.array_equal(tiny.decode_latents(z[0]), np.asarray(theirs))
@@ -111,7 +110,11 @@ def test_two_runs_may_alternate_on_one_base_model(tiny):
     """Between two steps nothing is bound to the base model."""
     settings = replace(tiny.generate_defaults, steps=2)
     a, b = ([Request(prompt=prompt(t), seed=1)] for t in ("a dog", "the moon"))
-    turns = zip(generation(Texts(tiny), EMPTY, a, settings), generation(Texts(tiny), EMPTY, b, settings), strict=True)
+    turns = zip(
+        generation(Texts(tiny, settings), EMPTY, a, settings),
+        generation(Texts(tiny, settings), EMPTY, b, settings),
+        strict=True,
+    )
     for own, image in zip((a, b), list(turns)[-1], strict=True):
         assert np.array_equal(image.pixels, next(generate_images(tiny, EMPTY, own, settings))[1])
 

@@ -124,7 +124,7 @@ def test_exclusive_takes_from_other_rows_what_one_row_lacks():
 
 def test_importance_is_weight_times_norm_of_real_tokens_alone(tiny):
     text = splice(tiny, prompt("a dog"), {})
-    X = torch.zeros((1, tiny.text_length, 3))
+    X = torch.zeros((1, tiny.components.texts.length, 3))
     X[0, 0] = 100  # the start token
     X[0, 1] = torch.tensor([3.0, 0.0, 1.0])
     X[0, 2] = torch.tensor([4.0, 2.0, 0.0])
@@ -144,7 +144,7 @@ def test_general_neurons_have_high_scores_for_most_prompts(tiny):
         spliced = splice(tiny, prompt(text), {})
         from cnsctl.engine.prompt_tokens import features
 
-        S = neurons.importance(W, neurons.token_norms(features(tiny, [spliced], {}), [spliced]))
+        S = neurons.importance(W, neurons.token_norms(features(tiny, [spliced], {}).x, [spliced]))
         counts += S.sort(dim=1, descending=True).values[:, top - 1 : top] <= S
     assert torch.equal(found[site], counts >= len(texts) / 2)
     assert 0 < float(found[site].float().mean()) < 0.3

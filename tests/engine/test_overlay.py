@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from engine_samples import generated, job, named, overlay, prompt, synthetic, trained
 
-from cnsctl.bases.attention import BoundAttention, bound
+from cnsctl.bases.attention import BoundAttention
 from cnsctl.concept import Mode
 from cnsctl.engine.overlay import EMPTY, site_weight, text_keys_values
 from cnsctl.engine.proof import misreading
@@ -45,12 +45,12 @@ def test_in_prompt_mode_all_tokens_read_the_mean_of_the_named_deltas(base):
     a, b = synthetic(base, 1), synthetic(base, 2)
     both = overlay(Mode.PROMPT, a=a, b=b)
     text = both.splice(base, prompt(named("a"), " and ", named("b", 0.5)))
-    X, kv = text_keys_values(base, both, text)
+    read, kv = text_keys_values(base, both, text)
     for site, W in base.sites.items():
         dense = W.clone().double().view(-1)
         dense[a.indices[site]] += 0.5 * (a.values[site].double() - W.view(-1)[a.indices[site]].double())
         dense[b.indices[site]] += 0.25 * (b.values[site].double() - W.view(-1)[b.indices[site]].double())
-        expected = X.double() @ dense.view(W.shape).T
+        expected = read.x.double() @ dense.view(W.shape).T
         assert torch.allclose(kv[site].double(), expected, atol=1e-4)
 
 
@@ -65,8 +65,9 @@ def test_in_token_mode_two_concepts_never_read_each_others_deltas(base):
     """Each acts on its own tokens, at its own scale, as often as it is named; the other tokens read the base model."""
     both = overlay(Mode.TOKEN, a=synthetic(base, 1), b=synthetic(base, 2))
     text = both.splice(base, prompt(named("a"), " and ", named("b", 0.5), " and ", named("a")))
-    X, kv = text_keys_values(base, both, text)
-    rest = [i for i in range(base.text_length) if i not in {*text.spans["a"], *text.spans["b"]}]
+    read, kv = text_keys_values(base, both, text)
+    X = read.x
+    rest = [i for i in range(base.components.texts.length) if i not in {*text.spans["a"], *text.spans["b"]}]
     for site, W in base.sites.items():
         for name, scale in (("a", 1.0), ("b", 0.5)):
             at, own = list(text.spans[name]), [(both.concepts[name], scale)]
@@ -85,8 +86,9 @@ def test_in_token_mode_only_a_concepts_own_tokens_read_its_delta(base):
     a = synthetic(base, 1)
     own = overlay(Mode.TOKEN, a=a)
     text = own.splice(base, prompt("the ", named("a"), " there"))
-    X, kv = text_keys_values(base, own, text)
-    at = torch.zeros(base.text_length, dtype=torch.bool)
+    read, kv = text_keys_values(base, own, text)
+    X = read.x
+    at = torch.zeros(base.components.texts.length, dtype=torch.bool)
     at[list(text.spans["a"])] = True
     for site, W in base.sites.items():
         assert torch.equal(kv[site][0, ~at], F.linear(X, W)[0, ~at])
@@ -109,14 +111,15 @@ def test_scale_zero_is_the_base_model_with_the_token_embedding_and_one_is_the_co
     a = synthetic(base, 1)
     with_a = overlay(Mode.PROMPT, a=a)
     _, none = text_keys_values(base, with_a, with_a.splice(base, prompt(named("a", 0.0))))
-    X, whole = text_keys_values(base, with_a, with_a.splice(base, prompt(named("a"))))
+    read, whole = text_keys_values(base, with_a, with_a.splice(base, prompt(named("a"))))
+    X = read.x
     for site, W in base.sites.items():
         assert torch.allclose(none[site], F.linear(X, W), atol=1e-6)
         assert not torch.allclose(whole[site], F.linear(X, W), atol=1e-3)
 
 
 def test_generating_and_training_do_not_change_the_base_model(base):
-    parts = (base._unet, base._text, base._vae)
+    parts = (base.components.denoiser, base.components.texts.modules[0], base.components.vae)
     state = [{n: p.clone() for n, p in part.named_parameters()} for part in parts]
     sites = {s: W.clone() for s, W in base.sites.items()}
     generated(base, overlay(Mode.MERGED, **crowd(base, 3)), PLAIN)
@@ -128,32 +131,35 @@ def test_generating_and_training_do_not_change_the_base_model(base):
 
 
 def test_attention_refuses_to_run_without_bound_keys_or_on_another_batch(base):
-    X, kv = text_keys_values(base, EMPTY, EMPTY.splice(base, PLAIN))
-    with bound(base, kv):
+    text, kv = text_keys_values(base, EMPTY, EMPTY.splice(base, PLAIN))
+    with base.bind(kv, text):
         pass
     noisy = torch.zeros((1, 4, 16, 16), device=base.device)
-    with pytest.raises(RuntimeError, match="without bound K and V"):
+    with pytest.raises(RuntimeError, match="called without text"):
         base.denoise(noisy, torch.tensor([1]))
-    with bound(base, kv), pytest.raises(RuntimeError, match="K of 1 texts for a batch of 2"):
+    with base.bind(kv, text), pytest.raises(RuntimeError, match="K of 1 texts for a batch of 2"):
         base.denoise(noisy.expand(2, -1, -1, -1), torch.tensor([1, 1]))
 
 
-def test_another_processor_is_replaced_before_generating(base):
-    from diffusers.models.attention_processor import AttnProcessor
-
-    expected = generated(base, EMPTY, PLAIN)
-    base.layers[0].attention.set_processor(AttnProcessor())
-    assert np.array_equal(generated(base, EMPTY, PLAIN), expected)
-    assert all(isinstance(layer.attention.processor, BoundAttention) for layer in base.layers)
+def test_the_stock_processors_are_installed_again_after_each_call(base):
+    stock = [layer.attention.processor for layer in base.layers]
+    text, kv = text_keys_values(base, EMPTY, EMPTY.splice(base, PLAIN))
+    with base.bind(kv, text):
+        assert all(isinstance(layer.attention.processor, BoundAttention) for layer in base.layers)
+    with pytest.raises(ZeroDivisionError), base.bind(kv, text):
+        raise ZeroDivisionError
+    generated(base, EMPTY, PLAIN)
+    trained(base, job(base))
+    assert all(layer.attention.processor is own for layer, own in zip(base.layers, stock, strict=True))
 
 
 def test_the_attention_computes_its_formula_with_the_bound_keys_and_values(base):
     a = overlay(Mode.PROMPT, a=synthetic(base, 1))
-    _, kv = text_keys_values(base, a, a.splice(base, prompt(named("a"))))
-    assert misreading(base, kv) < 1e-5
+    text, kv = text_keys_values(base, a, a.splice(base, prompt(named("a"))))
+    assert misreading(base, kv, text) < 1e-5
     nan = {site: x.clone() for site, x in kv.items()}
     nan[base.layers[-1].v][0, 0, 0] = torch.nan
-    assert misreading(base, nan) == float("inf")
+    assert misreading(base, nan, text) == float("inf")
 
 
 def test_a_negative_prompt_reads_only_the_deltas_that_it_names(base):

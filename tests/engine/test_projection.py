@@ -90,7 +90,7 @@ def moved(base, delta, prior) -> float:
     """Relative change of K and V at the earlier concept's own tokens."""
     old = prior.concepts["old"]
     texts = [prior.splice(base, p) for p in training_texts("old")]
-    X = features(base, texts, {"old": old.vectors})
+    X = features(base, texts, {"old": old.vectors}).x
     own = torch.cat([x[list(t.spans["old"])] for x, t in zip(X, texts, strict=True)])
     change = total = 0.0
     for site, W in base.sites.items():

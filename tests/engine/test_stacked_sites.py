@@ -62,8 +62,8 @@ def site_by_site(trainer, texts, vectors, weights):
     """K and V with one product per site and text: the definition."""
     base, kv = trainer.base, {site: [] for site in weights}
     for text in texts:
-        (X,) = features(base, [text], {trainer.job.name: vectors})  # (t, columns)
-        own = torch.tensor([[at in text.spans["rex"]] for at in range(base.text_length)], device=X.device)
+        (X,) = features(base, [text], {trainer.job.name: vectors}).x  # (t, columns)
+        own = torch.tensor([[at in text.spans["rex"]] for at in range(base.components.texts.length)], device=X.device)
         for site, W in weights.items():
             trained = F.linear(X, W)
             in_token = torch.where(own, trained, F.linear(X, base.sites[site]))
@@ -90,7 +90,7 @@ def test_gradients_are_those_of_one_product_per_site(base, mode):
     wanted = site_by_site(trainer, texts, vectors, weights)
     loss_of(wanted).backward()
 
-    found = trainer._keys_values(texts)
+    found, _ = trainer._keys_values(texts)
     loss_of(found).backward()
     trainer.values.collect_gradient()
 

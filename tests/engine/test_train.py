@@ -87,7 +87,7 @@ def test_training_and_generating_use_the_same_keys_and_values(base, mode):
     store = overlay(mode, rex=concept_of(base, train._delta(trainer)))
     for text in trainer.texts[0]:
         with torch.no_grad():
-            trained = trainer._keys_values([text])
+            trained, _ = trainer._keys_values([text])
         _, read = text_keys_values(base, store, store.splice(base, text.prompt))
         assert all(torch.allclose(trained[s], read[s], atol=5e-3) for s in base.sites)
 
@@ -191,9 +191,9 @@ def test_every_concept_has_a_random_mask_of_its_own(base):
 
 def test_training_leaves_no_hook_and_no_gradient_behind(base):
     trained(base, job(base))
-    assert not base._text.get_input_embeddings()._forward_hooks
-    assert all(p.grad is None for p in base._unet.parameters())
-    assert all(p.grad is None for p in base._text.parameters())
+    assert not base.components.texts.modules[0].get_input_embeddings()._forward_hooks
+    assert all(p.grad is None for p in base.components.denoiser.parameters())
+    assert all(p.grad is None for p in base.components.texts.modules[0].parameters())
     assert EMPTY.concepts == {}
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from cnsctl.bases.family import Family, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.loaded import Components
 
 TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER = "text_encoder", "tokenizer", "unet", "vae", "scheduler"
 """Parts of the pipeline: folders, and the first is also the text encoder's name in deltas."""
@@ -24,9 +26,6 @@ PARTS = (
     Part(name=VAE, kind="diffusers.AutoencoderKL", weights="fp32"),
     Part(name=SCHEDULER, kind=None),
 )
-
-PREDICTIONS = ("epsilon", "v_prediction")
-"""What the denoiser may predict."""
 
 TRAIN = {
     "steps": 250,
@@ -42,10 +41,10 @@ GENERATE = {"steps": 30, "guidance_scale": 7.5, "sampler": "base"}
 """What Stable Diffusion's own examples use."""
 
 
-def _load(folder: BaseFolder, **options: Any) -> Base:
-    from cnsctl.bases.sd1.adapter import Sd1Base
+def _components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
+    from cnsctl.bases.sd1.adapter import components
 
-    return Sd1Base(folder, **options)
+    return components(folder, parts)
 
 
 SD1 = Family(
@@ -58,5 +57,5 @@ SD1 = Family(
     size=512,
     train=TRAIN,
     generate=GENERATE,
-    load=_load,
+    components=_components,
 )

@@ -1,0 +1,1 @@
+"""The family `pixart`: diffusion transformers with cross-attention and a T5 text encoder."""

@@ -1,0 +1,1 @@
+"""The family `sdxl`: Stable Diffusion XL and its descendants."""
