@@ -113,7 +113,7 @@ class BaseFolder:
         """The configuration of a part as its file contains it, without what a library wrote about itself.
 
         Raises:
-            BaseModelError: the file is missing or cannot be read.
+            BaseModelError: the file cannot be read.
         """
         file = SCHEDULER_FILE if part == "scheduler" else CONFIG_FILE
         return {k: v for k, v in read_json(self.path / part / file).items() if not k.startswith("_")}

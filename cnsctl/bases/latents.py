@@ -19,6 +19,10 @@ PART = "vae"
 """Its name in messages."""
 
 
+PART = "vae"
+"""Name of the autoencoder in every family."""
+
+
 class Autoencoder:
     """A diffusers `AutoencoderKL` in fp32: half precision overflows in some decoders, and one decode costs little."""
 

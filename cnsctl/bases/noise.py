@@ -5,20 +5,12 @@ Owns these formulas; must not know sampling or text.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
     import torch
-
-
-class Prediction(StrEnum):
-    """What a denoiser predicts of x_t = a·x₀ + s·ε."""
-
-    EPSILON = "epsilon"
-    """The noise ε."""
-    V = "v_prediction"
-    """v = a·ε − s·x₀ (Salimans and Ho, arXiv 2202.00512)."""
 
 
 class NoiseSchedule:
@@ -41,7 +33,7 @@ class NoiseSchedule:
     def targets(
         self, latents: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
     ) -> tuple[torch.Tensor, dict[Prediction, torch.Tensor]]:
-        """Noisy latents, and the target of each kind of denoiser."""
+        """Noisy latents x_t = a·x₀ + s·ε, and the target of each kind of denoiser: ε, or v = a·ε − s·x₀."""
         alpha = self.alphas[times.cpu()].to(latents.device)[:, None, None, None]  # fp32: MPS does not support float64
         a, s = alpha.sqrt(), (1 - alpha).sqrt()
         return a * latents + s * noise, {Prediction.EPSILON: noise, Prediction.V: a * noise - s * latents}

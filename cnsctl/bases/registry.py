@@ -56,5 +56,6 @@ def load(
     from cnsctl.bases.loaded import LoadedBase
     from cnsctl.bases.parts import load_parts
 
-    components = folder.family.components(folder, load_parts(folder, check_values=hash_weights or fingerprint is None))
+    parts = load_parts(folder, check_values=hash_weights or fingerprint is None)
+    components = folder.family.components(folder, parts)
     return LoadedBase(folder, components, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases.attention import check_reproducible
-from cnsctl.bases.noise import Prediction
 from cnsctl.bases.protocol import Layer
 from cnsctl.errors import BaseModelError
+from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ import pytest
 from commands import at, cnsctl
 
 from cnsctl.app.session import Session
-from cnsctl.bases.sd1.adapter import Sd1Base
+from cnsctl.bases.loaded import LoadedBase
 from cnsctl.data import images as images_module
 from cnsctl.engine import denoising_error as errors_module
 from cnsctl.engine.overlay import EMPTY
@@ -20,7 +20,7 @@ from cnsctl.engine.overlay import EMPTY
 def counted(monkeypatch):
     """Counts: files decoded, images encoded, images given to CLIP, denoising errors with the class word alone."""
     found = SimpleNamespace(decoded=Counter(), encoded=Counter(), seen=Counter(), without=Counter())
-    decoded, encode, denoising_error = images_module.decode, Sd1Base.encode_images, errors_module.denoising_error
+    decoded, encode, denoising_error = images_module.decode, LoadedBase.encode_images, errors_module.denoising_error
 
     def counting_decoded(path):
         found.decoded[path.name] += 1
@@ -46,7 +46,7 @@ def counted(monkeypatch):
             return np.ones((len(texts), 3))
 
     monkeypatch.setattr(images_module, "decode", counting_decoded)
-    monkeypatch.setattr(Sd1Base, "encode_images", counting_encode)
+    monkeypatch.setattr(LoadedBase, "encode_images", counting_encode)
     monkeypatch.setattr(errors_module, "denoising_error", counting_error)
     monkeypatch.setattr(Session, "clip", lambda _self: Towers())
     return found

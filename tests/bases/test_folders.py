@@ -246,7 +246,7 @@ def test_one_value_that_is_not_finite_is_found(dtype):
 def broken(base, layer: str):
     """The base model with one layer of its VAE filled with NaN after loading, as if the file had changed since."""
     with torch.no_grad():
-        dict(base._vae.named_parameters())[layer].fill_(float("nan"))
+        dict(base.autoencoder.vae.named_parameters())[layer].fill_(float("nan"))
     return base
 
 

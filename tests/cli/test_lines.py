@@ -16,7 +16,7 @@ from commands import at, cnsctl
 
 from cnsctl.app import generate as app
 from cnsctl.app.generate import GenerateRequest, generate
-from cnsctl.bases.sd1.adapter import Sd1Base
+from cnsctl.bases.loaded import LoadedBase
 from cnsctl.data.png import read_png_text
 from cnsctl.engine import generate as engine
 from cnsctl.errors import UsageError
@@ -36,13 +36,13 @@ def gen(store, stdin, *args):
 def batches(monkeypatch):
     """The number of images of each batch."""
     seen = []
-    honest = Sd1Base.sample
+    honest = LoadedBase.sample
 
-    def sample(self, text, settings, generators):
+    def sample(self, settings, generators):
         seen.append(len(generators))
-        return honest(self, text, settings, generators)
+        return honest(self, settings, generators)
 
-    monkeypatch.setattr(Sd1Base, "sample", sample)
+    monkeypatch.setattr(LoadedBase, "sample", sample)
     return seen
 
 
@@ -111,14 +111,14 @@ def test_a_damaged_concept_in_a_batch_fails_its_own_line(stocked, tmp_path):
 
 
 def test_an_image_without_finite_latents_fails_its_own_line(stocked, tmp_path, monkeypatch):
-    honest = Sd1Base.sample
+    honest = LoadedBase.sample
 
-    def sample(self, text, settings, generators):
-        for done in honest(self, text, settings, generators):
+    def sample(self, settings, generators):
+        for done in honest(self, settings, generators):
             done.latents[1] = torch.nan
             yield done
 
-    monkeypatch.setattr(Sd1Base, "sample", sample)
+    monkeypatch.setattr(LoadedBase, "sample", sample)
     events = gen(stocked, "a\nb\nc\n", "--batch-size", 8, "-o", tmp_path / "o")
     assert [line["type"] for line in events] == ["image", "failed", "image"]
     assert "NaN or Inf" in events[1]["message"]
@@ -148,7 +148,7 @@ def test_a_stream_of_new_names_keeps_only_the_last_few(stocked, tmp_path, monkey
 
     def text_keys_values(*args):
         found = honest(*args)
-        made.append(weakref.ref(found[0]))
+        made.append(weakref.ref(found[0].x))
         return found
 
     monkeypatch.setattr(engine, "text_keys_values", text_keys_values)
