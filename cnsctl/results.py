@@ -396,7 +396,7 @@ class MetricModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseResult:
-    """`base`: what a store stands on."""
+    """`base`: the base model of a store, and where it is."""
 
     store: str
     """The store's folder."""

@@ -113,7 +113,7 @@ class Store:
     def base(
         self, *, at: str | Path | None = None, clip: str | Path | None = None, judge: str | Path | None = None
     ) -> results.BaseResult:
-        """What the store stands on, after recording changes if there are any.
+        """The base model of the store, and the models that measure; changes are recorded first.
 
         Args:
             at: where the base model is now: the same one, in another folder or file.

@@ -1,4 +1,4 @@
-"""`base`: what a store stands on, where its models are, and how much memory a base model needs.
+"""`base`: the base model of a store, where the models are, and how much memory a base model needs.
 
 Owns these facts and their changes; must not know terminals or how models are loaded.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def described(store: Store) -> results.BaseResult:
-    """What a store stands on. Loads no model; a base model that is missing is described from the store's record."""
+    """The base model of a store. Loads no model; a base model that is missing is described from the store's record."""
     from cnsctl.bases.base_folder import default_budget
 
     record = store.base
@@ -115,7 +115,7 @@ def _moved(store: Store, at: str | Path) -> Generator[Event, None, Source]:
     if source.kind != store.base.kind:
         kinds = {"file": "a single file", "folder": "a folder", "pocket": "the built-in base model"}
         raise UsageError(
-            f"the store stands on {kinds[store.base.kind]}, not on {kinds[source.kind]}: {source.path}",
+            f"the base model of the store is {kinds[store.base.kind]}, not {kinds[source.kind]}: {source.path}",
             note=f"it was at {store.base.path}",
             reason="base-kind",
         )

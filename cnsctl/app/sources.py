@@ -48,7 +48,7 @@ def download_of(given: str | Path | None, *, pipeline: bool = True) -> Download 
     """
     from cnsctl.bases import hub
 
-    hub_id = None if given is None or _is_local(given) else hub.parse(str(given))
+    hub_id = None if given is None or _is_local(given) else hub.parse(str(given))  # "pocket" has no slash
     return None if hub_id is None or hub.cached(hub_id, pipeline=pipeline) else hub.plan(hub_id, pipeline=pipeline)
 
 
@@ -68,7 +68,7 @@ def sourced(
     from cnsctl.bases import hub
     from cnsctl.bases.base_folder import POCKET as EMBEDDED
 
-    if given is None or (str(given) == POCKET and pipeline and not _is_local(given)):
+    if given is None or (str(given) == POCKET and pipeline and not (Path(given) / "model_index.json").exists()):
         return Source(kind="pocket", path=EMBEDDED)
     path = Path(given).expanduser()
     if not _is_local(given) and (hub_id := hub.parse(str(given))) is not None:

@@ -139,7 +139,7 @@ def _wanted(names: Sequence[str], index: dict[str, Any] | None, shown: str) -> l
     """The files of a repository that loading reads: configuration, vocabulary and one set of weights.
 
     The weights are those that diffusers loads by default, also where an fp16 variant would be smaller: a store then
-    stands on the same numbers as a stock pipeline. Where a part has only an fp16 variant, it is that.
+    has the same numbers as a stock pipeline. Where a part has only an fp16 variant, it is that.
 
     Raises:
         BaseModelError: they are not there, or the pipeline is not supported.

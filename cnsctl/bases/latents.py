@@ -15,9 +15,6 @@ from cnsctl.bases import finite
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PART = "vae"
-"""Its name in messages."""
-
 
 PART = "vae"
 """Name of the autoencoder in every family."""

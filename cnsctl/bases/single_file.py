@@ -190,7 +190,7 @@ def _write_vocabulary(folder: Path) -> None:
 
 
 def _byte_letters() -> list[str]:
-    """The letter that stands for each byte, in the order of CLIP's ids: printable bytes first, as themselves."""
+    """The letter of each byte, in the order of CLIP's ids: printable bytes first, as themselves."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
 

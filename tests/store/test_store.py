@@ -215,7 +215,7 @@ def test_a_store_without_its_manifest_is_damaged_and_not_absent(store):
 
 def test_a_store_of_a_newer_format_is_refused_by_name(store):
     document = json.loads((store.path / "store.json").read_bytes())
-    (store.path / "store.json").write_text(json.dumps({"format": 2, "manifest": document}))
+    (store.path / "store.json").write_text(json.dumps({"format": 3, "manifest": document}))
     with pytest.raises(FormatTooNewError, match="newer cnsctl"):
         Store.open(store.path)
 

@@ -1,4 +1,4 @@
-"""`cnsctl base`: what a store stands on."""
+"""`cnsctl base`: the base model of a store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show what the store stands on, or record where it is now.
+    """Show the base model of the store, or record where it is now.
 
     --clip and --judge record models that measure images in eval. --estimate follows a training step and an image without
     weights, which takes seconds.
