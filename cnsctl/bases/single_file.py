@@ -66,7 +66,7 @@ def open_single_file(path: Path) -> SingleFile:
     if odd := sorted({str(entry["dtype"]) for name, entry in entries.items() if _is_weight(name)} - _HALVES):
         raise BaseModelError(
             f"unsupported base model: {path} has weights in {', '.join(odd)}",
-            note="cnsctl trains on weights in fp32, fp16 or bf16",
+            note="training needs weights in fp32, fp16 or bf16",
             hint="give the fp16 version of the checkpoint",
         )
     found = parts_of(shapes)

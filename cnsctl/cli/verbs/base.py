@@ -38,9 +38,9 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show the base model of the store, or record where it is now.
+    """Show the store's base model and its place.
 
-    --clip and --judge record models that measure images in eval. --estimate follows a training step and an image without
+    --at records where it is after a move. --clip and --judge record models that measure images in eval. --estimate follows a training step and an image without
     weights, which takes seconds.
 
     Example:  cnsctl base --at /mnt/models/sd15
