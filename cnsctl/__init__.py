@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnsctl import errors, events, results, settings
-    from cnsctl.api import CnsctlWarning, Run, Session, Store, apply_concept, create_store, open_store
+    from cnsctl.api import CnsctlWarning, Run, Session, Store, apply_concept, create_store, estimate_memory, open_store
     from cnsctl.app.apply import AppliedConcept
     from cnsctl.concept import Mode
     from cnsctl.errors import CnsctlError
@@ -30,6 +30,7 @@ __all__ = [
     "apply_concept",
     "create_store",
     "errors",
+    "estimate_memory",
     "events",
     "open_store",
     "results",

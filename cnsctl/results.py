@@ -7,14 +7,17 @@ Owns names and meanings of the fields; must not know who computes or prints them
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 FORMAT = 1
 """Version of the JSON of all results."""
+
+ONLY_IF_SET = "only if set"
+"""In the metadata of a field: JSON has the key only if there is a value."""
+
+_ONLY_IF_SET = {ONLY_IF_SET: True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +295,20 @@ class VerifyResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Similarity of images by a second backbone."""
+
+    backbone: str
+    """Its name and fingerprint."""
+    images: float
+    """Mean cosine similarity of its features: four generated images against the concept's images."""
+    images_class: float
+    """The same for images generated with the class word alone."""
+    images_real: float | None
+    """The same for the concept's images against each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
     """The measurement of one concept, on its held-out images, or else on all of them."""
 
@@ -323,6 +340,8 @@ class Evaluated:
     """As measured right after training."""
     forgetting: Scores
     """Those minus now; null where either was not measured, or where they were measured in different ways."""
+    judge: Judged | None = field(default=None, metadata=_ONLY_IF_SET)
+    """By the store's second backbone. The key is there only if the store has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +411,116 @@ class RemoveResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What one concept may change by default."""
+
+    neurons: int
+    """K/V weights."""
+    share: float
+    """Of all K/V weights, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricModel:
+    """A model outside the store that measures images."""
+
+    name: str
+    """Of its folder, or of its repository."""
+    path: str
+    """Its folder."""
+    fingerprint: str
+    """SHA-256 over its weights and configuration."""
+    origin: str | None
+    """`OWNER/NAME@COMMIT`, if it was downloaded from the hub."""
+    found: bool
+    """Whether the folder is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseResult:
+    """`base`: the base model of a store, and where it is."""
+
+    store: str
+    """The store's folder."""
+    base: BaseModel
+    """Its base model."""
+    place: str
+    """The folder or the single file of the base model."""
+    inside: bool
+    """Whether the store contains the base model."""
+    found: bool
+    """Whether it is there. If not, what only it contains is null."""
+    origin: str | None
+    """`OWNER/NAME@COMMIT`, if it was downloaded from the hub."""
+    bytes: int | None
+    """Of the files that are loaded."""
+    sites: int
+    """K and V projections of cross-attention."""
+    prediction: str | None
+    """What the denoiser predicts: `epsilon` or `v_prediction`."""
+    zero_snr: bool | None
+    """Whether the noise schedule ends at zero SNR."""
+    size: int | None
+    """Width and height that it was trained at, in pixels."""
+    budget: Budget
+    """What one concept may change by default."""
+    clip: MetricModel | None
+    """The CLIP of CLIP-I and CLIP-T, if it is not the base model's own."""
+    own_clip: bool | None
+    """Whether the base model's folder contains a CLIP."""
+    judge: MetricModel | None
+    """The second backbone for the similarity of images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartSize:
+    """A part of a base model."""
+
+    part: str
+    """Its name."""
+    weights: int
+    """How many."""
+    bytes: int
+    """In the precision that it computes in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Estimated peak memory with one setting of `--memory`, in bytes."""
+
+    memory: str
+    """The setting."""
+    add: int
+    """A training step with the default batch size."""
+    add_one: int
+    """A training step with batch size 1."""
+    gen: int
+    """An image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateResult:
+    """`base --estimate`: memory, without loading a weight."""
+
+    name: str
+    """Of the base model."""
+    family: str
+    """Such as `sd1`."""
+    dtype: str
+    """Precision of the denoiser."""
+    width: int
+    """Of the images, in pixels."""
+    height: int
+    """Of the images, in pixels."""
+    batch_size: int
+    """The default of `add`."""
+    parts: tuple[PartSize, ...]
+    """Parts with weights."""
+    memory: tuple[MemoryEstimate, ...]
+    """By setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
     """`demo`: where it wrote."""
 
@@ -415,10 +544,22 @@ Result = (
     | EvaluateResult
     | RenameResult
     | RemoveResult
+    | BaseResult
+    | EstimateResult
     | DemoResult
 )
 
 
 def as_json(result: Result) -> dict[str, Any]:
     """The JSON object of a result: its fields, and `format`."""
-    return {"format": FORMAT, **asdict(result)}
+    return {"format": FORMAT, **_plain(result)}
+
+
+def _plain(value: Any) -> Any:
+    """A value with its objects as dictionaries."""
+    if is_dataclass(value):
+        found = {f: getattr(value, f.name) for f in fields(value)}
+        return {f.name: _plain(v) for f, v in found.items() if v is not None or not f.metadata.get(ONLY_IF_SET)}
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return tuple(_plain(one) for one in value) if isinstance(value, (tuple, list)) else value

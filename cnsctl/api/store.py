@@ -12,7 +12,7 @@ from cnsctl.api.run import Run
 from cnsctl.api.session import Session
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import UsageError
-from cnsctl.settings import Device, Dtype
+from cnsctl.settings import Device, Dtype, Prediction
 
 if TYPE_CHECKING:
     from cnsctl import results
@@ -41,25 +41,48 @@ def create_store(
     base: str | Path | None = None,
     mode: Mode | str = DEFAULT_MODE,
     copy: bool = False,
+    prediction: Prediction | str | None = None,
+    clip: str | Path | None = None,
+    judge: str | Path | None = None,
 ) -> Store:
-    """Create a store on a base model.
+    """Create a store on a base model. A hub id is downloaded without a question, unless `HF_HUB_OFFLINE` is set.
 
     Args:
         path: its folder, which must be empty or missing.
-        base: a local diffusers folder; by default "pocket", the model inside the package.
+        base: a diffusers folder, a safetensors checkpoint, or `OWNER/NAME[@REVISION]` on the hub; by default "pocket",
+            the model inside the package.
         mode: `token`, `prompt` or `merged`; fixed for this store.
-        copy: copy the base model into the store; otherwise its folder must stay where it is.
+        copy: copy the base model into the store; otherwise it must stay where it is.
+        prediction: `epsilon` or `v_prediction`; by default what the base model's configuration or file says.
+        clip: a folder or hub id of a CLIP for CLIP-I and CLIP-T.
+        judge: a folder or hub id of a second backbone for the similarity of images, such as DINOv2.
 
     Raises:
         UsageError: the folder contains something else.
-        InvalidSettingError: the mode does not exist.
-        BaseModelError: the base model cannot be used.
+        InvalidSettingError: the mode or the prediction does not exist.
+        BaseModelError: the base model, or a model that measures, cannot be used.
         DiskError: the folder cannot be written.
     """
     from cnsctl.app import stores
 
-    Run(stores.create(_path(path), base=_path(base), mode=mode, copy=copy)).result()
+    options = {"prediction": prediction, "clip": clip, "judge": judge}
+    Run(stores.create(_path(path), base=base, mode=mode, copy=copy, **options)).result()
     return open_store(path)
+
+
+def estimate_memory(base: str | Path, *, dtype: Dtype | str = Dtype.AUTO) -> results.EstimateResult:
+    """Estimate the memory that training and generating on a base model need, without loading a weight.
+
+    Args:
+        base: a diffusers folder, a safetensors checkpoint, or a hub id in the local cache.
+        dtype: precision of the denoiser; `auto` is that of this machine.
+
+    Raises:
+        BaseModelError: the base model cannot be read.
+    """
+    from cnsctl.app import base as bases
+
+    return Run(bases.estimated(None, base, {"dtype": dtype})).result()
 
 
 class Store:
@@ -86,6 +109,37 @@ class Store:
         from cnsctl.app import concepts
 
         return Run(concepts.listed(self._folder)).result()
+
+    def base(
+        self, *, at: str | Path | None = None, clip: str | Path | None = None, judge: str | Path | None = None
+    ) -> results.BaseResult:
+        """The base model of the store, and the models that measure; changes are recorded first.
+
+        Args:
+            at: where the base model is now: the same one, in another folder or file.
+            clip: a folder or hub id of a CLIP for CLIP-I and CLIP-T.
+            judge: a folder or hub id of a second backbone for the similarity of images.
+
+        Raises:
+            UsageError: the store contains its base model, which has no other place.
+            BaseModelError: another base model is there, or a model cannot be loaded.
+            StoreLockedError: another process writes to the store.
+        """
+        from cnsctl.app import base
+
+        if at is None and clip is None and judge is None:
+            return base.described(self._folder)
+        return Run(base.changed(self._folder, at=at, clip=clip, judge=judge)).result()
+
+    def estimate(self, *, dtype: Dtype | str = Dtype.AUTO) -> results.EstimateResult:
+        """Estimate the memory that training and generating need, without loading a weight.
+
+        Args:
+            dtype: precision of the denoiser; `auto` is that of this machine.
+        """
+        from cnsctl.app import base
+
+        return Run(base.estimated(self._folder, None, {"dtype": dtype})).result()
 
     def show(self, name: str, *, overlaps: bool = False) -> results.ShowResult:
         """Everything about one concept.

@@ -125,6 +125,8 @@ class _ByClip:
     """Of the class word alone."""
     real: float | None
     """CLIP-I of real images."""
+    judge: results.Judged | None
+    """By the store's second backbone, if it has one."""
 
 
 def _by_clip(
@@ -152,16 +154,17 @@ def _compared(
 
     towers, settings = session.clip(), plan.level.settings(session.base.generate_defaults)
     own, real = (None, None) if towers is None else _own_features(session, towers, record, plan)
-    prompts, scores = probes(record["name"], plan.level), []
+    prompts, scores, images = probes(record["name"], plan.level), [], []
     plain = [(class_prompt(overlay, prompt), seed) for prompt, seed in prompts]
     for acting, asked in ((overlay, prompts), (EMPTY, plain)):
-        generated = yield from generating(session, acting, asked, settings)
-        scores.append(clip_scores(towers, [p.text for p, _ in plain], generated, own))
-    return _ByClip(now=scores[0], plain=scores[1], real=real)
+        images.append((yield from generating(session, acting, asked, settings)))
+        scores.append(clip_scores(towers, [p.text for p, _ in plain], images[-1], own))
+    judge = _judged(session, record, plan, images[0], images[1])
+    return _ByClip(now=scores[0], plain=scores[1], real=real, judge=judge)
 
 
 def _own_features(
-    session: Session, towers: ClipTowers, record: ConceptRecord, plan: Plan
+    session: Session, towers: ImageFeatures, record: ConceptRecord, plan: Plan
 ) -> tuple[Features, float | None]:
     """CLIP features of the images that the concept is measured on, and CLIP-I of real images."""
     n, held_out = len(record["references"]), holdout_of(record)
@@ -182,7 +185,7 @@ def _evaluated(
     trained = scores_of(record)
     now = results.Scores(error_removed=removed[0], clip_i=None, clip_t=None) if by_clip is None else by_clip.now
     same_images = trained.measured_on == len(plan.rows)
-    same_level = trained.level == plan.level.name
+    same_level = trained.level == plan.level.name and trained.backbone == now.backbone
     return results.Evaluated(
         name=record["name"],
         held_out=holdout_of(record),
@@ -202,6 +205,26 @@ def _evaluated(
             clip_i=forgetting(trained.clip_i, now.clip_i) if same_images and same_level else None,
             clip_t=forgetting(trained.clip_t, now.clip_t) if same_level else None,
         ),
+        judge=None if by_clip is None else by_clip.judge,
+    )
+
+
+def _judged(
+    session: Session,
+    record: ConceptRecord,
+    plan: Plan,
+    generated: Sequence[Pixels],
+    with_class: Sequence[Pixels],
+) -> results.Judged | None:
+    """Similarity of images by the store's second backbone, if it has one."""
+    if (backbone := session.judge()) is None:
+        return None
+    own, real = _own_features(session, backbone, record, plan)
+    return results.Judged(
+        backbone=backbone.backbone,
+        images=clip_i(backbone.images(generated), own),
+        images_class=clip_i(backbone.images(with_class), own),
+        images_real=real,
     )
 
 

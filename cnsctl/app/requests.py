@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.app.stores import base_of
-from cnsctl.bases.base_folder import default_budget, open_folder
+from cnsctl.app.stores import base_of, open_base
+from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import Mode
 from cnsctl.data.buckets import bucket_sizes, multiple_of
 from cnsctl.data.class_words import uncommon_word
@@ -75,7 +75,7 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
         raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)
     settings = checked(TrainSettings, request.settings)
     _refuse_unmeasured(store, request)
-    sizes = image_sizes(open_folder(base_of(store)), settings)
+    sizes = image_sizes(open_base(store), settings)
     found = read_images(list(request.sources), sizes=sizes, recursive=request.recursive, masks=request.masks)
     _check_holdout(request.holdout, len(found.images))
     class_word, source = _class_word(store, request, found)
@@ -195,7 +195,7 @@ def _check_space(store: Store, settings: Mapping[str, Any]) -> None:
 
     defaults = {
         "budget": default_budget(kv_weights=store.base.n_weights, denoiser_weights=store.base.denoiser_weights),
-        **open_folder(base_of(store)).train,
+        **open_base(store).train,
     }
     budget = float(settings.get("budget", defaults["budget"]))
     needed = int(budget * store.base.n_weights * (3.2 + 24)) + 8_000_000

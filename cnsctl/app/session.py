@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cnsctl.app.stores import base_of
+from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError
 from cnsctl.events import Event, Phase
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.clip import ClipTowers
+    from cnsctl.bases.metric_models import ImageFeatures, StockClip
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.concepts import Concept
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
-    from cnsctl.store import ConceptRecord, Store
+    from cnsctl.store import ConceptRecord, MetricModel, Store
 
 Rows = TypeVar("Rows", bound="Sequence[Any] | NDArray[Any]")
 
@@ -82,11 +84,24 @@ class Session:
 
         return Overlay(mode=self.store.mode, concepts={r["name"]: concept(r) for r in records})
 
-    def clip(self) -> ClipTowers | None:
-        """The CLIP in the folder of the base model, if there is one."""
+    def clip(self) -> ClipTowers | StockClip | None:
+        """The CLIP of the store; else that in the folder of the base model, if there is one."""
+        from cnsctl.bases import metric_models
         from cnsctl.bases.clip import towers
 
+        if (own := self.store.clip) is not None:
+            path = _metric_folder(own)
+            return metric_models.clip(path, name=own.name, fingerprint=own.fingerprint, device=self.device)
         return towers(base_of(self.store), name=self.base.name, device=self.device)
+
+    def judge(self) -> ImageFeatures | None:
+        """The second backbone of the store, if it has one."""
+        from cnsctl.bases import metric_models
+
+        if (own := self.store.judge) is None:
+            return None
+        path = _metric_folder(own)
+        return metric_models.image_tower(path, name=own.name, fingerprint=own.fingerprint, device=self.device)
 
     def encoding(self, images: Iterable[NDArray[np.uint8]]) -> Generator[None, None, list[torch.Tensor]]:
         """Encode images (height, width, 3) one by one; yields after each.
@@ -109,6 +124,16 @@ class Session:
         return [png_pixels(self.store.blob(sha)) for sha in chosen]
 
 
+def _metric_folder(model: MetricModel) -> Path:
+    if not (path := Path(model.path)).is_dir():
+        raise BaseModelError(
+            f"model for measuring not found: {path}",
+            note=f"the store refers to {model.name} there",
+            reason="metric-model",
+        )
+    return path
+
+
 def judged(n_images: int, holdout: int, rows: Iterable[int]) -> list[int]:
     """Numbers of a concept's images that it is measured on: these rows of the held-out ones, or else of all."""
     return [(n_images - holdout if holdout else 0) + row for row in rows]
@@ -126,22 +151,21 @@ def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = Fals
         BaseModelError: the base model is missing, or is another one.
         StoreDamagedError: a file of the base model inside the store has changed.
     """
-    from cnsctl.bases import base_folder, devices, hashing, registry
+    from cnsctl.bases import devices, hashing, registry
 
-    folder_path = base_of(store)
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
-    folder = base_folder.open_folder(folder_path)
+    folder = open_base(store)
     seen = _seen(store, folder)
-    key = f"base-{hashlib.sha256(str(folder_path.resolve()).encode()).hexdigest()[:24]}"
+    key = f"base-{hashlib.sha256(str(folder.shown.resolve()).encode()).hexdigest()[:24]}"
     is_known = not hash_weights and store.cached(key) == seen
     if not is_known:
-        hashing.check_folder(folder_path, store.base.files)
+        hashing.check_folder(folder.path, store.base.files)
     known = store.base.fingerprint if is_known else None
     base = registry.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known)
     if base.fingerprint != store.base.fingerprint:
         raise BaseModelError(
-            f"another base model is at {folder_path}: {base.fingerprint[:12]}",
+            f"another base model is at {folder.shown}: {base.fingerprint[:12]}",
             note=f"this store was created on {store.base.fingerprint[:12]}",
             reason="another-base",
         )
@@ -179,6 +203,8 @@ def _seen(store: Store, folder: BaseFolder) -> bytes:
     from cnsctl.bases import hashing, libraries
 
     names = {*store.base.files, *folder.files()}
+    if folder.single_file is not None:
+        names.add(str(folder.single_file))  # an absolute path stays itself inside another folder
     facts = {
         "fingerprint": store.base.fingerprint,
         "files": dict(store.base.files),

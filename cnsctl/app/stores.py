@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl import results
+from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
 from cnsctl.events import Event, Note, Phase, Warn
-from cnsctl.settings import GenerateSettings, TrainSettings
-from cnsctl.store import BaseRecord, Store, default_path
+from cnsctl.settings import GenerateSettings, Prediction, TrainSettings
+from cnsctl.store import BaseRecord, MetricModel, Store, default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
+
+    from cnsctl.bases.base_folder import BaseFolder
 
 R = TypeVar("R", bound=results.Result)
 
@@ -41,57 +44,144 @@ def open_store(path: Path | None) -> Store:
     return Store.open(locate(path))
 
 
+def refuse_taken(path: Path | None) -> None:
+    """Check that a store can be created there.
+
+    Raises:
+        UsageError: something is there already.
+    """
+    Store.refuse_taken(locate(path))
+
+
 def create(
-    path: Path | None, *, base: Path | None = None, mode: Mode | str = DEFAULT_MODE, copy: bool = False
+    path: Path | None,
+    *,
+    base: str | Path | None = None,
+    mode: Mode | str = DEFAULT_MODE,
+    copy: bool = False,
+    prediction: Prediction | str | None = None,
+    clip: str | Path | None = None,
+    judge: str | Path | None = None,
 ) -> Generator[Event, None, results.StoreResult]:
     """Create a store on pocket, which loads no model, or on another base model, which is loaded once for its facts.
 
     Raises:
-        InvalidSettingError: the mode is unknown.
-        UsageError, BaseModelError, DiskError: by the path and the base model.
+        InvalidSettingError: the mode or the prediction is unknown.
+        UsageError, BaseModelError, DiskError: by the path and the models.
     """
     if mode not in set(Mode):
         raise InvalidSettingError("mode", mode, allowed=", ".join(Mode), wrong="choice")
-    is_pocket = base is None or (str(base) == "pocket" and not (base / "model_index.json").exists())
-    notes: list[Note] = []
-    if base is not None and not is_pocket:
-        base, notes = _opened(base)
+    refuse_taken(path)  # before a download
+    source = yield from sourced(base)
+    models = yield from metric_models(clip=clip, judge=judge)
+    if source.kind != "pocket":
         yield Phase(name="read the base model")
-    store = _created(path, None if is_pocket else base, Mode(mode), copy=copy)
+    notes: list[str] = []
+    store = _created(path, source, Mode(mode), copy=copy, prediction=predicts(prediction), notes=notes, **models)
     free = results.Free(neurons=store.base.n_weights, share=1.0)
-    yield from notes
+    yield from (Note(text=text) for text in notes)
     yield from saved_but(store)
+    yield from notes_on_metrics(store)
     return results.StoreResult(store=str(store.path), base=base_model(store), mode=str(store.mode), free=free)
 
 
-def _opened(base: Path) -> tuple[Path, list[Note]]:
-    """The folder of a base model, inside a hub's cache too, and what its owner should read once."""
-    from cnsctl.bases.base_folder import open_folder
+def predicts(given: Prediction | str | None) -> Prediction | None:
+    """What the denoiser predicts, as a user names it.
 
-    folder = open_folder(base)
-    return folder.path, [Note(text=text) for text in folder.notes]
+    Raises:
+        InvalidSettingError: the word is unknown.
+    """
+    if given is not None and given not in set(Prediction):
+        raise InvalidSettingError("prediction", given, allowed=", ".join(Prediction), wrong="choice")
+    return None if given is None else Prediction(given)
 
 
-def _created(path: Path | None, base: Path | None, mode: Mode, *, copy: bool) -> Store:
-    from cnsctl.bases.base_folder import POCKET
-    from cnsctl.bases.facts import facts, pocket_facts
+def _created(
+    path: Path | None,
+    source: Source,
+    mode: Mode,
+    *,
+    copy: bool,
+    prediction: Prediction | None = None,
+    clip: MetricModel | None = None,
+    judge: MetricModel | None = None,
+    notes: list[str] | None = None,
+) -> Store:
+    """Create a store; `notes` gets what the owner of the base model should read once."""
+    from cnsctl.bases.facts import facts_of, pocket_facts
 
-    if base is None:
-        known, kind, copied = pocket_facts(), "pocket", POCKET
-    else:
-        known, kind, copied = facts(base, with_files=copy), "folder", base
-    held = base is None or copy
-    record = BaseRecord(
-        kind=kind,
-        path=None if held else str(copied.resolve()),
-        family=known.family,
-        fingerprint=known.fingerprint,
-        name=known.name,
-        files=known.files,
-        sites=known.sites,
-        denoiser_weights=known.denoiser_weights,
-    )
-    return Store.create(locate(path), base=record, mode=mode, created=now(), base_files=copied if held else None)
+    inside = copy or source.kind == "pocket"
+    with opened(source, prediction=prediction, copy=copy) as folder:
+        has_files = copy or source.kind == "file"  # the store always contains the configuration of a single file
+        beside = (CHECKPOINT,) if copy and source.kind == "file" else ()
+        is_pocket = source.kind == "pocket"
+        known = pocket_facts() if is_pocket else facts_of(folder, with_files=has_files, beside=beside)
+        if notes is not None:
+            notes += folder.notes
+        record = BaseRecord(
+            kind=source.kind,
+            path=None if inside else str(place_of(folder)),
+            family=known.family,
+            fingerprint=known.fingerprint,
+            name=known.name,
+            files=known.files,
+            sites=known.sites,
+            denoiser_weights=known.denoiser_weights,
+            prediction=None if prediction is None else prediction.value,
+            origin=source.origin,
+        )
+        return Store.create(
+            locate(path),
+            base=record,
+            mode=mode,
+            created=now(),
+            base_files=folder.path if inside or has_files else None,
+            clip=clip,
+            judge=judge,
+        )
+
+
+def metric_models(
+    *, clip: str | Path | None, judge: str | Path | None
+) -> Generator[Event, None, dict[str, MetricModel]]:
+    """The records of the models that measure images, by field of the store; each is loaded once for its fingerprint.
+
+    Raises:
+        BaseModelError: one cannot be loaded, or is not of its kind.
+    """
+    found = {}
+    for field, given in (("clip", clip), ("judge", judge)):
+        if given is None:
+            continue
+        source = yield from sourced(given, pipeline=False)
+        yield Phase(name=f"read the {'CLIP' if field == 'clip' else 'second backbone'}")
+        found[field] = _metric_model(source, field)
+    return found
+
+
+def _metric_model(source: Source, field: str) -> MetricModel:
+    import torch
+
+    from cnsctl.bases.metric_models import ImageTower, StockClip
+
+    if not source.path.is_dir():
+        raise BaseModelError(f"model not found: {source.path}", hint="give a folder of transformers, or a hub id")
+    folder = source.path.resolve()
+    name = folder.name if source.origin is None else source.origin.partition("@")[0]
+    kind = StockClip if field == "clip" else ImageTower
+    model = kind(folder, name=name, device=torch.device("cpu"))
+    return MetricModel(name=name, path=str(folder), fingerprint=model.fingerprint, origin=source.origin)
+
+
+def notes_on_metrics(store: Store) -> Iterator[Note]:
+    """Say so if CLIP-I and CLIP-T stay empty."""
+    from cnsctl.bases.part_files import has_clip
+
+    if store.clip is None and not has_clip(base_of(store)):
+        yield Note(
+            text="CLIP-I and CLIP-T stay empty: the text encoder of this base model has no image half in its folder",
+            reason="no-clip",
+        )
 
 
 def saved_but(store: Store) -> Iterator[Warn]:
@@ -106,7 +196,7 @@ def open_or_create(path: Path | None) -> tuple[Store, bool]:
         return open_store(path), False
     except StoreNotFoundError:
         try:
-            return _created(path, None, DEFAULT_MODE, copy=False), True
+            return _created(path, _pocket(), DEFAULT_MODE, copy=False), True
         except UsageError as err:
             try:
                 return open_store(path), False  # another process was faster
@@ -124,19 +214,38 @@ def with_store(path: Path | None, work: Callable[[Store], Generator[Event, None,
 
 
 def base_of(store: Store) -> Path:
-    """The folder of a store's base model.
+    """The folder with the configuration of a store's base model, and with its weights unless they are a single file.
 
     Raises:
         BaseModelError: it is missing.
     """
-    path = store.base_folder if store.base.path is None else Path(store.base.path)
+    path = store.base_folder if store.base.path is None or store.base.kind == "file" else Path(store.base.path)
     if not path.is_dir():
-        raise BaseModelError(
-            f"base model not found: {path}",
-            note="the store refers to this folder",
-            hint="put the folder back, or mount its disk",
-        )
+        raise not_there(path)
     return path
+
+
+def open_base(store: Store) -> BaseFolder:
+    """A store's base model, without loading a weight.
+
+    Raises:
+        BaseModelError: it is missing, or damaged.
+    """
+    from cnsctl.bases.base_folder import open_folder
+
+    single_file = None
+    if store.base.kind == "file":
+        single_file = store.base_folder / CHECKPOINT if store.base.path is None else Path(store.base.path)
+        if not single_file.is_file():
+            raise not_there(single_file)
+    name = store.base.name if single_file is not None else None
+    return open_folder(base_of(store), single_file=single_file, prediction=predicts(store.base.prediction), name=name)
+
+
+def _pocket() -> Source:
+    from cnsctl.bases.base_folder import POCKET
+
+    return Source(kind="pocket", path=POCKET)
 
 
 def base_model(store: Store) -> results.BaseModel:

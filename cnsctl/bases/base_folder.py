@@ -36,6 +36,16 @@ _MAX_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parameterization:
+    """How a base model denoises, as its configuration says it."""
+
+    prediction: str
+    """Such as `epsilon` or `v_prediction`."""
+    zero_snr: bool
+    """The noise schedule ends without any signal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFolder:
     """The folder of a base model of a supported family, with its defaults."""
 
@@ -68,6 +78,23 @@ class BaseFolder:
             BaseModelError: one is missing.
         """
         return loaded_files(self.path, self.family.parts, with_weights=self.single_file is None)
+
+    @property
+    def parameterization(self) -> Parameterization:
+        """What its denoiser predicts, and whether its noise schedule ends at zero SNR, without loading it.
+
+        Raises:
+            BaseModelError: the configuration of its scheduler cannot be read.
+        """
+        config = read_json(self.path / self.family.scheduler / SCHEDULER_FILE)
+        said = config.get("prediction_type", "epsilon") if self.prediction is None else self.prediction
+        return Parameterization(prediction=str(said), zero_snr=bool(config.get("rescale_betas_zero_snr", False)))
+
+    @property
+    def loaded_bytes(self) -> int:
+        """The size on disk of the files that loading reads."""
+        found = sum((self.path / name).stat().st_size for name in self.files())
+        return found + (0 if self.single_file is None else self.single_file.stat().st_size)
 
     @property
     def resolution(self) -> tuple[int, int]:

@@ -15,7 +15,9 @@ from cnsctl.bases.base_folder import POCKET, open_folder
 from cnsctl.bases.hashing import check_names, folder_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from cnsctl.bases.base_folder import BaseFolder
 
 POCKET_FACTS = POCKET.with_name("pocket_facts.json")
 """The facts of the base model inside the package, with the SHA-256 of each file: they make `init` instant."""
@@ -36,11 +38,17 @@ class BaseFacts:
 
 
 def facts(path: Path, *, with_files: bool) -> BaseFacts:
+    """The facts of the base model in a folder, as `facts_of` collects them."""
+    return facts_of(open_folder(path), with_files=with_files)
+
+
+def facts_of(folder: BaseFolder, *, with_files: bool, beside: Sequence[str] = ()) -> BaseFacts:
     """Load a base model once, on the CPU, and collect its facts.
 
     Args:
-        path: its folder.
+        folder: its folder.
         with_files: also hash the files that are loaded.
+        beside: other files in the folder, which are hashed too.
 
     Raises:
         BaseModelError: the folder cannot be loaded, or the name of a file cannot be recorded.
@@ -49,8 +57,7 @@ def facts(path: Path, *, with_files: bool) -> BaseFacts:
 
     from cnsctl.bases.registry import load
 
-    folder = open_folder(path)
-    names = folder.files() if with_files else []
+    names = [*folder.files(), *beside] if with_files else []
     check_names(names)  # before the weights are read, which takes minutes
     base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
     return BaseFacts(

@@ -43,6 +43,8 @@ class Family:
     """The part that denoises; the `sample_size` of its configuration is the width of its latents."""
     decoder: str
     """The part that decodes latents; each of its blocks but one doubles the width."""
+    scheduler: str = "scheduler"
+    """The part with the noise schedule."""
     size: int
     """Width and height of its images, for folders that do not say it."""
     corrects_scheduler: bool

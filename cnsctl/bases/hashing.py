@@ -29,7 +29,9 @@ def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object =
     for name, tensor in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         if tensor.is_floating_point():
-            half = tensor.detach().to(device="cpu", dtype=torch.float16).contiguous()
+            half = (
+                tensor.detach().to(device="cpu", dtype=torch.float16).reshape(-1).contiguous()
+            )  # one dimension: a number has none
             digest.update(half.view(torch.uint8).numpy().tobytes())
         else:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

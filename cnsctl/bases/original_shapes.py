@@ -85,7 +85,10 @@ def clip_config(published: Config, shapes: Shapes) -> dict[str, Any]:
     vocabulary, width = shapes["embeddings.token_embedding.weight"]
     n_layers = _count(shapes, r"encoder\.layers\.(\d+)\.")
     inner = shapes["encoder.layers.0.mlp.fc1.weight"][0]
-    return _text_config(published, vocabulary, width, n_layers, inner, shapes["embeddings.position_embedding.weight"])
+    positions = shapes["embeddings.position_embedding.weight"]
+    return _text_config(
+        published, vocabulary=vocabulary, width=width, n_layers=n_layers, inner=inner, positions=positions
+    )
 
 
 def open_clip_config(published: Config, shapes: Shapes, *, layers_left_out: int) -> dict[str, Any]:
@@ -99,14 +102,17 @@ def open_clip_config(published: Config, shapes: Shapes, *, layers_left_out: int)
     vocabulary, width = shapes["token_embedding.weight"]
     n_layers = _count(shapes, r"transformer\.resblocks\.(\d+)\.") - layers_left_out
     inner = shapes["transformer.resblocks.0.mlp.c_fc.weight"][0]
-    config = _text_config(published, vocabulary, width, n_layers, inner, shapes["positional_embedding"])
+    positions = shapes["positional_embedding"]
+    config = _text_config(
+        published, vocabulary=vocabulary, width=width, n_layers=n_layers, inner=inner, positions=positions
+    )
     if not layers_left_out and "text_projection" in shapes:
         config["projection_dim"] = int(shapes["text_projection"][1])
     return config
 
 
 def _text_config(
-    published: Config, vocabulary: int, width: int, n_layers: int, inner: int, positions: Sequence[int]
+    published: Config, *, vocabulary: int, width: int, n_layers: int, inner: int, positions: Sequence[int]
 ) -> dict[str, Any]:
     return {
         **published,

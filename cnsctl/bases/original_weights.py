@@ -53,7 +53,10 @@ def read_module(path: Path, folder: Path, part: Part, kind: Any) -> torch.nn.Mod
     dtype = stored_dtype(converted) if part.weights == "stored" else torch.float32
     # a copy, because the file is mapped: what is written to it later must not change the base model
     copied = {name: tensor.to(dtype, copy=True).contiguous() for name, tensor in converted.items()}
-    absent = module.load_state_dict(copied, strict=False, assign=True).missing_keys
+    try:
+        absent = module.load_state_dict(copied, strict=False, assign=True).missing_keys
+    except RuntimeError as err:  # its first line does not contain the reason
+        raise ValueError(f"{part.name}: {str(err).splitlines()[-1].strip()}") from err
     if absent:
         raise ValueError(f"{len(absent)} weights of {part.name} are missing, such as {min(absent)}")
     loaded: torch.nn.Module = module.eval().requires_grad_(requires_grad=False)

@@ -133,6 +133,26 @@ def weights_of(base: Path, part: Part) -> Weights:
     return Weights(files=(file,), index=None, variant=variant)
 
 
+def weight_names(names: Iterable[str], kind: str | None) -> list[str]:
+    """Of the names in a part's folder, those of the weights that are loaded, with their index; none if there are none.
+
+    Args:
+        names: of files.
+        kind: the class that reads them, such as `diffusers.AutoencoderKL`.
+    """
+    library = str(kind).partition(".")[0]
+    stem, names = _STEMS[library], list(names)
+    single = _variants(names, rf"{stem}(?:\.(?P<variant>[\w-]+))?\.safetensors")
+    sharded = _variants(names, rf"{stem}\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json")
+    if not single and not sharded:
+        return []
+    variant = min({*single, *sharded}, key=_order)
+    if variant in sharded and not (variant in single and library == "transformers"):
+        marked = stem if variant is None else rf"{stem}\.{re.escape(variant)}"
+        return [sharded[variant], *(n for n in names if re.fullmatch(rf"{marked}-\d+-of-\d+\.safetensors", n))]
+    return [single[variant]]
+
+
 def _variants(names: Iterable[str], pattern: str) -> dict[str | None, str]:
     """Variant → name of a file, for the names that match."""
     found = (re.fullmatch(pattern, name) for name in names)

@@ -75,7 +75,9 @@ def _unreadable(folder: BaseFolder, part: Part, err: Exception) -> BaseModelErro
         )
     return BaseModelError(
         f"cannot load {part.name}/ of {folder.shown} as {folder.family.title}: {reason}",
-        hint=f"give a folder written by diffusers' {folder.family.pipelines[0]}.save_pretrained",
+        hint=f"give a folder written by diffusers' {folder.family.pipelines[0]}.save_pretrained"
+        if folder.single_file is None
+        else "give a checkpoint with the original shapes, or a diffusers folder",
     )
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases import original_shapes as original
+from cnsctl.bases.config_files import refuse_pointer
 from cnsctl.bases.recognize import CHECKPOINTS, REASONS, TITLES, Kind, parts_of, recognize
 from cnsctl.errors import BaseModelError
 from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 CONFIGS = Path(__file__).parent / "configs"
 """The published configurations, a folder for each version, and CLIP's merges."""
@@ -65,7 +66,7 @@ def open_single_file(path: Path) -> SingleFile:
     if odd := sorted({str(entry["dtype"]) for name, entry in entries.items() if _is_weight(name)} - _HALVES):
         raise BaseModelError(
             f"unsupported base model: {path} has weights in {', '.join(odd)}",
-            note="cnsctl trains on weights in fp32, fp16 or bf16",
+            note="training needs weights in fp32, fp16 or bf16",
             hint="give the fp16 version of the checkpoint",
         )
     found = parts_of(shapes)
@@ -189,7 +190,7 @@ def _write_vocabulary(folder: Path) -> None:
 
 
 def _byte_letters() -> list[str]:
-    """The letter that stands for each byte, in the order of CLIP's ids: printable bytes first, as themselves."""
+    """The letter of each byte, in the order of CLIP's ids: printable bytes first, as themselves."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
 
@@ -202,6 +203,8 @@ def _is_weight(name: str) -> bool:
 
 def _header(path: Path) -> dict[str, Any]:
     """Name → dtype and shape of each tensor."""
+    if path.is_file():
+        refuse_pointer(path)
     try:
         with path.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
@@ -218,8 +221,3 @@ def _header(path: Path) -> dict[str, Any]:
         ) from err
     found: dict[str, Any] = entries
     return found
-
-
-def bytes_of_parts(file: SingleFile) -> Sequence[str]:
-    """The names of the tensors that are loaded."""
-    return [name for name in file.shapes if name.startswith(tuple(file.prefixes.values()))]

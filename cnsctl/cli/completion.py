@@ -4,7 +4,7 @@ The scripts read the plain file `names` of a store, so pressing Tab does not sta
 repository contains their output; a test compares the two.
 
 What an option or argument completes to follows from its metavar: `a|b|c` are choices, `CONCEPT` is a name in the store,
-`DIR` and `PATH` are files.
+`DIR`, `FILE` and `PATH` are files, also among other things: `DIR|HUB_ID`.
 
 Owns the scripts; must not know stores beyond that file.
 """
@@ -70,7 +70,7 @@ def _verb(name: str, command: Any) -> Verb:
         choices=_choices(metavars),
         takes_concepts="CONCEPT" in metavars,
         takes_prompts="PROMPT" in metavars,
-        takes_files="IMAGES" in metavars,
+        takes_files="IMAGES" in metavars or "DIR" in metavars,
     )
 
 
@@ -81,12 +81,12 @@ def _flag(option: Any) -> Flag:
         help=(option.help or "").split(".  [")[0].split(". ")[0],
         is_switch=option.is_flag,
         choices=_choices(metavar),
-        is_path=metavar in ("DIR", "PATH"),
+        is_path=bool({"DIR", "FILE", "PATH"} & set(metavar.split("|"))),
     )
 
 
 def _choices(metavar: str) -> tuple[str, ...]:
-    return tuple(metavar.split("|")) if "|" in metavar else ()
+    return tuple(metavar.split("|")) if "|" in metavar and not metavar.isupper() else ()
 
 
 def _values(verbs: list[Verb]) -> tuple[dict[str, str], str]:

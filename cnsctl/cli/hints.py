@@ -20,8 +20,15 @@ Facts = Mapping[str, Any]
 
 HINTS: Mapping[str, Callable[[Facts], str]] = {
     "another-base": lambda _: "put the store's own base model back, or run cnsctl init --store NEW --base DIR",
+    "another-metric-model": lambda _: "record the new one with cnsctl base --clip or --judge",
     "base-changed": lambda _: "restore the folder of the base model, or create a new store with cnsctl init",
-    "base-missing": lambda _: "give a local diffusers folder, or leave --base out for pocket",
+    "base-file": lambda _: "give a checkpoint of Stable Diffusion 1.x, 2.x or XL, or a diffusers folder",
+    "base-kind": lambda _: "give --at a place of the same kind",
+    "base-missing": lambda _: (
+        "give a local diffusers folder, a .safetensors checkpoint or OWNER/NAME on the hub, or leave --base out for pocket"
+    ),
+    "base-moved": lambda _: "put it back, mount its disk, or record its new place: cnsctl base --at DIR",
+    "base-options": lambda _: "use --at, --clip and --judge together, or --estimate with --dtype and a model alone",
     "capacity": lambda _: "use --policy prefer-free, a smaller --budget, or remove a concept",
     "changed-concept": lambda _: "run cnsctl verify",
     "class-word": lambda _: 'use a word such as --class "top hat"',
@@ -34,6 +41,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     ),
     "damaged-concepts": lambda f: f"restore the store from a backup, or remove them: cnsctl rm {' '.join(f['names'])}",
     "device": lambda _: "use --device auto",
+    "download": lambda _: "add -y to download, or give a local folder or file",
     "empty-store": lambda _: "train a concept: cnsctl add NAME IMAGES",
     "file-in-prompt": lambda f: (
         f"write {f['mention']}" if f["mention"] else "train a concept: cnsctl add NAME IMAGES, then write <NAME>"
@@ -43,11 +51,16 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "fp16-cpu": lambda _: "use --dtype fp32",
     "fp16-training": lambda _: "use --dtype bf16 or fp32",
     "holdout": lambda _: "use a smaller --holdout, or give more images",
+    "hub-offline": lambda _: (
+        "connect to the network and unset HF_HUB_OFFLINE, or give --base a local folder or a .safetensors checkpoint"
+    ),
     "image-format": lambda f: f"use -o {f['path']}",
     "loss": lambda _: "use a lower --learning-rate and --token-learning-rate",
     "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps lose less",
     "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
+    "metric-model": lambda _: "put it back, or record its new place with cnsctl base --clip or --judge",
     "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
+    "no-clip": lambda _: "add a CLIP: cnsctl base --clip openai/clip-vit-large-patch14",
     "no-class-word": lambda f: f"add a class word: cnsctl add {f['name']} IMAGES --class dog",
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
     "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 OFFLINE = {"HF_HUB_OFFLINE": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Environment of the process, for diffusers and transformers."""
 
+DOWNLOADING = {"init", "base"}
+"""Verbs that may use the network: for a model that the user names by its hub id, after a question."""
+
 
 def run() -> None:
     """`cnsctl`, as installed."""
     # the library passes local_files_only; here, in a process of our own, the network is also off for everything else
     for name, value in OFFLINE.items():
-        os.environ.setdefault(name, value)
+        if name != "HF_HUB_OFFLINE" or not set(sys.argv[1:]) & DOWNLOADING:
+            os.environ.setdefault(name, value)
     if sys.platform == "win32":
         sys.stderr.write("cnsctl: Windows is supported through WSL\n")
         sys.exit(1)
@@ -74,7 +78,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
     "Use": ("gen", "demo"),
     "Inspect": ("ls", "show", "verify", "eval"),
-    "Maintain": ("init", "mv", "rm", "completion"),
+    "Maintain": ("init", "base", "mv", "rm", "completion"),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""
 

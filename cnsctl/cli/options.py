@@ -24,6 +24,25 @@ Store = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, including errors (keys: docs/reference/json.md)")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print bare names or paths, one per line; no progress")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
+YesDownload = Annotated[bool, typer.Option("--yes", "-y", help="Download without confirmation")]
+Clip = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        metavar="DIR|HUB_ID",
+        show_default=False,
+        help="CLIP for CLIP-I and CLIP-T.  [default: the base model's own, if its folder contains both halves]",
+    ),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        metavar="DIR|HUB_ID",
+        show_default=False,
+        help="Second backbone for the similarity of images, such as DINOv2.  [default: none]",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files")]
 ClassWord = Annotated[
     str | None,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cnsctl import results
 
 NONE = "–"
+PREDICTIONS = {"epsilon": "ε", "v_prediction": "v"}
 
 
 def created(r: results.StoreResult) -> Iterable[str]:
@@ -159,6 +160,13 @@ def evaluated(r: results.EvaluateResult) -> Iterable[str]:
         "held out", "level",
     )  # fmt: skip
     yield from table(rows, head)
+    if seconds := [(c.name, c.judge) for c in r.concepts if c.judge is not None]:
+        yield f"second backbone: {seconds[0][1].backbone}"
+        by_judge = [
+            (name, number(j.images, ".3f"), number(j.images_class, ".3f"), number(j.images_real, ".3f"))
+            for name, j in seconds
+        ]
+        yield from table(by_judge, ("name", "image", "class word", "real"))
     if (d := r.drift) is not None:
         yield f"drift of the base model: {d.changed} of {d.images} images changed, mean {d.mean_abs:.3f} of 255 levels"
 
@@ -175,6 +183,42 @@ def renamed(r: results.RenameResult) -> Iterable[str]:
     yield f"renamed <{r.old}> to <{r.new}>"
 
 
+def base(r: results.BaseResult) -> Iterable[str]:
+    b = r.base
+    predicts = "" if r.prediction is None else f", predicts {PREDICTIONS.get(r.prediction, r.prediction)}"
+    zero = ", zero terminal SNR" if r.zero_snr else ""
+    side = "" if r.size is None else f", {r.size} × {r.size} pixels"
+    yield f"{b.name}: family {b.family}{predicts}{zero}{side}"
+    share = percent(b.weights_kv / b.weights_denoiser, 2)
+    yield f"  {r.sites} sites: {b.weights_kv:,} K/V weights, {share} of the {b.weights_denoiser:,} weights of the denoiser"
+    yield f"  budget of a concept: {r.budget.neurons:,} neurons, {percent(r.budget.share, 2)} of the K/V weights"
+    yield f"  fingerprint: {b.fingerprint}"
+    where = "in the store: " if r.inside else ""
+    state = "missing" if not r.found else gigabytes(r.bytes or 0)
+    yield f"  files: {where}{r.place} ({state})"
+    if r.origin is not None:
+        yield f"  from: {r.origin}"
+    own = "the base model's own" if r.own_clip else NONE
+    yield f"  CLIP: {own if r.clip is None else _metric_model(r.clip)}"
+    yield f"  second backbone: {NONE if r.judge is None else _metric_model(r.judge)}"
+
+
+def _metric_model(m: results.MetricModel) -> str:
+    return f"{m.name} {m.fingerprint[:12]} in {m.path}" + ("" if m.found else " (missing)")
+
+
+def estimated(r: results.EstimateResult) -> Iterable[str]:
+    yield f"{r.name} ({r.family}), {r.dtype}, {r.width} × {r.height} pixels: estimated peak memory"
+    rows = [(m.memory, gigabytes(m.add), gigabytes(m.add_one), gigabytes(m.gen)) for m in r.memory]
+    yield from table(rows, ("memory", f"add, batch {r.batch_size}", "add, batch 1", "gen"))
+    parts = ", ".join(f"{p.part} {gigabytes(p.bytes)}" for p in r.parts)
+    yield f"weights: {parts}"
+
+
+def estimated_bytes(r: results.EstimateResult) -> Iterable[str]:
+    return [f"{m.memory}\t{m.add}\t{m.add_one}\t{m.gen}" for m in r.memory]
+
+
 def demo(r: results.DemoResult) -> Iterable[str]:
     yield f"contact sheet: {r.sheet}"
     yield f"store: {r.store}"
@@ -182,6 +226,10 @@ def demo(r: results.DemoResult) -> Iterable[str]:
 
 def size(n_bytes: int) -> str:
     return f"{n_bytes / 1000:.0f} KB" if n_bytes < 1_000_000 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def gigabytes(n_bytes: int) -> str:
+    return size(n_bytes) if n_bytes < 100_000_000 else f"{n_bytes / 1e9:.2f} GB"
 
 
 def _plain(value: object) -> str:

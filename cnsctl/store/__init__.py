@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnsctl.store.files import free_bytes, write_atomic, write_once
-from cnsctl.store.manifest import BaseRecord
+from cnsctl.store.manifest import BaseRecord, MetricModel
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot
@@ -31,6 +31,7 @@ def delta_key(delta: Delta) -> str:
 __all__ = [
     "BaseRecord",
     "ConceptRecord",
+    "MetricModel",
     "RunRecord",
     "Snapshot",
     "Store",

@@ -76,7 +76,7 @@ def build(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[
     """
     path = path.resolve()
     _remove_abandoned(path)
-    _refuse_taken(path)
+    refuse_taken(path)
     if path.is_dir():
         return _build_inside(path, manifest, base_files)
     make_folder(path.parent)
@@ -94,7 +94,7 @@ def _rename(temp: Path, path: Path) -> None:
         os.rename(temp, path)  # noqa: PTH104  as in `files`
     except OSError as err:
         if err.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            _refuse_taken(path)
+            refuse_taken(path)
         raise disk_problem(err, "create the store", path) from err
 
 
@@ -118,7 +118,7 @@ def _build_inside(path: Path, manifest: StoreManifest, base_files: Path | None) 
     """Fill an empty folder, which may be a mount point or in a folder without write permission."""
     with locked(path / LOCK, what="init", wait_s=INIT_WAIT_S):
         try:
-            _refuse_taken(path)  # another process may have been faster
+            refuse_taken(path)  # another process may have been faster
             _remove_parts(path)
             remove_unfinished(path)
             with _temporary(path / _temp_name(path)) as temp:
@@ -205,7 +205,13 @@ def _counts_as_empty(path: Path) -> bool:
     return all(e.name in nothing or e.name.startswith(TEMP_PREFIX) for e in path.iterdir())
 
 
-def _refuse_taken(path: Path) -> None:
+def refuse_taken(path: Path) -> None:
+    """Check that a path is absent or an empty folder.
+
+    Raises:
+        UsageError: something is there already.
+        DiskError: the folder cannot be read.
+    """
     if (path / manifest_file.FILE).exists():
         raise UsageError(f"store already exists: {path}", reason="other-place")
     if path.exists() and not path.is_dir():

@@ -1,4 +1,4 @@
-"""`store.json`: the base model and mode of a store, which never change.
+"""`store.json`: the base model and mode of a store, which never change, and where models outside the store are.
 
 Owns its fields, its format and its check; must not know how a base model is loaded.
 """
@@ -6,7 +6,7 @@ Owns its fields, its format and its check; must not know how a base model is loa
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,19 +14,24 @@ from cnsctl.concept import Mode
 from cnsctl.errors import StoreDamagedError
 from cnsctl.formats import canonical
 from cnsctl.formats.versions import check_version
+from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 FILE = "store.json"
 MAX_BYTES = 8 << 20
 
-FORMAT = 1
-"""Version of `store.json`."""
+FORMAT = 2
+"""Version of `store.json`. A store that needs nothing of format 2 is written in format 1, which older versions read."""
 
-KINDS = ("pocket", "folder")
+KINDS = ("pocket", "folder", "file")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SITE = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_OPTIONAL = frozenset({"prediction", "origin"})
+"""Fields of the base model that a store need not have."""
+_MODELS = ("clip", "judge")
+"""Models that a store need not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +39,9 @@ class BaseRecord:
     """The base model of a store."""
 
     kind: str
-    """`pocket` or `folder`."""
+    """`pocket`, `folder`, or `file`: a single-file checkpoint, whose configuration the store contains in `base/`."""
     path: str | None
-    """Absolute path of its folder; None if the store contains it, in `base/`."""
+    """Absolute path of its folder or file; None if the store contains it, in `base/`."""
     family: str
     fingerprint: str
     name: str
@@ -45,6 +50,10 @@ class BaseRecord:
     sites: Mapping[str, tuple[int, int]]
     """Rows and columns of each site."""
     denoiser_weights: int
+    prediction: str | None = None
+    """What its denoiser predicts, if the user said so: `epsilon` or `v_prediction`. From format 2 on."""
+    origin: str | None = None
+    """Where it was downloaded from: `OWNER/NAME@COMMIT`. From format 2 on."""
 
     @property
     def n_weights(self) -> int:
@@ -58,13 +67,36 @@ class BaseRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricModel:
+    """A model outside the store that measures images."""
+
+    name: str
+    path: str
+    """Absolute path of its folder."""
+    fingerprint: str
+    """SHA-256 over its weights and configuration."""
+    origin: str | None = None
+    """Where it was downloaded from: `OWNER/NAME@COMMIT`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreManifest:
-    """What never changes in a store."""
+    """The facts about a store as a whole. Paths and metric models can be replaced, everything else never changes."""
 
     base: BaseRecord
     mode: Mode
     created: str
     """ISO 8601, UTC."""
+    clip: MetricModel | None = None
+    """The CLIP of CLIP-I and CLIP-T, in place of the base model's own. From format 2 on."""
+    judge: MetricModel | None = None
+    """A second backbone for the similarity of images. From format 2 on."""
+
+    @property
+    def format(self) -> int:
+        """The oldest version that can contain this."""
+        is_new = self.base.kind == "file" or self.base.prediction or self.base.origin or self.clip or self.judge
+        return FORMAT if is_new else 1
 
 
 def to_bytes(manifest: StoreManifest) -> bytes:
@@ -73,21 +105,14 @@ def to_bytes(manifest: StoreManifest) -> bytes:
     Raises:
         ValueError: the result could not be read again.
     """
-    base = manifest.base
+    base = {**asdict(manifest.base), "sites": {site: list(shape) for site, shape in manifest.base.sites.items()}}
+    models = {key: asdict(model) for key in _MODELS if (model := getattr(manifest, key)) is not None}
     document = {
-        "format": FORMAT,
+        "format": manifest.format,
         "mode": str(manifest.mode),
         "created": manifest.created,
-        "base": {
-            "kind": base.kind,
-            "path": base.path,
-            "family": base.family,
-            "fingerprint": base.fingerprint,
-            "name": base.name,
-            "files": dict(base.files),
-            "sites": {site: list(shape) for site, shape in base.sites.items()},
-            "denoiser_weights": base.denoiser_weights,
-        },
+        "base": {key: value for key, value in base.items() if key not in _OPTIONAL or value is not None},
+        **{key: {k: v for k, v in model.items() if v is not None} for key, model in models.items()},
     }
     content = canonical.dump(document) + b"\n"
     _parse(content, FILE)
@@ -105,29 +130,38 @@ def from_bytes(content: bytes, shown: str) -> StoreManifest:
         return _parse(content, shown)
     except ValueError as err:
         raise StoreDamagedError(
-            f"{shown} is damaged: {err}", hint="restore it from a backup, which may be old: it never changes"
+            f"{shown} is damaged: {err}", hint="restore it from a backup, which may be old: it hardly ever changes"
         ) from err
 
 
 def _parse(content: bytes, shown: str) -> StoreManifest:
     document = canonical.parse_object(content)
     check_version(document.get("format"), FORMAT, shown)
-    if set(document) != {"format", "mode", "created", "base"}:
-        raise ValueError("its keys are not format, mode, created and base")
+    _check_keys(document, {"format", "mode", "created", "base"}, optional=_MODELS, what="its")
     return StoreManifest(
-        base=_base(document["base"]), mode=Mode(_line(document, "mode")), created=_line(document, "created")
+        base=_base(document["base"]),
+        mode=Mode(_line(document, "mode")),
+        created=_line(document, "created"),
+        **{key: _model(document[key], key) for key in _MODELS if key in document},
     )
 
 
+def _check_keys(found: Mapping[str, object], required: set[str], *, optional: Collection[str], what: str) -> None:
+    if not required <= set(found) <= required | set(optional):
+        raise ValueError(f"{what} keys are not {', '.join(sorted(required))}")
+
+
 def _base(value: object) -> BaseRecord:
-    fields = BaseRecord.__dataclass_fields__
-    if not isinstance(value, dict) or set(value) != set(fields):
-        raise ValueError(f"base: its keys are not {', '.join(fields)}")
+    if not isinstance(value, dict):
+        raise ValueError("base: not an object")  # noqa: TRY004  one exception for every fault
+    _check_keys(value, set(BaseRecord.__dataclass_fields__) - _OPTIONAL, optional=_OPTIONAL, what="base: its")
     kind, path, n_denoiser = _line(value, "kind"), value["path"], value["denoiser_weights"]
     if kind not in KINDS:
         raise ValueError(f"base: kind {kind[:40]!r} is not one of {', '.join(KINDS)}")
-    if path is not None and not (isinstance(path, str) and path.startswith("/") and "\0" not in path):
+    if path is not None and not _is_absolute(path):
         raise ValueError("base: path is not absolute")
+    if value.get("prediction") not in (None, *Prediction):
+        raise ValueError(f"base: prediction is not one of {', '.join(Prediction)}")
     if type(n_denoiser) is not int or not 0 < n_denoiser < 1 << 53:
         raise ValueError("base: denoiser_weights is not a count")
     return BaseRecord(
@@ -139,7 +173,25 @@ def _base(value: object) -> BaseRecord:
         files=_files(value["files"]),
         sites=_sites(value["sites"]),
         denoiser_weights=n_denoiser,
+        prediction=value.get("prediction"),
+        origin=_line(value, "origin") if value.get("origin") is not None else None,
     )
+
+
+def _model(value: object, key: str) -> MetricModel:
+    if not isinstance(value, dict):
+        raise ValueError(f"{key}: not an object")  # noqa: TRY004  one exception for every fault
+    _check_keys(value, {"name", "path", "fingerprint"}, optional=("origin",), what=f"{key}: its")
+    if not _is_absolute(value["path"]):
+        raise ValueError(f"{key}: path is not absolute")
+    if not _SHA256.fullmatch(_line(value, "fingerprint")):
+        raise ValueError(f"{key}: fingerprint is not a SHA-256")
+    origin = _line(value, "origin") if "origin" in value else None
+    return MetricModel(name=_line(value, "name"), path=value["path"], fingerprint=value["fingerprint"], origin=origin)
+
+
+def _is_absolute(path: object) -> bool:
+    return isinstance(path, str) and path.startswith("/") and "\0" not in path
 
 
 def _line(document: Mapping[str, object], key: str) -> str:

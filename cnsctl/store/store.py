@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
 from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
 from cnsctl.store.lock import locked
-from cnsctl.store.manifest import BaseRecord, StoreManifest
+from cnsctl.store.manifest import BaseRecord, MetricModel, StoreManifest
 from cnsctl.store.records import free_of
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot, snapshot_of
@@ -52,7 +53,17 @@ class Store:
         self._read: tuple[tuple[int, ...], Catalogue, Snapshot] | None = None
 
     @classmethod
-    def create(cls, path: Path, *, base: BaseRecord, mode: Mode, created: str, base_files: Path | None = None) -> Store:
+    def create(
+        cls,
+        path: Path,
+        *,
+        base: BaseRecord,
+        mode: Mode,
+        created: str,
+        base_files: Path | None = None,
+        clip: MetricModel | None = None,
+        judge: MetricModel | None = None,
+    ) -> Store:
         """Make a new store, whole or not at all.
 
         Args:
@@ -61,6 +72,8 @@ class Store:
             mode: how its deltas act.
             created: ISO 8601, UTC.
             base_files: folder of a base model to copy into the store; None leaves it where it is.
+            clip: the CLIP of CLIP-I and CLIP-T, in place of the base model's own.
+            judge: a second backbone for the similarity of images.
 
         Raises:
             UsageError: something is at the path already.
@@ -68,7 +81,7 @@ class Store:
             DiskError: full, read-only or failing.
         """
         _refuse_windows()
-        new = StoreManifest(base=base, mode=mode, created=created)
+        new = StoreManifest(base=base, mode=mode, created=created, clip=clip, judge=judge)
         warnings = layout.build(path, new, base_files)
         store = cls(path, new)
         store.warnings += warnings
@@ -93,6 +106,15 @@ class Store:
             raise StoreNotFoundError(f"store not found: {path}", reason="store-missing") from err
         return cls(path, manifest_file.from_bytes(content, str(path / manifest_file.FILE)))
 
+    @staticmethod
+    def refuse_taken(path: Path) -> None:
+        """Check that a store can be created at a path.
+
+        Raises:
+            UsageError: something is at the path already.
+        """
+        layout.refuse_taken(path.resolve())
+
     @property
     def path(self) -> Path:
         return self._path
@@ -104,6 +126,16 @@ class Store:
     @property
     def base(self) -> BaseRecord:
         return self._manifest.base
+
+    @property
+    def clip(self) -> MetricModel | None:
+        """The CLIP of CLIP-I and CLIP-T, in place of the base model's own."""
+        return self._manifest.clip
+
+    @property
+    def judge(self) -> MetricModel | None:
+        """The second backbone for the similarity of images."""
+        return self._manifest.judge
 
     @property
     def created(self) -> str:
@@ -234,6 +266,37 @@ class Store:
                 if tx.commit():
                     self.warnings += tx.warnings
                     self._list_names(tx.names())
+
+    def set_places(
+        self,
+        *,
+        base: BaseRecord | None = None,
+        clip: MetricModel | None = None,
+        judge: MetricModel | None = None,
+        wait_s: float = COMMIT_WAIT_S,
+    ) -> None:
+        """Record another place of the same base model, or other metric models: all of it, or nothing.
+
+        Args:
+            base: as now, with another path, kind of place or origin.
+            clip: replaces the CLIP; None keeps it.
+            judge: replaces the second backbone; None keeps it.
+            wait_s: how long to wait for another writer.
+
+        Raises:
+            StoreLockedError: another process holds the lock for longer than that.
+            DiskError: full, read-only or failing; the old or the new facts are saved.
+        """
+        file = self._path / manifest_file.FILE
+        with locked(self._path / layout.LOCK, what="base", wait_s=wait_s):
+            now = manifest_file.from_bytes(read_bounded(file, manifest_file.MAX_BYTES), str(file))
+            if base is not None:
+                if (base.fingerprint, base.sites) != (now.base.fingerprint, now.base.sites):
+                    raise ValueError("another base model")
+                now = replace(now, base=base)
+            new = replace(now, clip=clip or now.clip, judge=judge or now.judge)
+            write_atomic(file, manifest_file.to_bytes(new))
+            self._manifest = new
 
     def _list_names(self, names: Sequence[str]) -> None:
         """Write the list for shell completion, which may be out of date."""

@@ -215,7 +215,7 @@ def test_a_store_without_its_manifest_is_damaged_and_not_absent(store):
 
 def test_a_store_of_a_newer_format_is_refused_by_name(store):
     document = json.loads((store.path / "store.json").read_bytes())
-    (store.path / "store.json").write_text(json.dumps({"format": 2, "manifest": document}))
+    (store.path / "store.json").write_text(json.dumps({"format": 3, "manifest": document}))
     with pytest.raises(FormatTooNewError, match="newer cnsctl"):
         Store.open(store.path)
 
@@ -229,6 +229,13 @@ WRONG_MANIFEST = {
     "base": lambda d: d.update(base=[]),
     "base field": lambda d: d["base"].pop("family"),
     "kind": lambda d: d["base"].update(kind="hub"),
+    "prediction": lambda d: d["base"].update(prediction="flow"),
+    "origin": lambda d: d["base"].update(origin="a\nb"),
+    "clip": lambda d: d.update(clip=[]),
+    "clip field": lambda d: d.update(clip={"name": "x", "path": "/x"}),
+    "clip path": lambda d: d.update(clip={"name": "x", "path": "x", "fingerprint": "a" * 64}),
+    "clip fingerprint": lambda d: d.update(clip={"name": "x", "path": "/x", "fingerprint": "a"}),
+    "judge extra": lambda d: d.update(judge={"name": "x", "path": "/x", "fingerprint": "a" * 64, "y": 1}),
     "path relative": lambda d: d["base"].update(path="../base"),
     "fingerprint": lambda d: d["base"].update(fingerprint=7),
     "name": lambda d: d["base"].update(name="\x1b[2J"),
@@ -254,6 +261,27 @@ def test_a_manifest_with_one_wrong_part_is_refused(store, change):
     path.write_text(json.dumps(document))
     with pytest.raises(StoreDamagedError, match=r"store\.json"):
         Store.open(store.path)
+
+
+def test_places_and_metric_models_are_replaced_alone_and_kept(store):
+    from dataclasses import replace
+
+    from cnsctl.store import MetricModel
+
+    first = json.loads((store.path / "store.json").read_bytes())
+    assert first["format"] == 1  # nothing in it needs format 2
+    clip = MetricModel(name="clip", path="/models/clip", fingerprint="a" * 64, origin="owner/clip@0123")
+    judge = MetricModel(name="dino", path="/models/dino", fingerprint="b" * 64)
+    moved = replace(store.base, path="/elsewhere", origin="owner/name@4567", prediction="v_prediction")
+    store.set_places(base=moved, clip=clip)
+    store.set_places(judge=judge)
+    again = Store.open(store.path)
+    for opened in (store, again):
+        assert (opened.base, opened.clip, opened.judge) == (moved, clip, judge)
+        assert (opened.mode, opened.created) == (store.mode, store.created)
+    with pytest.raises(ValueError, match="another base model"):
+        store.set_places(base=replace(moved, fingerprint="c" * 64))
+    assert Store.open(store.path).base == moved
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{" * 10**5, b"\xff", b'{"format":1,"format":1}'])

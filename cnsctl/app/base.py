@@ -1,0 +1,195 @@
+"""`base`: the base model of a store, where the models are, and how much memory a base model needs.
+
+Owns these facts and their changes; must not know terminals or how models are loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnsctl import results
+from cnsctl.app.sources import opened, place_of, sourced
+from cnsctl.app.stores import base_model, base_of, metric_models, notes_on_metrics, open_base
+from cnsctl.errors import BaseModelError, UsageError
+from cnsctl.events import Event, Phase
+from cnsctl.settings import ComputeSettings, Dtype, complete
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from typing import Any
+
+    from cnsctl.app.sources import Source
+    from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.store import MetricModel, Store
+
+
+def described(store: Store) -> results.BaseResult:
+    """The base model of a store. Loads no model; a base model that is missing is described from the store's record."""
+    from cnsctl.bases.base_folder import default_budget
+
+    record = store.base
+    place = Path(record.path) if record.path is not None else store.base_folder
+    try:
+        folder = open_base(store)
+    except BaseModelError:
+        folder = None
+    budget = default_budget(kv_weights=record.n_weights, denoiser_weights=record.denoiser_weights)
+    if folder is not None:
+        budget = float(folder.train.get("budget", budget))
+    return results.BaseResult(
+        store=str(store.path),
+        base=base_model(store),
+        place=str(place),
+        inside=record.path is None,
+        found=folder is not None,
+        origin=record.origin,
+        bytes=None if folder is None else folder.loaded_bytes,
+        sites=len(record.sites),
+        prediction=None if folder is None else folder.parameterization.prediction,
+        zero_snr=None if folder is None else folder.parameterization.zero_snr,
+        size=None if folder is None else _size(folder),
+        budget=results.Budget(neurons=round(budget * record.n_weights), share=budget),
+        clip=_metric(store.clip),
+        own_clip=None if folder is None else _has_own_clip(store),
+        judge=_metric(store.judge),
+    )
+
+
+def _has_own_clip(store: Store) -> bool:
+    from cnsctl.bases.part_files import has_clip
+
+    return has_clip(base_of(store))
+
+
+def _size(folder: BaseFolder) -> int | None:
+    try:
+        return folder.size
+    except BaseModelError:
+        return None
+
+
+def _metric(model: MetricModel | None) -> results.MetricModel | None:
+    if model is None:
+        return None
+    return results.MetricModel(
+        name=model.name,
+        path=model.path,
+        fingerprint=model.fingerprint,
+        origin=model.origin,
+        found=Path(model.path).is_dir(),
+    )
+
+
+def changed(
+    store: Store,
+    *,
+    at: str | Path | None = None,
+    clip: str | Path | None = None,
+    judge: str | Path | None = None,
+) -> Generator[Event, None, results.BaseResult]:
+    """Record where the base model is now, or models that measure images: all of it, or nothing.
+
+    Raises:
+        UsageError: the store contains its base model.
+        BaseModelError: another base model is there, or a model cannot be loaded.
+        StoreLockedError: another process writes to the store.
+    """
+    base = None
+    if at is not None:
+        source = yield from _moved(store, at)
+        yield Phase(name="read the base model")
+        base = replace(store.base, path=_fingerprint_checked(store, source), origin=source.origin)
+    models = yield from metric_models(clip=clip, judge=judge)
+    store.set_places(base=base, **models)
+    if at is not None and clip is None:
+        yield from notes_on_metrics(store)
+    return described(store)
+
+
+def _moved(store: Store, at: str | Path) -> Generator[Event, None, Source]:
+    if store.base.path is None:
+        raise UsageError(f"the store contains its base model: {store.base_folder}", note="it moves with the store")
+    source = yield from sourced(at)
+    if source.kind != store.base.kind:
+        kinds = {"file": "a single file", "folder": "a folder", "pocket": "the built-in base model"}
+        raise UsageError(
+            f"the base model of the store is {kinds[store.base.kind]}, not {kinds[source.kind]}: {source.path}",
+            note=f"it was at {store.base.path}",
+            reason="base-kind",
+        )
+    return source
+
+
+def _fingerprint_checked(store: Store, source: Source) -> str:
+    """The absolute path of a base model, if it is the store's.
+
+    Raises:
+        BaseModelError: it is another one.
+    """
+    from cnsctl.bases.base_folder import open_folder
+    from cnsctl.bases.facts import facts_of
+
+    known = open_base_at(store, source.path) if source.kind == "file" else open_folder(source.path)
+    try:
+        found = facts_of(known, with_files=False).fingerprint
+    except BaseModelError as err:
+        if source.kind != "file":
+            raise
+        raise BaseModelError(  # it does not fit the configuration of the store's own file
+            f"another base model is at {source.path}", note=err.what, reason="another-base"
+        ) from err
+    if found != store.base.fingerprint:
+        raise BaseModelError(
+            f"another base model is at {source.path}: {found[:12]}",
+            note=f"this store was created on {store.base.fingerprint[:12]}",
+            reason="another-base",
+        )
+    return str(place_of(known))
+
+
+def open_base_at(store: Store, single_file: Path) -> BaseFolder:
+    """A single file with the configuration that the store contains.
+
+    Raises:
+        BaseModelError: it is not a checkpoint.
+    """
+    from cnsctl.bases.base_folder import open_folder
+    from cnsctl.bases.single_file import open_single_file
+
+    open_single_file(single_file)
+    return open_folder(base_of(store), single_file=single_file, name=store.base.name)
+
+
+def estimated(
+    store: Store | None, given: str | Path | None, compute: Mapping[str, Any] | None = None
+) -> Generator[Event, None, results.EstimateResult]:
+    """Estimate the memory that training and generating need, without loading a weight.
+
+    Args:
+        store: whose base model is estimated if none is given.
+        given: another base model, as `init` takes it; a hub id must be in the local cache.
+        compute: fields of `ComputeSettings`; only the precision matters.
+
+    Raises:
+        UsageError, BaseModelError: the base model cannot be read.
+    """
+    from cnsctl.bases import devices
+
+    where: ComputeSettings = complete(ComputeSettings, {}, compute or {})
+    dtype: str = where.dtype  # of any machine: an estimate needs none
+    if dtype == Dtype.AUTO:
+        dtype = devices.dtype_name(devices.choose(where.device, where.dtype)[1])
+    if given is None and store is not None:
+        return (yield from _estimated(open_base(store), str(dtype)))
+    source = yield from sourced(given, download=False)
+    with opened(source) as folder:
+        return (yield from _estimated(folder, str(dtype)))
+
+
+def _estimated(folder: BaseFolder, dtype: str) -> Generator[Event, None, results.EstimateResult]:
+    from cnsctl.bases.memory_estimate import estimate
+
+    yield Phase(name="follow a step without weights")
+    return estimate(folder, dtype=dtype)

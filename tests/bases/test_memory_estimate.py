@@ -1,0 +1,80 @@
+"""Rules of the estimate of memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cnsctl.bases import base_folder, memory_estimate
+from cnsctl.errors import BaseModelError
+
+
+@pytest.fixture(scope="module")
+def estimate(tiny_folder):
+    return memory_estimate.estimate(base_folder.open_folder(tiny_folder), dtype="fp32")
+
+
+def test_each_setting_needs_less_than_the_one_before(estimate):
+    assert [row.memory for row in estimate.memory] == list(memory_estimate.PLANS)
+    for more, less in zip(estimate.memory, estimate.memory[1:], strict=False):
+        assert more.add > less.add
+        assert more.add_one > less.add_one
+        assert more.gen > less.gen
+
+
+def test_the_weights_are_those_of_the_loaded_base_model(estimate, tiny):
+    sizes = {part.part: part for part in estimate.parts}
+    assert sizes["unet"].weights == tiny.denoiser_weights
+    assert sizes["unet"].bytes == 4 * tiny.denoiser_weights
+    assert all(row.gen > sizes["vae"].bytes for row in estimate.memory)
+
+
+def test_the_batch_multiplies_the_activations_alone(estimate):
+    """Two images of a batch: activations twice, weights once."""
+    assert estimate.batch_size == 2
+    auto = estimate.memory[0]
+    weights = sum(part.bytes for part in estimate.parts)
+    assert weights < auto.add_one < auto.add < 2 * auto.add_one
+
+
+def test_tensors_are_counted_from_their_creation_to_their_end():
+    layer = torch.nn.Linear(4, 4, device="meta")
+    x = torch.zeros(8, 4, device="meta")  # made before: not counted, as the weights
+
+    def run():
+        for _ in range(3):
+            y = layer(x)  # 8 × 4 numbers of 4 bytes; the one before ends when this one is there
+        del y
+
+    assert memory_estimate._peak(run, layer) == 2 * 8 * 4 * 4
+
+
+def test_the_count_on_the_meta_device_is_that_of_real_tensors():
+    """The same operations, once with memory: the counter sees the same blocks."""
+    peaks = []
+    for device in ("meta", "cpu"):
+        layers = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.GELU(), torch.nn.Linear(64, 1)).to(device)
+        x = torch.zeros(32, 16, device=device, requires_grad=True)
+        peaks.append(memory_estimate._peak(lambda layers=layers, x=x: layers(x).mean().backward(), layers))
+    assert peaks[0] == peaks[1] > 0
+
+
+def test_attention_keeps_no_matrix_of_all_positions_and_the_function_is_restored():
+    import torch.nn.functional as F
+
+    stock = F.scaled_dot_product_attention
+    q = torch.zeros(1, 1, 4096, 8, device="meta", requires_grad=True)
+    found = memory_estimate._peak(lambda: F.scaled_dot_product_attention(q, q, q).sum().backward(), torch.nn.Identity())
+    assert found < 4096 * 4096
+    assert F.scaled_dot_product_attention is stock
+
+
+def test_what_cannot_be_followed_is_one_clear_error(tmp_path, tiny_folder):
+    import json
+    import shutil
+
+    copy = shutil.copytree(tiny_folder, tmp_path / "base")
+    file = copy / "unet" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "down_block_types": ["Nonsense"]}))
+    with pytest.raises(BaseModelError, match="cannot estimate the memory"):
+        memory_estimate.estimate(base_folder.open_folder(copy), dtype="fp32")
