@@ -65,8 +65,8 @@ def create_store(
     """
     from cnsctl.app import stores
 
-    options = {"prediction": prediction, "clip": clip, "judge": judge}
-    Run(stores.create(_path(path), base=base, mode=mode, copy=copy, **options)).result()
+    work = stores.create(_path(path), base=base, mode=mode, copy=copy, prediction=prediction, clip=clip, judge=judge)
+    Run(work).result()
     return open_store(path)
 
 

@@ -102,7 +102,7 @@ def changed(
         yield Phase(name="read the base model")
         base = replace(store.base, path=_fingerprint_checked(store, source), origin=source.origin)
     models = yield from metric_models(clip=clip, judge=judge)
-    store.set_places(base=base, **models)
+    store.set_places(base=base, clip=models.get("clip"), judge=models.get("judge"))
     if at is not None and clip is None:
         yield from notes_on_metrics(store)
     return described(store)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from cnsctl.app.measuring import Level, Plan
     from cnsctl.bases.clip import ClipTowers
+    from cnsctl.bases.metric_models import ImageFeatures, StockClip
     from cnsctl.engine.overlay import Overlay
     from cnsctl.settings import GenerateSettings
     from cnsctl.store import ConceptRecord, Store
@@ -359,7 +360,7 @@ def generating(
     return images
 
 
-def _features(towers: ClipTowers, pixels: Sequence[Pixels]) -> Generator[None, None, Features]:
+def _features(towers: ImageFeatures, pixels: Sequence[Pixels]) -> Generator[None, None, Features]:
     import numpy as np
 
     found = []
@@ -370,7 +371,7 @@ def _features(towers: ClipTowers, pixels: Sequence[Pixels]) -> Generator[None, N
 
 
 def clip_scores(
-    towers: ClipTowers | None, texts: Sequence[str], generated: Sequence[Pixels], own: Features | None
+    towers: ClipTowers | StockClip | None, texts: Sequence[str], generated: Sequence[Pixels], own: Features | None
 ) -> results.Scores:
     """CLIP-I against the concept's own images (mean over pairs) and CLIP-T of each image against its text.
 

@@ -115,7 +115,7 @@ def _created(
         has_files = copy or source.kind == "file"  # the store always contains the configuration of a single file
         beside = (CHECKPOINT,) if copy and source.kind == "file" else ()
         is_pocket = source.kind == "pocket"
-        known = pocket_facts() if is_pocket else facts_of(folder, with_files=has_files, beside=beside)
+        known = pocket_facts() if is_pocket else facts_of(folder, with_files=has_files, beside=beside, notes=notes)
         if notes is not None:
             notes += folder.notes
         record = BaseRecord(

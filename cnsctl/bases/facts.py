@@ -42,24 +42,32 @@ def facts(path: Path, *, with_files: bool) -> BaseFacts:
     return facts_of(open_folder(path), with_files=with_files)
 
 
-def facts_of(folder: BaseFolder, *, with_files: bool, beside: Sequence[str] = ()) -> BaseFacts:
-    """Load a base model once, on the CPU, and collect its facts.
+def facts_of(
+    folder: BaseFolder, *, with_files: bool, beside: Sequence[str] = (), notes: list[str] | None = None
+) -> BaseFacts:
+    """Load a base model once, on the CPU, collect its facts, and measure what it predicts.
 
     Args:
         folder: its folder.
         with_files: also hash the files that are loaded.
         beside: other files in the folder, which are hashed too.
+        notes: gets what the measurement says, if its owner should read it.
 
     Raises:
-        BaseModelError: the folder cannot be loaded, or the name of a file cannot be recorded.
+        BaseModelError: the folder cannot be loaded, its weights predict something else than its configuration says, or
+            the name of a file cannot be recorded.
     """
     import torch
 
+    from cnsctl.bases.prediction_check import prediction_note
     from cnsctl.bases.registry import load
 
     names = [*folder.files(), *beside] if with_files else []
     check_names(names)  # before the weights are read, which takes minutes
     base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
+    note = prediction_note(base)
+    if notes is not None and note is not None:
+        notes.append(note)
     return BaseFacts(
         name=folder.name,
         family=folder.family.name,

@@ -185,7 +185,7 @@ class _Followed:
 
         def run() -> None:
             answer = _run(denoiser, self._latents(1), dtype, grad=True)
-            (answer.float() - torch.zeros_like(answer, dtype=torch.float32)).square().mean().backward()
+            (answer.float() - torch.zeros_like(answer, dtype=torch.float32)).square().mean().backward()  # type: ignore[no-untyped-call]
 
         return _peak(run, denoiser)
 
@@ -250,11 +250,11 @@ def _peak(run: Callable[[], object], module: torch.nn.Module) -> int:
     return counted.peak
 
 
-class _Counted(TorchDispatchMode):
+class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of each memory block that an operation makes, until nothing refers to it."""
 
     def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         weights = [tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())]
         self._known: weakref.WeakSet[Any] = weakref.WeakSet(weights)
@@ -288,7 +288,7 @@ def _attention_as_on_devices() -> Iterator[None]:
     """
 
     def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_args: Any, **_more: Any) -> Any:
-        return _Attention.apply(query, key, value)
+        return _Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
 
     stock = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = attention
@@ -306,6 +306,6 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, _grad: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, _grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         q, k, v, _ = ctx.saved_tensors
         return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

@@ -76,19 +76,27 @@ def check(base: LoadedBase) -> Check:
     return Check(errors={kind: wrong[kind] / norm[kind] for kind in Prediction})
 
 
-def refuse_contradiction(base: LoadedBase, found: Check) -> None:
-    """Refuse a base model whose weights clearly predict something else than its configuration says.
+def prediction_note(base: LoadedBase) -> str | None:
+    """Check a base model. Returns what its owner should read, if the weights and the owner's word do not agree clearly.
 
     Raises:
-        BaseModelError: with both errors.
+        BaseModelError: the weights clearly predict something else than the configuration says, and the owner has not
+            said what they predict. With both errors.
     """
-    if found.found not in {None, base.schedule.prediction}:
+    said, found = base.schedule.prediction, check(base)
+    if found.found is said:
+        return None
+    figures = f"relative error on a test image: {found}"
+    if found.found is None:
+        return f"cannot check that the weights predict {said}, as random weights cannot be checked; {figures}"
+    if base.folder.prediction is None:
         raise BaseModelError(
-            f"the weights of {base.name} do not predict {base.schedule.prediction}, as its configuration says",
-            note=f"relative error on a test image: {found}",
+            f"the weights of {base.name} do not predict {said}, as its configuration says",
+            note=figures,
             reason="prediction",
             prediction=str(found.found),
         )
+    return f"the weights seem to predict {found.found}, not {said}; {figures}"
 
 
 def _smooth(side: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:

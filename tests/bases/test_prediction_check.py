@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from commands import at, cnsctl
 
 from cnsctl.bases.base_folder import POCKET, open_folder
-from cnsctl.bases.prediction_check import check, refuse_contradiction
+from cnsctl.bases.prediction_check import check, prediction_note
 from cnsctl.bases.registry import load
 from cnsctl.errors import BaseModelError
 from cnsctl.settings import Prediction
 
 
-@pytest.fixture
-def pocket_as():
-    """Pocket with a configuration that says so."""
-
-    def loaded(said: Prediction):
-        folder = replace(open_folder(POCKET), prediction=said)
-        return load(folder, device=torch.device("cpu"), dtype=torch.float32)
-
-    return loaded
+def loaded(said: Prediction, *, by_owner: bool = False):
+    """Pocket, whose configuration or whose owner says what it predicts."""
+    base = load(open_folder(POCKET), device=torch.device("cpu"), dtype=torch.float32)
+    base.schedule.prediction = said
+    if by_owner:
+        base.folder = replace(base.folder, prediction=said)
+    return base
 
 
 def predicting_epsilon(base):
@@ -39,23 +40,40 @@ def predicting_epsilon(base):
 
 @pytest.mark.parametrize("said", Prediction)
 @pytest.mark.parametrize("predicts", Prediction)
-def test_a_configuration_that_contradicts_the_weights_is_refused_with_both_figures(pocket_as, said, predicts):
-    base = pocket_as(said)
+def test_a_configuration_that_contradicts_the_weights_is_refused_with_both_figures(said, predicts):
+    base = loaded(said)
     if predicts is Prediction.EPSILON:
         base = predicting_epsilon(base)
-    found = check(base)
-    assert found.found is predicts
+    assert check(base).found is predicts
     if said is predicts:
-        refuse_contradiction(base, found)
+        assert prediction_note(base) is None
         return
     with pytest.raises(BaseModelError, match=f"do not predict {said}") as refused:
-        refuse_contradiction(base, found)
+        prediction_note(base)
     assert refused.value.facts["prediction"] == predicts
     assert all(f"as {kind}" in refused.value.note for kind in Prediction)
 
 
-def test_random_weights_decide_nothing(tiny, tiny_v):
+def test_the_owners_word_counts_but_a_contradiction_is_printed():
+    assert "seem to predict v_prediction" in prediction_note(loaded(Prediction.EPSILON, by_owner=True))
+    assert prediction_note(loaded(Prediction.V, by_owner=True)) is None
+
+
+def test_random_weights_decide_nothing_and_that_is_printed(tiny, tiny_v):
     for base in (tiny, tiny_v):
-        found = check(base)
-        assert found.found is None
-        refuse_contradiction(base, found)
+        assert check(base).found is None
+        assert "cannot check" in prediction_note(base)
+
+
+def test_init_refuses_a_pocket_whose_scheduler_file_lost_its_prediction(tmp_path):
+    folder = shutil.copytree(POCKET, tmp_path / "lost")
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = {k: v for k, v in json.loads(file.read_text()).items() if k != "prediction_type"}
+    file.write_text(json.dumps(config))
+    refused = cnsctl("init", "--base", folder, *at(tmp_path / "store"))
+    assert refused.code == 1
+    assert "do not predict epsilon" in refused.err
+    assert "--prediction v_prediction" in refused.err
+    assert not (tmp_path / "store").exists()
+    done = cnsctl("init", "--base", folder, "--prediction", "v_prediction", *at(tmp_path / "store"))
+    assert done.code == 0, done.err

@@ -52,11 +52,11 @@ def command(
     changes = at is not None or clip is not None or judge is not None
     if (model is not None and not estimate) or (estimate and changes) or (compute and not estimate):
         raise UsageError("these options do not belong together", reason="base-options")
+    if estimate:
+        with Output(as_json=as_json, quiet=quiet, human=tables.estimated, bare=tables.estimated_bytes) as estimates:
+            estimates.run(base.estimated(stores.open_store(store) if model is None else None, model, compute))
+        return
     with Output(as_json=as_json, quiet=quiet, human=tables.base, bare=lambda r: [r.place]) as output:
-        if estimate:
-            output.human, output.bare = tables.estimated, tables.estimated_bytes
-            output.run(base.estimated(stores.open_store(store) if model is None else None, model, compute))
-            return
         opened = stores.open_store(store)
         if not changes:
             output.result(base.described(opened))
