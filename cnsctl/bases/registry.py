@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.family import Family
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.loaded import LoadedBase
 
 FAMILIES: tuple[Family, ...] = (SD1, SDXL, PIXART)
 """To add a family, write its folder and add its declaration here."""
@@ -40,7 +40,7 @@ def load(
     dtype: torch.dtype,
     hash_weights: bool = False,
     fingerprint: str | None = None,
-) -> Base:
+) -> LoadedBase:
     """Load a base model.
 
     Args:
