@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -144,9 +145,11 @@ def empty(tiny_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "empty"
 
 
-@pytest.fixture(autouse=True)
-def _as_thorough_as_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _as_thorough_as_possible() -> Iterator[None]:
     """What `add` measures depends on the machine's speed below 20 seconds of training; in tests it does not."""
     from cnsctl.app import measuring
 
-    monkeypatch.setattr(measuring, "ALWAYS_S", float("inf"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "ALWAYS_S", float("inf"))
+        yield

@@ -64,7 +64,7 @@ def facts_of(
 
     names = [*folder.files(), *beside] if with_files else []
     check_names(names)  # before the weights are read, which takes minutes
-    base = load(folder, device=torch.device("cpu"), dtype=torch.float32)
+    base = load(folder, device=torch.device("cpu"), dtype=torch.float32, first=True)
     note = prediction_note(base)
     if notes is not None and note is not None:
         notes.append(note)

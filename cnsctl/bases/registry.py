@@ -40,6 +40,7 @@ def load(
     dtype: torch.dtype,
     hash_weights: bool = False,
     fingerprint: str | None = None,
+    first: bool = False,
 ) -> LoadedBase:
     """Load a base model.
 
@@ -49,6 +50,7 @@ def load(
         dtype: what its denoiser computes in.
         hash_weights: also hash everything that the fingerprint leaves out (for the proof).
         fingerprint: as the store recorded it; None to compute it from the weights.
+        first: a store is created on it: also run it once, which shows what is wrong with a folder that loads.
 
     Raises:
         BaseModelError: the folder cannot be loaded.
@@ -57,8 +59,7 @@ def load(
     from cnsctl.bases.parts import load_parts
     from cnsctl.bases.trial import failing, refuse_broken
 
-    is_new = fingerprint is None
-    parts = load_parts(folder, check_values=is_new or hash_weights)
+    parts = load_parts(folder, check_values=fingerprint is None or hash_weights)
     with failing(f"cannot use {folder.shown} as {folder.family.title}"):
         base = LoadedBase(
             folder,
@@ -68,6 +69,6 @@ def load(
             hash_weights=hash_weights,
             known=fingerprint,
         )
-    if is_new:
+    if first:
         refuse_broken(base)
     return base

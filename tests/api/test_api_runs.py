@@ -37,11 +37,15 @@ STEPS = 10
 """Of the tiny base's settings."""
 
 
+def of_training(event) -> bool:
+    return isinstance(event, events.Step) and event.phase.startswith("train ")
+
+
 def after(run: Run, step: int) -> None:
     """Let it train as far as this step."""
     n = 0
     for event in run:
-        n += isinstance(event, events.Step)
+        n += of_training(event)
         if n == step:
             return
     raise AssertionError("it ended before")
@@ -56,7 +60,7 @@ def test_a_closed_run_continues_to_the_same_bytes(store, session, images_of_two,
         with pytest.raises(errors.UsageError, match="stopped before its end"):
             run.result()
         again = opened.train("dog", images_of_two / "dog")
-        assert sum(isinstance(event, events.Step) for event in again) == STEPS - step
+        assert sum(of_training(event) for event in again) == STEPS - step
         assert again.result() is again.result()
     whole = session._open().store.concepts()[0]
     assert open_store(store.path).show("dog").delta.endswith(whole["delta"])
@@ -172,7 +176,7 @@ def test_an_unknown_setting_is_refused_with_its_name_and_what_is_allowed(session
     err = caught.value
     assert (err.name, err.value, err.allowed) == ("width", 33, "32 to 4,096, a multiple of 8")
     assert (err.code, err.reason) == ("invalid-setting", "setting")
-    assert err.facts == {"name": "width", "value": 33}
+    assert err.facts == {"name": "width", "value": 33, "near": []}
 
 
 def test_errors_carry_code_reason_and_facts(session, tmp_path, images_of_two):
