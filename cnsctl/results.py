@@ -350,6 +350,54 @@ class RemoveResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartSize:
+    """A part of a base model."""
+
+    part: str
+    """Its name."""
+    weights: int
+    """How many."""
+    bytes: int
+    """In the precision that it computes in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Estimated peak memory with one setting of `--memory`, in bytes."""
+
+    memory: str
+    """The setting."""
+    add: int
+    """A training step with the default batch size."""
+    add_one: int
+    """A training step with batch size 1."""
+    gen: int
+    """An image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateResult:
+    """`base --estimate`: memory, without loading a weight."""
+
+    name: str
+    """Of the base model."""
+    family: str
+    """Such as `sd1`."""
+    dtype: str
+    """Precision of the denoiser."""
+    width: int
+    """Of the images, in pixels."""
+    height: int
+    """Of the images, in pixels."""
+    batch_size: int
+    """The default of `add`."""
+    parts: tuple[PartSize, ...]
+    """Parts with weights."""
+    memory: tuple[MemoryEstimate, ...]
+    """By setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
     """`demo`: where it wrote."""
 

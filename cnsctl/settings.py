@@ -145,6 +145,9 @@ class TrainSettings:
     learning_rate: float = _setting("Learning rate of the neurons", low=1e-9, high=1.0)
     token_learning_rate: float = _setting("Learning rate of the token embedding", low=1e-9, high=1.0)
     batch_size: int = _setting("Noised images per step", low=1, high=1024)
+    accumulate: int = _setting(
+        "Batches per step, whose gradients are added up: less memory than a larger batch", low=1, high=1024, default=1
+    )
     budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
     seed: int = _setting("Seed of every random number", low=0, high=2**62, default=0)
     token_embeddings: int = _setting("Token embeddings of the concept", low=1, high=16, default=1)

@@ -111,10 +111,11 @@ def _general(session: Session) -> dict[str, Any]:
     key = hashlib.sha256(
         "\n".join([session.base.fingerprint, session.device.type, *neurons.general_settings(), *texts]).encode()
     ).hexdigest()
-    shapes = {site: tuple(W.shape) for site, W in session.base.sites.items()}
+    shapes = session.base.shapes
     cached = session.store.cached(f"general-{key[:24]}")
     found = None if cached is None else training_state.masks_from_bytes(cached, shapes=shapes)
     if found is None:
         found = neurons.general_neurons(session.base, texts)
         session.store.cache(f"general-{key[:24]}", training_state.masks_to_bytes(found))
-    return {site: mask.to(session.base.device) for site, mask in found.items()}
+    # in main memory: at the size of SDXL they take 340 MB
+    return {site: mask.cpu() for site, mask in found.items()}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.family import Family
+    from cnsctl.bases.memory_estimate import Plan
     from cnsctl.bases.protocol import Base
 
 FAMILIES: tuple[Family, ...] = (SD1, SDXL, PIXART)
@@ -34,6 +35,7 @@ def load(
     dtype: torch.dtype,
     hash_weights: bool = False,
     fingerprint: str | None = None,
+    plan: Plan | None = None,
 ) -> Base:
     """Load a base model.
 
@@ -43,12 +45,22 @@ def load(
         dtype: what its denoiser computes in.
         hash_weights: also hash everything that the fingerprint leaves out (for the proof).
         fingerprint: as the store recorded it; None to compute it from the weights.
+        plan: what saves memory; None for nothing.
 
     Raises:
         BaseModelError: the folder cannot be loaded.
     """
     from cnsctl.bases.loaded import LoadedBase
+    from cnsctl.bases.memory_estimate import KEEP_ALL
     from cnsctl.bases.parts import load_parts
 
     components = folder.family.components(folder, load_parts(folder.path, folder.family))
-    return LoadedBase(folder, components, device=device, dtype=dtype, hash_weights=hash_weights, known=fingerprint)
+    return LoadedBase(
+        folder,
+        components,
+        device=device,
+        dtype=dtype,
+        hash_weights=hash_weights,
+        known=fingerprint,
+        plan=plan or KEEP_ALL,
+    )

@@ -195,7 +195,7 @@ def _selected(base: Base, job: Job, mask: neurons.Mask, comparison: neurons.Mask
     n = sum(len(m) for m in mask.values())
     return Selected(
         neurons=n,
-        share=n / sum(W.numel() for W in base.sites.values()),
+        share=n / sum(rows * columns for rows, columns in base.shapes.values()),
         sites={s: len(m) for s, m in mask.items()},
         general={s: float(g.float().mean()) for s, g in job.general.items()},
         shared=neurons.shared_with(mask, job.owned),
@@ -236,7 +236,7 @@ def _delta(trainer: Trainer) -> Delta:
     settings = {k: (str(v) if isinstance(v, StrEnum) else v) for k, v in asdict(job.settings).items()}
     values = {s: v.cpu().numpy().astype(np.float16) for s, v in trainer.values.by_site().items()}
     return Delta(
-        shapes={s: (int(W.shape[0]), int(W.shape[1])) for s, W in base.sites.items()},
+        shapes=dict(base.shapes),
         indices={s: m.cpu().numpy() for s, m in trainer.values.mask.items()},
         values=values,
         vectors={e: v.detach().cpu().numpy().astype(np.float16) for e, v in trainer.vectors.items()},
