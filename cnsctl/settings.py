@@ -9,6 +9,7 @@ Owns the declarations and their checks; must not know models, files or terminals
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
 from functools import cache
@@ -56,13 +57,32 @@ class Sampler(StrEnum):
 
 
 class Device(StrEnum):
-    """Where to compute."""
+    """Where to compute. `cuda:1`, the second GPU, is a value too."""
 
     AUTO = "auto"
     """CUDA, else MPS, else the CPU."""
     CUDA = "cuda"
     MPS = "mps"
     CPU = "cpu"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Device | None:
+        if not isinstance(value, str) or re.fullmatch(r"cuda:(0|[1-9]\d{0,2})", value) is None:
+            return None
+        found = str.__new__(cls, value)
+        found._name_ = found._value_ = value
+        return found
+
+
+class Memory(StrEnum):
+    """How much memory to save."""
+
+    AUTO = "auto"
+    """By what the device has free: nothing, if everything fits."""
+    LOW = "low"
+    """Text encoders and decoder wait in main memory; blocks are computed twice in training."""
+    LOWEST = "lowest"
+    """The denoiser waits too, while the decoder runs."""
 
 
 class Dtype(StrEnum):
@@ -90,6 +110,8 @@ class Setting:
     """Largest value, included."""
     multiple_of: int
     """Values are multiples of it."""
+    word: str
+    """Stands for 0, which is outside the range: "auto". Empty for most settings."""
     default: Any
     """`BY_BASE` where the base model sets it."""
     group: str
@@ -108,6 +130,7 @@ class Setting:
         if self.low is None or self.high is None:
             return {bool: "true or false", str: "text"}.get(self.kind, "a number")
         steps = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
+        steps += f", or {self.word}" if self.word else ""
         return f"{self.low:g} to {self.high:,g}{steps}" if self.high < 1e6 else f"{self.low:g} or more{steps}"
 
 
@@ -121,6 +144,9 @@ class _Default(StrEnum):
 BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 """`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
 
+AUTO = "auto"
+"""In words for 0: chosen by the memory."""
+
 MERGED, RESEARCH = "Merged mode", "Research"
 
 
@@ -130,10 +156,12 @@ def _setting(
     low: float | None = None,
     high: float | None = None,
     multiple_of: int = 1,
+    word: str = "",
     default: Any = BY_BASE,
     group: str = "",
 ) -> Any:
-    meta = {"help": help, "low": low, "high": high, "multiple_of": multiple_of, "group": group, "default": default}
+    limits = {"low": low, "high": high, "multiple_of": multiple_of, "word": word}
+    meta = {"help": help, **limits, "group": group, "default": default}
     return field(metadata=meta) if default is BY_BASE else field(default=default, metadata=meta)
 
 
@@ -198,15 +226,24 @@ class RequestSettings:
 
     count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
     seed: int = _setting("Seed of the first image", low=0, high=2**62, default=RANDOM)
-    batch_size: int = _setting("Images at a time; 1 makes each independent of the others", low=1, high=4096, default=1)
+    batch_size: int = _setting(
+        "Images at a time; 1 makes each independent of the others; auto: as many as the memory allows",
+        low=1,
+        high=4096,
+        word=AUTO,
+        default=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeSettings:
     """Where and how precisely to compute."""
 
-    device: Device = _setting("Where to compute", default=Device.AUTO)
+    device: Device = _setting("Where to compute; cuda:1 is the second GPU", default=Device.AUTO)
     dtype: Dtype = _setting("Precision; fp16 only generates", default=Dtype.AUTO)
+    memory: Memory = _setting(
+        "Save memory, in exchange for time; auto: if the device has too little", default=Memory.AUTO
+    )
 
 
 @cache
@@ -237,9 +274,12 @@ def checked(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(setting: Setting, value: Any) -> Any:
     if setting.choices:
-        if value not in setting.choices:
-            raise InvalidSettingError(setting.name, value, allowed=setting.allowed, wrong="choice")
-        return setting.kind(value)
+        try:
+            return setting.kind(value)
+        except ValueError:
+            raise InvalidSettingError(setting.name, value, allowed=setting.allowed, wrong="choice") from None
+    if setting.word and value in {setting.word, 0}:
+        return 0
     kinds = {float: (int, float), int: (int,)}.get(setting.kind, (setting.kind,))
     fits = isinstance(value, kinds) and (setting.kind is bool or not isinstance(value, bool))
     if fits and setting.low is not None and setting.high is not None:

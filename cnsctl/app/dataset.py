@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.app.processes import is_main
 from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, training_texts
 from cnsctl.errors import ImageError, UsageError
 from cnsctl.events import Note
@@ -116,6 +117,7 @@ def _general(session: Session) -> dict[str, Any]:
     found = None if cached is None else training_state.masks_from_bytes(cached, shapes=shapes)
     if found is None:
         found = neurons.general_neurons(session.base, texts)
-        session.store.cache(f"general-{key[:24]}", training_state.masks_to_bytes(found))
+        if is_main():
+            session.store.cache(f"general-{key[:24]}", training_state.masks_to_bytes(found))
     # in main memory: at the size of SDXL they take 340 MB
     return {site: mask.cpu() for site, mask in found.items()}

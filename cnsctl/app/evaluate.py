@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cnsctl import results
 from cnsctl.app.concepts import holdout_of, require, scores_of
+from cnsctl.app.processes import together
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode, Prompt
@@ -60,10 +61,14 @@ def evaluate(
         StoreDamagedError: in merged mode, where all concepts act, one of them cannot be read.
     """
     require(store, names)
+    processes = together(compute or {})
     session = yield from started(store, compute or {}, session)
-    records = require(store, names)  # loading takes seconds, in which another process may have changed the store
+    # loading takes seconds, in which another process may have changed the store
+    records = processes.from_main(require(store, names))
+    records = [records[i] for i in processes.share(len(records))]
+    images_of_base = images and processes.is_main
     whole = session.overlay(())  # in merged mode all concepts, else none
-    yield Phase(name="measure", total=len(records) + images)
+    yield Phase(name="measure", total=len(records) + images_of_base)
     rows, damaged = [], []
     for i, record in enumerate(records):
         try:
@@ -71,16 +76,18 @@ def evaluate(
             rows.append(_evaluated(session, overlay, record, images=images))
         except StoreDamagedError:
             damaged.append(record["name"])
-        yield Step(phase="measure", step=i + 1, total=len(records) + images)
+        yield Step(phase="measure", step=i + 1, total=len(records) + images_of_base)
+    drifted = _drift(session, whole) if images_of_base else None
+    shares = processes.gathered((rows, damaged))
     return results.EvaluateResult(
         store=str(store.path),
         base=base_model(store),
         mode=str(store.mode),
         device=session.device.type,
         dtype=session.dtype,
-        concepts=tuple(rows),
-        damaged=tuple(damaged),
-        drift=_drift(session, whole) if images else None,
+        concepts=tuple(row for share, _ in shares for row in share),
+        damaged=tuple(name for _, share in shares for name in share),
+        drift=drifted,
     )
 
 

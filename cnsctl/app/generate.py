@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import __version__, results
 from cnsctl.app.concepts import known_names
-from cnsctl.app.output_paths import Outputs, Planned, outputs
+from cnsctl.app.output_paths import STDOUT, Outputs, Planned, outputs
+from cnsctl.app.processes import together
 from cnsctl.app.session import Session, started
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import missed, parse
 from cnsctl.errors import CnsctlError, DiskError, PartialFailureError, UsageError
-from cnsctl.events import Event, Failed, ImageReady, Phase, Warn
+from cnsctl.events import Event, Failed, ImageReady, Note, Phase, Warn
 from cnsctl.settings import GenerateSettings, RequestSettings, checked, complete, settings_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the text `cnsctl` in a PNG."""
+
+MAX_BATCH = 16
+"""Largest batch that `auto` tries."""
 
 MAX_DECODED = 16
 """Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
@@ -55,7 +59,8 @@ class GenerateRequest:
     """Write files; otherwise images are only events."""
     output: Path | None = None
     force: bool = False
-    batch_size: int = 1
+    batch_size: int | str = 1
+    """Images at a time; `auto` or 0: as many as the memory of the device allows."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `GenerateSettings` that the user gave; the base model sets the rest."""
     compute: Mapping[str, Any] = field(default_factory=dict)
@@ -69,22 +74,37 @@ def generate(
 
     Everything that can be refused is refused before the model is loaded.
     """
-    _check(request)
+    request = _checked(request)
+    processes = together(request.compute)
+    if processes.count > 1:
+        _refuse_for_several(request)
+        request = replace(request, seed=processes.from_main(request.seed))
     negative = _parsed(store, request.negative_prompt)
     prompts = [_parsed(store, text) for text in request.prompts]
     many = request.stream is not None or len(prompts) * request.count > 1
     places = outputs(request.output, many=many, force=request.force, save=request.save)
     seeds = range(request.seed, request.seed + request.count)
     planned = [place for prompt in prompts for place in places.plan(prompt, seeds)]
+    processes.gathered(None)  # before one of them writes an image
+    own = [planned[i] for i in processes.share(len(planned))]
     session = yield from started(store, request.compute, session)
-    work = _Generation(session, request, negative, places)
+    work = _Generation(session, request, negative, places, most=len(own) if request.stream is None else MAX_BATCH)
     if work.settings.guidance_scale <= 1 and request.negative_prompt:
         yield Warn(text=f"the negative prompt has no effect at guidance scale {work.settings.guidance_scale:g}")
+    if request.batch_size == 0:
+        yield Note(text=f"batch size {work.batch}")
     counts = {ImageReady: 0, Failed: 0}
-    for event in _all(work, planned, seeds):
+    done = []
+    for event in _all(work, own, seeds):
         if isinstance(event, (ImageReady, Failed)):
             counts[type(event)] += 1
+        if isinstance(event, ImageReady) and processes.count > 1:
+            done.append(replace(event, pixels=None, png=b""))
         yield event
+    for others in processes.gathered(done)[1:]:
+        counts[ImageReady] += len(others)
+        if processes.is_main:
+            yield from others
     return results.GenerateResult(
         store=str(store.path),
         generated=counts[ImageReady],
@@ -180,16 +200,22 @@ def _overlay_of(work: _Generation, lines: Sequence[_Line]) -> Overlay | None:
 class _Generation:
     """A loaded base model with its caches: K and V of the last few texts, the last few decoded concepts."""
 
-    def __init__(self, session: Session, request: GenerateRequest, negative: Prompt, outputs: Outputs) -> None:
-        from cnsctl.engine.generate import Texts
+    def __init__(
+        self, session: Session, request: GenerateRequest, negative: Prompt, outputs: Outputs, *, most: int
+    ) -> None:
+        from cnsctl.engine.generate import Texts, fitting_batch
         from cnsctl.engine.recent import Recent
 
         self.session, self.request, self.negative, self.outputs = session, request, negative, outputs
         self.settings: GenerateSettings = complete(
             GenerateSettings, asdict(session.base.generate_defaults), request.settings
         )
-        self.texts = Texts(session.base, self.settings, batch=request.batch_size)
-        self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch_size)
+        self.batch = int(request.batch_size)
+        if self.batch == 0:  # on CPUs a batch is not faster, and the system ends a process that takes too much memory
+            most = 1 if session.device.type == "cpu" else min(max(1, most), MAX_BATCH)
+            self.batch = fitting_batch(session.base, self.settings, most=most)
+        self.texts = Texts(session.base, self.settings, batch=self.batch)
+        self.decoded: Recent[Concept] = Recent(MAX_DECODED + self.batch)
         self.merged: Overlay | None = None
 
     def overlay(self, prompts: Iterable[Prompt]) -> Overlay:
@@ -212,7 +238,7 @@ class _Generation:
         yield Phase(name="generate", total=len(planned))
         requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
         places = iter(planned)
-        for event in engine.generation(self.texts, overlay, requests, self.settings, batch=self.request.batch_size):
+        for event in engine.generation(self.texts, overlay, requests, self.settings, batch=self.batch):
             if not isinstance(event, engine.Image):
                 yield event
             elif event.pixels is None:
@@ -270,6 +296,18 @@ def _parsed(store: Store, text: str) -> Prompt:
     return prompt
 
 
-def _check(request: GenerateRequest) -> None:
+def _checked(request: GenerateRequest) -> GenerateRequest:
     checked(GenerateSettings, request.settings)
-    checked(RequestSettings, {name: getattr(request, name) for name in settings_of(RequestSettings)})
+    return replace(
+        request, **checked(RequestSettings, {name: getattr(request, name) for name in settings_of(RequestSettings)})
+    )
+
+
+def _refuse_for_several(request: GenerateRequest) -> None:
+    """Several processes share a list of images; they cannot share a stream."""
+    if request.stream is not None or request.output == STDOUT:
+        raise UsageError(
+            "several processes cannot share standard input or output",
+            note="each of them makes a part of the images",
+            hint="give the prompts as arguments, and a folder for the images",
+        )

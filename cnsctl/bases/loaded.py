@@ -98,7 +98,9 @@ class LoadedBase:
         self.denoiser_weights = sum(p.numel() for p in denoiser.parameters())
         named = dict(denoiser.named_parameters())
         weights = {s: named[f"{s}.weight"].detach() for layer in self.layers for s in (layer.k, layer.v)}
-        self.shapes = {site: (int(W.shape[0]), int(W.shape[1])) for site, W in weights.items()}
+        self.shapes: Mapping[str, tuple[int, int]] = {
+            site: (int(W.shape[0]), int(W.shape[1])) for site, W in weights.items()
+        }
         self.stacked_sites: torch.Tensor | None = None
         self.sites: Mapping[str, torch.Tensor] = _Stored(named, weights, device)
         sizes = [len(W) for W in weights.values()]

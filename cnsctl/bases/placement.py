@@ -112,7 +112,7 @@ class _ReadAgain(torch.autograd.Function):
             leave()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor, None, None]:
         vectors = ctx.saved_tensors[0].detach().requires_grad_()
         try:
             with torch.enable_grad():

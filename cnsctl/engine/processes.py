@@ -41,7 +41,7 @@ class Processes:
         first = tensors[0]
         flat = torch.cat([*(t.reshape(-1) for t in tensors), torch.tensor([figure], device=first.device).to(first)])
         torch.distributed.all_reduce(flat)
-        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors] + [1])[:-1], strict=True):
+        for tensor, part in zip(tensors, flat.split_with_sizes([*(t.numel() for t in tensors), 1])[:-1], strict=True):
             tensor.copy_(part.view(tensor.shape))
         return float(flat[-1])
 

@@ -12,6 +12,7 @@ Owns these products; must not know losses, optimizers or concepts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,25 +88,21 @@ def products(
         length: t.
     """
     trained = torch.empty(0, device=X.device) if values is None else values.values
-    plan = _Plan(base, start, values, rows, own, length)
+    plan = _Plan(base=base, start=start, values=values, rows=rows, own=own, length=length)
     found = _Products.apply(X, trained, plan)  # type: ignore[no-untyped-call]
     return dict(zip(base.sites, found, strict=True))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Plan:
-    """What stays the same between the forward and the backward pass."""
+    """What stays the same between the forward and the backward pass; see `products`."""
 
-    def __init__(
-        self,
-        base: Base,
-        start: Mapping[str, torch.Tensor],
-        values: SiteValues | None,
-        rows: torch.Tensor,
-        own: torch.Tensor | None,
-        length: int,
-    ) -> None:
-        self.base, self.start, self.values, self.rows, self.length = base, start, values, rows, length
-        self.own = own if values is not None else None
+    base: Base
+    start: Mapping[str, torch.Tensor]
+    values: SiteValues | None
+    rows: torch.Tensor
+    own: torch.Tensor | None
+    length: int
 
     def weight(self, site: str, values: torch.Tensor) -> torch.Tensor:
         """The weight of a site with these values."""
@@ -125,10 +122,7 @@ class _Products(torch.autograd.Function):
         found = []
         for site in plan.base.sites:
             trained = plan.weight(site, values)
-            if here is None:
-                out = X @ trained.T
-            else:
-                out = torch.cat([X @ plan.start[site].T, here @ trained.T])
+            out = X @ trained.T if here is None else torch.cat([X @ plan.start[site].T, here @ trained.T])
             out = out.index_select(0, plan.rows)
             if (bias := plan.base.biases.get(site)) is not None:
                 out = out + bias
@@ -136,7 +130,7 @@ class _Products(torch.autograd.Function):
         return tuple(found)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         X, values = ctx.saved_tensors
         plan: _Plan = ctx.plan
         here = X if plan.own is None else X.index_select(0, plan.own)

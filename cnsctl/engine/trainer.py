@@ -145,10 +145,8 @@ class Trainer:
             kvs = products(self.base, X, values, start=self.start, rows=rows, own=own, length=t)
             return kvs, found.rows(first)
         weight = self.values.weight if isinstance(self.values, optim.IndexedValues) else self.weight
-        if own is None:
-            kv = F.linear(X, weight)
-        else:
-            kv = _OwnTokens.apply(X, self.weight, weight, own)  # type: ignore[no-untyped-call]
+        by_token = None if own is None else _OwnTokens.apply(X, self.weight, weight, own)  # type: ignore[no-untyped-call]
+        kv = F.linear(X, weight) if by_token is None else by_token
         # index_select, because its gradient is added up by rows, and that of indexing by elements
         kv = kv.index_select(0, rows)  # (b · t, Σ rows)
         if self.base.stacked_biases is not None:
@@ -173,6 +171,7 @@ class Trainer:
         for v in self.vectors.values():
             v.grad = None
         if self.values is not None:
+            self.values.values.grad = None
             self.values.write_back()
 
     @torch.no_grad()
