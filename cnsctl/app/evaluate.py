@@ -64,8 +64,9 @@ def evaluate(
     processes = together(compute or {})
     session = yield from started(store, compute or {}, session)
     # loading takes seconds, in which another process may have changed the store
-    records = processes.from_main(require(store, names))
-    records = [records[i] for i in processes.share(len(records))]
+    found = processes.from_main([r["name"] for r in require(store, names)])
+    own = [found[i] for i in processes.share(len(found))]
+    records = require(store, own) if own else []
     images_of_base = images and processes.is_main
     whole = session.overlay(())  # in merged mode all concepts, else none
     yield Phase(name="measure", total=len(records) + images_of_base)

@@ -48,7 +48,7 @@ def together(lines, n=2):
     outputs = [process.communicate(timeout=240) for process in running]
     assert all(process.returncode == 0 for process in running), [err[-2000:] for _, err in outputs]
     found = [[json.loads(line) for line in out.splitlines()] for out, _ in outputs]
-    assert all(code == 0 for process in found for code, _, _ in process), found
+    assert all(code == 0 for process in found for code, _, _ in process), [e[-1500:] for p in found for _, _, e in p]
     return found
 
 
