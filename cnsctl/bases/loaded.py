@@ -138,7 +138,8 @@ class LoadedBase:
         # not channels-last: that would copy every convolution, of which the file's pages in memory remain the original
         denoiser.to(self.dtype)
         for site, W in weights.items():  # the denoiser does not read them; K and V are computed from what the file has
-            named[f"{site}.weight"].data = W
+            # a copy of its own: otherwise the pages of the whole file would stay in memory
+            named[f"{site}.weight"].data = W if W.dtype is self.dtype else W.clone()
         denoiser.to(device)
         if plan.checkpointing:
             denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
