@@ -1,7 +1,7 @@
 """Costs of the published base models: `python -m benchmarks.base_models` writes docs/results/base-models.md.
 
-It runs `python -m benchmarks.costs --shape …` for each shape. On a CPU a step at 1024 × 1024 pixels takes minutes, so
-images are at most 512 pixels wide there; `--size` says another size.
+It runs `python -m benchmarks.costs --shape …` for each shape. On a CPU without bf16 instructions a step at
+512 × 512 pixels takes many minutes, so images are 256 pixels wide there; `--size` says another size.
 
 Owns the page; must not know how anything is measured.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[1] / "docs/results/base-models.md"
 
-LARGEST_ON_CPUS = 512
+SIZE_ON_CPUS = 256
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def measured(shape: str, dtype: str, size: int | None) -> dict[str, Any]:
     from cnsctl.bases import devices
 
     if size is None and devices.choose("auto", "auto")[0].type == "cpu":
-        size = LARGEST_ON_CPUS
+        size = SIZE_ON_CPUS
     line = [sys.executable, "-m", "benchmarks.costs", "--shape", shape, "--dtype", dtype]
     line += [] if size is None else ["--size", str(size)]
     last = ""

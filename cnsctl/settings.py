@@ -111,7 +111,7 @@ class Setting:
     multiple_of: int
     """Values are multiples of it."""
     word: str
-    """Stands for 0, which is outside the range: "auto". Empty for most settings."""
+    """Means 0, which is outside the range: "auto". Empty for most settings."""
     default: Any
     """`BY_BASE` where the base model sets it."""
     group: str
@@ -278,7 +278,7 @@ def _checked(setting: Setting, value: Any) -> Any:
             return setting.kind(value)
         except ValueError:
             raise InvalidSettingError(setting.name, value, allowed=setting.allowed, wrong="choice") from None
-    if setting.word and value in {setting.word, 0}:
+    if setting.word and value == setting.word:
         return 0
     kinds = {float: (int, float), int: (int,)}.get(setting.kind, (setting.kind,))
     fits = isinstance(value, kinds) and (setting.kind is bool or not isinstance(value, bool))

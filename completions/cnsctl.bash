@@ -33,19 +33,20 @@ _cnsctl() {
         --select) COMPREPLY=($(compgen -W "exact intersect" -- "$cur")); return ;;
         --device) COMPREPLY=($(compgen -W "auto cuda mps cpu" -- "$cur")); return ;;
         --dtype) COMPREPLY=($(compgen -W "auto fp32 bf16 fp16" -- "$cur")); return ;;
+        --memory) COMPREPLY=($(compgen -W "auto low lowest" -- "$cur")); return ;;
         --sampler) COMPREPLY=($(compgen -W "base dpm++ dpm++sde euler euler-a ddim ddpm heun unipc" -- "$cur")); return ;;
         --mode) COMPREPLY=($(compgen -W "token prompt merged" -- "$cur")); return ;;
         --store|-o|--output|--base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
-        add) flags="--class --holdout --replace --steps --learning-rate --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --allow-forgetting --store --json --quiet --help" ;;
-        score) flags="--class --holdout --steps --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --store --json --quiet --help" ;;
-        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --width --height --force --device --dtype --store --json --quiet --help" ;;
-        demo) flags="--output --steps --device --dtype --json --quiet --help" ;;
+        add) flags="--class --holdout --replace --steps --learning-rate --token-learning-rate --batch-size --accumulate --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --memory --allow-forgetting --store --json --quiet --help" ;;
+        score) flags="--class --holdout --steps --token-learning-rate --batch-size --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --memory --store --json --quiet --help" ;;
+        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --width --height --clip-skip --long-prompts --force --device --dtype --memory --store --json --quiet --help" ;;
+        demo) flags="--output --steps --device --dtype --memory --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;
-        verify) flags="--device --dtype --store --json --quiet --help" ;;
-        eval) flags="--no-images --device --dtype --store --json --quiet --help" ;;
+        verify) flags="--device --dtype --memory --store --json --quiet --help" ;;
+        eval) flags="--no-images --device --dtype --memory --store --json --quiet --help" ;;
         init) flags="--store --base --copy --mode --json --quiet --help" ;;
         mv) flags="--store --json --quiet --help" ;;
         rm) flags="--unfinished --yes --store --json --quiet --help" ;;

@@ -39,9 +39,8 @@ def together(compute: Mapping[str, Any]) -> Processes:
 
     if not are_several():
         return ALONE
-    import torch
-    from accelerate import PartialState
+    from cnsctl.bases.launch import connected
 
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
-    state = PartialState(cpu=where.device == Device.CPU or not torch.cuda.is_available())
-    return Processes(index=state.process_index, count=state.num_processes)
+    index, count = connected(cpu=where.device == Device.CPU)
+    return Processes(index=index, count=count)
