@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-cpus check tour docs completions clean
+.PHONY: demo test test-cpus check tour full-size docs completions clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cnsctl demo -o demo
@@ -25,6 +25,9 @@ check: $(VENV)/.tests
 
 tour: $(VENV)/.tests    # the tutorial's commands, with all steps
 	$(BIN)/python -m pytest -q tests/test_readme.py --full-tour
+
+full-size: $(VENV)/.installed    # costs at the size of SD 1.5, SD 2.1 and SDXL: 16 GB of memory, 8 GB of disk
+	$(BIN)/python -m benchmarks.base_models
 
 docs: $(VENV)/.installed    # the reference pages that follow from the code
 	$(BIN)/python docs/generate.py

@@ -12,6 +12,9 @@
                     diffusers on the same folder (goal: at most 1.15 ×); in brackets CPU time
     light commands  ls, --help: whole processes
 
+`--shape sd15|sd21|sdxl` measures on random weights in the shape of a published base model, every setting of `--memory` in
+a process of its own: `benchmarks/full_size.py`.
+
 `--training-only` prints only the training step. `--size` uses smaller images: on CPUs a step at SD 1.5's size takes
 minutes at 512 × 512. `--random-sd1` measures on random weights in the shapes of Stable Diffusion 1.5.
 
@@ -34,7 +37,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.shapes import write_sd1
+from benchmarks import full_size
+from benchmarks.shapes import SHAPES, write_sd1
 from cnsctl.bases import base_folder, devices, registry
 from cnsctl.bases.protocol import Base
 from cnsctl.concept import Delta, Mode, Prompt
@@ -58,9 +62,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--random-sd1", action="store_true")
+    parser.add_argument("--shape", choices=SHAPES)
     parser.add_argument("--training-only", action="store_true")
     parser.add_argument("--size", type=int, help="pixels per side of the training images")
     options = parser.parse_args()
+    if options.shape is not None:
+        full_size.main(options.shape, dtype=options.dtype, size=options.size)
+        return
     device, dtype = devices.choose("auto", options.dtype)
     native = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     say("machine", f"{platform.machine()}, {os.cpu_count()} cores, native bf16 {native}, torch {torch.__version__}")

@@ -1,15 +1,73 @@
-"""Random weights in the shapes of Stable Diffusion 1.5, to measure costs without the real weights.
+"""Random weights in the shapes of published base models, to measure costs without the real weights.
 
 Owns the shapes; must not know what is measured.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
+import shutil
+import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import cnsctl.bases
 from cnsctl.bases.base_folder import POCKET
+
+CONFIGS = Path(cnsctl.bases.__file__).parent / "configs"
+"""The published configurations."""
+
+SHAPES = {"sd15": "Stable Diffusion 1.5", "sd21": "Stable Diffusion 2.1", "sdxl": "Stable Diffusion XL"}
+
+
+def write_published(path: Path, shape: str) -> Path:
+    """A folder with a published configuration and random weights in fp16; one tensor at a time is in memory."""
+    shutil.copytree(CONFIGS / shape, path)
+    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+    for part, (library, name) in ((p, k) for p, k in index.items() if isinstance(k, list) and k[0] is not None):
+        kind: Any = getattr(importlib.import_module(library), name)
+        if "tokenizer" in part:
+            tokenizer = kind.from_pretrained(POCKET / "tokenizer", local_files_only=True)  # with fewer words
+            tokenizer.model_max_length = 77
+            shutil.rmtree(path / part)
+            tokenizer.save_pretrained(path / part)
+        elif library == "diffusers" and part != "scheduler":
+            with torch.device("meta"):
+                module = kind.from_config(kind.load_config(path / part))
+            _write_random(module, path / part / "diffusion_pytorch_model.safetensors")
+        elif part.startswith("text_encoder"):
+            with torch.device("meta"):
+                module = kind(kind.config_class.from_pretrained(path / part))
+            _write_random(module, path / part / "model.safetensors")
+    return path
+
+
+def _write_random(module: torch.nn.Module, file: Path) -> None:
+    """Write a safetensors file as its format says: the length of the header, the header, the tensors."""
+    header, end = {}, 0
+    tensors = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    for name, tensor in tensors.items():
+        size = tensor.numel() * 2
+        header[name] = {"dtype": "F16", "shape": list(tensor.shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    random = torch.Generator().manual_seed(0)
+    with file.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
+        for name, tensor in tensors.items():
+            out.write(_random(name, tensor.shape, random).numpy().tobytes())
+
+
+def _random(name: str, shape: torch.Size, random: torch.Generator) -> torch.Tensor:
+    """Weights that keep the scale of what passes through them; norms and biases as in a new model."""
+    if len(shape) == 1:
+        return (torch.ones if name.endswith("weight") else torch.zeros)(shape, dtype=torch.float16)
+    inputs = max(1, shape[1:].numel())
+    return torch.randn(shape, generator=random).mul_(inputs**-0.5).half()
 
 
 def write_sd1(path: Path, device: torch.device) -> Path:

@@ -52,13 +52,32 @@ class Prediction(StrEnum):
 
 
 class Device(StrEnum):
-    """Where to compute."""
+    """Where to compute. `cuda:1`, the second GPU, is a value too."""
 
     AUTO = "auto"
     """CUDA, else MPS, else the CPU."""
     CUDA = "cuda"
     MPS = "mps"
     CPU = "cpu"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Device | None:
+        if not isinstance(value, str) or re.fullmatch(r"cuda:(0|[1-9]\d{0,2})", value) is None:
+            return None
+        found = str.__new__(cls, value)
+        found._name_ = found._value_ = value
+        return found
+
+
+class Memory(StrEnum):
+    """How much memory to save."""
+
+    AUTO = "auto"
+    """By what the device has free: nothing, if everything fits."""
+    LOW = "low"
+    """Text encoders and decoder wait in main memory; blocks are computed twice in training."""
+    LOWEST = "lowest"
+    """The denoiser waits too, while the decoder runs."""
 
 
 class Dtype(StrEnum):
@@ -86,6 +105,8 @@ class Setting:
     """Largest value, included."""
     multiple_of: int
     """Values are multiples of it."""
+    word: str
+    """Means 0, which is outside the range: "auto". Empty for most settings."""
     default: Any
     """`BY_BASE` where the base model sets it."""
     group: str
@@ -114,6 +135,7 @@ class Setting:
         if self.low is None or self.high is None:
             return {bool: "true or false", str: "text"}.get(self.kind, "a number")
         steps = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
+        steps += f", or {self.word}" if self.word else ""
         return f"{self.low:g} to {self.high:,g}{steps}" if self.high < 1e6 else f"{self.low:g} or more{steps}"
 
 
@@ -129,6 +151,8 @@ BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 
 RANDOM_SEED = -1
 """As a seed: a random one."""
+AUTO = "auto"
+"""In words for 0: chosen by the memory."""
 
 MERGED, RESEARCH = "Merged mode", "Research"
 
@@ -139,11 +163,13 @@ def _setting(
     low: float | None = None,
     high: float | None = None,
     multiple_of: int = 1,
+    word: str = "",
     default: Any = BY_BASE,
     group: str = "",
     **more: Any,
 ) -> Any:
-    meta = {"help": help, "low": low, "high": high, "multiple_of": multiple_of, "group": group, "default": default}
+    limits = {"low": low, "high": high, "multiple_of": multiple_of, "word": word}
+    meta = {"help": help, **limits, "group": group, "default": default}
     meta |= more
     return field(metadata=meta) if default is BY_BASE else field(default=default, metadata=meta)
 
@@ -166,6 +192,9 @@ class TrainSettings:
     batch_size: int = _setting("Noised images per step", low=1, high=1024)
     resolution: int = _setting(
         "Side of a square image in pixels; other shapes have about its area", low=32, high=4096, multiple_of=4
+    )
+    accumulate: int = _setting(
+        "Batches per step, whose gradients are added up: less memory than a larger batch", low=1, high=1024, default=1
     )
     budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
     seed: int = _setting("Seed of every random number", low=0, high=2**62, default=0)
@@ -219,6 +248,7 @@ class GenerateSettings:
     size: ClassVar[Setting] = Setting(
         name="size",
         kind=str,
+        word="",
         help="Width and height in pixels, in this order",
         low=None,
         high=None,
@@ -236,15 +266,24 @@ class RequestSettings:
 
     count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
     seed: int = _setting("Seed of the first image; -1 is random", low=RANDOM_SEED, high=2**62, default=RANDOM)
-    batch_size: int = _setting("Images at a time; 1 makes each independent of the others", low=1, high=4096, default=1)
+    batch_size: int = _setting(
+        "Images at a time; 1 makes each independent of the others; auto: as many as the memory allows",
+        low=1,
+        high=4096,
+        word=AUTO,
+        default=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeSettings:
     """Where and how precisely to compute."""
 
-    device: Device = _setting("Where to compute", default=Device.AUTO)
+    device: Device = _setting("Where to compute; cuda:1 is the second GPU", default=Device.AUTO)
     dtype: Dtype = _setting("Precision; fp16 only generates", default=Dtype.AUTO)
+    memory: Memory = _setting(
+        "Save memory, in exchange for time; auto: if the device has too little", default=Memory.AUTO
+    )
 
 
 @cache
@@ -310,9 +349,12 @@ def _wrong(setting: Setting, value: Any, allowed: str) -> InvalidSettingError:
 
 def _checked(setting: Setting, value: Any) -> Any:
     if setting.choices:
-        if value not in setting.choices:
-            raise _wrong(setting, value, setting.allowed)
-        return setting.kind(value)
+        try:
+            return setting.kind(value)
+        except ValueError:
+            raise _wrong(setting, value, setting.allowed) from None
+    if setting.word and value == setting.word:
+        return 0
     kinds = {float: (int, float), int: (int,)}.get(setting.kind, (setting.kind,))
     fits = isinstance(value, kinds) and (setting.kind is bool or not isinstance(value, bool))
     if fits and setting.low is not None and setting.high is not None:

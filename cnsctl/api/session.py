@@ -207,7 +207,7 @@ class Session:
         count: int = 1,
         seed: int | None = None,
         negative_prompt: str = "",
-        batch_size: int = 1,
+        batch_size: int | str = 1,
         **settings: Any,
     ) -> Iterator[Image.Image]:
         """Generate images, each as soon as it is done, in order. Nothing happens until it is iterated.
@@ -217,7 +217,7 @@ class Session:
             count: images per prompt; image k uses seed + k.
             seed: of the first image of each prompt, by default random.
             negative_prompt: what the images should not show.
-            batch_size: images at a time; 1 makes each independent of the others.
+            batch_size: images at a time; 1 makes each independent of the others; `auto`: as many as fit.
             settings: fields of `GenerateSettings`; the base model sets the rest.
 
         Yields:

@@ -12,7 +12,7 @@ from cnsctl.api.run import Run
 from cnsctl.api.session import Session
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import UsageError
-from cnsctl.settings import Device, Dtype, Prediction
+from cnsctl.settings import Device, Dtype, Memory, Prediction
 
 if TYPE_CHECKING:
     from cnsctl import results
@@ -186,13 +186,20 @@ class Store:
             raise UsageError("no name", hint="give the names of the concepts to remove")
         return Run(concepts.remove(self._folder, names, only_unfinished=unfinished)).result()
 
-    def load(self, *, device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) -> Session:
+    def load(
+        self,
+        *,
+        device: Device | str = Device.AUTO,
+        dtype: Dtype | str = Dtype.AUTO,
+        memory: Memory | str = Memory.AUTO,
+    ) -> Session:
         """Load the base model. Use the session as a context manager: it frees the memory at the end.
 
         Args:
-            device: `auto` (CUDA, else MPS, else the CPU), `cuda`, `mps` or `cpu`.
+            device: `auto` (CUDA, else MPS, else the CPU), `cuda`, `cuda:1`, `mps` or `cpu`.
             dtype: precision of the denoiser: `auto` (bf16 where the device computes it fast, else fp32), `fp32`,
                 `bf16`, or `fp16`, which can generate but not train.
+            memory: `auto` (saves memory if the device has too little), `low` or `lowest`.
 
         Raises:
             InvalidSettingError: the device or the dtype does not exist.
@@ -201,7 +208,9 @@ class Store:
         """
         from cnsctl.app import session
 
-        return Session(session.start(self._folder, {"device": device, "dtype": dtype}, hash_weights=True))
+        return Session(
+            session.start(self._folder, {"device": device, "dtype": dtype, "memory": memory}, hash_weights=True)
+        )
 
 
 def _path(path: str | Path | None) -> Path | None:

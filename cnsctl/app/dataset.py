@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.counting import Count
+from cnsctl.app.processes import is_main
 from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, training_texts
 from cnsctl.errors import ImageError, UsageError
 from cnsctl.events import Event, Note
@@ -130,12 +131,14 @@ def _general(session: Session) -> Generator[Event, None, dict[str, Any]]:
     key = hashlib.sha256(
         "\n".join([session.base.fingerprint, session.device.type, *neurons.general_settings(), *texts]).encode()
     ).hexdigest()
-    shapes = {site: tuple(W.shape) for site, W in session.base.sites.items()}
+    shapes = session.base.shapes
     cached = session.store.cached(f"general-{key[:24]}")
     found = None if cached is None else training_state.masks_from_bytes(cached, shapes=shapes)
     if found is None:
         count = Count("find general neurons", len(texts) + len(session.base.sites))
         yield count.begin()
         found = yield from count.each(neurons.finding_general_neurons(session.base, texts))
-        session.store.cache(f"general-{key[:24]}", training_state.masks_to_bytes(found))
-    return {site: mask.to(session.base.device) for site, mask in found.items()}
+        if is_main():
+            session.store.cache(f"general-{key[:24]}", training_state.masks_to_bytes(found))
+    # in main memory: at the size of SDXL they take 340 MB
+    return {site: mask.cpu() for site, mask in found.items()}

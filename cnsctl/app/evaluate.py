@@ -13,6 +13,7 @@ from cnsctl import results
 from cnsctl.app.concepts import holdout_of, measurable, require, scores_of
 from cnsctl.app.counting import Count
 from cnsctl.app.measuring import MANY, plan_again, sample
+from cnsctl.app.processes import together
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode, Prompt
@@ -70,27 +71,33 @@ def evaluate(
         StoreDamagedError: in merged mode, where all concepts act, one of them cannot be read.
     """
     require(store, names)
+    processes = together(compute or {})
     session = yield from started(store, compute or {}, session)
     if images:
         session.base.check_sampler(session.base.generate_defaults)
-    records = require(store, names)  # loading takes seconds, in which another process may have changed the store
+    # loading takes seconds, in which another process may have changed the store
+    names = processes.from_main([r["name"] for r in require(store, names)])
+    own = [names[i] for i in processes.share(len(names))]
+    records = require(store, own) if own else []
+    images_of_base = images and processes.is_main
     whole = session.overlay(())  # in merged mode all concepts, else none
     plans = {r["name"]: plan_again(scores_of(r), measurable(r), full=full) for r in records}
     removed = yield from _removed(session, whole, records, plans)
     readable = [r for r in records if r["name"] in removed]
     by_clip = (yield from _by_clip(session, whole, readable, plans)) if images else {}
     found = [r for r in readable if r["name"] in by_clip or not images]
+    rows = [_evaluated(session, r, plans[r["name"]], removed[r["name"]], by_clip.get(r["name"])) for r in found]
+    drifted = (yield from _drift(session, whole)) if images_of_base else None
+    shares = processes.gathered((rows, [r["name"] for r in records if r not in found]))
     return results.EvaluateResult(
         store=str(store.path),
         base=base_model(store),
         mode=str(store.mode),
         device=session.device.type,
         dtype=session.dtype,
-        concepts=tuple(
-            _evaluated(session, r, plans[r["name"]], removed[r["name"]], by_clip.get(r["name"])) for r in found
-        ),
-        damaged=tuple(r["name"] for r in records if r not in found),
-        drift=(yield from _drift(session, whole)) if images else None,
+        concepts=tuple(row for share, _ in shares for row in share),
+        damaged=tuple(name for _, share in shares for name in share),
+        drift=drifted,
     )
 
 

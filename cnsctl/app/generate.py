@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl import __version__, results
 from cnsctl.app.concepts import known_names
-from cnsctl.app.output_paths import Outputs, Planned, outputs
+from cnsctl.app.output_paths import STDOUT, Outputs, Planned, outputs
+from cnsctl.app.processes import together
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_of
 from cnsctl.concept import Mode, Prompt
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the text `cnsctl` in a PNG."""
 
+MAX_BATCH = 16
+"""Largest batch that `auto` tries."""
+
 MAX_DECODED = 16
 """Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
 
@@ -58,7 +62,8 @@ class GenerateRequest:
     """Write files; otherwise images are only events."""
     output: Path | None = None
     force: bool = False
-    batch_size: int = 1
+    batch_size: int | str = 1
+    """Images at a time; `auto` or 0: as many as the memory of the device allows."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `GenerateSettings` that the user gave; the base model sets the rest."""
     compute: Mapping[str, Any] = field(default_factory=dict)
@@ -72,8 +77,11 @@ def generate(
 
     Everything that can be refused is refused before the model is loaded.
     """
-    _check(request)
-    request = replace(request, seed=chosen_seed(request.seed))
+    request = replace(_checked(request), seed=chosen_seed(request.seed))
+    processes = together(request.compute)
+    if processes.count > 1:
+        _refuse_for_several(request)
+        request = replace(request, seed=processes.from_main(request.seed))
     read = _reader(store)
     negative = read(request.negative_prompt)
     prompts = [read(text) for text in request.prompts]
@@ -81,16 +89,28 @@ def generate(
     places = outputs(request.output, many=many, force=request.force, save=request.save)
     seeds = range(request.seed, request.seed + request.count)
     planned = [place for prompt in prompts for place in places.plan(prompt, seeds)]
+    processes.gathered(None)  # before one of them writes an image
+    own = [planned[i] for i in processes.share(len(planned))]
     yield from _named_elsewhere(request.settings)
     session = yield from started(store, request.compute, session)
-    work = _Generation(session, request, negative, places, read)
+    most = len(own) if request.stream is None else MAX_BATCH
+    work = _Generation(session, request, negative, places, read, most=most)
     if work.settings.guidance_scale <= 1 and request.negative_prompt:
         yield Warn(text=f"the negative prompt has no effect at guidance scale {work.settings.guidance_scale:g}")
+    if request.batch_size == 0:
+        yield Note(text=f"batch size {work.batch}")
     counts = {ImageReady: 0, Failed: 0}
-    for event in _all(work, planned, seeds):
+    done = []
+    for event in _all(work, own, seeds):
         if isinstance(event, (ImageReady, Failed)):
             counts[type(event)] += 1
+        if isinstance(event, ImageReady) and processes.count > 1:
+            done.append(replace(event, pixels=None, png=b""))
         yield event
+    for others in processes.gathered(done)[1:]:
+        counts[ImageReady] += len(others)
+        if processes.is_main:
+            yield from others
     return results.GenerateResult(
         store=str(store.path),
         generated=counts[ImageReady],
@@ -203,8 +223,10 @@ class _Generation:
         negative: Prompt,
         outputs: Outputs,
         read: Callable[[str], Prompt],
+        *,
+        most: int,
     ) -> None:
-        from cnsctl.engine.generate import Texts
+        from cnsctl.engine.generate import Texts, fitting_batch
         from cnsctl.engine.recent import Recent
 
         self.session, self.request, self.negative, self.outputs, self.read = session, request, negative, outputs, read
@@ -213,8 +235,12 @@ class _Generation:
         )
         session.base.check_sampler(self.settings)
         self.explained: set[str] = set()
-        self.texts = Texts(session.base, self.settings, batch=request.batch_size)
-        self.decoded: Recent[Concept] = Recent(MAX_DECODED + request.batch_size)
+        self.batch = int(request.batch_size)
+        if self.batch == 0:  # on CPUs a batch is not faster, and the system ends a process that takes too much memory
+            most = 1 if session.device.type == "cpu" else min(max(1, most), MAX_BATCH)
+            self.batch = fitting_batch(session.base, self.settings, most=most)
+        self.texts = Texts(session.base, self.settings, batch=self.batch)
+        self.decoded: Recent[Concept] = Recent(MAX_DECODED + self.batch)
         self.merged: Overlay | None = None
 
     def overlay(self, prompts: Iterable[Prompt]) -> Overlay:
@@ -237,7 +263,7 @@ class _Generation:
         yield Phase(name="generate", total=len(planned))
         requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
         places = iter(planned)
-        for event in engine.generation(self.texts, overlay, requests, self.settings, batch=self.request.batch_size):
+        for event in engine.generation(self.texts, overlay, requests, self.settings, batch=self.batch):
             if not isinstance(event, engine.Image):
                 yield event
             elif event.pixels is None:
@@ -318,6 +344,18 @@ def _reader(store: Store) -> Callable[[str], Prompt]:
     return read
 
 
-def _check(request: GenerateRequest) -> None:
+def _checked(request: GenerateRequest) -> GenerateRequest:
     checked(GenerateSettings, request.settings)
-    checked(RequestSettings, {name: getattr(request, name) for name in settings_of(RequestSettings)})
+    return replace(
+        request, **checked(RequestSettings, {name: getattr(request, name) for name in settings_of(RequestSettings)})
+    )
+
+
+def _refuse_for_several(request: GenerateRequest) -> None:
+    """Several processes share a list of images; they cannot share a stream."""
+    if request.stream is not None or request.output == STDOUT:
+        raise UsageError(
+            "several processes cannot share standard input or output",
+            note="each of them makes a part of the images",
+            hint="give the prompts as arguments, and a folder for the images",
+        )

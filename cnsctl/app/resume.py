@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.checkpoint import Checkpoint
     from cnsctl.engine.job import Job
+    from cnsctl.engine.processes import Processes
     from cnsctl.engine.train import Trained
 
 WRITE_EVERY_S = 30.0
 """Seconds of training that a power cut or SIGKILL can lose. Every other end loses only the step in progress."""
 
 
-def trained(base: Base, job: Job, file: Path) -> Generator[Event, None, Trained]:
+def trained(base: Base, job: Job, file: Path, processes: Processes | None = None) -> Generator[Event, None, Trained]:
     """Train, from the state in the file if there is one. At the end, the file contains the last complete step.
 
     Raises:
@@ -35,12 +36,14 @@ def trained(base: Base, job: Job, file: Path) -> Generator[Event, None, Trained]
     """
     from cnsctl.engine import train
     from cnsctl.engine.checkpoint import Checkpoint
+    from cnsctl.engine.processes import ALONE
 
-    resume = file.read_bytes() if file.is_file() else None
+    processes = processes or ALONE
+    resume = processes.from_main(file.read_bytes() if file.is_file() else None)
     checkpoint = Checkpoint()
     with (
         _Keeper(file, checkpoint) as keeper,
-        closing(train.train(base, job, resume=resume, checkpoint=checkpoint)) as events,
+        closing(train.train(base, job, resume=resume, checkpoint=checkpoint, processes=processes)) as events,
     ):
         while True:
             try:

@@ -29,7 +29,8 @@ def score(
     from cnsctl.engine import train
 
     admitted = admit(store, replace(request, replace=True))
-    session = yield from started(store, request.compute, session)
+    batch_size = request.settings.get("batch_size")
+    session = yield from started(store, request.compute, session, work="add", batch_size=batch_size)
     job = yield from make_job(session, request, admitted.class_word, admitted.images)
     yield from long_captions(session.base, job, admitted.images)
     selected: Selected | None = None
@@ -39,7 +40,7 @@ def score(
         else:
             yield event
     assert selected is not None
-    sites = session.base.sites
+    shapes = session.base.shapes
     return results.ScoreResult(
         store=str(store.path),
         base=base_model(store),
@@ -50,7 +51,7 @@ def score(
         share_denoiser=selected.neurons / session.base.denoiser_weights,
         mask=mask_hash(selected.mask),
         sites=tuple(
-            results.Site(site=s, neurons=n, weights=sites[s].numel(), general=selected.general[s])
+            results.Site(site=s, neurons=n, weights=shapes[s][0] * shapes[s][1], general=selected.general[s])
             for s, n in selected.sites.items()
         ),
         shared=selected.shared,

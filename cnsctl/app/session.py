@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cnsctl.app.processes import is_main
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError
-from cnsctl.events import Event, Phase
+from cnsctl.events import Event, Note, Phase
 from cnsctl.settings import ComputeSettings, complete
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.clip import ClipTowers
+    from cnsctl.bases.memory_choice import Work
     from cnsctl.bases.metric_models import ImageFeatures, StockClip
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.concepts import Concept
@@ -44,6 +46,8 @@ class Session:
     base: Base
     device: torch.device
     dtype: str
+    notes: tuple[str, ...] = ()
+    """What the user should read about this choice."""
 
     def overlay(self, names: Iterable[str], *, decoded: Recent[Concept] | None = None) -> Overlay:
         """The deltas that may act: of the named concepts, or in merged mode of all, in training order.
@@ -139,19 +143,28 @@ def judged(n_images: int, holdout: int, rows: Iterable[int]) -> list[int]:
     return [(n_images - holdout if holdout else 0) + row for row in rows]
 
 
-def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = False) -> Session:
+def start(
+    store: Store,
+    compute: Mapping[str, Any],
+    *,
+    hash_weights: bool = False,
+    work: Work = "add",
+    batch_size: int | None = None,
+) -> Session:
     """Load the store's base model, and compare it with the facts recorded in the store.
 
     Args:
         store: whose base model is loaded.
         compute: fields of `ComputeSettings` that the user gave.
         hash_weights: hash everything again, which `verify` and `add` need.
+        work: what it is loaded for.
+        batch_size: images per training step; by default the base model's.
 
     Raises:
         BaseModelError: the base model is missing, or is another one.
         StoreDamagedError: a file of the base model inside the store has changed.
     """
-    from cnsctl.bases import devices, hashing, registry
+    from cnsctl.bases import devices, hashing, memory_choice, registry
 
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
@@ -162,26 +175,44 @@ def start(store: Store, compute: Mapping[str, Any], *, hash_weights: bool = Fals
     if not is_known:
         hashing.check_folder(folder.path, store.base.files)
     known = store.base.fingerprint if is_known else None
-    base = registry.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known)
+    plan, chosen = memory_choice.choose(
+        folder,
+        where.memory,
+        device=device,
+        dtype=devices.dtype_name(dtype),
+        work=work,
+        batch_size=int(folder.train["batch_size"]) if batch_size is None else batch_size,
+        cache=store,
+    )
+    base = registry.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=plan)
     if base.fingerprint != store.base.fingerprint:
         raise BaseModelError(
             f"another base model is at {folder.shown}: {base.fingerprint[:12]}",
             note=f"this store was created on {store.base.fingerprint[:12]}",
             reason="another-base",
         )
-    if not is_known and seen == _seen(store, folder):  # no file was changed while it was read
+    if not is_known and is_main() and seen == _seen(store, folder):  # no file was changed while it was read
         store.cache(key, seen)
-    return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype))
+    notes = () if chosen is None else (chosen,)
+    return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype), notes=notes)
 
 
 def started(
-    store: Store, compute: Mapping[str, Any], session: Session | None, *, hash_weights: bool = False
+    store: Store,
+    compute: Mapping[str, Any],
+    session: Session | None,
+    *,
+    hash_weights: bool = False,
+    work: Work = "gen",
+    batch_size: int | None = None,
 ) -> Generator[Event, None, Session]:
     """The given session, which was started with `hash_weights`, or else a new one."""
     if session is not None:
         return session
     yield Phase(name="load the base model")
-    return start(store, compute, hash_weights=hash_weights)
+    found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size)
+    yield from (Note(text=text) for text in found.notes)
+    return found
 
 
 def free_memory(device: torch.device) -> None:

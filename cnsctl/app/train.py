@@ -6,7 +6,7 @@ Owns the order of these steps; must not know terminals, file formats or formulas
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
@@ -15,7 +15,8 @@ from cnsctl.app.concepts import HOLDOUT, summary
 from cnsctl.app.counting import Count
 from cnsctl.app.dataset import long_captions, make_job
 from cnsctl.app.measuring import timed
-from cnsctl.app.requests import TrainRequest, admit, refuse_damaged
+from cnsctl.app.processes import together
+from cnsctl.app.requests import Admitted, TrainRequest, admit, refuse_damaged
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import now, saved_but
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cnsctl.data.images import TrainingImage
     from cnsctl.engine.job import Job
     from cnsctl.engine.overlay import Overlay
+    from cnsctl.engine.processes import Processes
     from cnsctl.engine.train import Trained
     from cnsctl.store import Store
 
@@ -55,6 +57,9 @@ def train(
         session: a loaded session of this store; by default one is started.
     """
     admitted = admit(store, request)
+    processes = together(request.compute)
+    if not processes.is_main:
+        return (yield from _helped(store, request, admitted, processes))
     class_word, images = admitted.class_word, admitted.images
     yield from understood(request.name, admitted)
     with ExitStack() as held:
@@ -63,13 +68,17 @@ def train(
         work = held.enter_context(store.work.reserve(request.name))
         refuse_damaged(store, request.name, files=True)
         generation = store.generation()
-        session = yield from started(store, request.compute, session, hash_weights=True)
+        batch_size = request.settings.get("batch_size")
+        session = yield from started(
+            store, request.compute, session, hash_weights=True, work="add", batch_size=batch_size
+        )
         session.base.check_sampler(session.base.generate_defaults)  # the preview must not fail after the training
         job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE)
         yield from long_captions(session.base, job, images)
         yield from out_of_place(session, images)
         yield Note(text=_plan(job))
-        found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE))
+        processes.from_main(job.latents)
+        found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE, processes))
         measured = _plan_of(session, request, job, len(images), step_s)
         result = yield from _save(
             session, request, job, images=images, found=found, measured=measured, generation=generation
@@ -80,14 +89,30 @@ def train(
             except CnsctlError as err:
                 store.warnings.append(err.what)
     yield from saved_but(store)
+    return processes.from_main(result)
+
+
+def _helped(
+    store: Store, request: TrainRequest, admitted: Admitted, processes: Processes
+) -> Generator[Event, None, results.TrainResult]:
+    """A process that takes its share of each step, and leaves the store to the main process."""
+    from cnsctl.engine.train import train as train_together
+
+    session = yield from started(store, request.compute, None, hash_weights=True, work="add")
+    job = yield from make_job(session, request, admitted.class_word, admitted.images)
+    job = replace(job, latents=processes.from_main(job.latents))
+    resume: bytes | None = processes.from_main(None)
+    yield from train_together(session.base, job, resume=resume, processes=processes)
+    result: results.TrainResult = processes.from_main(None)  # type: ignore[assignment]
     return result
 
 
 def _plan(job: Job) -> str:
     """The settings of the run in words."""
     settings, n = job.settings, len(job.latents)
+    batches = "" if settings.accumulate == 1 else f" × {settings.accumulate}"
     return (
-        f"training on {n} image{'' if n == 1 else 's'}: {settings.steps} steps, batch size {settings.batch_size}, "
+        f"training on {n} image{'' if n == 1 else 's'}: {settings.steps} steps, batch size {settings.batch_size}{batches}, "
         f"learning rate {settings.learning_rate:g}, token learning rate {settings.token_learning_rate:g}"
     )
 

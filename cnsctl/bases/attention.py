@@ -56,9 +56,12 @@ class BoundAttention:
         q = _heads(attn.to_q(x), attn.heads)  # (b, heads, n, rows / heads)
         if attn.norm_q is not None:
             q = attn.norm_q(q)
-        if self.cast is None or self.cast[0].dtype is not q.dtype:
-            self.cast = self._cast(attn, q.dtype)
-        k, v, bias = self.cast
+        cast = self.cast
+        if cast is None or cast[0].dtype is not q.dtype:
+            cast = self._cast(attn, q.dtype)
+        # with gradients nothing is kept: a block that is checkpointed must do the same operations when it is repeated
+        self.cast = None if self.k.requires_grad else cast
+        k, v, bias = cast
         if q.requires_grad and q.device.type == "cpu":
             # the fused kernel's backward is slow on CPUs: written out, a training step of pocket takes 12 % less
             scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5

@@ -6,17 +6,21 @@ Owns their tokens, chunks and hidden states; must not know the denoiser.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.placement import read_directly
 from cnsctl.bases.protocol import AS_TRAINED, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.text import lay_out, spliced, tokenized
 from cnsctl.errors import BaseModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cnsctl.bases.placement import Outputs, Placement, Read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,6 +49,8 @@ class ClipTexts:
         self, encoders: Mapping[str, ClipEncoder], *, name: str, skipped: int = 0, pooled: str | None = None
     ) -> None:
         self.encoders, self.name, self.skipped, self.pooled = encoders, name, skipped, pooled
+        self.readers: Mapping[str, Callable[[Read, torch.Tensor | None], Outputs]] = {}
+        """How each text encoder is run, if it is not always on the device."""
         first, *others = encoders.values()
         self.tokenizer = first.tokenizer
         self.length = int(first.model.config.max_position_embeddings)
@@ -121,16 +127,35 @@ class ClipTexts:
             for row, text in enumerate(texts):
                 places[row, list(text.places[name])] = True
             ids, places = (x.reshape(-1, self.length) for x in (ids, places))  # (b · chunks, length)
-            with spliced(_table(encoder.model), places, vectors.get(name)):
-                skipped = self.skipped + texts[0].clip_skip
-                out = encoder.model(ids, output_hidden_states=skipped > 0)
-            state = out.hidden_states[-(skipped + 1)] if skipped else out.last_hidden_state
-            if skipped and not self.skipped:
-                state = _final_norm(encoder.model)(state)
-            states.append(state.reshape(len(texts), -1, state.shape[-1]).float())  # (b, t, d)
-            if name == self.pooled:
-                pooled = out.text_embeds.reshape(len(texts), -1, out.text_embeds.shape[-1])[:, 0].float()  # first chunk
+            read = partial(self._read, name, ids, places, texts)
+            state, found = self.readers.get(name, read_directly)(read, vectors.get(name))
+            states.append(state)
+            pooled = found if name == self.pooled else pooled
         return TextFeatures(x=states[0] if len(states) == 1 else torch.cat(states, dim=-1), pooled=pooled)
+
+    def _read(
+        self,
+        name: str,
+        ids: torch.Tensor,
+        places: torch.Tensor,
+        texts: Sequence[TokenizedText],
+        vectors: torch.Tensor | None,
+    ) -> Outputs:
+        """Hidden states of one text encoder, (b, t, d), and its projected output if it conditions the denoiser, (b, p)."""
+        model, skipped = self.encoders[name].model, self.skipped + texts[0].clip_skip
+        with spliced(_table(model), places, vectors):
+            out = model(ids, output_hidden_states=skipped > 0)
+        state = out.hidden_states[-(skipped + 1)] if skipped else out.last_hidden_state
+        if skipped and not self.skipped:
+            state = _final_norm(model)(state)
+        state = state.reshape(len(texts), -1, state.shape[-1]).float()
+        if name != self.pooled:
+            return state, None
+        return state, out.text_embeds.reshape(len(texts), -1, out.text_embeds.shape[-1])[:, 0].float()  # first chunk
+
+    def wait(self, placement: Placement) -> None:
+        """Let every text encoder wait in main memory between its calls."""
+        self.readers = {name: placement.reader(encoder.model) for name, encoder in self.encoders.items()}
 
     def _ids(self, words: str) -> list[int]:
         return token_ids(self.tokenizer, words)

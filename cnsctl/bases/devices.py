@@ -5,6 +5,7 @@ Owns that choice; must not know models.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cnsctl.errors import UsageError
@@ -33,20 +34,24 @@ def choose(device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) 
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         device = Device(next(name for name, there in has.items() if there))
-    if not has[device]:
+        if device == "cuda" and (index := os.environ.get("LOCAL_RANK")) is not None:  # one of several processes
+            device = Device(f"cuda:{index}")
+    kind, _, number = device.partition(":")
+    if not has[kind]:
         raise UsageError(
             f"device not available: {device}", note="on this machine, or in this build of torch", reason="device"
         )
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        there = ", ".join(f"cuda:{i}" for i in range(count))
+        raise UsageError(f"device not available: {device}", note=f"there are: {there}", reason="device")
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if dtype == "auto":
-        fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        fast = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = Dtype.BF16 if fast else Dtype.FP32
-    if dtype == "fp16" and device == "cpu":
+    if dtype == "fp16" and kind == "cpu":
         raise UsageError("cannot compute in fp16 on a CPU: slow and inexact", reason="fp16-cpu")
-    if device == "cuda":
+    if kind == "cuda":
         # the same seed must give the same delta; cuBLAS reads this variable at its first call
-        import os
-
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(device), types[dtype]
 

@@ -7,7 +7,7 @@ Owns sites, hashes, devices and the binding of text; must not know a family, con
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,12 +19,14 @@ from cnsctl.bases.attention import installed
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.latents import Autoencoder
+from cnsctl.bases.memory_estimate import KEEP_ALL, Plan
 from cnsctl.bases.noise import NoiseSchedule
+from cnsctl.bases.placement import Placement
 from cnsctl.bases.protocol import AS_TRAINED, Frame, Layer, Sample, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.sampling import denoised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -49,6 +51,10 @@ class Texts(Protocol):
     def embeddings(self, words: str) -> Mapping[str, torch.Tensor]: ...
 
     def encode(self, texts: Sequence[TokenizedText], vectors: Mapping[str, torch.Tensor]) -> TextFeatures: ...
+
+    def wait(self, placement: Placement) -> None:
+        """Let every module wait in main memory between its calls."""
+        ...
 
 
 Predict = Callable[[torch.Tensor, torch.Tensor, TextFeatures, "Sequence[Frame]"], torch.Tensor]
@@ -83,6 +89,7 @@ class LoadedBase:
         dtype: torch.dtype,
         hash_weights: bool,
         known: str | None,
+        plan: Plan = KEEP_ALL,
     ) -> None:
         self.folder, self.name, self.family = folder, folder.name, folder.family.name
         self.device, self.dtype = device, dtype
@@ -92,35 +99,58 @@ class LoadedBase:
         self.denoiser_weights = sum(p.numel() for p in denoiser.parameters())
         named = dict(denoiser.named_parameters())
         weights = {s: named[f"{s}.weight"].detach() for layer in self.layers for s in (layer.k, layer.v)}
-        self.stacked_sites = torch.cat(list(weights.values())).to(device, torch.float32)
+        self.shapes: Mapping[str, tuple[int, int]] = {
+            site: (int(W.shape[0]), int(W.shape[1])) for site, W in weights.items()
+        }
+        self.stacked_sites: torch.Tensor | None = None
+        self.sites: Mapping[str, torch.Tensor] = _Stored(named, weights, device)
         sizes = [len(W) for W in weights.values()]
-        self.sites: Mapping[str, torch.Tensor] = dict(
-            zip(weights, self.stacked_sites.split_with_sizes(sizes), strict=True)
-        )
+        if not plan.text_leaves:
+            self.stacked_sites = torch.cat(list(weights.values())).to(device, torch.float32)
+            self.sites = dict(zip(weights, self.stacked_sites.split_with_sizes(sizes), strict=True))
         self.stacked_biases = _stacked_biases(named, weights, device)
         self.biases: Mapping[str, torch.Tensor] = {}
         if self.stacked_biases is not None:
             self.biases = dict(zip(weights, self.stacked_biases.split_with_sizes(sizes), strict=True))
         self.vector_widths = components.texts.widths
-        self.fingerprint = known or components.fingerprint(self.sites)
+        self.fingerprint = known or components.fingerprint(weights if self.stacked_sites is None else self.sites)
         self.part_hashes: Mapping[str, str] | None = _part_hashes(folder, denoiser, vae) if hash_weights else None
-        for module in components.texts.modules:
-            module.to(device)
-        # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
-        layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
-        denoiser.to(device=device, dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
-        if dtype is torch.float32:  # one copy of these weights instead of two
-            for site, W in self.sites.items():
-                named[f"{site}.weight"].data = W
-        self.autoencoder = Autoencoder(vae, device)
+        self.placement = self._placed(plan, weights)
+        self.autoencoder = Autoencoder(vae, device, self.placement, tiles=plan.tiles)
         self.schedule = NoiseSchedule(components.scheduler)
         self.size = folder.size
         self._features: TextFeatures | None = None
         """What `bind` has bound, in the dtype of the denoiser."""
 
+    def _placed(self, plan: Plan, weights: Mapping[str, torch.Tensor]) -> Placement | None:
+        """Cast the denoiser, and put every part where it computes or waits."""
+        parts, device = self.components, self.device
+        named, denoiser = dict(parts.denoiser.named_parameters()), parts.denoiser
+        if not plan.text_leaves:
+            for module in parts.texts.modules:
+                module.to(device)
+            # on CPUs convolutions over channels-last memory are faster: a training step of pocket takes 8 % less
+            layout = torch.channels_last if device.type == "cpu" else torch.preserve_format
+            denoiser.to(device=device, dtype=self.dtype, memory_format=layout)  # type: ignore[call-overload]
+            if self.dtype is torch.float32:  # one copy of these weights instead of two
+                for site, W in self.sites.items():
+                    named[f"{site}.weight"].data = W
+            return None
+        # not channels-last: that would copy every convolution, of which the file's pages in memory remain the original
+        denoiser.to(self.dtype)
+        for site, W in weights.items():  # the denoiser does not read them; K and V are computed from what the file has
+            # a copy of its own: otherwise the pages of the whole file would stay in memory
+            named[f"{site}.weight"].data = W if W.dtype is self.dtype else W.clone()
+        denoiser.to(device)
+        if plan.checkpointing:
+            denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+        placement = Placement(plan, device, denoiser=denoiser, decoder=parts.vae, texts=parts.texts.modules)
+        parts.texts.wait(placement)
+        return placement
+
     @property
     def train_defaults(self) -> Mapping[str, float | int]:
-        kv_weights = sum(W.numel() for W in self.sites.values())
+        kv_weights = sum(rows * columns for rows, columns in self.shapes.values())
         budget = default_budget(kv_weights=kv_weights, denoiser_weights=self.denoiser_weights)
         return {"budget": budget, "resolution": self.size, **self.folder.train}
 
@@ -136,10 +166,12 @@ class LoadedBase:
         return self.components.texts.tokenize(pieces, options, chunks=chunks)
 
     def embeddings(self, words: str) -> Mapping[str, torch.Tensor]:
-        return self.components.texts.embeddings(words)
+        return {e: rows.to(self.device) for e, rows in self.components.texts.embeddings(words).items()}
 
     def encode(self, texts: Sequence[TokenizedText], vectors: Mapping[str, torch.Tensor]) -> TextFeatures:
-        return self.components.texts.encode(texts, vectors)
+        if self.placement is not None and not any(v.requires_grad for v in vectors.values()):
+            self.placement.prompt_is_encoded()
+        return self.components.texts.encode(texts, vectors).each(lambda tensor: tensor.to(self.device))
 
     @torch.no_grad()
     def without_text(self, chunks: int = 1) -> TextFeatures | None:
@@ -151,6 +183,8 @@ class LoadedBase:
     @contextmanager
     def bind(self, keys_values: Mapping[str, torch.Tensor], features: TextFeatures) -> Iterator[None]:
         before, self._features = self._features, features.conditions(self.dtype)
+        if self.placement is not None:
+            self.placement.denoiser_is_needed()
         try:
             with installed(self.layers, keys_values, features.mask):
                 yield
@@ -199,6 +233,23 @@ class LoadedBase:
             height, width = (side * self.autoencoder.pixels_per_latent for side in noisy.shape[2:])
             frames = [Frame(original=(height, width), target=(height, width))] * len(noisy)
         return self.components.predict(noisy, times, self._features, frames)
+
+
+class _Stored(Mapping[str, torch.Tensor]):
+    """W₀ of each site as the denoiser stores it, cast to fp32 when it is read: a new tensor unless it is fp32 already."""
+
+    def __init__(self, named: Mapping[str, torch.Tensor], sites: Iterable[str], device: torch.device) -> None:
+        self._weights = {site: named[f"{site}.weight"] for site in sites}
+        self._device = device
+
+    def __getitem__(self, site: str) -> torch.Tensor:
+        return self._weights[site].detach().to(self._device, torch.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 def _stacked_biases(

@@ -5,17 +5,18 @@ shapes but allocates nothing. A training step and an image then run through them
 is counted from its creation to its end. So the peak is that of the real calls, except for what libraries allocate inside
 one operation (work space of convolutions and matrix products) and what the allocator wastes: a few percent to 20 %.
 
-    add = weights on the device + state of the training + peak of the step
+    add = weights on the device + state of the training + the larger of the step's peak and the largest waiting text encoder
     gen = weights on the device + peak of the denoiser (two images with guidance) or of the decoder, whichever is larger
 
 | `--memory` | weights on the device while training | while generating | the step | the decoder |
 | --- | --- | --- | --- | --- |
 | auto | text encoders, denoiser, decoder | the same | keeps all activations | whole image |
-| low | denoiser | denoiser, decoder | gradient checkpointing | tiles |
-| lowest | denoiser in half precision | the larger of denoiser and decoder | gradient checkpointing | tiles |
+| low | denoiser | denoiser, decoder or text encoder | gradient checkpointing | tiles |
+| lowest | denoiser | the larger of denoiser and decoder | gradient checkpointing | tiles |
 
-The state of the training is W₀ of all sites in fp32 (4 bytes per K/V weight), and the values, two moments and the
-gradient of the neurons of the budget (16 bytes each). `auto` is what `auto` does where everything fits.
+The state of the training is the values, two moments, the gradient and the place of the neurons of the budget (24 bytes
+each). With `auto` also, in fp32, W₀ of all sites, a copy with the trained values, and a dense gradient (12 bytes per K/V
+weight, 8 if the denoiser itself is in fp32). `auto` is what `auto` does where everything fits.
 
 Owns this formula; must not know how the savings are made.
 """
@@ -49,7 +50,7 @@ TILE = 512
 
 _SITES = ("attn2.to_k.weight", "attn2.to_v.weight")
 
-PER_SITE_WEIGHT, PER_NEURON = 4, 16
+PER_SITE_WEIGHT, PER_NEURON = 12, 24
 """Bytes of the state of a training."""
 
 
@@ -64,7 +65,7 @@ class Plan:
     tiles: bool
     """The decoder works on tiles."""
     offload: bool
-    """One model at a time is on the device, and the denoiser's weights are in half precision."""
+    """One model at a time is on the device while generating."""
 
 
 PLANS: Mapping[str, Plan] = {
@@ -72,6 +73,9 @@ PLANS: Mapping[str, Plan] = {
     "low": Plan(checkpointing=True, text_leaves=True, tiles=True, offload=False),
     "lowest": Plan(checkpointing=True, text_leaves=True, tiles=True, offload=True),
 }
+
+KEEP_ALL = PLANS["auto"]
+"""Nothing is saved."""
 
 
 def total(
@@ -84,6 +88,7 @@ def total(
     step: int,
     denoise: int,
     decode: int,
+    texts: int,
 ) -> tuple[int, int]:
     """The formula of the module's text: bytes of `add` and `gen`.
 
@@ -96,13 +101,15 @@ def total(
         step: peak of a training step beside the weights.
         denoise: peak of the denoiser while it generates.
         decode: peak of the decoder.
+        texts: bytes of the largest text encoder.
     """
-    resident = parts[denoiser] if plan.text_leaves else sum(parts.values())
-    add = resident + state + step
+    if not plan.text_leaves:
+        resident = sum(parts.values())
+        return resident + state + step, resident + max(denoise, decode)
+    add = parts[denoiser] + state + max(step, texts)
     if plan.offload:
         return add, max(parts[denoiser] + denoise, parts[decoder] + decode)
-    resident = parts[denoiser] + parts[decoder] if plan.text_leaves else resident
-    return add, resident + max(denoise, decode)
+    return add, parts[denoiser] + max(denoise, parts[decoder] + decode, texts)
 
 
 def estimate(folder: BaseFolder, *, dtype: str) -> results.EstimateResult:
@@ -154,21 +161,24 @@ class _Followed:
         return {part: n * (dtype.itemsize if part == self.family.denoiser else 4) for part, n in self.sizes.items()}
 
     def row(self, name: str, plan: Plan, dtype: torch.dtype, batch: int) -> results.MemoryEstimate:
-        half = torch.bfloat16 if plan.offload and dtype is torch.float32 else dtype
+        per_site_weight = 0 if plan.text_leaves else PER_SITE_WEIGHT - (4 if dtype is torch.float32 else 0)
+        bytes_of = self.bytes_of(dtype)
+        others = (self.family.denoiser, self.family.decoder)
         own = default_budget(kv_weights=self.n_sites, denoiser_weights=self.sizes[self.family.denoiser])
         budget = float(self.folder.train.get("budget", own))
-        step = self._peak("step", half, plan.checkpointing)
+        step = self._peak("step", dtype, plan.checkpointing)
 
         def of(images: int) -> tuple[int, int]:
             return total(
                 plan,
-                self.bytes_of(half),
+                bytes_of,
                 denoiser=self.family.denoiser,
                 decoder=self.family.decoder,
-                state=PER_SITE_WEIGHT * self.n_sites + PER_NEURON * round(budget * self.n_sites),
+                state=per_site_weight * self.n_sites + PER_NEURON * round(budget * self.n_sites),
                 step=images * step,  # nothing in a step but activations depends on the batch
-                denoise=self._peak("denoise", half),
+                denoise=self._peak("denoise", dtype),
                 decode=self._peak("decode", plan.tiles),
+                texts=max(n for part, n in bytes_of.items() if part not in others),
             )
 
         return results.MemoryEstimate(memory=name, add=of(batch)[0], add_one=of(1)[0], gen=of(1)[1])

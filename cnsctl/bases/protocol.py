@@ -152,9 +152,14 @@ class Base(Protocol):
     layers: Sequence[Layer]
     """Cross-attention layers in a fixed order."""
     sites: Mapping[str, torch.Tensor]
-    """W₀ of each site, (rows, columns) fp32 on `device`; never written to."""
-    stacked_sites: torch.Tensor
-    """The same memory as one matrix, (Σ rows, columns): the sites in order, one below the other."""
+    """W₀ of each site, (rows, columns) fp32 on `device`; never written to. To save memory, cast when it is read."""
+    shapes: Mapping[str, tuple[int, int]]
+    """Rows and columns of each site."""
+    stacked_sites: torch.Tensor | None
+    """The same memory as one matrix, (Σ rows, columns): the sites in order, one below the other.
+
+    None if memory is saved.
+    """
     biases: Mapping[str, torch.Tensor]
     """Bias of each site that has one, (rows,) fp32: K = X·Wᵀ + b. A delta does not change it."""
     stacked_biases: torch.Tensor | None

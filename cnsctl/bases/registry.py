@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.family import Family
     from cnsctl.bases.loaded import LoadedBase
+    from cnsctl.bases.memory_estimate import Plan
 
 FAMILIES: tuple[Family, ...] = (SD1, SDXL, PIXART)
 """To add a family, write its folder and add its declaration here."""
@@ -41,6 +42,7 @@ def load(
     hash_weights: bool = False,
     fingerprint: str | None = None,
     first: bool = False,
+    plan: Plan | None = None,
 ) -> LoadedBase:
     """Load a base model.
 
@@ -51,11 +53,13 @@ def load(
         hash_weights: also hash everything that the fingerprint leaves out (for the proof).
         fingerprint: as the store recorded it; None to compute it from the weights.
         first: a store is created on it: also run it once, which shows what is wrong with a folder that loads.
+        plan: what saves memory; None for nothing.
 
     Raises:
         BaseModelError: the folder cannot be loaded.
     """
     from cnsctl.bases.loaded import LoadedBase
+    from cnsctl.bases.memory_estimate import KEEP_ALL
     from cnsctl.bases.parts import load_parts
     from cnsctl.bases.trial import failing, refuse_broken
 
@@ -68,6 +72,7 @@ def load(
             dtype=dtype,
             hash_weights=hash_weights,
             known=fingerprint,
+            plan=plan or KEEP_ALL,
         )
     if first:
         refuse_broken(base)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cnsctl.bases.placement import read_directly
 from cnsctl.bases.protocol import AS_TRAINED, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.text import lay_out, spliced, tokenized
 from cnsctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cnsctl.bases.placement import Outputs, Placement, Read
 
 ENCODER = "text_encoder"
 
@@ -33,6 +36,7 @@ class T5Texts:
     def __init__(self, tokenizer: Any, encoder: Any, projection: torch.nn.Module, *, length: int, name: str) -> None:
         self.tokenizer, self.encoder, self.projection = tokenizer, encoder, projection
         self.length, self.name = length, name
+        self.reader: Callable[[Read, torch.Tensor | None], Outputs] = read_directly
 
     @property
     def modules(self) -> tuple[torch.nn.Module, ...]:
@@ -74,9 +78,18 @@ class T5Texts:
         for row, text in enumerate(texts):
             places[row, list(text.places[ENCODER])] = True
             mask[row, : len(text.real) + 1] = True  # the tokens and the end
-        with spliced(table, places, vectors.get(ENCODER)):
-            state = self.encoder(ids, attention_mask=mask.long()).last_hidden_state
-        return TextFeatures(x=self.projection(state).float(), mask=mask)
+
+        def read(replaced: torch.Tensor | None) -> Outputs:
+            with spliced(table, places, replaced):
+                state = self.encoder(ids, attention_mask=mask.long()).last_hidden_state
+            return self.projection(state).float(), None
+
+        x, _ = self.reader(read, vectors.get(ENCODER))
+        return TextFeatures(x=x, mask=mask.to(x.device))
+
+    def wait(self, placement: Placement) -> None:
+        """Let the text encoder and its projection wait in main memory between their calls."""
+        self.reader = placement.reader(self.encoder, self.projection)
 
     @property
     def _table(self) -> torch.nn.Embedding:

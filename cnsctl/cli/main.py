@@ -37,7 +37,33 @@ def run() -> None:
     # step takes 3 s and more. Without spinning it takes 0.32 instead of 0.19 s on a quiet machine; with a short spin,
     # 0.22 s on a quiet machine and 0.8 s on a busy one
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if _is_helper():
+        _main_without_output()
     main(sys.argv[1:])
+
+
+def _is_helper() -> bool:
+    """Whether a launcher has started this process beside the main process, which alone prints."""
+    from cnsctl.app.processes import is_main
+
+    return not is_main()
+
+
+def _main_without_output() -> NoReturn:
+    """Print nothing but the error of a process that fails."""
+    import io
+
+    shown, kept = sys.stderr, io.StringIO()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123  a device
+        sys.stdout, sys.stderr = nowhere, kept
+        try:
+            main(sys.argv[1:])
+        except SystemExit as leave:
+            if leave.code:
+                shown.write(kept.getvalue())
+            raise
+        finally:
+            sys.stdout, sys.stderr = sys.__stdout__, shown
 
 
 def main(arguments: list[str]) -> NoReturn:

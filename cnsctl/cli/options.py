@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from cnsctl.errors import InvalidSettingError
 from cnsctl.settings import BY_BASE, Setting, settings_of, shorthands_of
 
 Store = Annotated[
@@ -105,7 +106,9 @@ def with_settings(
         @functools.wraps(verb)
         def run(**given: Any) -> None:
             taken = {
-                parameter: {s.name: value for s in settings if (value := given.pop(s.name, None)) is not None}
+                parameter: {
+                    s.name: _number(s, value) for s in settings if (value := given.pop(s.name, None)) is not None
+                }
                 for parameter, settings in wanted.items()
             }
             verb(**given, **taken)
@@ -114,6 +117,16 @@ def with_settings(
         return run
 
     return decorated
+
+
+def _number(setting: Setting, value: Any) -> Any:
+    """A number that typer has read as text, because a word may stand there."""
+    if not setting.word or value == setting.word:
+        return value
+    try:
+        return setting.kind(value)
+    except ValueError as err:
+        raise InvalidSettingError(setting.name, value, allowed=setting.allowed) from err
 
 
 def _sign(
@@ -139,7 +152,7 @@ def _sign(
 
 
 def _annotation(setting: Setting, cls: type) -> Any:
-    kind = str if setting.choices else setting.kind
+    kind = str if setting.choices or setting.word else setting.kind
     metavar = "|".join(setting.choices) if setting.choices else None
     option = typer.Option(
         *([SHORT[setting.name]] if setting.name in SHORT else []),

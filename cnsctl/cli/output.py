@@ -137,7 +137,7 @@ class Output(Generic[R]):
             return
         with self._still():
             out(event.path)
-            if self.previews > 0:
+            if self.previews > 0 and event.pixels is not None:  # None: another process made it
                 self.previews -= 1
                 self._preview(event)
         if self.progress is not None:

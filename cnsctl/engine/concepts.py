@@ -52,7 +52,7 @@ def to_concept(base: Base, delta: Delta, *, key: str) -> Concept:
             note=f"loaded: {base.name} {base.fingerprint[:12]}",
             hint="use the base model of the concept's store",
         )
-    shapes = {site: tuple(W.shape) for site, W in base.sites.items()}
+    shapes = dict(base.shapes)
     widths = {e: v.shape[1] for e, v in delta.vectors.items()}
     if {s: tuple(d) for s, d in delta.shapes.items()} != shapes or widths != dict(base.vector_widths):
         raise StoreDamagedError(

@@ -13,7 +13,7 @@ import torch
 
 from cnsctl.bases.protocol import TextFeatures, TextOptions
 from cnsctl.concept import Mode, Prompt
-from cnsctl.engine.overlay import Overlay, joined, stacked, text_keys_values, without_text
+from cnsctl.engine.overlay import EMPTY, Overlay, joined, stacked, text_keys_values, without_text
 from cnsctl.engine.recent import Recent
 from cnsctl.errors import CnsctlError
 from cnsctl.events import Denoised
@@ -125,6 +125,22 @@ def generation(
             yield Denoised(step=sample.step, total=sample.total, images=len(group))
         for request, z in zip(group, latents, strict=True):
             yield Image(request=request, pixels=base.decode_latents(z) if bool(torch.isfinite(z).all()) else None)
+
+
+def fitting_batch(base: Base, settings: GenerateSettings, *, most: int) -> int:
+    """How many images fit into the memory of the device: halved until a denoising step of a batch succeeds."""
+    from cnsctl.bases.fitting import halved
+
+    text, kv = text_keys_values(base, EMPTY, EMPTY.splice(base, NO_TEXT))
+    texts_per_image = 2 if settings.guidance_scale > 1 else 1
+
+    def attempt(batch: int) -> None:
+        n = texts_per_image * batch
+        keys_values = {s: x.to(base.dtype) for s, x in stacked([kv] * n).items()}
+        with base.bind(keys_values, joined([text] * n)):
+            next(iter(base.sample(settings, [torch.Generator().manual_seed(i) for i in range(batch)])))
+
+    return halved(attempt, most)
 
 
 def not_finite(settings: GenerateSettings) -> CnsctlError:

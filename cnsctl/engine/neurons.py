@@ -182,10 +182,12 @@ def _lexicographic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 def random_neurons(base: Base, *, budget: float, seed: int) -> dict[str, torch.Tensor]:
     """A random mask of the same size at each site: the control for claims about the score."""
     mask = {}
-    for site, W in base.sites.items():
-        n = site_budget(budget, *W.shape)
+    for site, (rows, columns) in base.shapes.items():
+        n = site_budget(budget, rows, columns)
         mask[site] = (
-            torch.randperm(W.numel(), generator=stream("random mask", seed, site))[:n].sort().values.to(W.device)
+            torch.randperm(rows * columns, generator=stream("random mask", seed, site))[:n]
+            .sort()
+            .values.to(base.device)
         )
     return mask
 
@@ -208,7 +210,7 @@ def concept_neurons(
     """
     if select is Select.INTERSECT:
         strict = {
-            site: strict_neurons(importance(weights[site], norms), budget=budget, general=general[site])
+            site: strict_neurons(importance(weights[site], norms), budget=budget, general=general[site].to(base.device))
             for site in base.sites
         }
         if not any(len(flat) for flat in strict.values()):
@@ -218,7 +220,7 @@ def concept_neurons(
         site: select_neurons(
             importance(weights[site], norms),
             budget=budget,
-            general=general[site],
+            general=general[site].to(base.device),
             owned=None if owned is None else owned[site],
             policy=policy,
         )
@@ -228,7 +230,7 @@ def concept_neurons(
 
 def packed(base: Base, masks: Iterable[Mask]) -> dict[str, NDArray[np.uint8]]:
     """The union of masks, per site one bit per weight, flat row-major, in the order of `numpy.packbits`."""
-    marked = {site: np.zeros(W.numel(), np.bool_) for site, W in base.sites.items()}
+    marked = {site: np.zeros(rows * columns, np.bool_) for site, (rows, columns) in base.shapes.items()}
     for mask in masks:
         for site, flat in mask.items():
             marked[site][flat.cpu().numpy()] = True
@@ -238,9 +240,9 @@ def packed(base: Base, masks: Iterable[Mask]) -> dict[str, NDArray[np.uint8]]:
 def owned_entries(base: Base, owned: Owned) -> dict[str, torch.Tensor]:
     """Per site (rows, columns) bool, on the base model's device."""
     found = {}
-    for site, W in base.sites.items():
-        bits = np.unpackbits(owned[site], count=W.numel()).view(np.bool_)
-        found[site] = torch.from_numpy(bits).view(W.shape).to(W.device)
+    for site, (rows, columns) in base.shapes.items():
+        bits = np.unpackbits(owned[site], count=rows * columns).view(np.bool_)
+        found[site] = torch.from_numpy(bits).view(rows, columns).to(base.device)
     return found
 
 

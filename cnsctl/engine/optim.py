@@ -46,7 +46,8 @@ class IndexedValues:
 
     def collect_gradient(self) -> None:
         """Copy the selected entries' gradient to the flat parameter, and drop the dense gradient."""
-        assert self.weight.grad is not None
+        if self.weight.grad is None:  # this process has no part in the step
+            return
         self.values.grad = self.weight.grad.view(-1)[self.flat]
         self.weight.grad = None
 

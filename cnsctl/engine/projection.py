@@ -19,6 +19,8 @@ from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine.prompt_tokens import features
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.neurons import Mask
     from cnsctl.engine.overlay import Overlay
@@ -33,7 +35,7 @@ TOLERANCE = 1e-4
 @torch.no_grad()
 def directions(base: Base, prior: Overlay) -> torch.Tensor:
     """Leading directions of X at each earlier concept's own tokens: (d, RANK · concepts), unit columns."""
-    found = [torch.zeros((next(iter(base.sites.values())).shape[1], 0), device=base.device)]
+    found = [torch.zeros((next(iter(base.shapes.values()))[1], 0), device=base.device)]
     for name, concept in prior.concepts.items():
         texts = [prior.splice(base, prompt) for prompt in training_texts(name)]
         X = features(base, texts, {name: concept.vectors}).x  # (b, t, d)
@@ -51,7 +53,7 @@ class Projection:
         shapes: rows and columns per site.
     """
 
-    def __init__(self, P: torch.Tensor, mask: Mask, shapes: dict[str, tuple[int, int]]) -> None:
+    def __init__(self, P: torch.Tensor, mask: Mask, shapes: Mapping[str, tuple[int, int]]) -> None:
         self.P, self.mask = P, mask
         self.rows = {site: flat // shapes[site][1] for site, flat in mask.items()}
         self.columns = {site: flat % shapes[site][1] for site, flat in mask.items()}

@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
     from cnsctl.engine import optim
     from cnsctl.engine.job import Job
+    from cnsctl.engine.site_values import SiteValues
 
 
 class Pull:
     """Self-regularization in merged mode: λ_prev‖(W − W_prev)⊙(M∩owned)‖² + λ_base‖(W − W₀)⊙M‖² (CNS, L_reg)."""
 
-    def __init__(self, base: Base, job: Job, values: optim.IndexedValues) -> None:
+    def __init__(self, base: Base, job: Job, values: optim.IndexedValues | SiteValues) -> None:
         self.values, settings = values, job.settings
         self.on = job.mode is Mode.MERGED and (settings.lambda_prev > 0 or settings.lambda_base > 0)
         if not self.on:
             return
         owned = neurons.owned_entries(base, job.owned)
         self.before = values.values.detach().clone()
-        self.base = base.stacked_sites.view(-1)[values.flat]
+        self.base = torch.cat([base.sites[s].reshape(-1)[flat] for s, flat in values.mask.items()])
         marked = torch.cat([owned[s].view(-1)[flat] for s, flat in values.mask.items()])
         self.prev = settings.lambda_prev * marked.float()
         self.weight = settings.lambda_base

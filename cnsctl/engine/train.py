@@ -21,6 +21,7 @@ from cnsctl import __version__
 from cnsctl.concept import Delta, Mode
 from cnsctl.engine import neurons
 from cnsctl.engine.job import Job
+from cnsctl.engine.processes import ALONE, Processes
 from cnsctl.engine.prompt_tokens import Token, features, splice
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Trainer
@@ -58,6 +59,7 @@ def train(
     resume: bytes | None = None,
     checkpoint: Checkpoint | None = None,
     choose: Chooser | None = None,
+    processes: Processes = ALONE,
 ) -> Generator[Event, None, Trained]:
     """Train one concept.
 
@@ -69,15 +71,17 @@ def train(
         resume: the bytes of `Checkpoint.to_bytes`.
         checkpoint: receives the state after each complete step, also if this generator fails or is closed.
         choose: selects the neurons instead of the score; for controls in benchmarks.
+        processes: that share each step.
     """
     with _deterministic(base.device):
-        return (yield from _train(base, job, resume, checkpoint, scored_neurons if choose is None else choose))
+        selection = scored_neurons if choose is None else choose
+        return (yield from _train(Trainer(base, job, processes), resume, checkpoint, selection))
 
 
 def _train(
-    base: Base, job: Job, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser
+    trainer: Trainer, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser
 ) -> Generator[Event, None, Trained]:
-    trainer = Trainer(base, job)
+    base, job = trainer.base, trainer.job
     job_hash = hash_of(base, job)
 
     def take() -> None:
@@ -95,6 +99,8 @@ def _train(
     yield from _warm_up(trainer, take)
     if trainer.values is None:
         mask = choose(base, job, trainer.vectors, trainer.start)
+        # other devices may round a score in another way
+        mask = trainer.processes.from_main({s: m.cpu() for s, m in mask.items()})
         selected = _selected(base, job, mask, comparison_neurons(base, job.settings))
     else:  # selected before the run was interrupted, with the token embedding of that step
         selected = _selected(base, job, trainer.values.mask, comparison_neurons(base, job.settings))
@@ -195,7 +201,7 @@ def _selected(base: Base, job: Job, mask: neurons.Mask, comparison: neurons.Mask
     n = sum(len(m) for m in mask.values())
     return Selected(
         neurons=n,
-        share=n / sum(W.numel() for W in base.sites.values()),
+        share=n / sum(rows * columns for rows, columns in base.shapes.values()),
         sites={s: len(m) for s, m in mask.items()},
         general={s: float(g.float().mean()) for s, g in job.general.items()},
         shared=neurons.shared_with(mask, job.owned),
@@ -240,7 +246,7 @@ def _delta(trainer: Trainer) -> Delta:
     settings = {k: (str(v) if isinstance(v, StrEnum) else v) for k, v in asdict(job.settings).items()}
     values = {s: v.cpu().numpy().astype(np.float16) for s, v in trainer.values.by_site().items()}
     return Delta(
-        shapes={s: (int(W.shape[0]), int(W.shape[1])) for s, W in base.sites.items()},
+        shapes=dict(base.shapes),
         indices={s: m.cpu().numpy() for s, m in trainer.values.mask.items()},
         values=values,
         vectors={e: v.detach().cpu().numpy().astype(np.float16) for e, v in trainer.vectors.items()},

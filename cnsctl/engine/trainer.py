@@ -6,6 +6,7 @@ Owns the state and a single step; must not know phases, events or files.
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,17 @@ import torch.nn.functional as F
 from cnsctl.concept import Mode
 from cnsctl.engine import neurons, optim
 from cnsctl.engine.overlay import site_weight
+from cnsctl.engine.processes import ALONE, Processes
 from cnsctl.engine.projection import Projection, directions
 from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
 from cnsctl.engine.regularization import Pull
 from cnsctl.engine.seeds import stream
+from cnsctl.engine.site_values import SiteValues, Weights, products
 from cnsctl.engine.training_state import TrainState
 from cnsctl.errors import CnsctlError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cnsctl.bases.protocol import Base, TextFeatures
     from cnsctl.engine.job import Job
@@ -38,10 +41,11 @@ class Trainer:
     Args:
         base: is not changed.
         job: what to train, and how.
+        processes: that share each step.
     """
 
-    def __init__(self, base: Base, job: Job) -> None:
-        self.base, self.job, settings = base, job, job.settings
+    def __init__(self, base: Base, job: Job, processes: Processes = ALONE) -> None:
+        self.base, self.job, self.processes, settings = base, job, processes, job.settings
         self.token = Token(class_word=job.class_word, n_vectors=settings.token_embeddings)
         mean = {e: t.mean(0) for e, t in base.embeddings(job.class_word).items()}
         self.vectors = {e: torch.nn.Parameter(m.repeat(settings.token_embeddings, 1)) for e, m in mean.items()}
@@ -50,11 +54,16 @@ class Trainer:
                 spread = torch.randn(v.shape, generator=stream("vectors", settings.seed, e)).to(v.device)
                 v.data += 0.05 * mean[e].std() * spread
         self.vector_optimizers = {e: optim.adamw(v, settings.token_learning_rate) for e, v in self.vectors.items()}
-        self.weight = _starting_weights(base, job)
+        self.weight = None if base.stacked_sites is None else _starting_weights(base, base.stacked_sites, job)
+        """Starting weights of all sites as one matrix; None if memory is saved."""
         self.sites = _rows(base)
-        self.n_rows = [len(W) for W in base.sites.values()]
-        self.start = {site: self.weight[rows] for site, rows in self.sites.items()}
-        self.values: optim.IndexedValues | None = None
+        self.n_rows = [rows for rows, _ in base.shapes.values()]
+        self.start: Mapping[str, torch.Tensor] = (
+            Weights(base, partial(_starting_weight, job))
+            if self.weight is None
+            else {site: self.weight[rows] for site, rows in self.sites.items()}
+        )
+        self.values: optim.IndexedValues | SiteValues | None = None
         self.value_optimizer: torch.optim.AdamW | None = None
         self.projection: Projection | None = None
         known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
@@ -67,37 +76,43 @@ class Trainer:
 
     def train_on(self, mask: neurons.Mask) -> None:
         """Also train the values of this mask from now on. In merged mode `start` changes with them."""
-        # outside merged mode the matrix is the base model's own, which is never written to
-        weight = self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
-        self.values = optim.IndexedValues(weight, self.sites, mask)
+        if self.weight is None:
+            self.values = SiteValues(self.start, mask)
+        else:
+            # outside merged mode the matrix is the base model's own, which is never written to
+            weight = self.weight if self.job.mode is Mode.MERGED else self.weight.clone()
+            self.values = optim.IndexedValues(weight, self.sites, mask)
         self.value_optimizer = optim.adamw(self.values.values, self.job.settings.learning_rate)
         self.pull = Pull(self.base, self.job, self.values)
         if self.job.settings.orthogonal and self.job.prior.concepts:
-            shapes = {s: (W.shape[0], W.shape[1]) for s, W in self.base.sites.items()}
-            self.projection = Projection(directions(self.base, self.job.prior), mask, shapes)
+            self.projection = Projection(directions(self.base, self.job.prior), mask, self.base.shapes)
 
     def step(self) -> float:
         """One optimizer step; returns the denoising loss."""
         settings, base = self.job.settings, self.base
         random = stream("train", settings.seed, self.done)
-        bucket = self._bucket()
-        rows = [bucket[i] for i in _spread_choice(len(bucket), settings.batch_size, random)]
+        bucket, size = self._bucket(), settings.batch_size * settings.accumulate
+        rows = [bucket[i] for i in _spread_choice(len(bucket), size, random)]
         texts = [self.texts[i][int(torch.randint(len(self.texts[i]), (1,), generator=random))] for i in rows]
-        u = (
-            torch.arange(settings.batch_size) + torch.rand(settings.batch_size, generator=random)
-        ) / settings.batch_size
-        times = (
-            (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(settings.batch_size, generator=random)]
-        )
-        latents = torch.stack([self.job.latents[i] for i in rows]).to(base.device)
-        noise = torch.randn(latents.shape, generator=random).to(base.device)
-        noisy, target = base.noised(latents, noise, times)
-        keys_values, features = self._keys_values(texts)
-        frames = [self.job.frames[i] for i in rows] if self.job.frames else None
-        with base.bind(keys_values, features):
-            loss = self._loss(base.denoise(noisy, times, frames), target, rows)
-            loss.backward()  # type: ignore[no-untyped-call]
-        if not math.isfinite(found := float(loss.detach())):
+        u = (torch.arange(size) + torch.rand(size, generator=random)) / size
+        times = (u * base.n_times).long().clamp(max=base.n_times - 1)[torch.randperm(size, generator=random)]
+        noise = torch.randn((size, *self.job.latents[rows[0]].shape), generator=random)
+        found = 0.0
+        share = self.processes.share(size)
+        for i in range(share.start, share.stop, settings.batch_size):
+            part = slice(i, min(i + settings.batch_size, share.stop))
+            latents = torch.stack([self.job.latents[row] for row in rows[part]]).to(base.device)
+            noisy, target = base.noised(latents, noise[part].to(base.device), times[part])
+            keys_values, features = self._keys_values(texts[part])
+            frames = [self.job.frames[row] for row in rows[part]] if self.job.frames else None
+            with base.bind(keys_values, features):
+                loss = self._loss(base.denoise(noisy, times[part], frames), target, rows[part])
+                if (weight := len(latents) / size) != 1:
+                    loss = loss * weight
+                loss.backward()  # type: ignore[no-untyped-call]
+            found += float(loss.detach())
+        found = self._averaged(found)
+        if not math.isfinite(found):
             raise CnsctlError(
                 f"the loss is {found} at step {self.done + 1}", hint="use lower learning rates", reason="loss"
             )
@@ -130,26 +145,38 @@ class Trainer:
         weights = weights / weights.mean((2, 3), keepdim=True)  # (b, 1, h, w) with mean 1
         return ((found - target).square() * weights).mean()
 
+    def _averaged(self, loss: float) -> float:
+        """Collect the gradient; with several processes, add up theirs and the losses in one flat tensor."""
+        if self.values is not None:
+            self.values.collect_gradient()
+        trained = [*self.vectors.values(), *([] if self.values is None else [self.values.values])]
+        for p in trained:
+            if p.grad is None and self.processes.count > 1:  # this process has no part in the step
+                p.grad = torch.zeros_like(p)
+        return self.processes.added_up([p.grad for p in trained if p.grad is not None], loss)
+
     def _keys_values(self, texts: Sequence[SplicedText]) -> tuple[dict[str, torch.Tensor], TextFeatures]:
         """K and V of every site, (b, t, rows): views of one tensor in the base model's dtype. And the texts' features."""
         distinct = list({id(text): text for text in texts}.values())
         which = {id(text): i for i, text in enumerate(distinct)}
         found = features(self.base, distinct, {self.job.name: self.vectors})
         t, X = found.x.shape[1], found.x.flatten(0, 1)  # (distinct · t, columns)
-        moved: dict[int, int] = {}
-        if self.values is None:
-            kv = F.linear(X, self.weight)
-        elif self.job.mode is not Mode.TOKEN:
-            kv = F.linear(X, self.values.weight)
-        else:
-            own = [which[id(text)] * t + at for text in distinct for at in text.spans[self.job.name]]
-            moved = {row: len(X) + i for i, row in enumerate(own)}
-            here = torch.tensor(own, device=X.device)
-            kv = _OwnTokens.apply(X, self.weight, self.values.weight, here)  # type: ignore[no-untyped-call]
+        own, moved = None, dict[int, int]()
+        if self.values is not None and self.job.mode is Mode.TOKEN:
+            tokens = [which[id(text)] * t + at for text in distinct for at in text.spans[self.job.name]]
+            moved = {row: len(X) + i for i, row in enumerate(tokens)}
+            own = torch.tensor(tokens, device=X.device)
         first = [which[id(text)] for text in texts]
-        rows = [moved.get(row, row) for i in first for row in range(i * t, (i + 1) * t)]
+        rows = torch.tensor([moved.get(row, row) for i in first for row in range(i * t, (i + 1) * t)], device=X.device)
+        if self.weight is None:
+            values = self.values if isinstance(self.values, SiteValues) else None
+            kvs = products(self.base, X, values, start=self.start, rows=rows, own=own, length=t)
+            return kvs, found.rows(first)
+        weight = self.values.weight if isinstance(self.values, optim.IndexedValues) else self.weight
+        by_token = None if own is None else _OwnTokens.apply(X, self.weight, weight, own)  # type: ignore[no-untyped-call]
+        kv = F.linear(X, weight) if by_token is None else by_token
         # index_select, because its gradient is added up by rows, and that of indexing by elements
-        kv = kv.index_select(0, torch.tensor(rows, device=X.device))  # (b · t, Σ rows)
+        kv = kv.index_select(0, rows)  # (b · t, Σ rows)
         if self.base.stacked_biases is not None:
             kv = kv + self.base.stacked_biases
         sites = kv.to(self.base.dtype).view(len(texts), t, -1).split_with_sizes(self.n_rows, dim=2)
@@ -160,7 +187,6 @@ class Trainer:
         optimizers = list(self.vector_optimizers.values())
         rates = [self.job.settings.token_learning_rate] * len(optimizers)
         if self.values is not None and self.value_optimizer is not None:
-            self.values.collect_gradient()
             self.pull.add_to_gradient()
             optimizers.append(self.value_optimizer)
             rates.append(self.job.settings.learning_rate)
@@ -173,6 +199,7 @@ class Trainer:
         for v in self.vectors.values():
             v.grad = None
         if self.values is not None:
+            self.values.values.grad = None
             self.values.write_back()
 
     @torch.no_grad()
@@ -237,18 +264,25 @@ class _OwnTokens(torch.autograd.Function):
 
 
 @torch.no_grad()
-def _starting_weights(base: Base, job: Job) -> torch.Tensor:
+def _starting_weights(base: Base, own: torch.Tensor, job: Job) -> torch.Tensor:
     """Starting weights of all sites as one matrix, (Σ rows, columns) fp32; outside merged mode the base model's own."""
     if job.mode is not Mode.MERGED:
-        return base.stacked_sites
-    acting = [(c, 1.0) for c in job.prior.concepts.values()]
-    return torch.cat([site_weight(W, s, acting, merged=True) for s, W in base.sites.items()])
+        return own
+    return torch.cat([_starting_weight(job, W, s) for s, W in base.sites.items()])
+
+
+@torch.no_grad()
+def _starting_weight(job: Job, W: torch.Tensor, site: str) -> torch.Tensor:
+    """Starting weight of one site."""
+    if job.mode is not Mode.MERGED:
+        return W
+    return site_weight(W, site, [(c, 1.0) for c in job.prior.concepts.values()], merged=True)
 
 
 def _rows(base: Base) -> dict[str, slice]:
     """Per site: its rows in the stacked matrix."""
-    ends = list(accumulate(len(W) for W in base.sites.values()))
-    return {site: slice(end - len(W), end) for (site, W), end in zip(base.sites.items(), ends, strict=True)}
+    ends = list(accumulate(rows for rows, _ in base.shapes.values()))
+    return {site: slice(end - rows, end) for (site, (rows, _)), end in zip(base.shapes.items(), ends, strict=True)}
 
 
 def _buckets(job: Job) -> list[list[int]]:

@@ -14,9 +14,11 @@ from commands import at, cnsctl
 from engine_samples import concept_of, generated, job, named, overlay, prompt, same_delta, trained
 
 from cnsctl.bases import base_folder, devices, registry
+from cnsctl.bases.memory_estimate import PLANS
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
 from cnsctl.engine.denoising_error import denoising_error
+from cnsctl.engine.generate import fitting_batch
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.metrics.forgetting import psnr
 
@@ -119,3 +121,63 @@ def test_another_seed_gives_another_delta(on_cuda):
     a_job = job(on_cuda)
     other = replace(a_job, settings=replace(a_job.settings, seed=1))
     assert not same_delta(trained(on_cuda, a_job).delta, trained(on_cuda, other).delta)
+
+
+@pytest.mark.parametrize("memory", ["low", "lowest"])
+def test_parts_that_wait_are_in_main_memory_and_the_work_is_the_same(tiny_folder, on_cpu, memory):
+    place, number = devices.choose("cuda", "fp32")
+    saving = registry.load(
+        base_folder.open_folder(tiny_folder), device=place, dtype=number, hash_weights=True, plan=PLANS[memory]
+    )
+    full = loaded(tiny_folder, "cuda", "fp32")
+    parts = saving.components
+
+    def where(module):
+        return next(module.parameters()).device.type
+
+    def waiting():
+        return [where(m) for m in (*parts.texts.modules, parts.vae)]
+
+    assert set(waiting()) == {"cpu"}
+    assert where(parts.denoiser) == ("cpu" if memory == "lowest" else "cuda")
+    a, b = (generated(base, EMPTY, prompt("a dog")) for base in (saving, full))
+    assert psnr(a, b) > 50
+    assert set(waiting()) == {"cpu"}
+    assert where(parts.denoiser) == ("cpu" if memory == "lowest" else "cuda")  # it left for the decoder
+    a_job = job(saving)
+    found = trained(saving, a_job)
+    assert same_delta(found.delta, trained(saving, a_job).delta)
+    assert found.final_loss == pytest.approx(trained(full, job(full)).final_loss, rel=1e-3)
+    assert set(waiting()) == {"cpu"}
+
+
+@pytest.mark.parametrize("memory", ["low", "lowest"])
+def test_saving_memory_takes_less_of_it(tiny_folder, memory):
+    """What stays allocated while the denoiser is bound: without text encoders, decoder and the copies of K/V weights."""
+    held = {}
+    for name in ("auto", memory):
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        base = registry.load(
+            base_folder.open_folder(tiny_folder), device=torch.device("cuda"), dtype=torch.bfloat16, plan=PLANS[name]
+        )
+        generated(base, EMPTY, prompt("a dog"))
+        held[name] = torch.cuda.memory_allocated() - before
+        del base
+    assert held[memory] < 0.8 * held["auto"]
+
+
+def test_a_batch_that_does_not_fit_is_halved(on_cuda, monkeypatch):
+    predict = on_cuda._predict
+
+    def full(noisy, *args):
+        if len(noisy) > 8:
+            torch.empty(1 << 45, dtype=torch.uint8, device="cuda")
+        return predict(noisy, *args)
+
+    monkeypatch.setattr(on_cuda, "_predict", full)
+    assert fitting_batch(on_cuda, on_cuda.generate_defaults, most=16) == 4
+
+
+def test_a_gpu_by_number():
+    assert devices.choose("cuda:0", "fp32")[0] == torch.device("cuda:0")

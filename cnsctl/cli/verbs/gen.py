@@ -71,7 +71,7 @@ def command(
     )
     request = generate.GenerateRequest(
         prompts=[p for p in asked if p != "-"],
-        stream=_arriving(shown, at_most=images.get("batch_size", 1)) if "-" in asked else None,
+        stream=_arriving(shown, at_most=_together(images.get("batch_size", 1))) if "-" in asked else None,
         negative_prompt=negative_prompt,
         output=output,
         force=force,
@@ -87,6 +87,13 @@ def command(
         result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
     if (found := generate.problem(result)) is not None:
         raise found
+
+
+def _together(batch_size: int | str) -> int:
+    """Lines of stdin that may share a batch."""
+    from cnsctl.app.generate import MAX_BATCH
+
+    return batch_size if isinstance(batch_size, int) else MAX_BATCH
 
 
 def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
