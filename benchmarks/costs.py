@@ -63,11 +63,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--random-sd1", action="store_true")
     parser.add_argument("--shape", choices=SHAPES)
+    parser.add_argument("--times-dtype", help="with --shape: of the times, if it is not that of the peaks")
+    parser.add_argument("--peak-size", type=int, help="with --shape: pixels per side for the peaks")
     parser.add_argument("--training-only", action="store_true")
     parser.add_argument("--size", type=int, help="pixels per side of the training images")
     options = parser.parse_args()
     if options.shape is not None:
-        full_size.main(options.shape, dtype=options.dtype, size=options.size)
+        full_size.main(
+            options.shape,
+            dtype=options.dtype,
+            size=options.size,
+            times_dtype=options.times_dtype,
+            peak_size=options.peak_size,
+        )
         return
     device, dtype = devices.choose("auto", options.dtype)
     native = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

@@ -57,8 +57,22 @@ GOALS = {"sd15": 1.35, "sdxl": 1.6}
 """Peak with `lowest`, without activations, as a ratio to the denoiser's weights in bf16."""
 
 
-def main(shape: str, *, dtype: str, size: int | None) -> None:
-    """Print every figure as a line, and as JSON on the last one."""
+TIMED_WITH = {"sd15": "auto", "sd21": "auto", "sdxl": "low"}
+"""The setting of `--memory` of the times: the fastest that fits into 24 GB in fp32."""
+
+
+def main(
+    shape: str, *, dtype: str, size: int | None, times_dtype: str | None = None, peak_size: int | None = None
+) -> None:
+    """Print every figure as a line, and as JSON on the last one.
+
+    Args:
+        shape: which base model.
+        dtype: of the peaks, and of the times too if `times_dtype` is None.
+        size: pixels per side; None for the base model's own.
+        peak_size: pixels per side for the peaks; None for the same.
+        times_dtype: of the times. CPUs without bf16 instructions compute bf16 many times more slowly than fp32.
+    """
     device, number = devices.choose("auto", "bf16" if dtype == "auto" else dtype)
     card = f" ({torch.cuda.get_device_name()})" if device.type == "cuda" else ""
     found: dict[str, Any] = {
@@ -72,10 +86,23 @@ def main(shape: str, *, dtype: str, size: int | None) -> None:
         found["size"] = size or base_folder.open_folder(folder).size
         for name in ("shape", "machine", "computing", "size"):
             say(name, found[name])
-        common = ("--folder", str(folder), "--dtype", devices.dtype_name(number), "--size", str(found["size"]))
-        found |= measured("times", *common)
+        common: tuple[str, ...] = (
+            "--folder",
+            str(folder),
+            "--dtype",
+            devices.dtype_name(number),
+            "--size",
+            str(found["size"]),
+        )
+        timed = devices.dtype_name(number) if times_dtype is None else times_dtype
+        found["times in"] = f"{timed}, --memory {TIMED_WITH[shape]}"
+        say("times in", found["times in"])
+        found |= measured("times", *common, "--dtype", timed, "--memory", TIMED_WITH[shape])
         for name, unit in TIMES.items():
             say(name, f"{found[name]:,.2f} {unit}" if unit == "s" else f"{found[name]:,} {unit}")
+        found["peak size"] = peak_size or found["size"]
+        say("peak size", found["peak size"])
+        common += ("--size", str(found["peak size"]))
         found["memory"] = {memory: measured("peak", *common, "--memory", memory) for memory in PLANS}
     for memory, row in found["memory"].items():
         say(f"memory {memory}", peak_in_words(row, GOALS.get(shape) if memory == "lowest" else None))
