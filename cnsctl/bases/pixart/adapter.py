@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cnsctl.bases.cross_attention import cross_attention_layers, refuse, refuse_unsupported
 from cnsctl.bases.hashing import tensors_hash
 from cnsctl.bases.loaded import Components
 from cnsctl.bases.pixart.family import PIXART, SCHEDULER, TEXT_ENCODER, TEXT_LENGTHS, TOKENIZER, TRANSFORMER, VAE
 from cnsctl.bases.t5_text import T5Texts, tokenizer_meaning
-from cnsctl.bases.unet import cross_attention_layers, refuse, refuse_unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

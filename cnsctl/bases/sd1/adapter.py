@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases.clip_text import ClipEncoder, ClipTexts, fingerprint
+from cnsctl.bases.cross_attention import cross_attention_layers, refuse_unsupported
 from cnsctl.bases.loaded import Components
 from cnsctl.bases.sd1.family import SCHEDULER, SD1, TEXT_ENCODER, TOKENIZER, UNET, VAE
-from cnsctl.bases.unet import cross_attention_layers, refuse_unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

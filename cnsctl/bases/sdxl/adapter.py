@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnsctl.bases.clip_text import ClipEncoder, ClipTexts, fingerprint
+from cnsctl.bases.cross_attention import cross_attention_layers, refuse, refuse_unsupported
 from cnsctl.bases.loaded import Components
 from cnsctl.bases.sdxl.family import SCHEDULER, SDXL, TEXT_ENCODERS, UNET, VAE
-from cnsctl.bases.unet import cross_attention_layers, refuse, refuse_unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""UNets with cross-attention: their layers, and those that cnsctl cannot drive.
+"""Denoisers with cross-attention, UNets and transformers: their layers, and those that cnsctl cannot drive.
 
-Owns what the families `sd1` and `sdxl` share of their denoiser; must not know text encoders.
+Owns what all families share of their denoiser; must not know text encoders.
 """
 
 from __future__ import annotations
