@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import typer
 from commands import at, cnsctl
 
-from cnsctl.bases.base_folder import open_folder
+from cnsctl.bases.base_folder import POCKET, open_folder
 from cnsctl.cli.main import make_app
 from cnsctl.cli.options import flag
 from cnsctl.errors import BaseModelError, InvalidSettingError
@@ -99,7 +100,7 @@ def test_the_command_line_refuses_a_value_out_of_range(shared_store, images_of_t
 @pytest.fixture
 def folder(tmp_path):
     """Enough of a base model's folder to read its defaults."""
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    shutil.copy(POCKET / "model_index.json", tmp_path)
     return tmp_path
 
 
