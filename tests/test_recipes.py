@@ -34,8 +34,16 @@ RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Recip
 
 @pytest.fixture
 def other_family(monkeypatch):
-    """A family whose folders say `OtherPipeline`; its components are those of `sd1`."""
-    declared = dataclasses.replace(registry.FAMILIES[0], name="other", title="Other", pipelines=("OtherPipeline",))
+    """A family whose folders have an `OtherUNet`; its components are those of `sd1`."""
+    import diffusers
+
+    monkeypatch.setattr(diffusers, "OtherUNet", diffusers.UNet2DConditionModel, raising=False)
+    sd1 = registry.FAMILIES[0]
+    parts = tuple(
+        dataclasses.replace(part, kind="diffusers.OtherUNet") if part.name == sd1.denoiser else part
+        for part in sd1.parts
+    )
+    declared = dataclasses.replace(sd1, name="other", title="Other", pipelines=("OtherPipeline",), parts=parts)
     monkeypatch.setattr(registry, "FAMILIES", (*registry.FAMILIES, declared))
     return declared
 
@@ -44,7 +52,9 @@ def other_family(monkeypatch):
 def other_folder(tiny_folder, tmp_path):
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "other"))
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "OtherPipeline"}))
+    (folder / "model_index.json").write_text(
+        json.dumps(index | {"_class_name": "OtherPipeline", "unet": ["diffusers", "OtherUNet"]})
+    )
     return folder
 
 
