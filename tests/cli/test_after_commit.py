@@ -13,6 +13,7 @@ import pytest
 from commands import at, cnsctl
 from faults import Fault, arm_after_commit
 
+from cnsctl import results
 from cnsctl.app import evaluate, session
 from cnsctl.store import Store
 
@@ -25,8 +26,12 @@ def quick(tiny, monkeypatch):
         "start",
         lambda store, *_a, **_k: session.Session(store=store, base=tiny, device=tiny.device, dtype="fp32"),
     )
-    scores = {"error_removed": 1.0, "clip_i": None, "clip_t": None, "backbone": None}
-    monkeypatch.setattr(evaluate, "fresh", lambda *_: (scores, [np.zeros((8, 8, 3), np.uint8)]))
+
+    def fresh(*_args, **_options):
+        yield from ()
+        return results.Scores(error_removed=1.0, clip_i=None, clip_t=None), [np.zeros((8, 8, 3), np.uint8)]
+
+    monkeypatch.setattr(evaluate, "fresh", fresh)
 
 
 def line_of(verb, images):

@@ -214,7 +214,7 @@ def test_a_changed_weight_of_a_copied_base_model_is_damage_and_of_a_referenced_o
 def test_a_newer_store_asks_for_an_upgrade(stocked):
     file = stocked / "store.json"
     file.chmod(0o644)
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 3}))
     done = cnsctl("ls", *at(stocked))
     assert done.code == 1
     assert "newer cnsctl" in done.err

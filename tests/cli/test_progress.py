@@ -172,7 +172,7 @@ def test_a_concept_without_images_or_scores_is_listed_shown_and_measured(empty, 
     assert row.forgetting.error_removed == (None if level is None else 0.0)
     plan = plan_again(row.trained, 3)
     assert plan.level is FULL
-    by_clip = evaluate._ByClip(now=row.forgetting, plain=row.forgetting, real=None)
+    by_clip = evaluate._ByClip(now=row.forgetting, plain=row.forgetting, real=None, judge=None)
     full = evaluate._evaluated(None, Store.open(empty).concept("dog"), plan, (1.0, 0.1), by_clip)
     assert (full.level, full.forgetting.clip_i, full.forgetting.clip_t) == ("full", None, None)
     assert list(tables.evaluated(EvaluateResult(**EMPTY_RESULT, concepts=(full,))))
