@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import warnings
 import zlib
 
 from cnsctl.data.image_kinds import HEAD, kind_of
@@ -57,7 +58,10 @@ def with_its_end(content: bytes, *, max_pixels: int) -> bytes | None:
     found = set()
     for more in (b"", *_OTHER_PIXELS):
         try:
-            with Image.open(BytesIO(content + more + b"\xff\xd9"), formats=("JPEG",)) as image:
+            with (
+                warnings.catch_warnings(action="ignore"),  # the user cannot fix odd metadata
+                Image.open(BytesIO(content + more + b"\xff\xd9"), formats=("JPEG",)) as image,
+            ):
                 if image.width * image.height > max_pixels or ("progressive" in image.info and not _scanned(content)):
                     return None
                 found.add(hashlib.sha256(image.tobytes()).digest())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from image_files import NOISE, SMOOTH, one, refused, saved
 from PIL import Image, ImageCms, ImageFile
@@ -65,6 +65,8 @@ ENCODED = [encoded(form) for form in ("PNG", "JPEG", "WEBP")]
     st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=8),
     st.integers(0, 4000),
 )
+@example(next(c for c in ENCODED if b"Exif" in c), [(34, 1), (203, 1)], 1)  # corrupt EXIF, and no end
+@example(next(c for c in ENCODED if b"Exif" in c), [(34, 1), (200, 0)], 1)
 def test_damaged_bytes_raise_only_one_kind_of_error(content, changes, cut):
     damaged = bytearray(content[: cut if cut % 3 == 0 else None])
     for at, value in changes:
