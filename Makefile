@@ -26,7 +26,7 @@ check: $(VENV)/.tests
 tour: $(VENV)/.tests    # the tutorial's commands, with all steps
 	$(BIN)/python -m pytest -q tests/test_readme.py --full-tour
 
-full-size: $(VENV)/.installed    # costs at the size of SD 1.5, SD 2.1 and SDXL: 16 GB of memory, 8 GB of disk
+full-size: $(VENV)/.installed    # costs at the size of SD 1.5, SD 2.1 and SDXL: 16 GB of memory, 8 GB of disk, hours on a CPU
 	$(BIN)/python -m benchmarks.base_models
 
 docs: $(VENV)/.installed    # the reference pages that follow from the code

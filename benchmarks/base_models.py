@@ -31,6 +31,7 @@ SIZE_ON_CPUS, PEAK_SIZE_ON_CPUS = 512, 128
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--peak-alone", nargs="*", choices=SHAPES, default=[], help="shapes without times")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--size", type=int, help="pixels per side of the images")
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
@@ -38,12 +39,12 @@ def main() -> None:
     began = time.monotonic()
     found: list[dict[str, Any]] = []
     for shape in options.shapes:
-        found.append(measured(shape, options.dtype, options.size))
+        found.append(measured(shape, options.dtype, options.size, peak_alone=shape in options.peak_alone))
         text = "\n".join(page(found, (time.monotonic() - began) / 60)) + "\n"
         options.output.write_text(text, encoding="utf-8")
 
 
-def measured(shape: str, dtype: str, size: int | None) -> dict[str, Any]:
+def measured(shape: str, dtype: str, size: int | None, *, peak_alone: bool) -> dict[str, Any]:
     """Run the benchmark of one shape, show its lines, and return its figures."""
     from cnsctl.bases import devices
 
@@ -52,6 +53,7 @@ def measured(shape: str, dtype: str, size: int | None) -> dict[str, Any]:
         size = SIZE_ON_CPUS
     line = [sys.executable, "-m", "benchmarks.costs", "--shape", shape, "--dtype", dtype]
     line += ["--times-dtype", "fp32", "--peak-size", str(PEAK_SIZE_ON_CPUS)] if on_cpu else []
+    line += ["--peak-alone"] if peak_alone else []
     line += [] if size is None else ["--size", str(size)]
     last = ""
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as running:
@@ -67,12 +69,14 @@ def measured(shape: str, dtype: str, size: int | None) -> dict[str, Any]:
 
 def page(found: Sequence[dict[str, Any]], minutes: float) -> Iterator[str]:
     """The lines of the page."""
-    first = found[0]
+    first, timed = found[0], [row for row in found if "init" in row]
+    alone = [row["shape"] for row in found if row not in timed]
+    shapes = " ".join(["--shapes", *(row["shape"] for row in found), *(["--peak-alone", *alone] if alone else [])])
     yield "# Costs of published base models"
     yield ""
     yield (
-        f"Time and memory of cnsctl at the size of published base models. Made by `make full-size` in {minutes:.0f} minutes: "
-        f"{first['machine']}."
+        "Time and memory of cnsctl at the size of published base models. Made by "
+        f"`python -m benchmarks.base_models {shapes}` in {minutes:.0f} minutes: {first['machine']}."
     )
     yield ""
     yield "The configurations are the published ones. **The weights are random, so these figures say nothing about quality.**"
@@ -80,7 +84,10 @@ def page(found: Sequence[dict[str, Any]], minutes: float) -> Iterator[str]:
     yield ""
     yield "## Time"
     yield ""
-    yield "The batch size is 1; a denoising step computes two images, with and without the prompt."
+    yield (
+        "The batch size is 1; a denoising step computes two images, with and without the prompt. Each time was taken once, on a "
+        "machine that may have run other programs."
+    )
     yield ""
     yield from table(
         [
@@ -97,7 +104,7 @@ def page(found: Sequence[dict[str, Any]], minutes: float) -> Iterator[str]:
             ],
             *(
                 [row["model"], square(row), row["times in"], *(f"{row[k]:.1f} s" for k in SECONDS), delta(row)]
-                for row in found
+                for row in timed
             ),
         ]
     )

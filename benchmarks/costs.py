@@ -64,6 +64,9 @@ def main() -> None:
     parser.add_argument("--random-sd1", action="store_true")
     parser.add_argument("--shape", choices=SHAPES)
     parser.add_argument("--times-dtype", help="with --shape: of the times, if it is not that of the peaks")
+    parser.add_argument(
+        "--peak-alone", action="store_true", help="with --shape: the peak with lowest, and nothing else"
+    )
     parser.add_argument("--peak-size", type=int, help="with --shape: pixels per side for the peaks")
     parser.add_argument("--training-only", action="store_true")
     parser.add_argument("--size", type=int, help="pixels per side of the training images")
@@ -75,6 +78,7 @@ def main() -> None:
             size=options.size,
             times_dtype=options.times_dtype,
             peak_size=options.peak_size,
+            peak_alone=options.peak_alone,
         )
         return
     device, dtype = devices.choose("auto", options.dtype)

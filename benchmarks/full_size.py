@@ -62,7 +62,13 @@ TIMED_WITH = {"sd15": "auto", "sd21": "auto", "sdxl": "low"}
 
 
 def main(
-    shape: str, *, dtype: str, size: int | None, times_dtype: str | None = None, peak_size: int | None = None
+    shape: str,
+    *,
+    dtype: str,
+    size: int | None,
+    times_dtype: str | None = None,
+    peak_size: int | None = None,
+    peak_alone: bool = False,
 ) -> None:
     """Print every figure as a line, and as JSON on the last one.
 
@@ -71,6 +77,7 @@ def main(
         dtype: of the peaks, and of the times too if `times_dtype` is None.
         size: pixels per side; None for the base model's own.
         peak_size: pixels per side for the peaks; None for the same.
+        peak_alone: measure the peak with `lowest`, and nothing else.
         times_dtype: of the times. CPUs without bf16 instructions compute bf16 many times more slowly than fp32.
     """
     device, number = devices.choose("auto", "bf16" if dtype == "auto" else dtype)
@@ -95,15 +102,20 @@ def main(
             str(found["size"]),
         )
         timed = devices.dtype_name(number) if times_dtype is None else times_dtype
-        found["times in"] = f"{timed}, --memory {TIMED_WITH[shape]}"
-        say("times in", found["times in"])
-        found |= measured("times", *common, "--dtype", timed, "--memory", TIMED_WITH[shape])
-        for name, unit in TIMES.items():
-            say(name, f"{found[name]:,.2f} {unit}" if unit == "s" else f"{found[name]:,} {unit}")
+        if not peak_alone:
+            found["times in"] = f"{timed}, --memory {TIMED_WITH[shape]}"
+            say("times in", found["times in"])
+            found |= measured("times", *common, "--dtype", timed, "--memory", TIMED_WITH[shape])
+            for name, unit in TIMES.items():
+                say(name, f"{found[name]:,.2f} {unit}" if unit == "s" else f"{found[name]:,} {unit}")
         found["peak size"] = peak_size or found["size"]
         say("peak size", found["peak size"])
         common += ("--size", str(found["peak size"]))
-        found["memory"] = {memory: measured("peak", *common, "--memory", memory) for memory in PLANS}
+        found["memory"] = {
+            memory: measured("peak", *common, "--memory", memory)
+            for memory in PLANS
+            if not peak_alone or memory == "lowest"
+        }
     for memory, row in found["memory"].items():
         say(f"memory {memory}", peak_in_words(row, GOALS.get(shape) if memory == "lowest" else None))
     say("json", json.dumps(found))
