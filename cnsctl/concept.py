@@ -82,3 +82,15 @@ class Delta:
     @property
     def n_neurons(self) -> int:
         return sum(len(i) for i in self.indices.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Which part of an original image is seen, in pixels; SDXL is conditioned on it."""
+
+    original: tuple[int, int]
+    """Height and width of the original image."""
+    crop: tuple[int, int] = (0, 0)
+    """Top and left of the part that is kept, in the image as it was resized."""
+    target: tuple[int, int]
+    """Height and width of the part that is kept."""

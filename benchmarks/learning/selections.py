@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnsctl.engine import neurons
-from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
+from cnsctl.engine.prompt_tokens import SplicedText, features, splice
 from cnsctl.engine.train import scored_neurons
 from cnsctl.settings import Select
 
@@ -112,9 +112,8 @@ def _only(kind: str, base: Base, job: Job, vectors: Tensors, weights: Tensors) -
 
 def _norms(base: Base, job: Job, vectors: Tensors, where: Callable[[SplicedText], Sequence[int]]) -> torch.Tensor:
     """‖X[:, j]‖₂ of the training texts, at the positions that `where` gives."""
-    token = Token(class_word=job.class_word, n_vectors=job.settings.token_embeddings)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
-    texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
+    texts = [splice(base, p, {job.name: job.slot}) for p in distinct.values()]
     with torch.no_grad():
         X = features(base, texts, {job.name: vectors}).x
         read = torch.cat([x[list(where(t))] for x, t in zip(X, texts, strict=True)])

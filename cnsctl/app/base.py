@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cnsctl import results
 from cnsctl.app.sources import opened, place_of, sourced
-from cnsctl.app.stores import base_model, base_of, metric_models, notes_on_metrics, open_base
+from cnsctl.app.stores import base_model, base_of, metric_models, notes_on_metrics, open_base, predicts
 from cnsctl.errors import BaseModelError, UsageError
 from cnsctl.events import Event, Phase
 from cnsctl.settings import ComputeSettings, Dtype, complete
@@ -131,7 +131,9 @@ def _fingerprint_checked(store: Store, source: Source) -> str:
     from cnsctl.bases.base_folder import open_folder
     from cnsctl.bases.facts import facts_of
 
-    known = open_base_at(store, source.path) if source.kind == "file" else open_folder(source.path)
+    prediction = predicts(store.base.prediction)  # the owner's word: what `init` accepted is accepted after a move
+    is_file = source.kind == "file"
+    known = open_base_at(store, source.path) if is_file else open_folder(source.path, prediction=prediction)
     try:
         found = facts_of(known, with_files=False).fingerprint
     except BaseModelError as err:
@@ -159,7 +161,8 @@ def open_base_at(store: Store, single_file: Path) -> BaseFolder:
     from cnsctl.bases.single_file import open_single_file
 
     open_single_file(single_file)
-    return open_folder(base_of(store), single_file=single_file, name=store.base.name)
+    prediction = predicts(store.base.prediction)
+    return open_folder(base_of(store), single_file=single_file, prediction=prediction, name=store.base.name)
 
 
 def estimated(

@@ -37,7 +37,6 @@ def make_job(
     latents_file: Path | None = None,
 ) -> Generator[Event, None, Job]:
     """The job of training on these images, without the held-out ones."""
-    from cnsctl.bases.protocol import Frame
     from cnsctl.engine.job import Job
 
     base, store = session.base, session.store
@@ -54,7 +53,7 @@ def make_job(
         prior=session.prior(request.name),
         general=general,
         owned=store.index.owned(store.snapshot(), besides=request.name),
-        frames=[Frame(original=f.original, crop=f.crop, target=f.target) for f in (image.frame for image in images)],
+        frames=[image.frame for image in images],
         masks=[_at_latents(image, latent) for image, latent in zip(images, latents, strict=True)],
     )
 
@@ -106,9 +105,9 @@ def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iter
     Raises:
         ImageError: the concept itself does not fit into the text.
     """
-    from cnsctl.engine.prompt_tokens import Token, splice
+    from cnsctl.engine.prompt_tokens import splice
 
-    tokens = {job.name: Token(class_word=job.class_word, n_vectors=job.settings.token_embeddings)}
+    tokens = {job.name: job.slot}
     for image, prompts in zip(images, job.texts, strict=False):  # held-out images come last, and have no texts
         if image.caption is None:
             continue

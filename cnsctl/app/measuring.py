@@ -107,9 +107,10 @@ def plan(
         step_s: seconds of a training step; None if this process has not trained.
         preview: whether images may be generated.
     """
-    budget = SHARE * settings.steps * settings.batch_size / FORWARD_SHARE  # in denoised rows
+    rows = settings.batch_size * settings.accumulate / FORWARD_SHARE  # denoised in the time of a training step
+    budget = SHARE * settings.steps * rows
     if step_s is not None and step_s > 0:
-        budget = max(budget, ALWAYS_S * settings.batch_size / (FORWARD_SHARE * step_s))
+        budget = max(budget, ALWAYS_S * rows / step_s)
     rungs = LADDER if preview else [(most, NO_IMAGES) for most in (MANY, FEW)]
     found = next((rung for rung in rungs if _cost(n_images, *rung, own) <= budget), rungs[-1])
     return Plan(rows=sample(n_images, found[0]), level=found[1])

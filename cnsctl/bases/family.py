@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.loaded import Components
+TRAIN_LARGE = {
+    "steps": 500,
+    "batch_size": 1,
+    "learning_rate": 1e-5,
+    "token_learning_rate": 5e-4,
+    "lambda_prev": 0.05,
+    "lambda_base": 0.002,
+}
+"""Defaults of families at 1024 × 1024 pixels, one image at a time: Custom Diffusion's 1e-5 × batch size. Not tuned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,7 @@ class Family:
     """Fields of `TrainSettings` for base models without settings of their own."""
     generate: Mapping[str, Any]
     """Fields of `GenerateSettings` for base models without settings of their own."""
-    components: Callable[[BaseFolder, Mapping[str, Any]], Components]
-    """Puts the loaded parts together, by name; imports the libraries when it is called."""
+    adapter: str
+    """The module whose `components` checks the loaded parts and puts them together; it imports the libraries."""
     image_sizes: tuple[tuple[int, int], ...] = ()
     """Heights and widths of the images that the family was trained on, if they are published."""

@@ -22,8 +22,9 @@ from cnsctl.bases.latents import Autoencoder
 from cnsctl.bases.memory_estimate import KEEP_ALL, Plan
 from cnsctl.bases.noise import NoiseSchedule
 from cnsctl.bases.placement import Placement
-from cnsctl.bases.protocol import AS_TRAINED, Frame, Layer, Sample, Slot, TextFeatures, TextOptions, TokenizedText
+from cnsctl.bases.protocol import AS_TRAINED, Layer, Sample, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.sampling import denoised
+from cnsctl.concept import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from cnsctl.concept import Frame
     from cnsctl.settings import GenerateSettings
 
 
@@ -113,18 +114,6 @@ class TextFeatures:
         """The same change of every tensor."""
         mask, pooled = (None if tensor is None else change(tensor) for tensor in (self.mask, self.pooled))
         return TextFeatures(x=change(self.x), mask=mask, pooled=pooled)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """Which part of an original image is seen, in pixels; SDXL is conditioned on it."""
-
-    original: tuple[int, int]
-    """Height and width of the original image."""
-    crop: tuple[int, int] = (0, 0)
-    """Top and left of the part that is kept, in the image as it was resized."""
-    target: tuple[int, int]
-    """Height and width of the part that is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

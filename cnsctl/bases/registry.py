@@ -5,6 +5,7 @@ Owns the list; must not know concepts or the store.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases.pixart.family import PIXART
@@ -67,7 +68,7 @@ def load(
     with failing(f"cannot use {folder.shown} as {folder.family.title}"):
         base = LoadedBase(
             folder,
-            folder.family.components(folder, parts),
+            import_module(folder.family.adapter).components(folder, parts),
             device=device,
             dtype=dtype,
             hash_weights=hash_weights,

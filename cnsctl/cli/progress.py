@@ -117,8 +117,8 @@ class Log:
 
     def _line(self, name: str, *parts: str) -> None:
         self._due_s = self.clock() + LOG_EVERY_S
-        told = ", ".join(part for part in parts if part)
-        self.write(f"{name}: {told}" if told else name)
+        shown = ", ".join(part for part in parts if part)
+        self.write(f"{name}: {shown}" if shown else name)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnsctl.concept import Frame
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,18 +22,6 @@ LONGEST = 4.0
 
 Size = tuple[int, int]
 """Height and width in pixels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """Which part of an original image is seen, in pixels; SDXL is conditioned on it."""
-
-    original: Size
-    """Of the original image."""
-    crop: Size = (0, 0)
-    """Top and left of the part that is kept, in the image as it was resized."""
-    target: Size
-    """Of the part that is kept: the bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

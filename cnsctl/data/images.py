@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.data import layouts
-from cnsctl.data.buckets import Fit, Frame, Size, fit
+from cnsctl.data.buckets import Fit, Size, fit
 from cnsctl.data.decoding import decode
 from cnsctl.data.masks import Masks
 from cnsctl.data.near_duplicates import near_duplicates
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
+
+    from cnsctl.concept import Frame
 
 NOTED_CUT = 0.25
 """Share of an image. If more is cut off, a note says so."""

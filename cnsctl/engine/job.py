@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnsctl.bases.protocol import Slot
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import torch
 
-    from cnsctl.bases.protocol import Frame
-    from cnsctl.concept import Mode, Prompt
+    from cnsctl.concept import Frame, Mode, Prompt
     from cnsctl.engine import neurons
     from cnsctl.engine.overlay import Overlay
     from cnsctl.settings import TrainSettings
@@ -44,3 +45,8 @@ class Job:
     """Per image: how much each latent pixel counts in the loss, (h, w) fp32 on the CPU, 0 to 1; None for all.
 
     Empty: none has a mask."""
+
+    @property
+    def slot(self) -> Slot:
+        """What represents the concept in its texts."""
+        return Slot(name=self.name, class_word=self.class_word, n_vectors=self.settings.token_embeddings)

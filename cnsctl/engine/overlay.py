@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from cnsctl.bases.protocol import AS_TRAINED, TextFeatures
+from cnsctl.bases.protocol import AS_TRAINED, Slot, TextFeatures
 from cnsctl.concept import Mode, Prompt
-from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
+from cnsctl.engine.prompt_tokens import SplicedText, features, splice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,12 +51,12 @@ class Overlay:
         sharing = sum(m.scale != 0 for m in prompt.mentions) if self.mode is Mode.PROMPT else 1
         return tuple((self.concepts[m.name], m.scale / max(1, sharing)) for m in prompt.mentions)
 
-    def tokens(self) -> dict[str, Token]:
+    def slots(self) -> dict[str, Slot]:
         """What represents each concept in a prompt."""
-        return {n: Token(class_word=c.class_word, n_vectors=c.n_vectors) for n, c in self.concepts.items()}
+        return {n: Slot(name=n, class_word=c.class_word, n_vectors=c.n_vectors) for n, c in self.concepts.items()}
 
     def splice(self, base: Base, prompt: Prompt, options: TextOptions = AS_TRAINED, *, chunks: int = 1) -> SplicedText:
-        return splice(base, prompt, self.tokens(), options, chunks=chunks)
+        return splice(base, prompt, self.slots(), options, chunks=chunks)
 
 
 EMPTY = Overlay(mode=Mode.PROMPT, concepts={})

@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """What represents a concept in a prompt: its token embeddings, then its class word."""
-
-    class_word: str
-    n_vectors: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SplicedText:
     """A prompt with its tokens."""
 
@@ -42,24 +34,20 @@ class SplicedText:
 def splice(
     base: Base,
     prompt: Prompt,
-    tokens: Mapping[str, Token],
+    slots: Mapping[str, Slot],
     options: TextOptions = AS_TRAINED,
     *,
     chunks: int = 1,
 ) -> SplicedText:
     """Tokenize piece by piece, with `V* class word` where a concept is named.
 
-    `tokens` contains every concept that the prompt names. Without a concept the ids are those of the stock tokenizer.
+    `slots` contains every concept that the prompt names. Without a concept the ids are those of the stock tokenizer.
 
     Raises:
         UsageError: a concept does not fit into the text length.
     """
-    pieces = [_slot(piece.name, tokens[piece.name]) if isinstance(piece, Mention) else piece for piece in prompt.pieces]
+    pieces = [slots[piece.name] if isinstance(piece, Mention) else piece for piece in prompt.pieces]
     return SplicedText(prompt=prompt, tokens=base.tokenize(pieces, options, chunks=chunks))
-
-
-def _slot(name: str, token: Token) -> Slot:
-    return Slot(name=name, class_word=token.class_word, n_vectors=token.n_vectors)
 
 
 def features(

@@ -22,7 +22,7 @@ from cnsctl.concept import Delta, Mode
 from cnsctl.engine import neurons
 from cnsctl.engine.job import Job
 from cnsctl.engine.processes import ALONE, Processes
-from cnsctl.engine.prompt_tokens import Token, features, splice
+from cnsctl.engine.prompt_tokens import features, splice
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Trainer
 from cnsctl.engine.training_state import state_from_bytes
@@ -174,9 +174,8 @@ def scored_neurons(
     if settings.random_mask:
         # each concept has a mask of its own: otherwise all concepts of a store would own the same neurons
         return neurons.random_neurons(base, budget=settings.budget, seed=fold("random", job.name, settings.seed))
-    token = Token(class_word=job.class_word, n_vectors=settings.token_embeddings)
     distinct = {p.text: p for prompts in job.texts for p in prompts}
-    texts = [splice(base, p, {job.name: token}) for p in distinct.values()]
+    texts = [splice(base, p, {job.name: job.slot}) for p in distinct.values()]
     policy = settings.policy if job.mode is Mode.MERGED else Policy.OVERLAP
     with torch.no_grad():
         norms = neurons.token_norms(features(base, texts, {job.name: vectors}).x, texts)

@@ -18,7 +18,7 @@ from cnsctl.engine import neurons, optim
 from cnsctl.engine.overlay import site_weight
 from cnsctl.engine.processes import ALONE, Processes
 from cnsctl.engine.projection import Projection, directions
-from cnsctl.engine.prompt_tokens import SplicedText, Token, features, splice
+from cnsctl.engine.prompt_tokens import SplicedText, features, splice
 from cnsctl.engine.regularization import Pull
 from cnsctl.engine.seeds import stream
 from cnsctl.engine.site_values import SiteValues, Weights, products
@@ -46,7 +46,6 @@ class Trainer:
 
     def __init__(self, base: Base, job: Job, processes: Processes = ALONE) -> None:
         self.base, self.job, self.processes, settings = base, job, processes, job.settings
-        self.token = Token(class_word=job.class_word, n_vectors=settings.token_embeddings)
         mean = {e: t.mean(0) for e, t in base.embeddings(job.class_word).items()}
         self.vectors = {e: torch.nn.Parameter(m.repeat(settings.token_embeddings, 1)) for e, m in mean.items()}
         if settings.token_embeddings > 1:  # equal embeddings would get equal gradients
@@ -66,7 +65,7 @@ class Trainer:
         self.values: optim.IndexedValues | SiteValues | None = None
         self.value_optimizer: torch.optim.AdamW | None = None
         self.projection: Projection | None = None
-        known = {p.text: splice(base, p, {job.name: self.token}) for prompts in job.texts for p in prompts}
+        known = {p.text: splice(base, p, {job.name: job.slot}) for prompts in job.texts for p in prompts}
         self.texts = [
             [known[p.text] for p in prompts] for prompts in job.texts
         ]  # one object per text, so that it is encoded once

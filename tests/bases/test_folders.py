@@ -70,7 +70,7 @@ def refusal(folder) -> BaseModelError:
         (16, 32, 32, 32),
         ([16, 24], 32, 48, 40),
         ([24, 24], 48, 48, 48),
-        (19, 40, 40, 40),  # 38 pixels are no multiple of 8
+        (19, 40, 40, 40),  # 38 pixels are not a multiple of 8
         (2, 32, 32, 32),  # the smallest image
         (None, 32, 32, 32),  # the decoder's own size
         (REMOVE, 32, 32, 32),

@@ -1,4 +1,4 @@
-"""Rules of models on the hub. There is no network here: functions of huggingface_hub are replaced at its border by fakes
+"""Rules of models on the hub. The tests have no network: functions of huggingface_hub are replaced at its border by fakes
 with the real signatures, and the local cache has the real layout."""
 
 from __future__ import annotations

@@ -77,3 +77,16 @@ def test_init_refuses_a_pocket_whose_scheduler_file_lost_its_prediction(tmp_path
     assert not (tmp_path / "store").exists()
     done = cnsctl("init", "--base", folder, "--prediction", "v_prediction", *at(tmp_path / "store"))
     assert done.code == 0, done.err
+
+
+def test_the_owners_word_is_kept_after_a_move(tmp_path):
+    """A configuration that `init` accepted with --prediction is accepted by `base --at` too."""
+    folder = shutil.copytree(POCKET, tmp_path / "lost")
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prediction_type": "epsilon"}))
+    store = at(tmp_path / "store")
+    assert cnsctl("init", "--base", folder, "--prediction", "v_prediction", *store).code == 0
+    moved = folder.rename(tmp_path / "moved")
+    done = cnsctl("base", "--at", moved, *store)
+    assert done.code == 0, done.err
+    assert "predicts v" in done.out or "v_prediction" in done.out

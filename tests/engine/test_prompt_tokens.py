@@ -6,12 +6,13 @@ import pytest
 import torch
 from engine_samples import named, prompt
 
-from cnsctl.engine.prompt_tokens import Token, features, splice
+from cnsctl.bases.protocol import Slot
+from cnsctl.engine.prompt_tokens import features, splice
 from cnsctl.errors import UsageError
 
 WORDS = "a dog on a beach and a cat in the snow"
 
-DOG = {"rex": Token(class_word="dog", n_vectors=2)}
+DOG = {"rex": Slot(name="rex", class_word="dog", n_vectors=2)}
 
 
 def test_a_prompt_without_a_concept_has_the_stock_tokenizers_ids(tiny):

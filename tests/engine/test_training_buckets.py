@@ -10,8 +10,7 @@ import torch
 from engine_samples import concept_of, job, overlay, prompt, same_delta, states, trained
 
 from cnsctl.api import Run
-from cnsctl.bases.protocol import Frame
-from cnsctl.concept import Mention, Mode
+from cnsctl.concept import Frame, Mention, Mode
 from cnsctl.engine import train, training_state
 from cnsctl.engine.denoising_error import denoising_error
 from cnsctl.engine.trainer import Trainer

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.protocol import Frame, TextFeatures
+    from cnsctl.bases.protocol import TextFeatures
+    from cnsctl.concept import Frame
 
 
 def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:

@@ -5,15 +5,7 @@ Owns these data; must not know diffusers, transformers or the adapter's inside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from cnsctl.bases.family import Family, Part
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.loaded import Components
+from cnsctl.bases.family import TRAIN_LARGE, Family, Part
 
 TEXT_ENCODER, TOKENIZER, TRANSFORMER, VAE, SCHEDULER = "text_encoder", "tokenizer", "transformer", "vae", "scheduler"
 
@@ -28,24 +20,8 @@ PARTS = (
 TEXT_LENGTHS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300, "PixArtSigmaPAGPipeline": 300}
 """Tokens that each pipeline class reads, end included."""
 
-TRAIN = {
-    "steps": 500,
-    "batch_size": 1,
-    "learning_rate": 1e-5,
-    "token_learning_rate": 5e-4,
-    "lambda_prev": 0.05,
-    "lambda_base": 0.002,
-}
-"""As for `sdxl`. Not tuned."""
-
 GENERATE = {"steps": 20, "guidance_scale": 4.5, "sampler": "base"}
 """What diffusers' own pipelines use."""
-
-
-def _components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
-    from cnsctl.bases.pixart.adapter import components
-
-    return components(folder, parts)
 
 
 PIXART = Family(
@@ -57,7 +33,7 @@ PIXART = Family(
     decoder=VAE,
     size=1024,
     corrects_scheduler=False,
-    train=TRAIN,
+    train=TRAIN_LARGE,
     generate=GENERATE,
-    components=_components,
+    adapter="cnsctl.bases.pixart.adapter",
 )

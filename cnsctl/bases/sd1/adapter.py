@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import torch
 
     from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.protocol import Frame, TextFeatures
+    from cnsctl.bases.protocol import TextFeatures
+    from cnsctl.concept import Frame
 
 
 def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:

@@ -5,15 +5,7 @@ Owns these data; must not know diffusers, transformers or the adapter's inside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cnsctl.bases.family import Family, Part
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.loaded import Components
 
 TEXT_ENCODER, TOKENIZER, UNET, VAE, SCHEDULER = "text_encoder", "tokenizer", "unet", "vae", "scheduler"
 """Parts of the pipeline: folders, and the first is also the text encoder's name in deltas."""
@@ -41,12 +33,6 @@ GENERATE = {"steps": 30, "guidance_scale": 7.5, "sampler": "base"}
 """What Stable Diffusion's own examples use."""
 
 
-def _components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
-    from cnsctl.bases.sd1.adapter import components
-
-    return components(folder, parts)
-
-
 SD1 = Family(
     name="sd1",
     title="Stable Diffusion 1.x or 2.x",
@@ -58,5 +44,5 @@ SD1 = Family(
     corrects_scheduler=True,
     train=TRAIN,
     generate=GENERATE,
-    components=_components,
+    adapter="cnsctl.bases.sd1.adapter",
 )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.protocol import Frame, TextFeatures
+    from cnsctl.bases.protocol import TextFeatures
+    from cnsctl.concept import Frame
 
 POOLED = "text_encoder_2"
 """The text encoder whose projected output conditions the denoiser."""

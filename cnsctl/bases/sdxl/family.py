@@ -5,16 +5,8 @@ Owns these data; must not know diffusers, transformers or the adapter's inside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from cnsctl.bases.family import Family, Part
+from cnsctl.bases.family import TRAIN_LARGE, Family, Part
 from cnsctl.bases.sdxl.image_sizes import IMAGE_SIZES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cnsctl.bases.base_folder import BaseFolder
-    from cnsctl.bases.loaded import Components
 
 TEXT_ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 """The text encoders with their tokenizers, in the order in which their hidden states are joined."""
@@ -30,24 +22,8 @@ PARTS = (
     Part(name=SCHEDULER, kind=None),
 )
 
-TRAIN = {
-    "steps": 500,
-    "batch_size": 1,
-    "learning_rate": 1e-5,
-    "token_learning_rate": 5e-4,
-    "lambda_prev": 0.05,
-    "lambda_base": 0.002,
-}
-"""Custom Diffusion's 1e-5 × batch size; one image of 1024 × 1024 at a time. Not tuned."""
-
 GENERATE = {"steps": 30, "guidance_scale": 5.0, "sampler": "base"}
 """What diffusers' own pipeline uses, with fewer steps."""
-
-
-def _components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
-    from cnsctl.bases.sdxl.adapter import components
-
-    return components(folder, parts)
 
 
 SDXL = Family(
@@ -59,8 +35,8 @@ SDXL = Family(
     decoder=VAE,
     size=1024,
     corrects_scheduler=False,
-    train=TRAIN,
+    train=TRAIN_LARGE,
     generate=GENERATE,
-    components=_components,
+    adapter="cnsctl.bases.sdxl.adapter",
     image_sizes=IMAGE_SIZES,
 )

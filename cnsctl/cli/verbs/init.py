@@ -56,7 +56,7 @@ def command(
 
     A hub id is downloaded into the cache of the hub: safetensors weights and configuration, at one commit.
 
-    Example:  cnsctl init --store ./sd15 --base ./v1-5-pruned-emaonly.safetensors
+    Example:  cnsctl init --store ./sd15 --base ./model.safetensors
     """
     from cnsctl.app import stores
     from cnsctl.cli.downloads import agree
