@@ -34,7 +34,7 @@ Work = Literal["add", "gen"]
 """Training, which may also generate; or only generating."""
 
 SURELY = {"fp32": 8, "bf16": 4, "fp16": 4}
-"""Memory, as a multiple of the weights on disk, in which everything fits: then nothing is estimated, which takes seconds.
+"""Memory, as a multiple of the files that are loaded, in which everything fits: then nothing is estimated, which takes seconds.
 
 At SD 1.5's size and 512 × 512, the default batch of 4 takes 7.2 times the weights in fp16 to train in fp32.
 """
@@ -60,7 +60,7 @@ def choose(
     if memory is not Memory.AUTO:
         return PLANS[memory], None
     free = free_bytes(device)
-    if free is None or SURELY[dtype] * _weights_on_disk(folder) < free:
+    if free is None or SURELY[dtype] * folder.loaded_bytes < free:
         return PLANS[memory], None
     if (rows := _estimated(folder, dtype, cache)) is None:
         return PLANS[memory], None
@@ -112,8 +112,3 @@ def free_bytes(device: torch.device) -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return None
-
-
-def _weights_on_disk(folder: BaseFolder) -> int:
-    parts = (folder.path / part.name for part in folder.family.parts)
-    return sum(file.stat().st_size for part in parts for file in part.glob("*.safetensors"))

@@ -58,6 +58,21 @@ def test_an_estimate_is_made_once_per_base_model(tiny_folder, monkeypatch):
     assert choose(tiny_folder, 1, monkeypatch, cache=cache) == first
 
 
+def test_the_weights_of_a_single_file_count(tiny_folder, tmp_path, monkeypatch):
+    """The folder of a single file contains its configuration alone."""
+    from dataclasses import replace
+
+    file = tmp_path / "model.safetensors"
+    with file.open("wb") as opened:
+        opened.truncate(1 << 30)
+    folder = replace(base_folder.open_folder(tiny_folder), single_file=file)
+    asked = []
+    monkeypatch.setattr(memory_choice, "free_bytes", lambda _: 4 << 30)
+    monkeypatch.setattr(memory_choice, "_estimated", lambda *_: asked.append(True))
+    memory_choice.choose(folder, Memory.AUTO, device=CPU, dtype="fp32", work="add", batch_size=1, cache=Cache())
+    assert asked
+
+
 @pytest.mark.parametrize("memory", [Memory.LOW, Memory.LOWEST])
 def test_a_setting_of_the_user_is_not_questioned(tiny_folder, monkeypatch, memory):
     assert choose(tiny_folder, 1 << 40, monkeypatch, memory=memory) == (PLANS[memory], None)
