@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.formats.tensor_file import TensorFile
+    from cnsctl.key_names import KeyTable
 
     Shapes = Mapping[str, tuple[int, int]]
 
@@ -36,7 +37,7 @@ ALGORITHMS: Mapping[str, str] = {
     ".a1.weight": "GLoRA",
     ".on_input": "IA³",
 }
-"""Endings of the tensors of methods that are not read, because their change is not a sum of two matrices' product."""
+"""Endings of the tensors of methods that are not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +66,16 @@ def by_site(file: TensorFile, shapes: Shapes, *, skip: frozenset[str] = frozense
     table = key_table(shapes)
     parts: dict[str, dict[Leaf, str]] = {}
     also: set[str] = set()
-    for key in sorted(file.entries):
-        if key in skip:
-            continue
+    for key in sorted(set(file.entries) - skip):
+        _refuse_algorithm(table, key)
         stem, leaf = split(key)
         site = table.site(stem)
-        if leaf is Leaf.OTHER:
-            refuse_algorithm(key, is_site=site is not None)
-        if site is None or leaf is Leaf.OTHER:
+        if site is None:
             if leaf is not Leaf.OTHER and is_keys_or_values(stem):
                 raise other_base(f"it contains {shown(stem)}, which the base model does not have")
-            also.add(stem if site is None else key)
+            also.add(_readable(stem))
+        elif leaf is Leaf.OTHER:
+            also.add(_readable(key))
         elif leaf in parts.setdefault(site, {}):
             raise file.damaged(f"{shown(key)} and {shown(parts[site][leaf])} are the same part of one weight")
         else:
@@ -83,15 +83,20 @@ def by_site(file: TensorFile, shapes: Shapes, *, skip: frozenset[str] = frozense
     return Sorted(parts=parts, also=tuple(sorted(also)))
 
 
-def refuse_algorithm(key: str, *, is_site: bool) -> None:
+def _refuse_algorithm(table: KeyTable, key: str) -> None:
     """Refuse a method whose change of a site is not a plain difference."""
-    found = next((name for ending, name in ALGORITHMS.items() if key.endswith(ending)), None)
-    if found and is_site:
-        raise UnknownFormatError(
-            f"unsupported file: its K and V weights are changed by {found}",
-            note="LoRA, full differences and whole weights can be read",
-            reason="unknown-format",
-        )
+    for ending, name in ALGORITHMS.items():
+        if key.endswith(ending) and table.site(key.removesuffix(ending)) is not None:
+            raise UnknownFormatError(
+                f"unsupported file: its K and V weights are changed by {name}",
+                note="LoRA, full differences and whole weights can be read",
+                reason="unknown-format",
+            )
+
+
+def _readable(name: str) -> str:
+    """A name for messages: printable, and of bounded length."""
+    return name[:200] if name.isprintable() else shown(name)
 
 
 def other_base(note: str) -> BaseModelError:
