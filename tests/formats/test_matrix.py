@@ -38,7 +38,7 @@ def test_an_exported_file_matches_one_format(tmp_path, name, keys):
     with open_file(tmp_path / "x") as file:
         own = "lora" if name is ExportFormat.LORA_EXACT else str(name)  # an exact LoRA is a LoRA
         assert matching(file.header) == [own]
-    assert formats.detect(tmp_path / "x").NAME == own
+    assert str(formats.detect(tmp_path / "x").NAME) == own
 
 
 def test_files_of_cnsctl_match_one_format(tmp_path):

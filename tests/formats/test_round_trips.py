@@ -168,7 +168,7 @@ def test_a_concept_that_a_format_cannot_hold_is_refused():
         encoded(large, F.DIFF)
 
 
-SMALL = {site: (3, 4) for site in list(SHAPES)[:2]}
+SMALL = dict.fromkeys(list(SHAPES)[:2], (3, 4))
 FILES = {name: encoded(concept(shapes=SMALL, rank=1), name) for name in formats.WRITERS}
 
 
