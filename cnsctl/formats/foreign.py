@@ -90,6 +90,7 @@ def _refuse_algorithm(table: KeyTable, key: str) -> None:
             raise UnknownFormatError(
                 f"unsupported file: its K and V weights are changed by {name}",
                 note="LoRA, full differences and whole weights can be read",
+                hint="merge it into its base model with the program that wrote it",
                 reason="unknown-format",
             )
 
@@ -101,7 +102,12 @@ def _readable(name: str) -> str:
 
 def other_base(note: str) -> BaseModelError:
     """The error of a file that was made for another base model."""
-    return BaseModelError("the file was made for another base model", note=note, reason="other-base-file")
+    return BaseModelError(
+        "the file was made for another base model",
+        note=note,
+        hint="use the base model that the file was made for",
+        reason="other-base-file",
+    )
 
 
 def check_shape(site: str, found: tuple[int, ...], wanted: tuple[int, int]) -> None:
