@@ -172,7 +172,7 @@ def _refuse_pickle(path: Path, start: bytes) -> None:
 
 def _unsupported(header: Header) -> str | None:
     """The method of a file that is known, but not read."""
-    from cnsctl.formats.foreign import ALGORITHMS
+    from cnsctl.key_names import ALGORITHMS
 
     found = {name for key in header.entries for ending, name in ALGORITHMS.items() if key.endswith(ending)}
     return (
