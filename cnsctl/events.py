@@ -110,6 +110,22 @@ class ImageReady:
     """The bytes of the file, which contains how the image was made."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compared:
+    """A concept's images beside those of its class word, on the same prompts and seeds: `eval` measured both."""
+
+    name: str
+    """Of the concept."""
+    prompts: tuple[str, ...]
+    """Of each pair, as the user would write them."""
+    seeds: tuple[int, ...]
+    """Of each pair."""
+    images: tuple[Any, ...] = field(repr=False)
+    """With the concept: (height, width, 3) uint8 each, RGB."""
+    plain: tuple[Any, ...] = field(repr=False)
+    """With the class word alone: the same."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """One of several inputs failed; the others continue."""
@@ -119,7 +135,7 @@ class Failed:
     error: CnsctlError
 
 
-Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Failed
+Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Compared | Failed
 
 
 def result_of(work: Generator[object, None, R]) -> R:

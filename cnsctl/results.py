@@ -521,6 +521,18 @@ class EstimateResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GalleryResult:
+    """`gallery`: the page of all concepts."""
+
+    store: str
+    """The store's folder."""
+    page: str
+    """The page, HTML."""
+    concepts: tuple[str, ...]
+    """On the page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
     """`demo`: where it wrote."""
 
@@ -546,6 +558,7 @@ Result = (
     | RemoveResult
     | BaseResult
     | EstimateResult
+    | GalleryResult
     | DemoResult
 )
 

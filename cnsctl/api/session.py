@@ -261,21 +261,36 @@ class Session:
         session = self._open()
         return Run(verify(session.store, names, session=session)).result()
 
-    def evaluate(self, *names: str, images: bool = True, full: bool = False) -> results.EvaluateResult:
+    def evaluate(
+        self,
+        *names: str,
+        images: bool = True,
+        full: bool = False,
+        html: str | Path | None = None,
+        force: bool = False,
+    ) -> results.EvaluateResult:
         """Measure concepts and forgetting.
 
         Args:
             names: of the concepts, by default all.
             images: generate images too, for CLIP-I, CLIP-T and drift.
             full: measure in full; otherwise each concept as it was measured after its training.
+            html: also write a page with the images to this file.
+            force: overwrite the file.
 
         Raises:
             ConceptNotFoundError: one of them is missing, or the store is empty.
+            UsageError: the file of the page exists already.
+            DiskError: the page cannot be written.
         """
+        from cnsctl.app import report_page
         from cnsctl.app.evaluate import evaluate
 
-        session = self._open()
-        return Run(evaluate(session.store, names, images=images, full=full, session=session)).result()
+        session, page = self._open(), None if html is None else Path(html)
+        if page is not None:
+            report_page.check_page(page, force=force)
+        work = evaluate(session.store, names, images=images, full=full, session=session)
+        return Run(work if page is None else report_page.measured(session.store, work, page)).result()
 
     def _open(self) -> sessions.Session:
         if self._loaded is None:

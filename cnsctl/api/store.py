@@ -155,6 +155,23 @@ class Store:
 
         return concepts.show(self._folder, name, overlaps=overlaps)
 
+    def gallery(self, output: str | Path = "gallery.html", *, force: bool = False) -> results.GalleryResult:
+        """Write all concepts as one HTML page, which needs no network; no model is loaded.
+
+        Args:
+            output: the file.
+            force: overwrite it.
+
+        Raises:
+            ConceptNotFoundError: the store is empty.
+            UsageError: the file exists already.
+            DiskError: it cannot be written.
+        """
+        from cnsctl.app import report_page
+
+        report_page.check_page(Path(output), force=force)
+        return Run(report_page.gallery(self._folder, Path(output))).result()
+
     def rename(self, old: str, new: str) -> results.RenameResult:
         """Rename a concept; its bytes stay the same.
 

@@ -20,7 +20,7 @@ from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import parse, render_class
 from cnsctl.data.prompt_templates import base_probe_texts, probe_prompts
 from cnsctl.errors import StoreDamagedError
-from cnsctl.events import Denoised, Event
+from cnsctl.events import Compared, Denoised, Event
 from cnsctl.metrics.error_removed import error_removed
 from cnsctl.metrics.forgetting import drift, forgetting
 from cnsctl.metrics.similarity import clip_i, clip_t, likeness_within
@@ -149,7 +149,8 @@ def _by_clip(
         until = count.done + 2 * plan.level.images
         try:
             overlay = _acting(session, whole, name)
-            found[name] = yield from count.each(_compared(session, overlay, record, plan))
+            found[name], images = yield from count.each(_compared(session, overlay, record, plan))
+            yield images
         except StoreDamagedError:
             yield count.step(until - count.done)
     return found
@@ -157,7 +158,7 @@ def _by_clip(
 
 def _compared(
     session: Session, overlay: Overlay, record: ConceptRecord, plan: Plan
-) -> Generator[Denoised | None, None, _ByClip]:
+) -> Generator[Denoised | None, None, tuple[_ByClip, Compared]]:
     from cnsctl.engine.overlay import EMPTY
 
     towers, settings = session.clip(), plan.level.settings(session.base.generate_defaults)
@@ -168,7 +169,14 @@ def _compared(
         images.append((yield from generating(session, acting, asked, settings)))
         scores.append(clip_scores(towers, [p.text for p, _ in plain], images[-1], own))
     judge = _judged(session, record, plan, images[0], images[1])
-    return _ByClip(now=scores[0], plain=scores[1], real=real, judge=judge)
+    compared = Compared(
+        name=record["name"],
+        prompts=tuple(prompt.text for prompt, _ in prompts),
+        seeds=tuple(seed for _, seed in prompts),
+        images=tuple(images[0]),
+        plain=tuple(images[1]),
+    )
+    return _ByClip(now=scores[0], plain=scores[1], real=real, judge=judge), compared
 
 
 def _own_features(

@@ -111,7 +111,7 @@ class _Files:
         self.many, self.force = many, force
         self.taken: set[str] = set()
         self.n_prompts = 0
-        _check_folder(self.folder)
+        check_folder(self.folder)
 
     def plan(self, prompt: Prompt, seeds: Sequence[int]) -> tuple[Planned, ...]:
         self.n_prompts += 1
@@ -154,16 +154,16 @@ class _Files:
         return self.file.with_name(f"{self.file.stem}{middle}-{seed}.png")
 
 
-def keep(path: Path, png: bytes, *, write: Callable[[Path, bytes], None] = write_atomic) -> None:
-    """Write one image, whole or not at all, and create its folder if needed."""
+def keep(path: Path, data: bytes, *, write: Callable[[Path, bytes], None] = write_atomic) -> None:
+    """Write one file for the user, whole or not at all, and create its folder if needed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DiskError(f"cannot create {path.parent}: {err.strerror}", reason="output") from err
     try:
-        write(path, png)
+        write(path, data)
     except NotDurableError:
-        pass  # the image is complete; a power cut could lose it
+        pass  # the file is complete; a power cut could lose it
     except DiskError as err:  # its own hint is about stores
         raise DiskError(err.what, note=err.note, reason="output") from err
 
@@ -178,8 +178,8 @@ def _exists(path: Path) -> UsageError:
     return UsageError(f"file already exists: {path}", reason="file-exists")
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse, before the model is loaded, a folder that cannot take an image."""
+def check_folder(folder: Path) -> None:
+    """Refuse, before the model is loaded, a folder that cannot take a file."""
     there = next((p for p in (folder, *folder.parents) if p.exists()), folder)
     if there.exists() and not there.is_dir():
         raise UsageError(f"not a folder: {there}", reason="stdout" if folder.parent == Path("/dev") else "output")

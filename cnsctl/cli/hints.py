@@ -70,6 +70,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     ),
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
     "output": lambda _: "use another -o",
+    "page-exists": lambda _: "use --force to overwrite it, or name another file",
     "prediction": lambda f: f"if the weights are right, add --prediction {f['prediction']}",
     "sampler": lambda _: "use --sampler base, dpm++2m or euler",
     "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",

@@ -103,7 +103,7 @@ def _called(arguments: list[str]) -> int | None:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
     "Use": ("gen", "demo"),
-    "Inspect": ("ls", "show", "verify", "eval"),
+    "Inspect": ("ls", "show", "gallery", "verify", "eval"),
     "Maintain": ("init", "base", "mv", "rm", "completion"),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""

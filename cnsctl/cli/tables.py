@@ -138,6 +138,10 @@ def _state(c: results.Verified) -> str:
     return "damaged" if c.damaged else "forgotten" if c.forgotten else "unchanged" if c.unchanged else "moved"
 
 
+def gallery(r: results.GalleryResult) -> Iterable[str]:
+    yield f"page of {counted(len(r.concepts), 'concept')}: {r.page}"
+
+
 def evaluated(r: results.EvaluateResult) -> Iterable[str]:
     rows = [
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,13 @@ def command(
     full: Annotated[
         bool, typer.Option("--full", help="Measure in full, also what add had little time to measure")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", readable=False, show_default=False, help="Also write a page with the images"
+        ),
+    ] = None,
+    force: options.Force = False,
     compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
@@ -37,13 +45,17 @@ def command(
     Error removed: percent of the denoising error that naming the concept removes.
     CLIP-I, CLIP-T: similarity of generated images, if the base model has a CLIP. Drift: of ten prompts without a concept.
 
+    --html writes one file that needs no network: images, figures, forgetting, ownership.
+
     Example:  cnsctl eval dog --json
     """
-    from cnsctl.app import evaluate, stores
+    from cnsctl.app import evaluate, report_page, stores
 
+    opened = stores.open_store(store)
+    if html is not None:
+        report_page.check_page(html, force=force)
+    work = evaluate.evaluate(opened, names or [], compute, images=not no_images, full=full)
     with Output(as_json=as_json, quiet=quiet, human=tables.evaluated, bare=tables.names) as output:
-        result = output.run(
-            evaluate.evaluate(stores.open_store(store), names or [], compute, images=not no_images, full=full)
-        )
+        result = output.run(work if html is None else report_page.measured(opened, work, html))
     if result.damaged:
         raise evaluate.cannot_be_read(result.store, result.damaged)
