@@ -5,7 +5,9 @@ Owns the order of changes and how they are undone; must not know stores or files
 
 from __future__ import annotations
 
+import sys
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from cnsctl.app.applied_tokens import TokenTable, token_names
@@ -92,6 +94,7 @@ class AppliedPipeline:
 
         self.unet = weakref.ref(parts.unet)
         self.sites = parts.sites
+        self.check_readable = partial(check_readable, parts.attentions)
         self.tables = {e: TokenTable(model, parts.tokenizers[e]) for e, model in parts.encoders.items()}
         self.concepts: list[AppliedConcept] = []
         self._before: dict[str, torch.Tensor] = {}
@@ -100,6 +103,7 @@ class AppliedPipeline:
             encoders=parts.encoders,
             norms={e: final_norm(model) for e, model in parts.encoders.items()},
             denoiser=self.unet,
+            check=self.check_readable,
             others=parts.others,
             sites=parts.sites,
             widths={e: model.config.hidden_size for e, model in parts.encoders.items()},
@@ -110,27 +114,23 @@ class AppliedPipeline:
         weights = {site: projection.weight for site, projection in self.sites.items()}
         self.fingerprint = fingerprint("sd1" if len(encoders) == 1 else "sdxl", encoders, weights)
 
-    def check_unchanged(self, *, weights: bool) -> None:
+    def check_unchanged(self) -> None:
         """Refuse if undoing would undo more than our own changes, or less.
-
-        Args:
-            weights: the K and V weights will be read or written.
 
         Raises:
             UsageError: what was changed meanwhile.
         """
         for table in self.tables.values():
             table.check_unchanged()
+        self.check_readable()
         unet = self.unet()
-        if unet is not None:
-            check_readable(unet)
-            if weights:
-                check_not_fused(unet)
+        if unet is not None and self._before:  # in token mode, weights are not written to
+            check_not_fused(unet)
 
     def add(self, concept: AppliedConcept) -> None:
         """Put a concept into the pipeline, after those that it has. After an error it is as before."""
         before = self.concepts
-        self.check_unchanged(weights=True)
+        self.check_unchanged()
         try:
             self._set([*before, concept])
         except BaseException:
@@ -139,7 +139,7 @@ class AppliedPipeline:
 
     def remove(self, concept: AppliedConcept) -> None:
         """Take a concept out of the pipeline."""
-        self.check_unchanged(weights=bool(self._before))
+        self.check_unchanged()
         self._set([c for c in self.concepts if c is not concept])
 
     def _set(self, concepts: list[AppliedConcept]) -> None:
@@ -148,6 +148,7 @@ class AppliedPipeline:
         self._set_weights([c for c in concepts if c.mode is not Mode.TOKEN])
         self._token_mode.set([self._own_tokens(c) for c in concepts if c.mode is Mode.TOKEN])
         self.concepts = concepts
+        _forget_compiled()
         unet = self.unet()
         if unet is not None and concepts:
             APPLIED[unet] = self
@@ -188,3 +189,11 @@ class AppliedPipeline:
 
         ids = {encoder: table.ids(concept.tokens) for encoder, table in self.tables.items()}
         return OwnTokens(key=concept, name=concept.name, ids=ids, change=change)
+
+
+def _forget_compiled() -> None:
+    """Let torch.compile trace the modules again: a compiled graph does not notice that hooks were added or removed."""
+    import torch
+
+    if "torch._dynamo" in sys.modules:  # else nothing was compiled, and importing it takes seconds
+        torch.compiler.reset()

@@ -103,8 +103,7 @@ def _check_base(delta: Delta, pipeline: AppliedPipeline, *, fingerprint: bool) -
         raise BaseModelError(
             f"the pipeline has another base model: its fingerprint is {pipeline.fingerprint[:12]}",
             note=f"the concept was trained on {delta.fingerprint[:12]}",
-            hint="use that base model in fp32 or fp16, with no LoRA fused; bf16 changes the fingerprint, so there pass "
-            "check=False",
+            hint="use that base model in fp32 or fp16; bf16 changes the fingerprint, so there pass check=False",
         )
 
 

@@ -36,6 +36,8 @@ class Parts:
     """Of these text encoders, by the names of the text encoders."""
     others: tuple[Any, ...]
     """Other modules that read the text features: a ControlNet."""
+    attentions: Mapping[str, Any]
+    """Cross-attention layers by name."""
     sites: Mapping[str, torch.nn.Linear]
     """K and V projections by the names that they have without adapters."""
 
@@ -45,7 +47,7 @@ def parts_of(pipe: Any) -> Parts:
 
     Raises:
         BaseModelError: it has no UNet, text encoder or tokenizer.
-        UsageError: it is distributed over devices, or its projections are fused or not loaded.
+        UsageError: it is distributed over devices, or its projections are fused, or its weights are not loaded.
     """
     missing = [part for part in ("unet", "text_encoder", "tokenizer") if getattr(pipe, part, None) is None]
     if missing:
@@ -61,9 +63,11 @@ def parts_of(pipe: Any) -> Parts:
         encoders={e: _itself(getattr(pipe, e)) for e in names},
         tokenizers={e: getattr(pipe, t) for e, t in names.items()},
         others=tuple(others),
+        attentions={name: module for name, module in unet.named_modules() if name.endswith(".attn2")},
         sites=_sites(unet),
     )
-    check_readable(unet)
+    check_readable(found.attentions)
+    check_not_fused(unet)
     tables = [e.get_input_embeddings().weight for e in found.encoders.values()]
     if any(W.device.type == "meta" for W in (*(p.weight for p in found.sites.values()), *tables)):
         raise UsageError(
@@ -98,22 +102,21 @@ def _sites(unet: Any) -> dict[str, torch.nn.Linear]:
     return found
 
 
-def check_readable(unet: Any) -> None:
-    """Refuse a UNet whose attention does not read K and V through the projections.
+def check_readable(attentions: Mapping[str, Any]) -> None:
+    """Refuse attention that does not read K and V through the projections.
 
     Raises:
         UsageError: by the name of the first layer.
     """
-    for name, module in unet.named_modules():
-        if not name.endswith("attn2"):
-            continue
-        if getattr(module, "fused_projections", False):
+    for name, attention in attentions.items():
+        processor = attention.processor
+        if type(processor).__name__.startswith("Fused"):
             raise UsageError(
                 f"the K and V projections of {name} are fused", hint="call pipe.unfuse_qkv_projections() first"
             )
-        if hasattr(getattr(module, "processor", None), "to_k_custom_diffusion"):
+        if hasattr(processor, "to_k_custom_diffusion"):
             raise UsageError(
-                f"{name} has K and V projections of its own: {type(module.processor).__name__}",
+                f"{name} has K and V projections of its own: {type(processor).__name__}",
                 hint="call pipe.unet.set_default_attn_processor() first",
             )
 

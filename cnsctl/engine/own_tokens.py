@@ -47,9 +47,11 @@ class TokenMode:
     Args:
         encoders: the text encoders, whose features the denoiser reads side by side.
         norms: per text encoder, its last layer norm, which scripts call by itself to skip layers.
-        denoiser: whose text features get and lose the marks.
+        denoiser: reads the text features; None when it is gone. It is not kept alive.
         others: other modules that read the same text features, such as a ControlNet.
         sites: the K and V projections.
+        widths: per text encoder, of its features.
+        check: called before each call of the denoiser; raises if its attention does not call the projections.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class TokenMode:
         others: Sequence[torch.nn.Module],
         sites: Mapping[str, torch.nn.Linear],
         widths: Mapping[str, int],
+        check: Callable[[], None],
     ) -> None:
         self.encoders, self.norms, self.denoiser, self.others, self.sites = encoders, norms, denoiser, others, sites
+        self.check = check
         self.widths = tuple(widths[encoder] for encoder in encoders)
         self.concepts: list[OwnTokens] = []
         self._hooks: list[Any] = []
@@ -110,6 +114,7 @@ class TokenMode:
             self._hooks.append(projection.register_forward_hook(self._add_change))
 
     def _read_marks(self, _module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        self.check()
         X, self._own = self._parts(_features(args, kwargs))
         return _with_features(args, kwargs, X)
 
