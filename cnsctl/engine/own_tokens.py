@@ -111,7 +111,8 @@ class TokenMode:
         for other in self.others:
             self._hooks.append(other.register_forward_pre_hook(self._drop_marks, with_kwargs=True))
         for projection in self.sites.values():
-            self._hooks.append(projection.register_forward_hook(self._add_change))
+            # first, so that the hooks of a script see the K and V that the attention reads
+            self._hooks.append(projection.register_forward_hook(self._add_change, prepend=True))
 
     def _read_marks(self, _module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
         self.check()
@@ -125,6 +126,10 @@ class TokenMode:
         if self._own is None:
             return out
         change = projection.get_buffer(CHANGE)
+        if change.is_meta:
+            raise UsageError(
+                "cannot use a concept whose layers are offloaded one by one", hint="use pipe.enable_model_cpu_offload()"
+            )
         return out + F.linear(self._own.to(change.dtype), change)
 
     def _parts(self, marked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
