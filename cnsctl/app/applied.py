@@ -16,10 +16,7 @@ from cnsctl.concept import Mode
 from cnsctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import torch
-    from numpy.typing import NDArray
 
     from cnsctl.app.pipeline_parts import Parts
     from cnsctl.concept import Delta
@@ -55,24 +52,6 @@ class AppliedConcept:
         if self not in self._pipeline.concepts:
             raise UsageError(f"the concept was removed from the pipeline before: {self.trigger!r}")
         self._pipeline.remove(self)
-
-    def on(self, device: torch.device) -> Concept:
-        """The delta as tensors on a device."""
-        import torch
-
-        from cnsctl.engine.concepts import Concept
-
-        def tensors(arrays: Mapping[str, NDArray[Any]], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-            return {key: torch.from_numpy(array).to(device, dtype) for key, array in arrays.items()}
-
-        d = self.delta
-        return Concept(
-            class_word=d.class_word,
-            vectors=tensors(d.vectors, torch.float32),
-            indices=tensors(d.indices, torch.int64),
-            values=tensors(d.values, torch.float32),
-            key="",
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -173,7 +152,7 @@ class AppliedPipeline:
             self._before = {site: p.weight.detach().clone() for site, p in self.sites.items()}
         with torch.no_grad():
             for site, W in self._before.items():
-                acting = [(concept.on(W.device), 1.0) for concept in concepts]
+                acting = [(_at(site, concept.delta, W.device), 1.0) for concept in concepts]
                 # values are exact in fp16, so the cast to the dtype of the weight comes last
                 self.sites[site].weight.copy_(site_weight(W.float(), site, acting, merged=True))
         if not concepts:
@@ -185,10 +164,25 @@ class AppliedPipeline:
 
         def change(site: str) -> torch.Tensor:
             W = self._before.get(site, self.sites[site].weight).detach().float()
-            return site_weight(W, site, [(concept.on(W.device), 1.0)]) - W
+            return site_weight(W, site, [(_at(site, concept.delta, W.device), 1.0)]) - W
 
         ids = {encoder: table.ids(concept.tokens) for encoder, table in self.tables.items()}
         return OwnTokens(key=concept, name=concept.name, ids=ids, change=change)
+
+
+def _at(site: str, delta: Delta, device: torch.device) -> Concept:
+    """One site of a delta as tensors on a device; the other sites are converted when it is their turn."""
+    import torch
+
+    from cnsctl.engine.concepts import Concept
+
+    return Concept(
+        class_word=delta.class_word,
+        vectors={},
+        indices={site: torch.from_numpy(delta.indices[site]).to(device, torch.int64)},
+        values={site: torch.from_numpy(delta.values[site]).to(device, torch.float32)},
+        key="",
+    )
 
 
 def _forget_compiled() -> None:

@@ -36,7 +36,7 @@ class OwnTokens:
     """The same for the same concept: what it changes is computed once."""
     name: str
     ids: Mapping[str, range]
-    """Per text encoder: ids that are this concept's and nobody else's, in the order in which a prompt has them."""
+    """Per text encoder: ids that only this concept has, in the order in which a prompt has them."""
     change: Callable[[str], torch.Tensor]
     """ΔW of a site, (rows, columns); called once per site."""
 
