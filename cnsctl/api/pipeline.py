@@ -46,7 +46,7 @@ def apply_concept(
             or distributed.
         InvalidSettingError: the mode is another one.
         InvalidNameError: the name has other characters than a-z, 0-9, - and _.
-        StoreDamagedError: the file is not a delta, or has changed since it was written.
+        DamagedFileError: the file has changed since it was written.
     """
     from cnsctl.app.apply import apply
 
