@@ -42,8 +42,8 @@ def apply_concept(
 
     Raises:
         BaseModelError: the pipeline has another base model; it was not changed.
-        UsageError: the file cannot be read, the tokenizer contains the token already, or the weights are offloaded, fused
-            or distributed.
+        UsageError: the file cannot be read or is not a delta, the tokenizer contains the token already, or the weights
+            are offloaded, fused or distributed.
         InvalidSettingError: the mode is another one.
         InvalidNameError: the name has other characters than a-z, 0-9, - and _.
         DamagedFileError: the file has changed since it was written.
