@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnsctl import errors, events, results, settings
     from cnsctl.api import CnsctlWarning, Run, Session, Store, apply_concept, create_store, estimate_memory, open_store
-    from cnsctl.app.apply import AppliedConcept
+    from cnsctl.app.applied import AppliedConcept
     from cnsctl.concept import Mode
     from cnsctl.errors import CnsctlError
     from cnsctl.settings import GenerateSettings, TrainSettings
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AppliedConcept": "app.apply",
+    "AppliedConcept": "app.applied",
     "CnsctlError": "errors",
     "GenerateSettings": "settings",
     "Mode": "concept",

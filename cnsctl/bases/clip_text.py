@@ -147,7 +147,7 @@ class ClipTexts:
             out = model(ids, output_hidden_states=skipped > 0)
         state = out.hidden_states[-(skipped + 1)] if skipped else out.last_hidden_state
         if skipped and not self.skipped:
-            state = _final_norm(model)(state)
+            state = final_norm(model)(state)
         state = state.reshape(len(texts), -1, state.shape[-1]).float()
         if name != self.pooled:
             return state, None
@@ -169,6 +169,14 @@ class ClipTexts:
 def token_ids(tokenizer: Any, text: str) -> list[int]:
     """Ids of a text without start, end, padding or truncation."""
     return [int(i) for i in tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids]
+
+
+def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """Add tokens to a tokenizer: as they are written, so `<Dog>` is not `<dog>`."""
+    from tokenizers import AddedToken
+
+    # diffusers expands a token by its exact characters: one that is also found in another case would stay incomplete
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
 
 
 def fingerprint(family: str, encoders: Mapping[str, ClipEncoder], sites: Mapping[str, torch.Tensor]) -> str:
@@ -210,6 +218,6 @@ def _table(model: Any) -> torch.nn.Embedding:
     return found
 
 
-def _final_norm(model: Any) -> Any:
+def final_norm(model: Any) -> Any:
     """The last layer norm of a text encoder, which transformers 5.0 puts inside `text_model`."""
     return getattr(model, "text_model", model).final_layer_norm
