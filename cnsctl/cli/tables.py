@@ -26,7 +26,7 @@ def listing(r: results.ListResult) -> Iterable[str]:
     rows = [
         (
             c.name,
-            c.class_word,
+            c.class_word or NONE,
             str(c.tokens),
             f"{c.neurons:,}",
             percent(c.share, 2),
