@@ -146,6 +146,12 @@ class Origin:
     """The file, and the file of its token embeddings if that is another one."""
     scored: bool
     """Whether `add` selected its neurons by scoring. Neurons of other programs' files are the largest changes."""
+    error: float | None
+    """Relative error of the keys and values of its own tokens, by keeping only the largest changes; in prompt mode, of all
+    tokens of its prompts. Null if all changes are kept."""
+    lost: float | None
+    """With `--kv-only`: share of the norm of the file's changes that is left out, 0 to 1; null if nothing is, or if it
+    cannot be computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,15 +160,10 @@ class ImportedConcept:
 
     concept: Concept
     """As it is in the store."""
-    origin: Origin
-    """Where it comes from."""
+    origin: Origin | None
+    """Where it comes from; null if it was trained in this store and is unchanged."""
     state: str
     """`imported`, `replaced` (a concept of this name), or `unchanged` (the store had it already)."""
-    error: float | None
-    """Relative error of the keys and values of its own tokens, by keeping only the largest changes; 0 to 1. In prompt mode,
-    of all tokens of its prompts. Null if all changes are kept."""
-    lost: float | None
-    """With `--kv-only`: share of the norm of the file's changes that is left out, 0 to 1; null if nothing is."""
     left_out: tuple[str, ...]
     """With `--kv-only`: names of the layers that the file changes too."""
 

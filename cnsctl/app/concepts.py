@@ -25,7 +25,8 @@ HOLDOUT = "holdout"
 
 ORIGIN_FORMAT = "origin_format"
 ORIGIN_FILES = (("origin_file", "origin_sha256"), ("origin_file_2", "origin_sha256_2"))
-"""Keys in the recipe of an imported concept."""
+IMPORT_ERROR, IMPORT_LOST = "import_error", "import_lost"
+"""Keys in the recipe of an imported concept: fields of `results.Origin`."""
 
 OWN_FORMATS = (ExportFormat.NATIVE, ExportFormat.BUNDLE)
 """Formats of deltas, whose neurons `add` selected."""
@@ -135,7 +136,13 @@ def origin_of(record: ConceptRecord) -> results.Origin | None:
         return None
     named = [(str(recipe[file]), str(recipe.get(sha))) for file, sha in ORIGIN_FILES if file in recipe]
     files = tuple(results.OriginFile(name=name, sha256=sha) for name, sha in named)
-    return results.Origin(format=form, files=files, scored=form in OWN_FORMATS)
+    return results.Origin(
+        format=form,
+        files=files,
+        scored=form in OWN_FORMATS,
+        error=_number(recipe.get(IMPORT_ERROR)),
+        lost=_number(recipe.get(IMPORT_LOST)),
+    )
 
 
 def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> tuple[list[str], list[str]]:

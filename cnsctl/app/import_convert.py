@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cnsctl.app.concepts import IMPORT_ERROR
 from cnsctl.app.stores import open_base
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import Delta, Mode
@@ -51,7 +52,7 @@ def converting(
     class_word: str,
     initial: str | None,
     budget: float,
-    recipe: Mapping[str, str],
+    recipe: Mapping[str, str | float],
 ) -> Generator[None, None, Converted]:
     """Make a delta; yields after each site.
 
@@ -75,10 +76,12 @@ def converting(
             note=f"{base.name} has {_listed(base.vector_widths)}",
             hint="import it into a store on the base model that it was trained on",
         )
-    made = dict(recipe)
+    made: dict[str, str | int | float | bool] = dict(recipe)
     if not incoming.vectors and initial is not None:
         made["initial_words"] = initial
     found = yield from _sparse(session, incoming, vectors, class_word, budget)
+    made |= {"budget": budget} if incoming.weights else {}
+    made |= {} if found[2] is None else {IMPORT_ERROR: round(found[2], 4)}
     delta = Delta(
         shapes=dict(base.shapes),
         indices=found[0],
@@ -87,7 +90,7 @@ def converting(
         class_word=class_word,
         fingerprint=base.fingerprint,
         mode=Mode.PROMPT,  # other programs let a change act on all tokens
-        recipe={**made, **({"budget": budget} if incoming.weights else {})},
+        recipe=made,
     )
     return Converted(delta=delta, error=found[2])
 
@@ -106,7 +109,9 @@ def _halves(vectors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.
     with np.errstate(over="ignore"):
         halves = {encoder: table.astype(np.float16) for encoder, table in vectors.items()}
     if not all(np.isfinite(table).all() for table in halves.values()):
-        raise UsageError("a token embedding is too large for fp16", hint="export the file again, with finite embeddings")
+        raise UsageError(
+            "a token embedding is too large for fp16", hint="export the file again, with finite embeddings"
+        )
     return halves
 
 

@@ -102,7 +102,7 @@ def _called(arguments: list[str]) -> int | None:
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
-    "Use": ("gen", "demo"),
+    "Use": ("gen", "import", "demo"),
     "Inspect": ("ls", "show", "verify", "eval"),
     "Maintain": ("init", "base", "mv", "rm", "completion"),
 }
@@ -112,6 +112,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 def make_app() -> typer.Typer:
     """The typer application with every verb."""
     import importlib
+    import keyword
 
     import typer
 
@@ -134,7 +135,8 @@ def make_app() -> typer.Typer:
     )
     for title, names in GROUPS.items():
         for name in names:
-            command = importlib.import_module(f"cnsctl.cli.verbs.{name}").command
+            module = f"{name}_" if keyword.iskeyword(name) else name
+            command = importlib.import_module(f"cnsctl.cli.verbs.{module}").command
             listed = app.command(name, cls=GroupedCommand, rich_help_panel=title, help=help_of(command))
             listed(guarded(command, name))
 

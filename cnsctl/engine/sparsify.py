@@ -109,9 +109,7 @@ def sparsifying(
     return Sparse(indices=indices, values=values, error=error)
 
 
-def _change(
-    W: torch.Tensor, given: NDArray[np.float32] | None, site: str, *, differences: bool
-) -> torch.Tensor:
+def _change(W: torch.Tensor, given: NDArray[np.float32] | None, site: str, *, differences: bool) -> torch.Tensor:
     """ΔW of one site, 0 where fp16 gives the weight that was there before."""
     if given is None:
         return torch.zeros_like(W)
