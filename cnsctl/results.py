@@ -596,6 +596,7 @@ Result = (
     | ShowResult
     | TrainResult
     | TrainListResult
+    | ImportResult
     | GenerateResult
     | ScoreResult
     | VerifyResult

@@ -65,7 +65,7 @@ def import_(
         if new:
             session = yield from started(store, request.compute, session, hash_weights=True)
             for arrival in new:
-                ready.append((yield from _prepared(session, arrival, budget)))
+                ready.append((yield from _prepared(session, arrival, budget)))  # noqa: PERF401  a list cannot yield
         states = {a.name: "replaced" if a.name in store.snapshot().names else "imported" for a in new}
         if ready:
             yield from _saved(store, ready, replace=request.replace)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import stat
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import formats
@@ -30,6 +29,7 @@ from cnsctl.export_formats import ExportFormat
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import ExitStack
+    from pathlib import Path
 
     from cnsctl.formats.bundle import Bundle
     from cnsctl.formats.contents import Incoming

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from cnsctl.engine.neurons import select_neurons, site_budget
@@ -24,6 +23,7 @@ from cnsctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from cnsctl.bases.protocol import Base, Slot
@@ -130,7 +130,8 @@ def _largest(scores: torch.Tensor, budget: float) -> torch.Tensor:
 def _directions(X: torch.Tensor) -> torch.Tensor:
     """R with RᵀR ≈ XᵀX, and a largest singular value of 1: (at most DIRECTIONS, columns)."""
     _, sizes, rows = torch.linalg.svd(X.float(), full_matrices=False)
-    return (sizes[:, None] * rows / sizes[0])[:DIRECTIONS]
+    found: torch.Tensor = (sizes[:, None] * rows / sizes[0].clamp(min=1e-30))[:DIRECTIONS]
+    return found
 
 
 def _refitted(change: torch.Tensor, mask: torch.Tensor, R: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
@@ -138,4 +139,5 @@ def _refitted(change: torch.Tensor, mask: torch.Tensor, R: torch.Tensor, squares
     r, inside = len(R), mask.to(R.dtype)
     gram = (inside @ squares).view(-1, r, r) + RIDGE * torch.eye(r, device=R.device)  # (rows, r, r)
     missing = (change * ~mask) @ R.T  # (rows, r)
-    return (change + torch.linalg.solve(gram, missing) @ R) * inside
+    correction: torch.Tensor = torch.linalg.solve(gram, missing) @ R  # (rows, columns)
+    return (change + correction) * inside
