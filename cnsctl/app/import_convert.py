@@ -66,7 +66,7 @@ def converting(
 
     Raises:
         BaseModelError: its token embeddings are of another base model.
-        UsageError: a number is too large for fp16, or the words are no tokens.
+        UsageError: a number is too large for fp16, or the words have no tokens.
     """
     base = session.base
     vectors = _halves(dict(incoming.vectors) or _of_words(session, initial))

@@ -96,7 +96,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
     "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
-    "unknown-format": lambda _: "cnsctl import --help lists what can be imported",
+    "unknown-format": lambda _: "give a delta, a bundle, a textual inversion, Custom Diffusion, full differences or a LoRA",
     "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }

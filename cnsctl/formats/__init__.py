@@ -163,7 +163,7 @@ def _refuse_pickle(path: Path, start: bytes) -> None:
     if in_zip or start.startswith(_PICKLES):
         raise UnknownFormatError(
             f"unknown format: {path} is a pickle (.pt, .bin, .ckpt)",
-            note="a pickle can run a program when it is read, so cnsctl does not read any",
+            note="a pickle can run a program when it is read, so none is read",
             hint="convert it to safetensors with the program that wrote it, or with safetensors.torch.save_file",
             reason="pickle",
         )
