@@ -9,6 +9,7 @@ from concept_files import LISTS, concept, encoded, key_list, sites_of, zeros_fil
 from store_samples import make_delta
 
 from cnsctl import formats
+from cnsctl.bases.recognize import Kind, recognize
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError, UnknownFormatError
 from cnsctl.export_formats import ExportFormat, KeyStyle
@@ -138,3 +139,28 @@ def test_an_unknown_file_is_refused_with_the_known_formats(tmp_path):
     with pytest.raises(UnknownFormatError, match="unknown format") as caught:
         formats.detect(zeros_file(tmp_path / "x", key_list("none_checkpoint_sd15")))
     assert "lora, custom-diffusion, diff, kv, embedding" in caught.value.note
+
+
+KINDS = {
+    "lora": Kind.LORA,
+    "diff": Kind.LORA,
+    "custom-diffusion": Kind.LORA,
+    "kv": Kind.KEYS_VALUES,
+    "embedding": Kind.EMBEDDING,
+    "none_checkpoint_sd15": Kind.SD1,
+    "none_unet_sd15": Kind.UNET,
+    "none_vae": Kind.VAE,
+    "none_text_encoder": Kind.TEXT_ENCODER,
+    "none_controlnet_sd15": Kind.CONTROLNET,
+    "none_ip_adapter": Kind.ADAPTER,
+    "none_loha_sd15": Kind.LORA,
+    "none_lokr_sdxl": Kind.LORA,
+    "none_motion_module": Kind.MOTION,
+    "none_cache": Kind.UNKNOWN,
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_real_file_that_is_given_as_a_base_model_is_called_what_it_is(name):
+    own = name if name.startswith("none_") else name.partition("_")[0]
+    assert recognize(key_list(name)) is KINDS[own]
