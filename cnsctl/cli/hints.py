@@ -81,7 +81,6 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "option-in-prompt": lambda f: (
         f"give it to the command: cnsctl gen PROMPT {flag(str(f['name']))} …" if f["name"] else "remove it"
     ),
-    "other-base-file": lambda _: "use the store of the base model that the file was made for",
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
     "output": lambda _: "use another -o",
     "prediction": lambda f: f"if the weights are right, add --prediction {f['prediction']}",
@@ -96,7 +95,6 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
     "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
-    "unknown-format": lambda _: "give a delta, a bundle, a textual inversion, Custom Diffusion, full differences or a LoRA",
     "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }
