@@ -38,7 +38,7 @@ class AppliedConcept:
     """What names the concept in a prompt: its token embeddings, then its class word, such as `<dog> dog`."""
 
     def __init__(self, pipeline: _Pipeline, delta: Delta, tokens: tuple[str, ...]) -> None:
-        self.trigger = " ".join([*tokens, *filter(None, [delta.class_word])])
+        self.trigger = f"{' '.join(tokens)} {delta.class_word}"
         self.delta = delta
         self.tokens = tokens
         self._pipeline = pipeline

@@ -145,8 +145,9 @@ def _prepared(session: Session, arrival: Arrival, budget: float) -> Generator[Ev
 
     error = None
     if arrival.content is not None:
-        count = Count(f"fit <{arrival.name}>", len(session.base.shapes) if arrival.content.weights else 0)
-        yield count.begin()
+        count = Count(f"fit <{arrival.name}>", len(session.base.shapes))
+        if arrival.content.weights:
+            yield count.begin()
         made = yield from count.each(
             converting(
                 session,

@@ -139,7 +139,7 @@ def test_a_textual_inversion_of_sdxl_gives_the_features_of_the_stock_pipeline(tm
     for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
         encoder, tokenizer = getattr(pipe, f"text_encoder{suffix}"), getattr(pipe, f"tokenizer{suffix}")
         pipe.load_textual_inversion(
-            {"emb_params": tables[key]}, token="<dog>", text_encoder=encoder, tokenizer=tokenizer
+            {"emb_params": tables[key]}, token=PROMPTS[1], text_encoder=encoder, tokenizer=tokenizer
         )
     with create_store(tmp_path / "store", base=folder).load(device="cpu") as session:
         session.import_(tmp_path / "cat-toy.safetensors", name="dog").result()
@@ -194,7 +194,8 @@ def test_the_same_delta_is_imported_once(shared, base, tmp_path):
 
 
 def test_a_bundle_is_one_transaction_with_the_bytes_of_its_deltas(shared, base, tmp_path):
-    deltas = {name: delta_of(base, seed) for seed, name in enumerate(("b-one", "b-two", "b-three"), start=10)}
+    deltas = {name: delta_of(base, seed) for seed, name in enumerate(("b-one", "b-two"), start=10)}
+    deltas["b-three"] = delta_of(base, 12, class_word="")
     file = bundled(tmp_path / "all.cnsctl", base, deltas)
     generation = shared[0]._folder.generation()
     result = shared[1].import_(file, rename={"b-two": "b-second"}).result()
@@ -347,6 +348,23 @@ def test_without_token_embeddings_a_concept_reads_as_its_class_word(shared, base
     prompt = parse("a photo of dog on a beach", ())
     words = text_keys_values(base, EMPTY, EMPTY.splice(base, prompt))[0].x
     torch.testing.assert_close(here, words, rtol=2e-3, atol=2e-3)  # the table is rounded to fp16
+
+
+@pytest.mark.parametrize("make", [make_base, make_sdxl])
+def test_in_prompt_mode_all_weights_of_a_lora_act_as_in_other_programs(tmp_path, make):
+    """K and V of the whole prompt are those of W₀ + up · down, up to fp16."""
+    store = create_store(tmp_path / "store", base=make(tmp_path / "base"), mode="prompt")
+    with store.load(device="cpu") as session:
+        base = session._open().base
+        tensors = lora(base)
+        save_file(tensors, tmp_path / "plain.safetensors")
+        session.import_(tmp_path / "plain.safetensors", class_word="dog", budget=1.0).result()
+        _, found = keys_values(session, "a photo of <plain> on a beach")
+        words = text_keys_values(base, EMPTY, EMPTY.splice(base, parse("a photo of dog on a beach", ())))[0].x
+    for site, W in base.sites.items():
+        stem = f"lora_unet_{site.replace('.', '_')}"
+        changed = W + tensors[f"{stem}.lora_up.weight"] @ tensors[f"{stem}.lora_down.weight"]
+        torch.testing.assert_close(found[site], words @ changed.T, rtol=5e-3, atol=5e-3)
 
 
 def test_a_file_that_changes_more_is_refused_and_its_part_says_what_is_lost(shared, base, tmp_path):
