@@ -75,7 +75,7 @@ class Delta:
     fingerprint: str
     """Of its base model."""
     mode: Mode
-    """Mode of the store in which it was trained; `prompt` if another program trained it, for all tokens of a prompt."""
+    """Mode of the store in which it was trained, or fitted to its tokens after an import."""
     recipe: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Settings of the training run."""
 

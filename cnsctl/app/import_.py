@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from cnsctl.concept import Delta
-    from cnsctl.store import ConceptRecord, Store
+    from cnsctl.store import ConceptRecord, Snapshot, Store
+
+MOST_HELD = 100
+"""Names that are held during an import."""
 
 NO_SCORES = asdict(results.Scores(error_removed=None, clip_i=None, clip_t=None))
 
@@ -57,21 +60,38 @@ def import_(
     budget = budget_of(store, checked(TrainSettings, _given(request)).get("budget"))
     with ExitStack() as held:
         found = arrivals(store, request, held)
-        new = _new(store, found, replace=request.replace)
+        before = store.snapshot()
+        new = _new(before, found, replace=request.replace)
         for arrival in new:
             yield from _understood(store, arrival)
-            held.enter_context(store.work.reserve(arrival.name, "import"))
+        _reserve(store, [arrival.name for arrival in new], held)
         ready = []
         if new:
             session = yield from started(store, request.compute, session, hash_weights=True)
             for arrival in new:
                 ready.append((yield from _prepared(session, arrival, budget)))  # noqa: PERF401  a list cannot yield
-        states = {a.name: "replaced" if a.name in store.snapshot().names else "imported" for a in new}
-        if ready:
-            yield from _saved(store, ready, replace=request.replace)
+        saved = (yield from _saved(store, ready, replace=request.replace)) if ready else {}
     yield from saved_but(store)
-    rows = tuple(_row(store, a, states.get(a.name, "unchanged")) for a in found)
-    return results.ImportResult(store=str(store.path), concepts=rows, free=store.free())
+    rows = []
+    for arrival in found:
+        is_new, was_there = arrival.name in saved, arrival.name in before.names
+        record = saved[arrival.name] if is_new else before.concept(arrival.name)
+        state = "unchanged" if not is_new else "replaced" if was_there else "imported"
+        rows.append(_row(store, arrival, record, state))
+    return results.ImportResult(store=str(store.path), concepts=tuple(rows), free=store.free())
+
+
+def _reserve(store: Store, names: Sequence[str], held: ExitStack) -> None:
+    """Refuse names under which another process trains, and hold them: each takes an open file, so only up to a number.
+
+    Raises:
+        StoreLockedError: another process trains under one of them.
+    """
+    for name in names:
+        with ExitStack() as this:
+            this.enter_context(store.work.reserve(name, "import"))
+            if len(names) <= MOST_HELD:
+                held.push(this.pop_all())
 
 
 def _given(request: ImportRequest) -> dict[str, Any]:
@@ -87,7 +107,7 @@ def _refuse_merged(store: Store) -> None:
         )
 
 
-def _new(store: Store, found: Sequence[Arrival], *, replace: bool) -> list[Arrival]:
+def _new(known: Snapshot, found: Sequence[Arrival], *, replace: bool) -> list[Arrival]:
     """The concepts that the store does not have already, byte by byte.
 
     Raises:
@@ -95,7 +115,6 @@ def _new(store: Store, found: Sequence[Arrival], *, replace: bool) -> list[Arriv
     """
     from cnsctl.store import delta_key
 
-    known = store.snapshot()
     if len({a.name for a in found}) != len(found):
         raise UsageError("two concepts would have the same name", reason="import-rename")
     new = [
@@ -129,11 +148,11 @@ def _understood(store: Store, arrival: Arrival) -> Iterator[Event]:
             yield Warn(text=f"{len(arrival.left_out)} other layers of {arrival.file} are left out{lost}")
 
 
-def _trained_elsewhere(store: Store, arrival: Arrival, delta: Delta) -> Iterator[Event]:
+def _made_elsewhere(store: Store, arrival: Arrival, delta: Delta) -> Iterator[Event]:
     if delta.mode != store.mode and delta.n_neurons and arrival.delta is not None:
         acts = "on its own tokens alone" if store.mode is Mode.TOKEN else "on all words of a prompt"
         yield Warn(
-            text=f"<{arrival.name}> was trained in {delta.mode} mode; in this store it acts {acts}, so its images differ"
+            text=f"<{arrival.name}> was made in {delta.mode} mode; in this store it acts {acts}, so its images differ"
         )
 
 
@@ -164,7 +183,7 @@ def _prepared(session: Session, arrival: Arrival, budget: float) -> Generator[Ev
         assert arrival.delta is not None
         read = arrival.delta
         delta = read()
-        yield from _trained_elsewhere(session.store, arrival, delta)
+        yield from _made_elsewhere(session.store, arrival, delta)
     if error is not None:
         tokens = "its own tokens" if session.store.mode is Mode.TOKEN else "its prompts"
         yield Note(
@@ -187,15 +206,16 @@ def _prepared(session: Session, arrival: Arrival, budget: float) -> Generator[Ev
     return _Ready(arrival=arrival, delta=read, probe=probe)
 
 
-def _saved(store: Store, ready: Sequence[_Ready], *, replace: bool) -> Iterator[Event]:
-    """Commit all of them in one transaction."""
+def _saved(store: Store, ready: Sequence[_Ready], *, replace: bool) -> Generator[Event, None, dict[str, ConceptRecord]]:
+    """Commit all of them in one transaction; returns their records by name."""
+    records = {}
     count = Count("save the concepts", len(ready))
     yield count.begin()
     created = now()
     with store.transaction(f"import {' '.join(r.arrival.name for r in ready)}") as tx:
         for r in ready:
             delta = r.delta()
-            tx.add(
+            records[r.arrival.name] = tx.add(
                 _fields(store, r.arrival, delta, created),
                 delta,
                 references=[],
@@ -204,6 +224,7 @@ def _saved(store: Store, ready: Sequence[_Ready], *, replace: bool) -> Iterator[
                 verb="import",
             )
             yield count.step()
+    return records
 
 
 def _fields(store: Store, arrival: Arrival, delta: Delta, created: str) -> dict[str, Any]:
@@ -222,12 +243,7 @@ def _fields(store: Store, arrival: Arrival, delta: Delta, created: str) -> dict[
     }
 
 
-def _row(store: Store, arrival: Arrival, state: str) -> results.ImportedConcept:
-    record: ConceptRecord = store.concept(arrival.name)
-    origin = origin_of(record)
+def _row(store: Store, arrival: Arrival, record: ConceptRecord, state: str) -> results.ImportedConcept:
     return results.ImportedConcept(
-        concept=summary(store, record),
-        origin=origin,
-        state=state,
-        left_out=arrival.left_out,
+        concept=summary(store, record), origin=origin_of(record), state=state, left_out=arrival.left_out
     )

@@ -89,7 +89,7 @@ def converting(
         vectors=vectors,
         class_word=class_word,
         fingerprint=base.fingerprint,
-        mode=Mode.PROMPT,  # other programs let a change act on all tokens
+        mode=session.store.mode,  # its values are fitted to the tokens that it acts on there
         recipe=made,
     )
     return Converted(delta=delta, error=found[2])

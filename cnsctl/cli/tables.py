@@ -76,7 +76,7 @@ def shown(r: results.ShowResult) -> Iterable[str]:
 
 
 def _origin(o: results.Origin) -> Iterable[str]:
-    files = " and ".join(f"{file.name} (SHA-256 {file.sha256[:12]})" for file in o.files)
+    files = " and ".join(f"{file.name} (SHA-256 {file.sha256[:12]})" for file in o.files) or "a file"
     yield f"  from: {files}, format {o.format}"
     if not o.scored:
         error = "" if o.error is None else f"; its keys and values differ from the file's by {percent(o.error, 1)}"

@@ -242,7 +242,7 @@ def test_a_delta_of_merged_mode_is_refused_and_so_is_a_store_in_it(shared, base,
 
 def test_a_delta_of_the_other_plain_mode_keeps_its_bytes_with_a_warning(shared, base, tmp_path):
     file = written(tmp_path / "prompt-mode.safetensors", delta_of(base, 30, mode=Mode.PROMPT))
-    with pytest.warns(CnsctlWarning, match="trained in prompt mode"):
+    with pytest.warns(CnsctlWarning, match="made in prompt mode"):
         shared[1].import_(file).result()
     assert saved(shared[0], "prompt-mode").mode is Mode.PROMPT
 
@@ -314,6 +314,7 @@ def test_a_dense_change_keeps_exactly_the_budget_of_each_site(shared, base, tmp_
     }
     assert 0 < row.origin.error < 1
     assert found.recipe["import_error"] == row.origin.error
+    assert found.mode is Mode.TOKEN
     assert shared[1].verify("dense").concepts[0].unchanged
 
 
@@ -481,6 +482,13 @@ def test_a_name_in_training_is_refused_and_other_names_are_not(shared, base, tmp
         with pytest.raises(errors.StoreLockedError, match="in use"):
             shared[1].import_(written(tmp_path / "busy.safetensors", delta_of(base, 50))).result()
         shared[1].import_(written(tmp_path / "idle.safetensors", delta_of(base, 50))).result()
+
+
+def test_a_bundle_of_many_concepts_needs_few_open_files(shared, base, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnsctl.app.import_.MOST_HELD", 1)
+    deltas = {f"many-{k}": delta_of(base, k, budget=0.001) for k in range(3)}
+    shared[1].import_(bundled(tmp_path / "many.cnsctl", base, deltas)).result()
+    assert {record["name"] for record in shared[0]._folder.concepts()} >= set(deltas)
 
 
 def test_the_folder_of_files_can_go_after_the_import(shared, base, tmp_path):
