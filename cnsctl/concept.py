@@ -71,11 +71,11 @@ class Delta:
     vectors: Mapping[str, NDArray[np.float16]]
     """Per text encoder: the trained token embeddings, (embeddings, width)."""
     class_word: str
-    """Follows the token embeddings in a prompt: `V* dog`."""
+    """Follows the token embeddings in a prompt: `V* dog`. Empty if they stand alone, as in Textual Inversion."""
     fingerprint: str
     """Of its base model."""
     mode: Mode
-    """Mode of the store in which it was trained."""
+    """Mode of the store in which it was trained, or fitted to its tokens after an import."""
     recipe: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Settings of the training run."""
 

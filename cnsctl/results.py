@@ -71,7 +71,7 @@ class Concept:
     name: str
     """`<NAME>` in prompts."""
     class_word: str
-    """What kind of thing it is."""
+    """What kind of thing it is; empty if its token embeddings stand alone."""
     tokens: int
     """Trained token embeddings that stand for it, before its class word."""
     neurons: int
@@ -127,6 +127,60 @@ class ListResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OriginFile:
+    """A file that a concept was imported from."""
+
+    name: str
+    """Without its folder."""
+    sha256: str
+    """Of its content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an imported concept comes from."""
+
+    format: str
+    """Name of the format of the file."""
+    files: tuple[OriginFile, ...]
+    """The file, and the file of its token embeddings if that is another one."""
+    scored: bool
+    """Whether `add` selected its neurons by scoring. Neurons of other programs' files are the largest changes."""
+    error: float | None
+    """Relative error of the keys and values of its own tokens, by keeping only the largest changes; in prompt mode, of all
+    tokens of its prompts. Null if all changes are kept."""
+    lost: float | None
+    """With `--kv-only`: share of the norm of the file's changes that is left out, 0 to 1; null if nothing is, or if it
+    cannot be computed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedConcept:
+    """A concept of an imported file."""
+
+    concept: Concept
+    """As it is in the store."""
+    origin: Origin | None
+    """Where it comes from; null if it was trained in this store and is unchanged."""
+    state: str
+    """`imported`, `replaced` (a concept of this name), or `unchanged` (the store had it already)."""
+    left_out: tuple[str, ...]
+    """With `--kv-only`: names of the layers that the file changes too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """`import`: the concepts of a file."""
+
+    store: str
+    """The store's folder."""
+    concepts: tuple[ImportedConcept, ...]
+    """In the order of the file."""
+    free: Free
+    """What is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShowResult:
     """`show`: everything about one concept."""
 
@@ -144,6 +198,8 @@ class ShowResult:
     """Files: copies of its images."""
     captions: tuple[str | None, ...]
     """Of each image, where it has one."""
+    origin: Origin | None
+    """Where it was imported from; null if it was trained in this store."""
     overlaps: Mapping[str, int | None] | None
     """With `--overlaps`: neurons shared with each other concept, by name; null if that one cannot be read."""
 
@@ -376,6 +432,8 @@ class EvaluateResult:
     """In training order."""
     damaged: tuple[str, ...]
     """Concepts that cannot be read: the exit status is 6."""
+    without_images: tuple[str, ...]
+    """Imported concepts, which have no images to measure them with."""
     drift: Drift | None
     """Null with `--no-images`."""
 
@@ -550,6 +608,7 @@ Result = (
     | ShowResult
     | TrainResult
     | TrainListResult
+    | ImportResult
     | GenerateResult
     | ScoreResult
     | VerifyResult

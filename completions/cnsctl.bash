@@ -25,7 +25,7 @@ _cnsctl() {
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" verb="${COMP_WORDS[1]}" flags=""
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "add score gen demo ls show verify eval init base mv rm completion --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "add score gen import demo ls show verify eval init base mv rm completion --help --version" -- "$cur"))
         return
     fi
     case "$prev" in
@@ -45,6 +45,7 @@ _cnsctl() {
         add) flags="--from --class --holdout --recursive --masks --replace --no-preview --no-measure --steps --learning-rate --token-learning-rate --batch-size --resolution --accumulate --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --memory --allow-forgetting --store --json --quiet --help" ;;
         score) flags="--class --holdout --recursive --masks --steps --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --memory --store --json --quiet --help" ;;
         gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --clip-skip --long-prompts --size --force --device --dtype --memory --store --json --quiet --help" ;;
+        import) flags="--name --class --kv-only --budget --rename --replace --device --dtype --memory --store --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --memory --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;
@@ -64,7 +65,7 @@ _cnsctl() {
         show|verify|eval|mv|rm) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
         gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${cur#@}")) ;;
         completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
-        add|score|base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+        add|score|import|base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
     esac
 }
 complete -F _cnsctl cnsctl

@@ -177,6 +177,53 @@ class Session:
         )
         return Run(score(session.store, request, session=session))
 
+    def import_(
+        self,
+        files: str | Path | Sequence[str | Path],
+        *,
+        name: str | None = None,
+        class_word: str | None = None,
+        budget: float | None = None,
+        kv_only: bool = False,
+        rename: Mapping[str, str] | None = None,
+        replace: bool = False,
+    ) -> Run[results.ImportResult]:
+        """Import concepts from files, all of them or none. Nothing happens until the run is iterated or asked for its result.
+
+        Args:
+            files: a delta, a bundle or another program's file; with weights, also the file of their token embeddings.
+            name: of the concept, by default from the file.
+            class_word: follows the token embeddings, or takes their place if the file has none; by default as the file says.
+            budget: share of the K/V weights that a concept of another program may change; by default the base model's.
+            kv_only: leave out what the file changes beside K and V of cross-attention.
+            rename: other names for concepts of a bundle.
+            replace: replace concepts of these names.
+
+        Raises:
+            UnknownFormatError: the file is of no format that cnsctl reads. This and all below when the run is iterated.
+            DamagedFileError: the file is not as a program writes it.
+            BaseModelError: it belongs to another base model.
+            NameTakenError: the store has a concept of this name.
+            UsageError: the files or names do not fit together, or the store is in merged mode.
+            StoreLockedError: a concept of this name is being trained.
+            DiskError: the disk is full, read-only, or failing.
+        """
+        from cnsctl.app.import_ import import_
+        from cnsctl.app.import_files import ImportRequest
+
+        session = self._open()
+        given = [files] if isinstance(files, (str, Path)) else files
+        request = ImportRequest(
+            files=[Path(file) for file in given],
+            name=name,
+            class_word=class_word,
+            budget=budget,
+            kv_only=kv_only,
+            renames=dict(rename or {}),
+            replace=replace,
+        )
+        return Run(import_(session.store, request, session=session))
+
     def generate(
         self, prompt: str, *, seed: int | None = None, negative_prompt: str = "", **settings: Any
     ) -> Image.Image:

@@ -13,6 +13,7 @@ from cnsctl.app.stores import base_model, saved_but
 from cnsctl.concept import Mode
 from cnsctl.errors import CnsctlError, ConceptNotFoundError, UsageError
 from cnsctl.events import Event, Warn
+from cnsctl.export_formats import ExportFormat
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, KeysView, Mapping, Sequence
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 HOLDOUT = "holdout"
 """Key in a record's recipe, if images were held out: how many of the images, the last ones."""
+
+ORIGIN_FORMAT = "origin_format"
+ORIGIN_FILES = (("origin_file", "origin_sha256"), ("origin_file_2", "origin_sha256_2"))
+IMPORT_ERROR, IMPORT_LOST = "import_error", "import_lost"
+"""Keys in the recipe of an imported concept: fields of `results.Origin`."""
+
+OWN_FORMATS = (ExportFormat.NATIVE, ExportFormat.BUNDLE)
+"""Formats of deltas, whose neurons `add` selected."""
 
 
 def listed(store: Store) -> Generator[Event, None, results.ListResult]:
@@ -115,7 +124,24 @@ def show(store: Store, name: str, *, overlaps: bool = False) -> results.ShowResu
         preview=None if record["preview"] is None else str(blobs / record["preview"]),
         references=tuple(str(blobs / sha) for sha in record["references"]),
         captions=tuple(record["captions"]),
+        origin=origin_of(record),
         overlaps=shared,
+    )
+
+
+def origin_of(record: ConceptRecord) -> results.Origin | None:
+    """Where a concept was imported from; None if it was trained in this store."""
+    recipe = record["recipe"]
+    if (form := _text(recipe.get(ORIGIN_FORMAT))) is None:
+        return None
+    named = [(str(recipe[file]), str(recipe.get(sha))) for file, sha in ORIGIN_FILES if file in recipe]
+    files = tuple(results.OriginFile(name=name, sha256=sha) for name, sha in named)
+    return results.Origin(
+        format=form,
+        files=files,
+        scored=form in OWN_FORMATS,
+        error=_number(recipe.get(IMPORT_ERROR)),
+        lost=_number(recipe.get(IMPORT_LOST)),
     )
 
 
@@ -225,3 +251,16 @@ def require(store: Store, names: Sequence[str]) -> Sequence[ConceptRecord]:
             raise ConceptNotFoundError(f"the store is empty: {store.path}", reason="empty-store")
         return found.concepts
     return sorted((found.concept(name) for name in dict.fromkeys(names)), key=lambda record: record["seq"])
+
+
+def without_images(records: Sequence[ConceptRecord]) -> Iterator[Event]:
+    """Name the concepts that cannot be measured, because they were imported without images."""
+    missing = [r["name"] for r in records if not r["references"]]
+    if missing and len(missing) == len(records):
+        raise UsageError(
+            f"no images to measure with: {', '.join(missing[:20])}",
+            note="a concept is measured on its images, and imported concepts have none",
+            reason="no-images",
+            name=missing[0],
+        )
+    yield from (Warn(text=f"<{name}> is not measured: it has no images") for name in missing)

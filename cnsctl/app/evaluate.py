@@ -10,7 +10,7 @@ from statistics import stdev
 from typing import TYPE_CHECKING
 
 from cnsctl import results
-from cnsctl.app.concepts import holdout_of, measurable, require, scores_of
+from cnsctl.app.concepts import holdout_of, measurable, require, scores_of, without_images
 from cnsctl.app.counting import Count
 from cnsctl.app.measuring import MANY, plan_again, sample
 from cnsctl.app.processes import together
@@ -65,18 +65,21 @@ def evaluate(
     """Measure concepts and the drift of the base model, each score beside its value after training and the class word's.
 
     Error removed always; CLIP-I, CLIP-T and drift need images. Each concept is measured as it was after its training,
-    or with `full` as thoroughly as possible. A concept that cannot be read is named in the result instead.
+    or with `full` as thoroughly as possible. A concept that cannot be read, or that has no images, is named in the result
+    instead.
 
     Raises:
         StoreDamagedError: in merged mode, where all concepts act, one of them cannot be read.
+        UsageError: none of the concepts has images.
     """
-    require(store, names)
+    yield from without_images(require(store, names))
     processes = together(compute or {})
     session = yield from started(store, compute or {}, session)
     if images:
         session.base.check_sampler(session.base.generate_defaults)
     # loading takes seconds, in which another process may have changed the store
-    names = processes.from_main([r["name"] for r in require(store, names)])
+    every = processes.from_main([(r["name"], bool(r["references"])) for r in require(store, names)])
+    names = [name for name, has_images in every if has_images]
     own = [names[i] for i in processes.share(len(names))]
     records = require(store, own) if own else []
     images_of_base = images and processes.is_main
@@ -97,6 +100,7 @@ def evaluate(
         dtype=session.dtype,
         concepts=tuple(row for share, _ in shares for row in share),
         damaged=tuple(name for _, share in shares for name in share),
+        without_images=tuple(name for name, has_images in every if not has_images),
         drift=drifted,
     )
 

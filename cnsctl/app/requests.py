@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from cnsctl.store import Store
 
 
+MAX_CLASS_WORD = 400
+"""Characters; a delta file contains no longer one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
     """What to train."""
@@ -162,10 +166,7 @@ def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[s
     from cnsctl.bases.clip_tokenizer import unknown_words
 
     if request.class_word is not None:
-        chosen = " ".join(request.class_word.split())
-        if not chosen or any(not c.isprintable() or c in "<>" for c in chosen):
-            raise UsageError(f"class word is not usable: {request.class_word!r}", reason="class-word")
-        return chosen, "as given"
+        return usable_class_word(request.class_word), "as given"
     if found.class_word is not None:
         return found.class_word, f"from {found.source}"
     words = words_of(request.name)
@@ -177,6 +178,18 @@ def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[s
     if why is not None:
         raise UsageError(f"no class word for {request.name!r}: {why}", reason="no-class-word", name=request.name)
     return words, "because the name is a common noun"
+
+
+def usable_class_word(given: str) -> str:
+    """A class word as given, with single spaces.
+
+    Raises:
+        UsageError: it is blank, too long, or contains characters that a prompt cannot.
+    """
+    chosen = " ".join(given.split())
+    if not 1 <= len(chosen) <= MAX_CLASS_WORD or any(not c.isprintable() or c in "<>" for c in chosen):
+        raise UsageError(f"class word is not usable: {given[:80]!r}", reason="class-word")
+    return chosen
 
 
 def _check_holdout(holdout: int, n_images: int) -> None:

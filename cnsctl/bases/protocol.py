@@ -49,6 +49,7 @@ class Slot:
 
     name: str
     class_word: str
+    """Empty if its token embeddings stand alone."""
     n_vectors: int = 1
 
 

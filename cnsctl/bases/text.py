@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 
+PLACEHOLDER = "a"
+"""Its id is at the places of token embeddings of a concept without a class word: neither start, end nor padding."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Layout:
     """Where the tokens of a text are, in one chunk or in several of equal length."""
@@ -43,7 +47,7 @@ def lay_out(
     several: bool,
     name: str,
 ) -> Layout:
-    """Put the tokens of a text into positions, with `V* class word` where a concept is named.
+    """Put the tokens of a text into positions, with `V* class word` where a concept is named; without a class word, `V*` alone.
 
     Args:
         pieces: words, and concepts between them.
@@ -69,14 +73,14 @@ def lay_out(
 
     for piece in pieces:
         if isinstance(piece, Slot):
-            own = ids_of(piece.class_word)
+            own = ids_of(piece.class_word) if piece.class_word else []
             needed, left = piece.n_vectors + len(own), room - len(found.ids[-1])
             if several and left < needed <= room:
                 found.ids.append([])  # a concept is never divided: the rest of this chunk stays empty
             elif needed > left:
                 _refuse(piece, room - left + needed, room, name, several=several)
             for i in range(piece.n_vectors):
-                at = put(own[0])  # a valid placeholder
+                at = put(own[0] if own else ids_of(PLACEHOLDER)[0])
                 found.places.append(at)
                 found.vectors.append((piece.name, i))
                 found.spans.setdefault(piece.name, []).append(at)

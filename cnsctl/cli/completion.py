@@ -70,7 +70,7 @@ def _verb(name: str, command: Any) -> Verb:
         choices=_choices(metavars),
         takes_concepts="CONCEPT" in metavars,
         takes_prompts="PROMPT" in metavars,
-        takes_files="IMAGES" in metavars or "DIR" in metavars,
+        takes_files=any(word in metavars for word in ("IMAGES", "DIR", "FILE")),
     )
 
 

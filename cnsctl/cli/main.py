@@ -104,6 +104,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
     "Use": ("gen", "demo"),
     "Inspect": ("ls", "show", "gallery", "verify", "eval"),
+    "Exchange": ("import",),
     "Maintain": ("init", "base", "mv", "rm", "completion"),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""
@@ -112,6 +113,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 def make_app() -> typer.Typer:
     """The typer application with every verb."""
     import importlib
+    import keyword
 
     import typer
 
@@ -134,7 +136,8 @@ def make_app() -> typer.Typer:
     )
     for title, names in GROUPS.items():
         for name in names:
-            command = importlib.import_module(f"cnsctl.cli.verbs.{name}").command
+            module = f"{name}_" if keyword.iskeyword(name) else name
+            command = importlib.import_module(f"cnsctl.cli.verbs.{module}").command
             listed = app.command(name, cls=GroupedCommand, rich_help_panel=title, help=help_of(command))
             listed(guarded(command, name))
 

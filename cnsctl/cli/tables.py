@@ -26,7 +26,7 @@ def listing(r: results.ListResult) -> Iterable[str]:
     rows = [
         (
             c.name,
-            c.class_word,
+            c.class_word or NONE,
             str(c.tokens),
             f"{c.neurons:,}",
             percent(c.share, 2),
@@ -51,15 +51,21 @@ def names(r: results.ListResult | results.EvaluateResult) -> Iterable[str]:
 
 def shown(r: results.ShowResult) -> Iterable[str]:
     c = r.concept
-    yield (
-        f"<{c.name}>  {c.class_word}, {counted(c.tokens, 'token embedding')}, trained {c.created} on "
-        f"{counted(c.images - c.held_out, 'image')}"
+    made = (
+        f"imported {c.created}"
+        if r.origin is not None
+        else f"trained {c.created} on {counted(c.images - c.held_out, 'image')}"
     )
+    yield f"<{c.name}>  {c.class_word or 'no class word'}, {counted(c.tokens, 'token embedding')}, {made}"
+    if r.origin is not None:
+        yield from _origin(r.origin)
     yield (
         f"  {c.neurons:,} neurons: {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser; {size(c.bytes)}"
     )
     yield f"  after training: {_scores(c.scores)}"
-    yield f"  recipe: {', '.join(f'{key} {_plain(value)}' for key, value in sorted(r.recipe.items()))}"
+    recipe = {key: value for key, value in r.recipe.items() if not key.startswith(("origin_", "import_"))}
+    if recipe:
+        yield f"  recipe: {', '.join(f'{key} {_plain(value)}' for key, value in sorted(recipe.items()))}"
     for other, shared in sorted((r.overlaps or {}).items()):
         yield f"  shares {'?' if shared is None else f'{shared:,}'} neurons with <{other}>"
     yield f"  delta: {r.delta}" + ("  (damaged)" if c.damaged else "")
@@ -67,6 +73,16 @@ def shown(r: results.ShowResult) -> Iterable[str]:
         yield f"  preview: {r.preview}"
     for i, path in enumerate(r.references):
         yield f"  {'held out' if i >= c.images - c.held_out else 'image'}: {path}"
+
+
+def _origin(o: results.Origin) -> Iterable[str]:
+    files = " and ".join(f"{file.name} (SHA-256 {file.sha256[:12]})" for file in o.files) or "a file"
+    yield f"  from: {files}, format {o.format}"
+    if not o.scored:
+        error = "" if o.error is None else f"; its keys and values differ from the file's by {percent(o.error, 1)}"
+        yield f"  its neurons were not selected by scoring: they are the file's largest changes{error}"
+    if o.lost is not None:
+        yield f"  left out of the file: {percent(o.lost, 0)} of the norm of its changes"
 
 
 def _scores(scores: results.Scores) -> str:
@@ -87,6 +103,18 @@ def added(r: results.TrainResult) -> Iterable[str]:
         f"<{c.name}>: {c.neurons:,} neurons, {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser, "
         f"{size(c.bytes)}; {removed}{clip}"
     )
+
+
+def imported(r: results.ImportResult) -> Iterable[str]:
+    for row in r.concepts:
+        c = row.concept
+        word = f" {c.class_word}" if c.class_word else ""
+        weights = f"{c.neurons:,} neurons, {percent(c.share, 2)} of the K/V weights" if c.neurons else "no weights"
+        yield f"{row.state} <{c.name}>: {counted(c.tokens, 'token embedding')}, {weights}, {size(c.bytes)}; prompts read V*{word}"
+
+
+def imported_names(r: results.ImportResult) -> Iterable[str]:
+    return [row.concept.name for row in r.concepts if row.state != "unchanged"]
 
 
 def trained_list(r: results.TrainListResult) -> Iterable[str]:

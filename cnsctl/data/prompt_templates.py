@@ -43,6 +43,16 @@ def probe_prompts(name: str) -> tuple[Prompt, ...]:
     return (_joined(name, ["a ", ""]), _joined(name, ["a ", " on a beach"]), _joined(name, ["a ", " in the snow"]))
 
 
+def fitted_prompts(name: str) -> tuple[Prompt, ...]:
+    """Return the prompts that the weights of an imported concept are fitted to."""
+    return (*training_texts(name), *_placed(name, _FITTED))
+
+
+def unseen_prompts(name: str) -> tuple[Prompt, ...]:
+    """Return the prompts that the error of an imported concept is measured on: none of `fitted_prompts`."""
+    return (*probe_prompts(name)[1:], *_placed(name, _UNSEEN))
+
+
 def base_probe_texts() -> tuple[str, ...]:
     """Return the fixed prompts without a concept that measure drift of the base model."""
     return _BASE_PROBES
@@ -57,6 +67,11 @@ def calibration_texts() -> tuple[str, ...]:
     return _CALIBRATION
 
 
+def _placed(name: str, templates: tuple[str, ...]) -> tuple[Prompt, ...]:
+    """The concept in place of each asterisk."""
+    return tuple(_joined(name, template.split("*")) for template in templates)
+
+
 def _joined(name: str, parts: list[str]) -> Prompt:
     """Join the parts with the concept between them."""
     pieces: list[str | Mention] = [parts[0]]
@@ -64,6 +79,24 @@ def _joined(name: str, parts: list[str]) -> Prompt:
         pieces += [Mention(name=name), part]
     return Prompt(text=f"<{name}>".join(parts), pieces=tuple(p for p in pieces if p != ""))
 
+
+_FITTED = (
+    "a photo of a * on a table",
+    "an oil painting of a *",
+    "a * in a city at night",
+    "a pencil sketch of a * and a red house",
+    "the * is running, high detail",
+    "a close up of a * under the sea",
+    "two * at home",
+)
+
+_UNSEEN = (
+    "a cartoon of a * with a hat",
+    "a red car and a * in a forest",
+    "a happy * wearing glasses",
+    "watercolor painting of a * in space",
+    "portrait of *, black and white photograph",
+)
 
 _BASE_PROBES = (
     "a dog on a beach",

@@ -267,7 +267,8 @@ def _concept(value: Mapping[str, Any]) -> BundledConcept:
     if not isinstance(name, str) or not CONCEPT_NAME.fullmatch(name):
         raise ValueError(f"the manifest: {str(name)[:80]!r} is not the name of a concept")
     for key in ("class_word", "mode", *(() if value["created"] is None else ("created",))):
-        _check_text(name, value[key])
+        if value[key] != "" or key != "class_word":  # a concept may have none
+            _check_text(name, value[key])
     for key in ("neurons", "bytes"):
         if type(value[key]) is not int or not 0 <= value[key] < 1 << 40:
             raise ValueError(f"the manifest: {key} of {name} is out of range")

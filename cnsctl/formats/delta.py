@@ -197,9 +197,9 @@ def _check(delta: Delta) -> None:
     Raises:
         ValueError: the message names the part that is wrong.
     """
-    for key, text in (("class_word", delta.class_word), ("fingerprint", delta.fingerprint)):
-        if not 1 <= len(text) <= 400 or not text.isprintable():
-            raise ValueError(f"{key}: empty, too long, or with control characters")
+    for key, text, least in (("class_word", delta.class_word, 0), ("fingerprint", delta.fingerprint, 1)):
+        if not least <= len(text) <= 400 or not text.isprintable() or text != text.strip():
+            raise ValueError(f"{key}: blank, too long, or with control characters")
     for key, value in delta.recipe.items():
         if not key.isprintable() or not _is_setting(value):
             raise ValueError(f"recipe: {key[:80]!r} is not a setting")

@@ -29,6 +29,7 @@ class ConceptRecord(TypedDict):
     seq: int
     """Place in the training order; gaps are normal."""
     class_word: str
+    """Empty if the token embeddings stand alone."""
     tokens: int
     """Token embeddings."""
     neurons: int
@@ -185,7 +186,7 @@ _CONCEPT: Mapping[str, Check] = {
     "id": _matches(ID),
     "name": _matches(NAME),
     "seq": _is_count,
-    "class_word": lambda value: _is_line(value) and value != "",
+    "class_word": lambda value: _is_line(value) and value == value.strip(),  # type: ignore[attr-defined]
     "tokens": lambda value: _is_count(value) and value != 0,
     "neurons": _is_count,
     "share": _is_share,

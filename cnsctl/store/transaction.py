@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tinydb.table import Document
 
+from cnsctl.concept import Mode
 from cnsctl.data.names import check_name
 from cnsctl.errors import BaseModelError, CnsctlError, NameTakenError, NotDurableError, NotSavedError
 from cnsctl.formats import canonical
@@ -65,16 +66,19 @@ class Transaction:
         probe: bytes,
         preview: bytes | None = None,
         replace: bool = False,
+        verb: str = "add",
     ) -> ConceptRecord:
         """Save a concept, as the last one in training order.
 
         Args:
             fields: of its record: name, class_word, tokens, share, share_denoiser, created, captions, recipe, scores.
-            delta: trained on this store's base model, in its mode.
+            delta: trained on this store's base model. In merged mode its values contain the earlier concepts, so that no
+                other store can use it; the other two modes train against the base model alone.
             references: PNG copies of its images, one per caption.
             probe: the record that later proofs compare with.
             preview: PNG of images generated right after training.
             replace: replace a concept of the same name, if there is one.
+            verb: what the list of runs names.
 
         Raises:
             InvalidNameError, NameTakenError: the name is not allowed, or taken.
@@ -93,7 +97,7 @@ class Transaction:
         self._masks[record["id"]] = self._mask(delta)
         self._db.table("concepts").insert(record)
         self._set_state(next_seq=record["seq"] + 1)
-        self._note("add", name, record["created"], "kept" if old is None else "replaced")
+        self._note(verb, name, record["created"], "kept" if old is None else "replaced")
         return record
 
     def remove(self, name: str) -> ConceptRecord:
@@ -213,7 +217,7 @@ class Transaction:
                 note=f"the base model of the store: {base.fingerprint[:12]}",
                 hint="train the concept on the store's base model",
             )
-        if delta.mode != mode:
+        if Mode.MERGED in (delta.mode, mode) and delta.mode != mode:
             raise BaseModelError(
                 f"the delta was trained in {delta.mode} mode, and the store is in {mode} mode",
                 hint="train the concept in this store",

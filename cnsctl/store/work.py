@@ -37,8 +37,8 @@ class Work:
         self._reserved: set[str] = set()
 
     @contextmanager
-    def reserve(self, name: str) -> Iterator[Path]:
-        """Hold a name while a concept is trained under it; yields the folder of its training state.
+    def reserve(self, name: str, verb: str = "add") -> Iterator[Path]:
+        """Hold a name while a concept is made under it; yields the folder of its training state.
 
         The folder is kept after the block unless it is empty.
 
@@ -47,7 +47,7 @@ class Work:
             StoreLockedError: another process trains under this name.
         """
         folder = self._of(name)
-        with locked_in(folder, layout.LOCK, what=f"add {name}", wait_s=RESERVE_WAIT_S):
+        with locked_in(folder, layout.LOCK, what=f"{verb} {name}", wait_s=RESERVE_WAIT_S):
             self._reserved.add(name)
             try:
                 self._tidy(folder)

@@ -193,7 +193,7 @@ def broken(**changes):
         (broken(vectors={"clip": np.zeros(3, np.float16)}), "vectors"),
         (broken(vectors={"a": np.zeros((1, 3), np.float16), "b": np.zeros((2, 3), np.float16)}), "same number"),
         (broken(class_word="a\x1b[2J"), "class_word"),
-        (broken(class_word=""), "class_word"),
+        (broken(class_word=" "), "class_word"),
         (broken(recipe={"learning_rate": float("nan")}), "recipe"),
         (broken(shapes={}, indices={}, values={}), "sites"),
         (broken(indices={"a.to_k": TINY.indices["a.to_k"]}), "sites"),

@@ -295,7 +295,7 @@ def test_the_sample_record_has_no_fault():
         ("seq", True),
         ("seq", 1.0),
         ("class_word", "a\x1b[2J"),
-        ("class_word", ""),
+        ("class_word", " "),
         ("class_word", "\ud800"),
         ("tokens", 0),
         ("neurons", 1 << 53),
