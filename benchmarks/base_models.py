@@ -79,6 +79,8 @@ def page(found: Sequence[dict[str, Any]], minutes: float) -> Iterator[str]:
     first, timed = found[0], [row for row in found if "init" in row]
     alone = [row["shape"] for row in found if row not in timed]
     shapes = " ".join(["--shapes", *(row["shape"] for row in found), *(["--peak-alone", *alone] if alone else [])])
+    if first["peak size"] not in {PEAK_SIZE_ON_CPUS, first["size"]}:
+        shapes += f" --peak-size {first['peak size']}"
     yield "# Costs of published base models"
     yield ""
     yield (

@@ -19,7 +19,7 @@ FILE = "memory"
 
 
 def began_with(work: Path, state: str) -> Memory | None:
-    """The setting with which the run in a folder began; None if there is no such run.
+    """The setting with which the run in a folder began; None if it contains no state.
 
     Args:
         work: folder of the training state.
