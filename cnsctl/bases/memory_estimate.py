@@ -59,11 +59,12 @@ PER_SITE_WEIGHT, PER_NEURON = 12, 24
 WASTE, WASTE_CHECKPOINTED = 1.3, 2.0
 """Memory that a call takes, in relation to its tensors: the rest is work space and what the allocator cannot use again.
 
-Measured on a CPU at SD 1.5's size: 1.2 to 1.5 at 128 × 128 to 512 × 512 pixels, and about 2 where blocks are computed again.
+Fitted to nine training peaks and four of generating at SD 1.5's size on a CPU (glibc's allocator), 128 × 128 to 512 × 512
+pixels, batch size 1 and 2. Larger batches, SDXL, transformers and GPUs have not been compared.
 """
 
 FIXED = 220_000_000
-"""Bytes of the libraries' code and of small tensors, measured in the same way; on a GPU, of its context."""
+"""Bytes of the libraries' code and of small tensors, fitted in the same way; a GPU's context has not been measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,8 +150,8 @@ def _exactly(budget: float) -> Fraction:
 def _row_order(scores: torch.Tensor, tier: torch.Tensor, first: int) -> torch.Tensor:
     """The columns of each row by tier, then by falling S, then from left to right: (rows, first).
 
-    The three are one integer, so that no two are equal and a row can be partitioned before its first part is sorted: 13
-    times faster than two stable sorts of whole rows (1280 × 2048 on one core).
+    The three are one integer, so that no two are equal and a row can be partitioned before its first part is sorted.
+    A selection takes about a sixth of the CPU time of two stable sorts of whole rows (1280 × 2048, one core).
     """
     columns = scores.shape[1]
     falling = torch.iinfo(torch.int32).max - scores.float().view(torch.int32).long()  # S ≥ 0: its bits have its order
