@@ -1,8 +1,8 @@
 """Costs of the published base models: `python -m benchmarks.base_models` writes docs/results/base-models.md.
 
 It runs `python -m benchmarks.costs --shape …` for each shape, and writes the page after each of them. On a CPU, the times
-are those of fp32 at 512 × 512 pixels, and the peaks, whose goals leave activations out, are measured at 128 × 128:
-without bf16 instructions, a step in bf16 takes minutes.
+are those of fp32 at 512 × 512 pixels, and the peaks, whose goals leave activations out, are measured at 128 × 128: without
+bf16 instructions, a step in bf16 takes minutes. `--size` and `--peak-size` set other sizes, such as the true ones.
 
 Owns the page; must not know how anything is measured.
 """
@@ -34,17 +34,21 @@ def main() -> None:
     parser.add_argument("--peak-alone", nargs="*", choices=SHAPES, default=[], help="shapes without times")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--size", type=int, help="pixels per side of the images")
+    parser.add_argument(
+        "--peak-size", type=int, help=f"pixels per side for the peaks; on CPUs {PEAK_SIZE_ON_CPUS} by default"
+    )
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     options = parser.parse_args()
     began = time.monotonic()
     found: list[dict[str, Any]] = []
     for shape in options.shapes:
-        found.append(measured(shape, options.dtype, options.size, peak_alone=shape in options.peak_alone))
+        alone = shape in options.peak_alone
+        found.append(measured(shape, options.dtype, options.size, peak_size=options.peak_size, peak_alone=alone))
         text = "\n".join(page(found, (time.monotonic() - began) / 60)) + "\n"
         options.output.write_text(text, encoding="utf-8")
 
 
-def measured(shape: str, dtype: str, size: int | None, *, peak_alone: bool) -> dict[str, Any]:
+def measured(shape: str, dtype: str, size: int | None, *, peak_size: int | None, peak_alone: bool) -> dict[str, Any]:
     """Run the benchmark of one shape, show its lines, and return its figures."""
     from cnsctl.bases import devices
 
@@ -52,7 +56,10 @@ def measured(shape: str, dtype: str, size: int | None, *, peak_alone: bool) -> d
     if size is None and on_cpu:
         size = SIZE_ON_CPUS
     line = [sys.executable, "-m", "benchmarks.costs", "--shape", shape, "--dtype", dtype]
-    line += ["--times-dtype", "fp32", "--peak-size", str(PEAK_SIZE_ON_CPUS)] if on_cpu else []
+    if peak_size is None and on_cpu:
+        peak_size = PEAK_SIZE_ON_CPUS
+    line += ["--times-dtype", "fp32"] if on_cpu else []
+    line += [] if peak_size is None else ["--peak-size", str(peak_size)]
     line += ["--peak-alone"] if peak_alone else []
     line += [] if size is None else ["--size", str(size)]
     last = ""
@@ -72,6 +79,8 @@ def page(found: Sequence[dict[str, Any]], minutes: float) -> Iterator[str]:
     first, timed = found[0], [row for row in found if "init" in row]
     alone = [row["shape"] for row in found if row not in timed]
     shapes = " ".join(["--shapes", *(row["shape"] for row in found), *(["--peak-alone", *alone] if alone else [])])
+    if first["peak size"] not in {PEAK_SIZE_ON_CPUS, first["size"]}:
+        shapes += f" --peak-size {first['peak size']}"
     yield "# Costs of published base models"
     yield ""
     yield (

@@ -16,7 +16,7 @@ from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError
 from cnsctl.events import Event, Note, Phase
-from cnsctl.settings import ComputeSettings, complete
+from cnsctl.settings import ComputeSettings, Memory, complete
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -46,6 +46,8 @@ class Session:
     base: Base
     device: torch.device
     dtype: str
+    memory: Memory = Memory.AUTO
+    """What is saved; `auto` is nothing."""
     notes: tuple[str, ...] = ()
     """What the user should read about this choice."""
 
@@ -150,6 +152,7 @@ def start(
     hash_weights: bool = False,
     work: Work = "add",
     batch_size: int | None = None,
+    began: Memory | None = None,
 ) -> Session:
     """Load the store's base model, and compare it with the facts recorded in the store.
 
@@ -159,12 +162,14 @@ def start(
         hash_weights: hash everything again, which `verify` and `add` need.
         work: what it is loaded for.
         batch_size: images per training step; by default the base model's.
+        began: what a training run that is resumed saved; `auto` chooses it again.
 
     Raises:
         BaseModelError: the base model is missing, or is another one.
         StoreDamagedError: a file of the base model inside the store has changed.
     """
     from cnsctl.bases import devices, hashing, memory_choice, registry
+    from cnsctl.bases.memory_estimate import PLANS
 
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
@@ -175,7 +180,7 @@ def start(
     if not is_known:
         hashing.check_folder(folder.path, store.base.files)
     known = store.base.fingerprint if is_known else None
-    plan, chosen = memory_choice.choose(
+    memory, chosen = memory_choice.choose(
         folder,
         where.memory,
         device=device,
@@ -183,8 +188,11 @@ def start(
         work=work,
         batch_size=int(folder.train["batch_size"]) if batch_size is None else batch_size,
         cache=store,
+        began=began,
     )
-    base = registry.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=plan)
+    base = registry.load(
+        folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=PLANS[memory]
+    )
     if base.fingerprint != store.base.fingerprint:
         raise BaseModelError(
             f"another base model is at {folder.shown}: {base.fingerprint[:12]}",
@@ -194,7 +202,7 @@ def start(
     if not is_known and is_main() and seen == _seen(store, folder):  # no file was changed while it was read
         store.cache(key, seen)
     notes = () if chosen is None else (chosen,)
-    return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype), notes=notes)
+    return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype), memory=memory, notes=notes)
 
 
 def started(
@@ -205,12 +213,13 @@ def started(
     hash_weights: bool = False,
     work: Work = "gen",
     batch_size: int | None = None,
+    began: Memory | None = None,
 ) -> Generator[Event, None, Session]:
     """The given session, which was started with `hash_weights`, or else a new one."""
     if session is not None:
         return session
     yield Phase(name="load the base model")
-    found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size)
+    found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
     yield from (Note(text=text) for text in found.notes)
     return found
 

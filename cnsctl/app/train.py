@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
-from cnsctl.app import evaluate, measuring
+from cnsctl.app import evaluate, measuring, run_memory
 from cnsctl.app.concepts import HOLDOUT, summary
 from cnsctl.app.counting import Count
 from cnsctl.app.dataset import long_captions, make_job
@@ -69,8 +69,9 @@ def train(
         refuse_damaged(store, request.name, files=True)
         generation = store.generation()
         batch_size = request.settings.get("batch_size")
+        began = run_memory.began_with(work, STATE_FILE)
         session = yield from started(
-            store, request.compute, session, hash_weights=True, work="add", batch_size=batch_size
+            store, request.compute, session, hash_weights=True, work="add", batch_size=batch_size, began=began
         )
         session.base.check_sampler(session.base.generate_defaults)  # the preview must not fail after the training
         job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE)
@@ -78,6 +79,7 @@ def train(
         yield from out_of_place(session, images)
         yield Note(text=_plan(job))
         processes.from_main(job.latents)
+        yield from run_memory.keep(work, session.memory, began)
         found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE, processes))
         measured = _plan_of(session, request, job, len(images), step_s)
         result = yield from _save(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cnsctl import __version__
-from cnsctl.bases.memory_estimate import PLANS, Plan, estimate
+from cnsctl.bases.memory_estimate import estimate
 from cnsctl.errors import BaseModelError
 from cnsctl.settings import Memory
 
@@ -44,9 +44,17 @@ USABLE = 0.9
 
 
 def choose(
-    folder: BaseFolder, memory: Memory, *, device: torch.device, dtype: str, work: Work, batch_size: int, cache: Cache
-) -> tuple[Plan, str | None]:
-    """What to save, and for a person why, if `auto` had to choose.
+    folder: BaseFolder,
+    memory: Memory,
+    *,
+    device: torch.device,
+    dtype: str,
+    work: Work,
+    batch_size: int,
+    cache: Cache,
+    began: Memory | None = None,
+) -> tuple[Memory, str | None]:
+    """What to save, where `auto` is nothing, and for a person why, if `auto` had to choose.
 
     Args:
         folder: of the base model.
@@ -56,23 +64,26 @@ def choose(
         work: what it is loaded for.
         batch_size: images per training step.
         cache: of estimates.
+        began: what a training run that is resumed saved; `auto` chooses it again, so that the run ends bit-identical.
     """
     if memory is not Memory.AUTO:
-        return PLANS[memory], None
+        return memory, None
+    if began is not None:
+        return began, None if began is Memory.AUTO else f"memory: {began}, as when the training began"
     free = free_bytes(device)
     if free is None or SURELY[dtype] * folder.loaded_bytes < free:
-        return PLANS[memory], None
+        return memory, None
     if (rows := _estimated(folder, dtype, cache)) is None:
-        return PLANS[memory], None
+        return memory, None
     needed = {}
     for name, (one, more, gen) in rows.items():
         needed[name] = gen if work == "gen" else max(gen, one + (batch_size - 1) * more)
-    name = next((name for name, size in needed.items() if size <= USABLE * free), list(needed)[-1])
+    name = Memory(next((name for name, size in needed.items() if size <= USABLE * free), list(needed)[-1]))
     figures = f"about {needed[name] / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on {device}"
-    if name == Memory.AUTO:
-        return PLANS[name], f"memory: everything fits ({figures})"
+    if name is Memory.AUTO:
+        return name, f"memory: everything fits ({figures})"
     doubt = "" if needed[name] <= USABLE * free else "; that may be too little"
-    return PLANS[name], f"memory: chose {name} ({figures}{doubt})"
+    return name, f"memory: chose {name} ({figures}{doubt})"
 
 
 def _estimated(folder: BaseFolder, dtype: str, cache: Cache) -> dict[str, tuple[int, int, int]] | None:

@@ -1,12 +1,14 @@
 """Peak memory of a training step and of an image, without loading a weight.
 
 The modules are made of their configurations on torch's meta device (accelerate's `init_empty_weights`), which computes
-shapes but allocates nothing. A training step and an image then run through them, and every tensor that an operation makes
-is counted from its creation to its end. So the peak is that of the real calls, except for what libraries allocate inside
-one operation (work space of convolutions and matrix products) and what the allocator wastes: a few percent to 20 %.
+shapes but allocates nothing. The family's own calls of its text encoders and its denoiser then run through them, and every
+tensor that an operation makes is counted from its creation to its end. `WASTE` adds what libraries allocate inside one
+operation and what the allocator wastes.
 
-    add = weights on the device + state of the training + the larger of the step's peak and the largest waiting text encoder
-    gen = weights on the device + peak of the denoiser (two images with guidance) or of the decoder, whichever is larger
+    add = libraries + weights on the device + state of the training + denoiser's peak + text encoders' peak
+          where text encoders wait: the larger of the denoiser's peak and the largest text encoder with its peak
+    gen = libraries + weights on the device + peak of the denoiser (two images with guidance) or of the decoder, whichever
+          is larger
 
 | `--memory` | weights on the device while training | while generating | the step | the decoder |
 | --- | --- | --- | --- | --- |
@@ -24,34 +26,45 @@ Owns this formula; must not know how the savings are made.
 from __future__ import annotations
 
 import importlib
-import weakref
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnsctl import results
+from cnsctl.bases.attention import installed
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.bases.libraries import quiet_libraries
+from cnsctl.bases.parts import empty_parts
+from cnsctl.bases.tensor_bytes import peak
+from cnsctl.concept import Frame
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from cnsctl.bases.base_folder import BaseFolder
+    from cnsctl.bases.loaded import Components
+    from cnsctl.bases.protocol import TextFeatures
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 TILE = 512
 """Pixels of a tile of a tiled decoder, as diffusers' default for these VAEs."""
 
-_SITES = ("attn2.to_k.weight", "attn2.to_v.weight")
-
 PER_SITE_WEIGHT, PER_NEURON = 12, 24
 """Bytes of the state of a training."""
+
+WASTE, WASTE_CHECKPOINTED = 1.3, 2.0
+"""Memory that a call takes, in relation to its tensors: the rest is work space and what the allocator cannot use again.
+
+Fitted to nine training peaks and four of generating at SD 1.5's size on a CPU (glibc's allocator), 128 × 128 to 512 × 512
+pixels, batch size 1 and 2. Larger batches, SDXL, transformers and GPUs have not been compared.
+"""
+
+FIXED = 220_000_000
+"""Bytes of the libraries' code and of small tensors, fitted in the same way; a GPU's context has not been measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +99,7 @@ def total(
     decoder: str,
     state: int,
     step: int,
+    text: int,
     denoise: int,
     decode: int,
     texts: int,
@@ -98,18 +112,19 @@ def total(
         denoiser: the name of that part.
         decoder: the name of that part.
         state: bytes of the state of the training.
-        step: peak of a training step beside the weights.
+        step: peak of the denoiser in a training step, beside the weights.
+        text: peak of the text encoders in a training step, beside the weights.
         denoise: peak of the denoiser while it generates.
         decode: peak of the decoder.
         texts: bytes of the largest text encoder.
     """
     if not plan.text_leaves:
-        resident = sum(parts.values())
-        return resident + state + step, resident + max(denoise, decode)
-    add = parts[denoiser] + state + max(step, texts)
+        resident = FIXED + sum(parts.values())
+        return resident + state + step + text, resident + max(denoise, decode)
+    add = FIXED + parts[denoiser] + state + max(step, texts + text)
     if plan.offload:
-        return add, max(parts[denoiser] + denoise, parts[decoder] + decode)
-    return add, parts[denoiser] + max(denoise, parts[decoder] + decode, texts)
+        return add, FIXED + max(parts[denoiser] + denoise, parts[decoder] + decode, texts)
+    return add, FIXED + parts[denoiser] + max(denoise, parts[decoder] + decode, texts)
 
 
 def estimate(folder: BaseFolder, *, dtype: str) -> results.EstimateResult:
@@ -149,11 +164,16 @@ class _Followed:
     def __init__(self, folder: BaseFolder) -> None:
         self.folder, self.family = folder, folder.family
         self.side = folder.size
-        modules = _modules(folder)
+        parts = empty_parts(folder)
+        modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+        with torch.device("meta"):  # what a family makes of its parts has no memory either
+            self.components: Components = importlib.import_module(folder.family.adapter).components(folder, parts)
         self.sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-        self.denoiser, self.decoder = modules[self.family.denoiser], modules[self.family.decoder]
+        self.denoiser, self.decoder = parts[self.family.denoiser], parts[self.family.decoder]
         self.factor = 2 ** (len(self.decoder.config.block_out_channels) - 1)
-        self.n_sites = sum(p.numel() for name, p in self.denoiser.named_parameters() if name.endswith(_SITES))
+        weights = dict(self.denoiser.named_parameters())
+        sites = (site for layer in self.components.layers for site in (layer.k, layer.v))
+        self.n_sites = sum(weights[f"{site}.weight"].numel() for site in sites)
         self._peaks: dict[tuple[object, ...], int] = {}
 
     def bytes_of(self, dtype: torch.dtype) -> dict[str, int]:
@@ -166,7 +186,10 @@ class _Followed:
         others = (self.family.denoiser, self.family.decoder)
         own = default_budget(kv_weights=self.n_sites, denoiser_weights=self.sizes[self.family.denoiser])
         budget = float(self.folder.train.get("budget", own))
-        step = self._peak("step", dtype, plan.checkpointing)
+        waste = WASTE_CHECKPOINTED if plan.checkpointing else WASTE
+        step = round(waste * self._peak("step", dtype, plan.checkpointing))
+        text = round(WASTE * self._peak("text"))
+        texts = max(n for part, n in bytes_of.items() if part not in others)
 
         def of(images: int) -> tuple[int, int]:
             return total(
@@ -176,9 +199,10 @@ class _Followed:
                 decoder=self.family.decoder,
                 state=per_site_weight * self.n_sites + PER_NEURON * round(budget * self.n_sites),
                 step=images * step,  # nothing in a step but activations depends on the batch
-                denoise=self._peak("denoise", dtype),
-                decode=self._peak("decode", plan.tiles),
-                texts=max(n for part, n in bytes_of.items() if part not in others),
+                text=images * text,
+                denoise=round(WASTE * self._peak("denoise", dtype)),
+                decode=round(WASTE * self._peak("decode", plan.tiles)),
+                texts=texts,
             )
 
         return results.MemoryEstimate(memory=name, add=of(batch)[0], add_one=of(1)[0], gen=of(1)[1])
@@ -189,133 +213,69 @@ class _Followed:
         return self._peaks[what, *options]
 
     def _step(self, dtype: torch.dtype, checkpointing: bool) -> int:
-        """A training step: forward, and backward to the keys and values."""
+        """The denoiser in a training step: forward, and backward to the keys and values."""
         denoiser = self.denoiser.to(dtype).train(checkpointing)
         (denoiser.enable_gradient_checkpointing if checkpointing else denoiser.disable_gradient_checkpointing)()
 
-        def run() -> None:
-            answer = _run(denoiser, self._latents(1), dtype, grad=True)
-            (answer.float() - torch.zeros_like(answer, dtype=torch.float32)).square().mean().backward()  # type: ignore[no-untyped-call]
+        denoise, text = self._bound(1, dtype, grad=True)
 
-        return _peak(run, denoiser)
+        def run() -> None:
+            with text:
+                answer = denoise()
+                (answer.float() - torch.zeros_like(answer, dtype=torch.float32)).square().mean().backward()  # type: ignore[no-untyped-call]
+
+        return peak(run, denoiser)
 
     @torch.no_grad()
     def _denoise(self, dtype: torch.dtype) -> int:
         """A denoising step: two images, with and without the prompt."""
-        denoiser = self.denoiser.to(dtype).eval()
-        return _peak(lambda: _run(denoiser, self._latents(2), dtype, grad=False), denoiser)
+        denoise, text = self._bound(2, dtype, grad=False)
+        with text:
+            return peak(denoise, self.denoiser.to(dtype).eval())
+
+    def _bound(
+        self, images: int, dtype: torch.dtype, *, grad: bool
+    ) -> tuple[Callable[[], torch.Tensor], AbstractContextManager[None]]:
+        """The family's own call of its denoiser, and the context in which its text is bound, as in `LoadedBase.bind`."""
+        found, weights = self.components, dict(self.denoiser.named_parameters())
+        features = self._encoded(images).conditions(dtype)
+        b, t = features.x.shape[:2]
+        rows = {site: len(weights[f"{site}.weight"]) for layer in found.layers for site in (layer.k, layer.v)}
+        text = {site: torch.zeros(b, t, n, device="meta", dtype=dtype, requires_grad=grad) for site, n in rows.items()}
+        noisy, times = torch.zeros(*self._latents(b), device="meta", dtype=dtype), torch.zeros(b, device="meta")
+        whole = [Frame(original=(self.side, self.side), target=(self.side, self.side))] * images
+        return (
+            lambda: found.predict(noisy, times.long(), features, whole),
+            installed(found.layers, text, features.mask),
+        )
+
+    def _text(self) -> int:
+        """One text in a training step: forward, and backward to its token embeddings."""
+        modules = self.components.texts.modules
+        tables = [table for module in modules for table in module.modules() if isinstance(table, torch.nn.Embedding)]
+        hooks = [table.register_forward_hook(lambda _module, _args, rows: rows.requires_grad_()) for table in tables]
+        try:
+            return peak(lambda: self._read(1).x.square().mean().backward(), *modules)  # type: ignore[no-untyped-call]
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _encoded(self, images: int) -> TextFeatures:
+        found: list[TextFeatures] = []
+        peak(lambda: found.append(self._read(images)), *self.components.texts.modules)
+        return found[0]
+
+    def _read(self, images: int) -> TextFeatures:
+        texts = self.components.texts
+        return texts.encode([texts.tokenize(["a photo"])] * images, {})
 
     @torch.no_grad()
     def _decode(self, tiles: bool) -> int:
         _, channels, height, width = self._latents(1)
         side = min(height, width, TILE // self.factor) if tiles else max(height, width)
         z = torch.zeros(1, channels, side, side, device="meta")
-        return _peak(lambda: self.decoder.eval().decode(z, return_dict=False), self.decoder)
+        return peak(lambda: self.decoder.eval().decode(z, return_dict=False), self.decoder)
 
     def _latents(self, images: int) -> tuple[int, ...]:
         side = self.side // self.factor
         return (images, int(self.decoder.config.latent_channels), side, side)
-
-
-def _modules(folder: BaseFolder) -> dict[str, Any]:
-    """Every part that has weights, on the meta device."""
-    from accelerate import init_empty_weights
-
-    found: dict[str, Any] = {}
-    for part in folder.family.parts:
-        if part.kind is None or part.weights is None:
-            continue
-        library, name = part.kind.split(".")
-        kind: Any = getattr(importlib.import_module(library), name)
-        path = folder.path / part.name
-        with init_empty_weights(include_buffers=True):
-            if library == "diffusers":
-                module = kind.from_config(kind.load_config(path, local_files_only=True))
-            else:
-                module = kind(kind.config_class.from_pretrained(path, local_files_only=True))
-        found[part.name] = module.requires_grad_(requires_grad=False)
-    return found
-
-
-def _run(denoiser: Any, shape: Sequence[int], dtype: torch.dtype, *, grad: bool) -> torch.Tensor:
-    """Call a UNet; what it reads beside latents and text follows from its configuration."""
-    config, b = denoiser.config, shape[0]
-    text = torch.zeros(b, 77, int(config.cross_attention_dim), device="meta", dtype=dtype, requires_grad=grad)
-    more = {}
-    if config.get("addition_embed_type") == "text_time":
-        pooled = int(config.projection_class_embeddings_input_dim) - 6 * int(config.addition_time_embed_dim)
-        given = {"text_embeds": (b, pooled), "time_ids": (b, 6)}
-        more["added_cond_kwargs"] = {k: torch.zeros(*s, device="meta", dtype=dtype) for k, s in given.items()}
-    noisy = torch.zeros(*shape, device="meta", dtype=dtype)
-    times = torch.zeros(b, device="meta", dtype=torch.int64)
-    answer: torch.Tensor = denoiser(noisy, times, encoder_hidden_states=text, return_dict=False, **more)[0]
-    return answer
-
-
-def _peak(run: Callable[[], object], module: torch.nn.Module) -> int:
-    """The most bytes of tensors that exist at one time during a call, without a module's weights."""
-    counted = _Counted(module)
-    with _attention_as_on_devices(), counted:
-        run()
-    return counted.peak
-
-
-class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of each memory block that an operation makes, until nothing refers to it."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        weights = [tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())]
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet(weights)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        for tensor in answer if isinstance(answer, (tuple, list)) else (answer,):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return answer
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._end, size)
-
-    def _end(self, size: int) -> None:
-        self.now -= size
-
-
-@contextmanager
-def _attention_as_on_devices() -> Iterator[None]:
-    """Attention without a matrix of all positions, as devices compute it; on the meta device torch would make one.
-
-    The function is replaced, because checkpointed blocks call it from inside the backward pass, where torch's own modes
-    for replacing functions are off.
-    """
-
-    def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_args: Any, **_more: Any) -> Any:
-        return _Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
-
-    stock = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = attention
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = stock
-
-
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        out = torch.empty_like(q)
-        ctx.save_for_backward(q, k, v, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, _grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        q, k, v, _ = ctx.saved_tensors
-        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

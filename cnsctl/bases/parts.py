@@ -63,6 +63,26 @@ def load_parts(folder: BaseFolder, *, check_values: bool = False) -> dict[str, A
     return found
 
 
+def empty_parts(folder: BaseFolder) -> dict[str, Any]:
+    """Every part of a pipeline, by name; those with weights are made of their configurations on torch's meta device."""
+    from accelerate import init_empty_weights
+
+    found: dict[str, Any] = {}
+    for part in folder.family.parts:
+        if part.kind is None or part.weights is None:
+            found[part.name] = _read(folder, part, part_files(folder.path, part, with_weights=False))
+            continue
+        library, name = part.kind.split(".")
+        kind, path = getattr(importlib.import_module(library), name), folder.path / part.name
+        with init_empty_weights(include_buffers=True):
+            if library == "diffusers":
+                module = kind.from_config(kind.load_config(path, local_files_only=True))
+            else:
+                module = kind(kind.config_class.from_pretrained(path, local_files_only=True))
+        found[part.name] = module.requires_grad_(requires_grad=False)
+    return found
+
+
 def _unreadable(folder: BaseFolder, part: Part, err: Exception) -> BaseModelError:
     """The error for a part that a library cannot read."""
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]

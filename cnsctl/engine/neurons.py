@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cnsctl.concept import Prompt
 from cnsctl.engine.prompt_tokens import SplicedText, features, splice
+from cnsctl.engine.row_tops import times_on_top
 from cnsctl.engine.seeds import stream
 from cnsctl.errors import CapacityError
 from cnsctl.events import result_of
@@ -70,7 +71,8 @@ def finding_general_neurons(base: Base, texts: Sequence[str]) -> Generator[int, 
             norms.append(token_norms(features(base, [spliced], {}).x, [spliced]))
         yield done
     for done, (site, W) in enumerate(base.sites.items(), start=len(texts) + 1):
-        found[site] = _often_on_top(W, norms)
+        top = max(1, round(GENERAL_TOP * W.shape[1]))
+        found[site] = times_on_top(W, norms, top) >= GENERAL_SHARE * len(norms)
         yield done
     return found
 
@@ -78,15 +80,6 @@ def finding_general_neurons(base: Base, texts: Sequence[str]) -> Generator[int, 
 def general_settings() -> tuple[str, ...]:
     """What general neurons depend on beside the base model and the prompts: part of a cache's key."""
     return (f"top {GENERAL_TOP}", f"share {GENERAL_SHARE}")
-
-
-def _often_on_top(W: torch.Tensor, norms: Sequence[torch.Tensor]) -> torch.Tensor:
-    top = max(1, round(GENERAL_TOP * W.shape[1]))
-    hits = torch.zeros(W.shape, dtype=torch.int16, device=W.device)
-    for norm in norms:
-        S = importance(W, norm)
-        hits += S.topk(top, dim=1, sorted=False).values.amin(1, keepdim=True) <= S
-    return hits >= GENERAL_SHARE * len(norms)
 
 
 def select_neurons(
@@ -119,17 +112,18 @@ def select_neurons(
     tier = general.to(torch.int8)  # lower tiers are taken first
     if owned is not None and policy is not Policy.OVERLAP:
         tier = tier + 2 * owned.to(torch.int8)
-    order = _row_order(scores, tier)  # (rows, columns): columns, best first
     usable = torch.full((rows,), columns, device=scores.device)
+    most = min(columns, int(_exactly(budget) * columns) + 1)  # of a row, where every row has enough candidates
     if owned is not None and policy is Policy.EXCLUSIVE:
-        usable = (~owned).sum(1)
+        usable, most = (~owned).sum(1), columns
         if int(usable.sum()) < total:
             raise CapacityError(
                 f"not enough free neurons: a site has {int(usable.sum())}, the budget needs {total}",
                 reason="capacity",
             )
+    order = _row_order(scores, tier, most)
     counts = _row_counts(scores, tier, order, usable, total=total, budget=budget)
-    taken = torch.arange(columns, device=scores.device)[None, :] < counts[:, None]
+    taken = torch.arange(most, device=scores.device)[None, :] < counts[:, None]
     flat = torch.arange(rows, device=scores.device)[:, None] * columns + order
     return flat[taken].sort().values
 
@@ -153,9 +147,22 @@ def _exactly(budget: float) -> Fraction:
     return Fraction(str(budget))
 
 
-def _row_order(scores: torch.Tensor, tier: torch.Tensor) -> torch.Tensor:
-    by_score = scores.argsort(dim=1, descending=True, stable=True)
-    return by_score.gather(1, tier.gather(1, by_score).argsort(dim=1, stable=True))
+def _row_order(scores: torch.Tensor, tier: torch.Tensor, first: int) -> torch.Tensor:
+    """The columns of each row by tier, then by falling S, then from left to right: (rows, first).
+
+    The three are one integer, so that no two are equal and a row can be partitioned before its first part is sorted.
+    A selection takes about a sixth of the CPU time of two stable sorts of whole rows (1280 × 2048, one core).
+    """
+    columns = scores.shape[1]
+    falling = torch.iinfo(torch.int32).max - scores.float().view(torch.int32).long()  # S ≥ 0: its bits have its order
+    rank = falling.add_(tier.long() << 31).mul_(columns).add_(torch.arange(columns, device=scores.device))
+    if rank.device.type != "cpu":
+        return rank.sort(dim=1).values[:, :first] % columns
+    array = rank.numpy()
+    array.partition(first - 1, axis=1)
+    best = array[:, :first].copy()
+    best.sort(axis=1)
+    return torch.from_numpy(best) % columns
 
 
 def _row_counts(

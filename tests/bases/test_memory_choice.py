@@ -8,8 +8,9 @@ import pytest
 import torch
 from commands import at, cnsctl
 
-from cnsctl.bases import base_folder, devices, fitting, memory_choice
-from cnsctl.bases.memory_estimate import KEEP_ALL, PLANS, estimate
+from cnsctl.app import run_memory
+from cnsctl.bases import base_folder, devices, fitting, memory_choice, memory_estimate
+from cnsctl.bases.memory_estimate import estimate
 from cnsctl.engine.generate import fitting_batch
 from cnsctl.errors import InvalidSettingError, UsageError
 from cnsctl.settings import Memory, RequestSettings, checked
@@ -35,20 +36,45 @@ def choose(folder, free, monkeypatch, *, memory=Memory.AUTO, work="add", batch_s
 
 def test_with_enough_memory_nothing_is_saved_and_nothing_is_estimated(tiny_folder, monkeypatch):
     monkeypatch.setattr(memory_choice, "estimate", None)
-    assert choose(tiny_folder, 1 << 40, monkeypatch) == (KEEP_ALL, None)
-    assert choose(tiny_folder, None, monkeypatch) == (KEEP_ALL, None)
+    assert choose(tiny_folder, 1 << 40, monkeypatch) == (Memory.AUTO, None)
+    assert choose(tiny_folder, None, monkeypatch) == (Memory.AUTO, None)
 
 
 def test_auto_chooses_the_first_setting_that_fits_and_says_so(tiny_folder, monkeypatch):
     cache = Cache()
+    monkeypatch.setattr(memory_choice, "SURELY", {"fp32": 1 << 20})
+    monkeypatch.setattr(memory_estimate, "FIXED", 0)  # beside which a tiny base model is nothing
     rows = {row.memory: row for row in estimate(base_folder.open_folder(tiny_folder), dtype="fp32").memory}
     assert rows["auto"].add > rows["low"].add
     for name, free in (("auto", 1.2 * rows["auto"].add), ("low", 1.2 * rows["low"].add), ("lowest", 1)):
         plan, note = choose(tiny_folder, int(free), monkeypatch, cache=cache)
-        assert plan == PLANS[name]
+        assert plan is Memory(name)
         assert ("everything fits" in note) if name == "auto" else (f"chose {name}" in note)
     assert "may be too little" in note
     assert len(cache) == 1
+
+
+@pytest.mark.parametrize("began", list(Memory))
+def test_a_resumed_run_saves_what_it_saved_when_it_began(tiny_folder, monkeypatch, began):
+    """Another setting would differ by rounding, whatever is free now. A user's own setting is not questioned."""
+    monkeypatch.setattr(memory_choice, "free_bytes", lambda _: 1)
+    options = {"device": CPU, "dtype": "fp32", "work": "add", "batch_size": 1, "cache": Cache(), "began": began}
+    folder = base_folder.open_folder(tiny_folder)
+    assert memory_choice.choose(folder, Memory.AUTO, **options)[0] is began
+    assert memory_choice.choose(folder, Memory.LOW, **options) == (Memory.LOW, None)
+
+
+def test_the_setting_is_kept_with_the_training_state(tmp_path):
+    assert run_memory.began_with(tmp_path, "state") is None
+    assert list(run_memory.keep(tmp_path, Memory.LOW, None)) == []
+    assert run_memory.began_with(tmp_path, "state") is None  # the run has no state yet: it may begin in another way
+    (tmp_path / "state").touch()
+    began = run_memory.began_with(tmp_path, "state")
+    assert began is Memory.LOW
+    assert list(run_memory.keep(tmp_path, Memory.LOW, began)) == []
+    (note,) = run_memory.keep(tmp_path, Memory.AUTO, began)
+    assert "began with low" in note.text
+    assert run_memory.began_with(tmp_path, "state") is Memory.LOW
 
 
 def test_an_estimate_is_made_once_per_base_model(tiny_folder, monkeypatch):
@@ -75,7 +101,7 @@ def test_the_weights_of_a_single_file_count(tiny_folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("memory", [Memory.LOW, Memory.LOWEST])
 def test_a_setting_of_the_user_is_not_questioned(tiny_folder, monkeypatch, memory):
-    assert choose(tiny_folder, 1 << 40, monkeypatch, memory=memory) == (PLANS[memory], None)
+    assert choose(tiny_folder, 1 << 40, monkeypatch, memory=memory) == (memory, None)
 
 
 def test_free_memory_of_this_machine_is_known():

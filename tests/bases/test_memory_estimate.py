@@ -5,10 +5,21 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+import tiny as tiny_models
 import torch
 
-from cnsctl.bases import base_folder, memory_estimate
+from cnsctl.bases import base_folder, memory_estimate, tensor_bytes
 from cnsctl.errors import BaseModelError
+
+
+@pytest.fixture(scope="module")
+def sdxl_folder(tmp_path_factory):
+    return tiny_models.make_sdxl(tmp_path_factory.mktemp("bases") / "sdxl")
+
+
+@pytest.fixture(scope="module")
+def pixart_folder(tmp_path_factory):
+    return tiny_models.make_pixart(tmp_path_factory.mktemp("bases") / "pixart")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +53,26 @@ def test_the_batch_multiplies_the_activations_alone(estimate):
     assert weights < auto.add_one < auto.add < 2 * auto.add_one
 
 
+@pytest.mark.parametrize("family", ["sdxl", "pixart"])
+def test_every_family_can_be_followed(family, sdxl_folder, pixart_folder):
+    """PixArt is a transformer with a T5 text encoder: its own calls are followed, not a UNet's."""
+    found = memory_estimate.estimate(
+        base_folder.open_folder({"sdxl": sdxl_folder, "pixart": pixart_folder}[family]), dtype="fp32"
+    )
+    assert all(row.add > row.add_one > memory_estimate.FIXED for row in found.memory)
+
+
+def test_the_text_encoders_part_grows_with_their_depth(pixart_folder, tmp_path):
+    import json
+    import shutil
+
+    copy = shutil.copytree(pixart_folder, tmp_path / "base")
+    file = copy / "text_encoder" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "num_layers": 22}))
+    two, many = (memory_estimate._Followed(base_folder.open_folder(f))._peak("text") for f in (pixart_folder, copy))
+    assert many > 2 * two
+
+
 def test_tensors_are_counted_from_their_creation_to_their_end():
     layer = torch.nn.Linear(4, 4, device="meta")
     x = torch.zeros(8, 4, device="meta")  # made before: not counted, as the weights
@@ -51,7 +82,7 @@ def test_tensors_are_counted_from_their_creation_to_their_end():
             y = layer(x)  # 8 × 4 numbers of 4 bytes; the one before ends when this one is there
         del y
 
-    assert memory_estimate._peak(run, layer) == 2 * 8 * 4 * 4
+    assert tensor_bytes.peak(run, layer) == 2 * 8 * 4 * 4
 
 
 def test_the_count_on_the_meta_device_is_that_of_real_tensors():
@@ -60,7 +91,7 @@ def test_the_count_on_the_meta_device_is_that_of_real_tensors():
     for device in ("meta", "cpu"):
         layers = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.GELU(), torch.nn.Linear(64, 1)).to(device)
         x = torch.zeros(32, 16, device=device, requires_grad=True)
-        peaks.append(memory_estimate._peak(lambda layers=layers, x=x: layers(x).mean().backward(), layers))
+        peaks.append(tensor_bytes.peak(lambda layers=layers, x=x: layers(x).mean().backward(), layers))
     assert peaks[0] == peaks[1] > 0
 
 
@@ -69,7 +100,7 @@ def test_attention_keeps_no_matrix_of_all_positions_and_the_function_is_restored
 
     stock = F.scaled_dot_product_attention
     q = torch.zeros(1, 1, 4096, 8, device="meta", requires_grad=True)
-    found = memory_estimate._peak(lambda: F.scaled_dot_product_attention(q, q, q).sum().backward(), torch.nn.Identity())
+    found = tensor_bytes.peak(lambda: F.scaled_dot_product_attention(q, q, q).sum().backward(), torch.nn.Identity())
     assert found < 4096 * 4096
     assert F.scaled_dot_product_attention is stock
 

@@ -10,7 +10,7 @@ from engine_samples import prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnsctl.engine import neurons
+from cnsctl.engine import neurons, row_tops
 from cnsctl.engine.prompt_tokens import splice
 from cnsctl.errors import CapacityError
 from cnsctl.settings import Policy
@@ -148,6 +148,40 @@ def test_general_neurons_have_high_scores_for_most_prompts(tiny):
         counts += S.sort(dim=1, descending=True).values[:, top - 1 : top] <= S
     assert torch.equal(found[site], counts >= len(texts) / 2)
     assert 0 < float(found[site].float().mean()) < 0.3
+
+
+@settings(max_examples=60, deadline=None)
+@given(sites(), st.integers(1, 5), st.booleans())
+def test_times_on_top_are_counted_as_topk_counts_them(site, n_prompts, half):
+    """Bit for bit, with equal values too."""
+    scores, _, _, share = site
+    W = (scores - 0.5).bfloat16() if half else scores - 0.5
+    norms = [scores[i % len(scores)] + i for i in range(n_prompts)]
+    top = max(1, round(share * W.shape[1]))
+    expected = torch.zeros(W.shape, dtype=torch.int16)
+    for norm in norms:
+        S = neurons.importance(W, norm)
+        expected += S.topk(top, dim=1).values.amin(1, keepdim=True) <= S
+    assert torch.equal(row_tops.times_on_top(W, norms, top), expected)
+
+
+def test_rows_beyond_one_block_are_counted(monkeypatch):
+    W = torch.randn((23, 7), generator=torch.Generator().manual_seed(0))
+    norms = [W[0].abs(), W[1].abs()]
+    whole = row_tops.times_on_top(W, norms, 2)
+    monkeypatch.setattr(row_tops, "BLOCK", 21)
+    assert torch.equal(row_tops.times_on_top(W, norms, 2), whole)
+
+
+@settings(max_examples=100, deadline=None)
+@given(sites(), st.sampled_from(Policy))
+def test_the_columns_of_a_row_come_in_the_order_of_stable_sorts(site, policy):
+    scores, general, owned, _ = site
+    tier = general.to(torch.int8) + (0 if policy is Policy.OVERLAP else 2 * owned.to(torch.int8))
+    by_score = scores.argsort(dim=1, descending=True, stable=True)
+    expected = by_score.gather(1, tier.gather(1, by_score).argsort(dim=1, stable=True))
+    for first in range(1, scores.shape[1] + 1):
+        assert torch.equal(neurons._row_order(scores, tier, first), expected[:, :first])
 
 
 def test_a_random_mask_has_the_same_size_at_every_site_and_depends_on_its_seed(tiny):
