@@ -102,7 +102,7 @@ def _called(arguments: list[str]) -> int | None:
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
-    "Use": ("gen", "demo"),
+    "Use": ("gen", "export", "demo"),
     "Inspect": ("ls", "show", "verify", "eval"),
     "Maintain": ("init", "base", "mv", "rm", "completion"),
 }

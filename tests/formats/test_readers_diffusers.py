@@ -1,0 +1,187 @@
+"""diffusers and peft read what is exported: K, V and images are those of `prompt` mode."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from synthetic_stores import make_store
+from tiny import make_base, make_sdxl
+
+from cnsctl import open_store
+from cnsctl.metrics.forgetting import psnr
+
+BASES = {
+    "sd1": make_base,
+    "sd2": lambda path: make_base(path, prediction="v_prediction", width=32, linear_projection=True, seed=4),
+    "sdxl": make_sdxl,
+}
+LORA, EXACT = "load_lora_weights", 2e-3
+"""How a format is loaded, and how far K and V may be from ours, relative to their size: fp16 of the difference."""
+
+VECTORS = {"sd1": 1, "sd2": 3, "sdxl": 2}
+STEPS = {"num_inference_steps": 3, "guidance_scale": 1.0}
+
+
+@pytest.fixture(scope="module", params=BASES)
+def store(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    base = BASES[request.param](folder / "base")
+    make_store(folder / "store", base, vectors=VECTORS[request.param], dog="dog")
+    return open_store(folder / "store")
+
+
+@pytest.fixture(scope="module")
+def ours(store):
+    """The image of prompt mode, and the K and V of its prompt."""
+    from cnsctl.data.prompt_grammar import parse
+    from cnsctl.engine.overlay import text_keys_values
+
+    with store.load(dtype="fp32") as session:
+        image = np.asarray(session.generate("a <dog> on a beach", seed=7, guidance_scale=1.0, steps=3))
+        loaded = session._open()
+        overlay = loaded.overlay(["dog"])
+        prompt = parse("a <dog> on a beach", ["dog"])
+        _, kv = text_keys_values(loaded.base, overlay, overlay.splice(loaded.base, prompt))
+        yield image, {site: value.clone() for site, value in kv.items()}
+
+
+@pytest.fixture
+def pipe(store):
+    return loaded_pipe(store.base().place)
+
+
+def loaded_pipe(folder):
+    from diffusers import DiffusionPipeline
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def load_embedding(pipe, file):
+    """As the printed lines do it."""
+    if hasattr(pipe, "text_encoder_2"):
+        vectors = load_file(file)
+        for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
+            pipe.load_textual_inversion(
+                {"<dog>": vectors[key]}, token="<dog>",
+                text_encoder=getattr(pipe, f"text_encoder{suffix}"), tokenizer=getattr(pipe, f"tokenizer{suffix}"),
+            )  # fmt: skip
+    else:
+        pipe.load_textual_inversion(str(file), token="<dog>")
+
+
+def image_of(pipe, prompt="a <dog> dog on a beach"):
+    generator = torch.Generator().manual_seed(7)
+    found = pipe(prompt, generator=generator, height=32, width=32, **STEPS)
+    return np.asarray(found.images[0])
+
+
+def keys_values(pipe, prompt="a <dog> dog on a beach"):
+    """K and V of every cross-attention layer, as the stock pipeline computes them with whatever is loaded."""
+    found, hooks = {}, []
+    for name, module in pipe.unet.named_modules():
+        if name.endswith(("attn2.to_k", "attn2.to_v")):
+            keep = lambda _m, _i, out, name=name: found.setdefault(name, out.detach().clone())  # noqa: E731
+            hooks.append(module.register_forward_hook(keep))
+    image_of(pipe, prompt)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def exported(store, tmp_path, form, **settings):
+    result = store.export("dog", format=form, output=tmp_path, measure=False, **settings)
+    return [file.path for file in result.files]
+
+
+def assert_same(found, wanted, tolerance):
+    assert found.keys() == wanted.keys()
+    for site, value in wanted.items():
+        assert (found[site] - value).norm() <= tolerance * value.norm(), site
+
+
+@pytest.mark.parametrize("keys", ["kohya", "diffusers"])
+def test_a_whole_difference_as_lora_gives_the_keys_values_and_image_of_prompt_mode(store, ours, pipe, tmp_path, keys):
+    weights, embedding = exported(store, tmp_path, "lora-exact", keys=keys)
+    without = image_of(pipe, "a dog on a beach")
+    load_embedding(pipe, embedding)
+    pipe.load_lora_weights(weights)
+    assert_same(keys_values(pipe), ours[1], EXACT)
+    assert psnr(image_of(pipe), ours[0]) >= 40
+    assert psnr(without, ours[0]) < 30, "the concept does nothing: the comparison proves nothing"
+
+
+@pytest.mark.parametrize("keys", ["kohya", "diffusers"])
+def test_a_fitted_lora_changes_keys_and_values_by_its_factors(store, pipe, tmp_path, keys):
+    """diffusers computes W + up · down with a scale of 1, whatever the alpha in the file."""
+    from cnsctl.formats import lora
+    from cnsctl.formats.tensor_file import open_file
+
+    weights, _ = exported(store, tmp_path, "lora", keys=keys, rank=3)
+    before = {n: W.detach().clone() for n, W in pipe.unet.state_dict().items() if ".attn2.to_" in n}
+    pipe.load_lora_weights(weights)
+    pipe.fuse_lora()
+    after = {n.replace("base_layer.", ""): W for n, W in pipe.unet.state_dict().items()}
+    shapes = store._folder.base.sites
+    with open_file(tmp_path / "dog.safetensors") as file:
+        for site, read in lora.read(file, shapes).weights.items():
+            change = after[f"{site}.weight"] - before[f"{site}.weight"]
+            wanted = torch.from_numpy(read())
+            assert wanted.norm() > 0
+            assert (change - wanted).norm() <= 1e-3 * wanted.norm(), site
+
+
+def test_whole_weights_are_read_by_load_state_dict(store, ours, pipe, tmp_path):
+    weights, embedding = exported(store, tmp_path, "kv")
+    load_embedding(pipe, embedding)
+    assert not pipe.unet.load_state_dict(load_file(weights), strict=False).unexpected_keys
+    assert_same(keys_values(pipe), ours[1], 1e-5)
+    assert psnr(image_of(pipe), ours[0]) >= 40
+
+
+def test_custom_diffusion_is_read_by_load_attn_procs(store, ours, pipe, tmp_path):
+    weights, embedding = exported(store, tmp_path, "custom-diffusion")
+    load_embedding(pipe, embedding)
+    name = weights.rpartition("/")[2]
+    pipe.unet.load_attn_procs(str(tmp_path), weight_name=name, _pipeline=pipe)
+    assert psnr(image_of(pipe), ours[0]) >= 40
+
+
+def test_an_embedding_is_read_by_load_textual_inversion(store, pipe, tmp_path):
+    (file,) = exported(store, tmp_path, "embedding")
+    load_embedding(pipe, file)
+    delta = store._folder.delta(store._folder.concept("dog"))
+    for encoder, table in delta.vectors.items():
+        tokenizer = getattr(pipe, encoder.replace("text_encoder", "tokenizer"))
+        ids = tokenizer.convert_tokens_to_ids([f"<dog>_{i}" if i else "<dog>" for i in range(len(table))])
+        rows = getattr(pipe, encoder).get_input_embeddings().weight[ids]
+        np.testing.assert_array_equal(rows.detach().numpy(), table.astype(np.float32))
+
+
+def test_a_checkpoint_is_read_by_from_pretrained(store, ours, tmp_path):
+    (folder,) = exported(store, tmp_path, "checkpoint")
+    pipe = loaded_pipe(folder)
+    assert_same(keys_values(pipe), ours[1], 1e-5)
+    assert psnr(image_of(pipe), ours[0]) >= 50
+
+
+def test_the_pooled_text_of_a_checkpoint_is_read_at_the_end_of_the_text(tmp_path):
+    """Old configurations of CLIP read it at the largest token id, which a new token would be."""
+    import json
+
+    base = make_sdxl(tmp_path / "base")
+    config = base / "text_encoder_2" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": 2}))
+    make_store(tmp_path / "store", base, dog="dog")
+    store = open_store(tmp_path / "store")
+    with store.load(dtype="fp32") as session:
+        ours = np.asarray(session.generate("a <dog> on a beach", seed=7, guidance_scale=1.0, steps=3))
+    (folder,) = exported(store, tmp_path / "out", "checkpoint")
+    assert psnr(image_of(loaded_pipe(folder)), ours) >= 50
