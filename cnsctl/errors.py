@@ -3,6 +3,7 @@
 CnsctlError                      1
 ├── UsageError                   2   the call itself is wrong
 │   ├── InvalidNameError         2
+│   ├── UnknownFormatError       2   the file is of no format that cnsctl reads
 │   └── InvalidSettingError      2
 ├── PartialFailureError          3   some of the inputs failed, the others are done
 ├── ConceptNotFoundError         4
@@ -12,6 +13,7 @@ CnsctlError                      1
 ├── NotSavedError                8   trained, but refused at the commit; the training state is kept
 ├── StoreNotFoundError           10
 ├── NameTakenError               1
+├── DamagedFileError             1   a file of a known format is not as a program writes it
 ├── ImageError                   1   an image, or a folder of them, cannot be used
 ├── BaseModelError               1   a base model is missing, unsupported or another one than the store's
 ├── FormatTooNewError            1   written by a newer cnsctl
@@ -62,6 +64,12 @@ class UsageError(CnsctlError):
 
 class InvalidNameError(UsageError):
     code = "invalid-name"
+
+
+class UnknownFormatError(UsageError):
+    """A file that the caller gave is not of a format that cnsctl reads. It may be intact."""
+
+    code = "unknown-format"
 
 
 class InvalidSettingError(UsageError):
@@ -135,6 +143,12 @@ class StoreNotFoundError(CnsctlError):
 
 class NameTakenError(CnsctlError):
     code = "name-taken"
+
+
+class DamagedFileError(CnsctlError):
+    """A file that the caller gave is of a known format, but truncated, changed or hostile."""
+
+    code = "damaged-file"
 
 
 class ImageError(CnsctlError):

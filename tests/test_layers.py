@@ -1,7 +1,7 @@
 """Imports point one way, and heavy libraries are imported late.
 
 `{cli, api} → app → {engine, store} → {bases, formats, data, metrics, report} →
-{settings, sampler_names, export_formats, concept, events, results, errors}`
+{settings, sampler_names, export_formats, key_names, concept, events, results, errors}`
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from store_samples import add, new_store
 import cnsctl
 
 ROOT = Path(cnsctl.__file__).parent
-BOTTOM = {"settings", "sampler_names", "export_formats", "concept", "events", "results", "errors"}
+BOTTOM = {"settings", "sampler_names", "export_formats", "key_names", "concept", "events", "results", "errors"}
 LEAVES = {"bases", "formats", "data", "metrics", "report"}
 MAY = {
     "__main__": {"cli"},

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from commands import at, cnsctl
-from store_samples import make_delta, same_delta
+from safetensors.numpy import save_file
+from store_samples import make_delta
 
 import cnsctl as package
 from benchmarks.learning import bench as bench_module
@@ -21,7 +22,7 @@ from benchmarks.learning.bench import Bench, Variant
 from benchmarks.learning.rows import row_alone
 from benchmarks.learning.selections import SELECTIONS
 from cnsctl import create_store, errors, formats, results
-from cnsctl.app import apply, evaluate
+from cnsctl.app import evaluate
 from cnsctl.bases import base_folder, devices, registry
 from cnsctl.cli import main, verbs
 from cnsctl.formats.delta import write
@@ -78,44 +79,43 @@ def test_a_family_that_is_not_registered_is_refused_by_its_name(other_folder):
 
 # ----------------------------------------------------------------------------------------------------- a file format
 
-REVERSED = '''
-"""Deltas as cnsctl writes them, the bytes in reverse."""
+NEGATED = '''
+"""W − W₀ of each site with the other sign, as another program could write it."""
 
-from cnsctl.formats import delta
-from cnsctl.formats.safetensors_file import metadata_of, pack, read_header
+from cnsctl.export_formats import ExportFormat
+from cnsctl.formats.contents import Incoming
 
-import numpy as np
+NAME = ExportFormat.DIFF
 
 
 def matches(header):
-    return (metadata_of(header) or {}).get("kind") == "reversed"
+    return any(key.endswith(".negated") for key in header.entries)
 
 
-def write(given):
-    return pack({"kind": "reversed"}, {"bytes": np.frombuffer(delta.write(given)[::-1], np.uint8)})
-
-
-def read(data):
-    from safetensors.numpy import load
-
-    return delta.read(load(data)["bytes"].tobytes()[::-1])
+def read(file, shapes):
+    return Incoming(
+        format="negated",
+        weights={site: lambda site=site: -file.read(site + ".negated") for site in shapes},
+        shapes=shapes,
+        differences=True,
+        vectors={},
+    )
 '''
 
 
 def test_a_format_is_one_module_in_the_list(tmp_path, monkeypatch):
-    (tmp_path / "reversed_delta.py").write_text(REVERSED)
+    (tmp_path / "negated.py").write_text(NEGATED)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(formats, "FORMATS", [*formats.FORMATS, "reversed_delta"])
-    import reversed_delta
+    monkeypatch.setattr(formats, "FORMATS", [*formats.FORMATS, "negated"])
+    import negated
 
-    given = make_delta(1)
-    data = reversed_delta.write(given)
-    assert formats.detect(data) is reversed_delta
-    assert same_delta(formats.detect(data).read(data), given)
-    own = write(given)
-    assert formats.detect(own).__name__ == "cnsctl.formats.delta"
-    (tmp_path / "dog.safetensors").write_bytes(data)
-    assert same_delta(apply._read(tmp_path / "dog.safetensors"), given), "every workflow that reads a file takes it"
+    path = tmp_path / "dog.safetensors"
+    save_file({"a.negated": np.ones((2, 3), np.float32)}, path)
+    assert formats.detect(path) is negated
+    with formats.opened(path, {"a": (2, 3)}) as found:
+        assert (found.weights["a"]() == -1).all()
+    path.write_bytes(write(make_delta(1)))
+    assert formats.detect(path).__name__ == "cnsctl.formats.delta"
 
 
 # --------------------------------------------------------------------------------------------------------- a command

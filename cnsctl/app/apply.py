@@ -198,17 +198,20 @@ def _read(concept: str | Path | ShowResult) -> Delta:
     """A delta from its file.
 
     Raises:
-        UsageError: the file cannot be read.
-        StoreDamagedError: it is not a delta, or not as it was written.
+        UsageError: the file cannot be read, or it is not a delta.
+        DamagedFileError: it is not as it was written.
     """
-    from cnsctl.formats import detect
+    from cnsctl.export_formats import ExportFormat
+    from cnsctl.formats import detect, read_native
 
     file = Path(concept.delta if isinstance(concept, ShowResult) else concept)
     try:
-        data = file.read_bytes()
+        found = detect(file)
+        if found.NAME is not ExportFormat.NATIVE:
+            raise UsageError(f"{file} is not a delta: its format is {found.NAME}")
+        return read_native(file)
     except OSError as err:
         raise UsageError(f"cannot read the delta {file}: {err.strerror}") from err
-    return detect(data).read(data)
 
 
 def _check(pipe: Any, delta: Delta, pipeline: _Pipeline, tokens: tuple[str, ...], *, fingerprint: bool) -> None:

@@ -5,49 +5,173 @@ Owns the list of interchange formats, in which concepts are exchanged with other
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
-from cnsctl.errors import StoreDamagedError, UsageError
+from cnsctl.errors import DamagedFileError, StoreDamagedError, UnknownFormatError
+from cnsctl.export_formats import ExportFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from cnsctl.concept import Delta
+    from cnsctl.export_formats import KeyStyle
+    from cnsctl.formats.bundle import Bundle
+    from cnsctl.formats.contents import Incoming, Outgoing
+    from cnsctl.formats.tensor_file import Header, Tensor, TensorFile
 
-FORMATS = ["cnsctl.formats.delta"]
-"""Modules of the interchange formats, in the order of detection. They are imported when used, because they need numpy."""
+FORMATS = [
+    "cnsctl.formats.bundle",
+    "cnsctl.formats.delta",
+    "cnsctl.formats.lora",
+    "cnsctl.formats.custom_diffusion",
+    "cnsctl.formats.diff",
+    "cnsctl.formats.kv",
+    "cnsctl.formats.embedding",
+]
+"""Modules of the formats that are read, in the order of detection. They are imported when used, because they need numpy."""
+
+WRITERS: Mapping[ExportFormat, str] = {
+    ExportFormat.LORA: "cnsctl.formats.lora",
+    ExportFormat.LORA_EXACT: "cnsctl.formats.lora_exact",
+    ExportFormat.DIFF: "cnsctl.formats.diff",
+    ExportFormat.KV: "cnsctl.formats.kv",
+    ExportFormat.CUSTOM_DIFFUSION: "cnsctl.formats.custom_diffusion",
+    ExportFormat.EMBEDDING: "cnsctl.formats.embedding",
+}
+"""Modules of the formats that are written from weights and token embeddings."""
+
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_N_START = 64
 
 
 class Format(Protocol):
-    """The functions of an interchange format's module."""
+    """What the module of each format that is read has."""
 
-    def matches(self, header: Mapping[str, object], /) -> bool:
-        """Is a file with this safetensors header (the JSON object) of this format?"""
+    NAME: ExportFormat
 
-    def read(self, data: bytes, /) -> Delta:
-        """Read a whole file."""
-
-    def write(self, delta: Delta, /) -> bytes:
-        """Write a whole file."""
+    def matches(self, header: Header, /) -> bool:
+        """Is a file with this header of this format? Keys, shapes and texts decide."""
 
 
-def detect(data: bytes) -> Format:
-    """Find the format of a file.
+class Reader(Format, Protocol):
+    """What the module of a format of other programs has."""
+
+    def read(self, file: TensorFile, shapes: Mapping[str, tuple[int, int]], /) -> Incoming:
+        """Read a file for the base model whose sites have these shapes. The weights are read when they are needed."""
+
+
+class Writer(Protocol):
+    """What the module of a format that is written from weights has; `tensor_file.write` writes the file."""
+
+    def tensors(self, concept: Outgoing, keys: KeyStyle = ..., /) -> list[Tensor]:
+        """The tensors of the file."""
+
+    def metadata(self, concept: Outgoing, keys: KeyStyle = ..., /) -> dict[str, str]:
+        """The texts in its header."""
+
+
+def writer(name: ExportFormat) -> Writer:
+    """The module that writes a format."""
+    return cast("Writer", import_module(WRITERS[name]))
+
+
+def detect(path: Path) -> Format:
+    """Find the format of a file by its contents.
 
     Raises:
-        StoreDamagedError: it is not a safetensors file.
-        UsageError: its format is unknown.
+        OSError: the file cannot be read.
+        UnknownFormatError: no format that cnsctl reads; the file may be intact.
+        DamagedFileError: a safetensors file that is not as a program writes it.
     """
-    from cnsctl.formats.safetensors_file import read_json
-
-    try:
-        header, _ = read_json(data)
-    except ValueError as err:
-        raise StoreDamagedError(f"not a safetensors file: {err}", hint="restore it from a backup") from err
+    header = _header(path)
     for name in FORMATS:
         found = cast("Format", import_module(name))
         if found.matches(header):
             return found
-    known = ", ".join(name.rpartition(".")[2] for name in FORMATS)
-    raise UsageError("unknown format of a safetensors file", note=f"known formats: {known}")
+    known = ", ".join(name.rpartition(".")[2].replace("_", "-") for name in FORMATS)
+    raise UnknownFormatError(
+        f"unknown format: {path}",
+        note=_unsupported(header) or f"known formats, by the names of tensors: {known}",
+        reason="unknown-format",
+    )
+
+
+@contextmanager
+def opened(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Iterator[Delta | Bundle | Incoming]:
+    """Open a file of any format: a `Delta` (native), a `Bundle`, or what a file of another program contains.
+
+    Args:
+        path: the file. It stays open, because weights are read when they are needed.
+        shapes: of the base model's sites.
+
+    Raises:
+        OSError, UnknownFormatError, DamagedFileError: as `detect`.
+        BaseModelError: a file of another program was made for another base model.
+        FormatTooNewError: written by a newer cnsctl.
+    """
+    from cnsctl.formats.bundle import open_bundle
+    from cnsctl.formats.tensor_file import open_file
+
+    found = detect(path)
+    if found.NAME is ExportFormat.BUNDLE:
+        with open_bundle(path) as bundle:
+            yield bundle
+    elif found.NAME is ExportFormat.NATIVE:
+        yield read_native(path)
+    else:
+        with open_file(path) as file:
+            yield cast("Reader", found).read(file, shapes)
+
+
+def read_native(path: Path) -> Delta:
+    """Read a delta file that does not belong to a store.
+
+    Raises:
+        OSError: the file cannot be read.
+        DamagedFileError: it is not as cnsctl wrote it.
+        FormatTooNewError: written by a newer cnsctl.
+    """
+    from cnsctl.formats.delta import read
+
+    try:
+        return read(path.read_bytes())
+    except StoreDamagedError as err:
+        raise DamagedFileError(
+            f"{path} is damaged: {err.what.partition(': ')[2]}", hint="download it or export it again"
+        ) from err
+
+
+def _header(path: Path) -> Header:
+    """What a format is recognized by; a file that is not a safetensors file has only its first bytes."""
+    from cnsctl.formats.tensor_file import Header, open_file
+
+    with path.open("rb") as stream:
+        start = stream.read(_N_START)
+    _refuse_pickle(path, start)
+    if start[8:9] != b"{":
+        return Header(start=start)
+    with open_file(path) as file:
+        return file.header
+
+
+def _refuse_pickle(path: Path, start: bytes) -> None:
+    """Refuse the files of torch.save: reading one can run a program that it contains."""
+    in_zip = start[:4] == b"PK\3\4" and b"data.pkl" in start[30:]
+    if in_zip or start.startswith(_PICKLES):
+        raise UnknownFormatError(
+            f"unknown format: {path} is a pickle (.pt, .bin, .ckpt)",
+            note="a pickle can run a program when it is read, so cnsctl does not read any",
+            hint="convert it to safetensors with the program that wrote it, or with safetensors.torch.save_file",
+            reason="pickle",
+        )
+
+
+def _unsupported(header: Header) -> str | None:
+    """The method of a file that is known, but not read."""
+    from cnsctl.formats.foreign import ALGORITHMS
+
+    found = {name for key in header.entries for ending, name in ALGORITHMS.items() if key.endswith(ending)}
+    return f"a file of {', '.join(sorted(found))}, which is not supported" if found else None

@@ -16,8 +16,9 @@ import numpy as np
 
 from cnsctl.concept import Delta, Mode
 from cnsctl.errors import NotSavedError, StoreDamagedError
+from cnsctl.export_formats import ExportFormat
 from cnsctl.formats.gaps import decode_gaps, encode_gaps
-from cnsctl.formats.safetensors_file import metadata_of, pack, read_header, read_tensors
+from cnsctl.formats.own_file import metadata_of, pack, read_header, read_tensors
 from cnsctl.formats.versions import check_version
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.formats.gaps import Codes
+    from cnsctl.formats.tensor_file import Header
 
     Tensors = Mapping[str, NDArray[np.generic]]
     Shapes = dict[str, tuple[int, int]]
+
+NAME = ExportFormat.NATIVE
 
 FORMAT = 1
 """Version of delta files."""
@@ -40,9 +44,9 @@ _PART = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _VECTORS = "vectors."
 
 
-def matches(header: Mapping[str, object]) -> bool:
-    """Is a file with this safetensors header a delta file?"""
-    meta = metadata_of(header)
+def matches(header: Header) -> bool:
+    """Is a file with this header a delta file?"""
+    meta = metadata_of(header.metadata)
     return meta is not None and meta.get("kind") == KIND
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cnsctl.errors import DiskError, FormatTooNewError, StoreDamagedError
-from cnsctl.formats import safetensors_file
+from cnsctl.formats import own_file
 from cnsctl.formats.delta import read_indices
 from cnsctl.store import blobs
 from cnsctl.store.files import make_folder
@@ -160,7 +160,7 @@ class Index:
             return None
         make_folder(self.folder)
         tensors = {f"plane.{k}": plane for k, plane in enumerate(planes)}
-        return blobs.put(self.folder, safetensors_file.pack(self._meta(), tensors))
+        return blobs.put(self.folder, own_file.pack(self._meta(), tensors))
 
     def read(self, sha: str | None) -> Planes:
         """Read and check a file of planes.
@@ -199,10 +199,10 @@ class Index:
         return {"format": FORMAT, "kind": KIND, "sizes": dict(self.sizes)}
 
     def _planes(self, data: bytes) -> Planes:
-        header = safetensors_file.read_header(data)
+        header = own_file.read_header(data)
         if header.meta != self._meta():
             raise ValueError("metadata: not an index of these sites")
-        tensors = safetensors_file.read_tensors(data, header)
+        tensors = own_file.read_tensors(data, header)
         names = [f"plane.{k}" for k in range(len(tensors))]
         if not 1 <= len(names) <= MAX_PLANES or set(tensors) != set(names):
             raise ValueError(f"planes: {len(tensors)}, or not named plane.0, plane.1 …")

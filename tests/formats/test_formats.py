@@ -1,57 +1,47 @@
 """Rules of the list of interchange formats and of version numbers."""
 
 import re
-import sys
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from store_samples import make_delta, same_delta
 
 from cnsctl import formats
-from cnsctl.errors import FormatTooNewError, StoreDamagedError, UsageError
-from cnsctl.formats.safetensors_file import pack, read_json
+from cnsctl.errors import DamagedFileError, FormatTooNewError, UnknownFormatError
+from cnsctl.formats import delta
 from cnsctl.formats.versions import check_version
 
-OTHER = pack({"kind": "other"}, {})
+
+def test_a_delta_file_is_detected_and_read_unchanged(tmp_path):
+    path = tmp_path / "dog.safetensors"
+    path.write_bytes(delta.write(make_delta(1)))
+    assert formats.detect(path) is delta
+    with formats.opened(path, {}) as found:
+        assert same_delta(found, make_delta(1))
 
 
-@pytest.fixture
-def dummy(monkeypatch):
-    """A format that is added to the list for one test."""
-    module = ModuleType("dummy_format")
-    module.matches = lambda header: '"kind":"other"' in str(header.get("__metadata__"))
-    module.read = lambda data: make_delta(0)
-    module.write = lambda delta: OTHER
-    monkeypatch.setitem(sys.modules, "dummy_format", module)
-    monkeypatch.setattr(formats, "FORMATS", [*formats.FORMATS, "dummy_format"])
-    return module
+@pytest.mark.parametrize(
+    "data", [b"", b"PK\3\4 and more", b"GIF89a", b"{}", b"version https://git-lfs.github.com/spec/v1"]
+)
+def test_a_file_of_no_format_is_unknown_and_not_damaged(tmp_path, data):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(UnknownFormatError, match="unknown format"):
+        formats.detect(tmp_path / "x")
 
 
-@pytest.mark.parametrize("name", formats.FORMATS)
-def test_a_file_that_a_format_wrote_is_of_that_format_alone_and_is_read_unchanged(name, dummy):
-    module = import_module(name)
-    data = module.write(make_delta(1))
-    assert formats.detect(data) is module
-    assert [other for other in formats.FORMATS if import_module(other).matches(read_json(data)[0])] == [name]
-    assert same_delta(module.read(data), make_delta(1))
+@pytest.mark.parametrize("data", [b"\x80\x02}q\x00.", b"PK\3\4" + b"\0" * 26 + b"archive/data.pkl"])
+def test_a_pickle_is_refused_by_its_contents(tmp_path, data):
+    (tmp_path / "dog.safetensors").write_bytes(data)
+    with pytest.raises(UnknownFormatError, match="pickle") as caught:
+        formats.detect(tmp_path / "dog.safetensors")
+    assert caught.value.reason == "pickle"
 
 
-def test_a_format_that_is_added_to_the_list_is_detected(dummy):
-    assert formats.detect(OTHER) is dummy
-
-
-def test_a_file_of_an_unknown_format_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match="unknown format") as caught:
-        formats.detect(OTHER)
-    assert caught.value.note == "known formats: delta"
-
-
-@pytest.mark.parametrize("data", [b"", b"PK\3\4 and more", OTHER[:-9]])
-def test_a_file_that_is_not_safetensors_is_refused(data):
-    with pytest.raises(StoreDamagedError, match="not a safetensors file"):
-        formats.detect(data)
+@pytest.mark.parametrize("cut", [1, 9, 500])
+def test_a_delta_that_is_cut_short_is_damaged_and_not_unknown(tmp_path, cut):
+    (tmp_path / "x").write_bytes(delta.write(make_delta(1))[:-cut])
+    with pytest.raises(DamagedFileError, match="damaged"):
+        formats.detect(tmp_path / "x")
 
 
 def test_a_version_is_accepted_up_to_the_newest_and_a_newer_one_refused_by_name():
@@ -71,13 +61,14 @@ def test_another_value_is_not_a_version(found):
 OWNERS = [
     "app/generate.py",
     "engine/proof.py",
+    "formats/bundle.py",
     "formats/delta.py",
     "results.py",
     "store/catalogue.py",
     "store/index.py",
     "store/manifest.py",
 ]
-"""Modules of the formats: PNG text, probe record, delta, JSON result, catalogue, ownership index, store manifest."""
+"""Modules of the formats: PNG text, probe record, bundle, delta, JSON result, catalogue, ownership index, store manifest."""
 
 
 def test_each_format_has_a_version_of_its_own():

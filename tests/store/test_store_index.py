@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_samples import N_WEIGHTS, SITES, add, assert_sound, make_delta, names_in, new_store, stage
 
 from cnsctl.errors import StoreDamagedError
-from cnsctl.formats.safetensors_file import pack, read_header
+from cnsctl.formats.own_file import pack, read_header
 from cnsctl.store import Store, blobs, index
 
 SIZES = {site: rows * columns for site, (rows, columns) in SITES.items()}

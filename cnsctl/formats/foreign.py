@@ -1,0 +1,126 @@
+"""What the readers of other programs' files share: from the names of tensors to the sites of a base model.
+
+Owns the sorting of tensors; must not know what each format holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnsctl.errors import BaseModelError, UnknownFormatError
+from cnsctl.formats import modelspec
+from cnsctl.formats.tensor_file import shown
+from cnsctl.key_names import Leaf, is_keys_or_values, key_table, split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cnsctl.formats.tensor_file import TensorFile
+
+    Shapes = Mapping[str, tuple[int, int]]
+
+ALGORITHMS: Mapping[str, str] = {
+    ".hada_w1_a": "LoHa",
+    ".lokr_w1": "LoKr",
+    ".lokr_w1_a": "LoKr",
+    ".oft_blocks": "OFT",
+    ".oft_diag": "OFT",
+    ".dora_scale": "DoRA",
+    ".lora_magnitude_vector": "DoRA",
+    ".lora_magnitude_vector.weight": "DoRA",
+    ".lora_magnitude_vector.default.weight": "DoRA",
+    ".a1.weight": "GLoRA",
+    ".on_input": "IA³",
+}
+"""Endings of the tensors of methods that are not read, because their change is not a sum of two matrices' product."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorted:
+    """The tensors of a file by site."""
+
+    parts: Mapping[str, Mapping[Leaf, str]]
+    """Per site: the tensor of each leaf."""
+    also: tuple[str, ...]
+    """What else the file changes."""
+
+
+def by_site(file: TensorFile, shapes: Shapes, *, skip: frozenset[str] = frozenset()) -> Sorted:
+    """Sort the tensors of a file.
+
+    Args:
+        file: the file.
+        shapes: of the base model's sites.
+        skip: tensors that a format reads in another way.
+
+    Raises:
+        BaseModelError: the file was made for another base model.
+        DamagedFileError: two tensors are the same part of one site.
+        UnknownFormatError: a site is changed in a way that cannot be read.
+    """
+    table = key_table(shapes)
+    parts: dict[str, dict[Leaf, str]] = {}
+    also: set[str] = set()
+    for key in sorted(file.entries):
+        if key in skip:
+            continue
+        stem, leaf = split(key)
+        site = table.site(stem)
+        if leaf is Leaf.OTHER:
+            refuse_algorithm(key, is_site=site is not None)
+        if site is None or leaf is Leaf.OTHER:
+            if leaf is not Leaf.OTHER and is_keys_or_values(stem):
+                raise other_base(f"it contains {shown(stem)}, which the base model does not have")
+            also.add(stem if site is None else key)
+        elif leaf in parts.setdefault(site, {}):
+            raise file.damaged(f"{shown(key)} and {shown(parts[site][leaf])} are the same part of one weight")
+        else:
+            parts[site][leaf] = key
+    return Sorted(parts=parts, also=tuple(sorted(also)))
+
+
+def refuse_algorithm(key: str, *, is_site: bool) -> None:
+    """Refuse a method whose change of a site is not a plain difference."""
+    found = next((name for ending, name in ALGORITHMS.items() if key.endswith(ending)), None)
+    if found and is_site:
+        raise UnknownFormatError(
+            f"unsupported file: its K and V weights are changed by {found}",
+            note="LoRA, full differences and whole weights can be read",
+            reason="unknown-format",
+        )
+
+
+def other_base(note: str) -> BaseModelError:
+    """The error of a file that was made for another base model."""
+    return BaseModelError("the file was made for another base model", note=note, reason="other-base-file")
+
+
+def check_shape(site: str, found: tuple[int, ...], wanted: tuple[int, int]) -> None:
+    """Compare the shape of a weight in a file with the base model's."""
+    if found != wanted:
+        raise other_base(f"{site}: {_times(found)} in the file, {_times(wanted)} in the base model")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def token_of(metadata: Mapping[str, str]) -> str | None:
+    """What names the concept in a file that cnsctl exported."""
+    return modelspec.readable(metadata).get(modelspec.TOKEN)
+
+
+def table_of(file: TensorFile, name: str) -> NDArray[np.float32]:
+    """Token embeddings, (embeddings, width).
+
+    Raises:
+        DamagedFileError: the tensor is not a vector or a table.
+    """
+    values = file.read(name)
+    if values.ndim not in {1, 2} or not values.size:
+        raise file.damaged(f"tensor {shown(name)}: {values.shape} is not a table of token embeddings")
+    return values.reshape(-1, values.shape[-1])
