@@ -5,10 +5,8 @@ Owns the workflow and which files there are; must not know what is in a file, or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnsctl import results
@@ -17,15 +15,15 @@ from cnsctl.app.concepts import require
 from cnsctl.app.export_files import STDOUT, check_places, check_space, file_name, place_of, write_file
 from cnsctl.concept import Mode
 from cnsctl.errors import UsageError
-from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.events import Event, Phase, Warn
 from cnsctl.export_formats import ExportFormat
 from cnsctl.settings import ExportSettings, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from cnsctl.app.export_contents import Content, Exported
-    from cnsctl.app.export_files import Place
     from cnsctl.app.session import Session
     from cnsctl.store import ConceptRecord, Store
 
@@ -106,7 +104,7 @@ def export(
     with ExitStack() as held:
         from cnsctl.app import export_contents
 
-        found = yield from export_contents.prepared(store, records, settings, request, session, held)
+        found = yield from export_contents.prepared(store, records, settings, request, session=session, held=held)
         files = list(_files(found, groups, paths, settings))
         check_places([f.path for f in files if not (f.keep_equal and _is_equal(f))], force=request.force)
         yield from _sized(files)
@@ -142,9 +140,7 @@ def _asked(store: Store, request: ExportRequest, form: ExportFormat) -> Sequence
     return require(store, request.names)
 
 
-def _groups(
-    store: Store, records: Sequence[ConceptRecord], form: ExportFormat
-) -> list[Sequence[ConceptRecord]]:
+def _groups(store: Store, records: Sequence[ConceptRecord], form: ExportFormat) -> list[Sequence[ConceptRecord]]:
     """The concepts of each file."""
     if form in {ExportFormat.BUNDLE, ExportFormat.CHECKPOINT} or (form in DENSE and store.mode is Mode.MERGED):
         return [records]

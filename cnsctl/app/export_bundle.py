@@ -24,9 +24,7 @@ def bundle(store: Store, records: Sequence[ConceptRecord]) -> Content:
     from cnsctl.formats.bundle import BaseReference, BundledConcept, write_bundle
 
     own = store.base
-    base = BaseReference(
-        name=own.name, family=own.family, fingerprint=own.fingerprint, origin=own.origin or own.name
-    )
+    base = BaseReference(name=own.name, family=own.family, fingerprint=own.fingerprint, origin=own.origin or own.name)
     concepts = [
         BundledConcept(
             name=record["name"],

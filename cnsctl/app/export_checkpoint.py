@@ -44,7 +44,7 @@ def export_checkpoint(
     from cnsctl.bases.merged_folder import Changes, write_folder
 
     path = place.path([record["name"] for record in records], ExportFormat.CHECKPOINT)
-    check_places([path], force=place.force)
+    check_places([path], force=place.force, folders=True)
     folder = open_base(store)
     check_space(path.parent, folder.loaded_bytes)
     merged = store.mode is Mode.MERGED

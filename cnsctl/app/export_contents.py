@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnsctl.app.export_files import TRIGGER
@@ -21,6 +20,7 @@ from cnsctl.export_formats import DEFAULT_KEYS, ExportFormat
 if TYPE_CHECKING:
     from collections.abc import Generator
     from contextlib import ExitStack
+    from pathlib import Path
 
     from cnsctl import results
     from cnsctl.app.export import ExportRequest
@@ -139,6 +139,7 @@ def prepared(
     records: Sequence[ConceptRecord],
     settings: ExportSettings,
     request: ExportRequest,
+    *,
     session: Session | None,
     held: ExitStack,
 ) -> Generator[Event, None, Exported]:
@@ -156,7 +157,7 @@ def prepared(
 
     form, fits = settings.format, None
     inside = store.concepts() if form not in ALONE and store.mode is Mode.MERGED else records
-    if len(others := [r["name"] for r in inside if r not in records]):
+    if others := [r["name"] for r in inside if r not in records]:
         yield Note(text=f"merged mode: the weights also contain {', '.join(f'<{name}>' for name in others)}")
     needed = form not in {ExportFormat.NATIVE, ExportFormat.BUNDLE}
     deltas = {record["name"]: store.delta(record) for record in inside} if needed else {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from cnsctl.export_formats import ExportFormat
 from cnsctl.store import free_bytes, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 STDOUT = Path("-")
 
@@ -84,9 +83,7 @@ def place_of(output: Path | None, form: ExportFormat, *, files: int, beside: boo
     if output == STDOUT:
         if files != 1 or beside or form is ExportFormat.CHECKPOINT:
             what = "a folder" if form is ExportFormat.CHECKPOINT else f"{files * (1 + beside)} files"
-            raise UsageError(
-                f"cannot write {what} to stdout", note=f"the format is {form}", reason="export-to-stdout"
-            )
+            raise UsageError(f"cannot write {what} to stdout", note=f"the format is {form}", reason="export-to-stdout")
         return Place(folder=Path(), file=STDOUT, force=force)
     if form is ExportFormat.CHECKPOINT:
         inside = output.is_dir() and not (output / _MARK).is_file()
@@ -99,7 +96,9 @@ def place_of(output: Path | None, form: ExportFormat, *, files: int, beside: boo
             f"not the suffix of this format: {output.suffix}", note=f"{form} writes {suffix}", reason="export-suffix"
         )
     if files > 1:
-        raise UsageError(f"one file for {files} concepts: {output}", note=f"{form} writes one for each", reason="output")
+        raise UsageError(
+            f"one file for {files} concepts: {output}", note=f"{form} writes one for each", reason="export-folder"
+        )
     return Place(folder=output.parent, file=output, force=force)
 
 
@@ -108,14 +107,19 @@ def file_name(names: Sequence[str], form: ExportFormat) -> str:
     if form is ExportFormat.EMBEDDING:
         return f"{TRIGGER.format(names[0])}{SUFFIX}"
     joined = "-".join(names)
-    stem = joined if len(joined) <= 80 else f"{names[0]}-and-{len(names) - 1}-more"  # noqa: PLR2004  letters
+    stem = joined if len(joined) <= 80 else f"{names[0]}-and-{len(names) - 1}-more"
     if stem in _DEVICES:
         stem = f"{stem}-concept"
     return f"{stem}{_ENDS.get(form, f'-{form}')}{SUFFIXES.get(form, SUFFIX)}"
 
 
-def check_places(paths: Sequence[Path], *, force: bool) -> None:
+def check_places(paths: Sequence[Path], *, force: bool, folders: bool = False) -> None:
     """Refuse, before anything is computed, places that cannot be written.
+
+    Args:
+        paths: of the files.
+        force: overwrite existing files.
+        folders: the paths are those of pipeline folders; nothing else is replaced by one.
 
     Raises:
         UsageError: a file exists already, or two files would have one name.
@@ -129,7 +133,7 @@ def check_places(paths: Sequence[Path], *, force: bool) -> None:
         check_folder(path.parent)
         if path.exists() and not force:
             raise exists(path)
-        if path.exists() and path.is_dir() != (path / _MARK).is_file():
+        if folders and path.exists() and not (path / _MARK).is_file():
             raise UsageError(f"not a folder of a pipeline: {path}", reason="output")
 
 

@@ -5,7 +5,6 @@ Owns this order of work; must not know the fit's algebra (`engine.lora_fit`) or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from cnsctl.concept import Mode
 from cnsctl.events import Event, Phase, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
 
     from cnsctl.app.export import ExportRequest
     from cnsctl.app.session import Session
@@ -98,7 +97,7 @@ def _with_all(base: Base, overlay: Overlay, concept: Concept) -> Concept:
 
     indices, values = {}, {}
     for site, W in base.sites.items():
-        at = torch.cat([one.indices[site] for one in overlay.concepts.values()]).unique()
+        at = torch.unique(torch.cat([one.indices[site] for one in overlay.concepts.values()]))
         indices[site], values[site] = at, overlay.merged_weight(W, site).reshape(-1)[at]
     return replace(concept, indices=indices, values=values)
 

@@ -48,7 +48,9 @@ def lines(form: ExportFormat, keys: KeyStyle, written: Written) -> Iterator[resu
         yield _use(written, COMFYUI, _places(written, "models/loras", "models/embeddings"), f"embedding:{here} {then}")
         lora = "" if written.weights is None else f" <lora:{written.weights.stem}:1>"
         yield _use(written, A1111, _places(written, "models/Lora", "embeddings"), f"{here} {then}{lora}")
-        loaded = "" if weights is None else f" (with the LoRA {written.weights.stem if written.weights else ''} at weight 1)"
+        loaded = (
+            "" if weights is None else f" (with the LoRA {written.weights.stem if written.weights else ''} at weight 1)"
+        )
         yield _use(written, INVOKEAI, "Model Manager, Add Models", f"<{here}> {then}{loaded}")
     if form is not ExportFormat.DIFF:
         yield _use(written, DIFFUSERS, "anywhere", "\n".join(_python(form, written)))

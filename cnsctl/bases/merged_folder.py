@@ -8,15 +8,15 @@ Owns the files of the new folder; must not know concepts or the store.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from cnsctl.bases.config_files import read_json
 from cnsctl.bases.libraries import quiet_libraries
@@ -24,7 +24,8 @@ from cnsctl.bases.part_files import CONFIG_FILE, INDEX, PICKLES, SCHEDULER_FILE,
 from cnsctl.bases.parts import load_part, stored_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -87,9 +88,7 @@ def tokenizer_of(encoder: str) -> str:
     return encoder.replace("text_encoder", "tokenizer")
 
 
-def _save(
-    folder: BaseFolder, part: Part, files: list[Path], target: Path, change: Callable[[Any], None]
-) -> None:
+def _save(folder: BaseFolder, part: Part, files: list[Path], target: Path, change: Callable[[Any], None]) -> None:
     """Load a part, change it, and save it in the precision of its file."""
     model = load_part(folder, part, files)
     change(model)
@@ -99,7 +98,10 @@ def _save(
         from cnsctl.bases.original_weights import part_dtype
 
         model.to(part_dtype(folder.single_file, part.name))
-    model.save_pretrained(target)
+    try:
+        model.save_pretrained(target)
+    except SafetensorError as err:  # of the disk: the library has no other class for it
+        raise OSError(errno.EIO, str(err)) from err
     own = read_json(folder.path / part.name / CONFIG_FILE)  # the library's copy contains a path of this machine
     new = model.config
     _write_json(target / CONFIG_FILE, {**own, **{key: getattr(new, key) for key in _CHANGED if hasattr(new, key)}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ BASES = {
     "sd2": lambda path: make_base(path, prediction="v_prediction", width=32, linear_projection=True, seed=4),
     "sdxl": make_sdxl,
 }
-LORA, EXACT = "load_lora_weights", 2e-3
-"""How a format is loaded, and how far K and V may be from ours, relative to their size: fp16 of the difference."""
+TOKEN = "<dog>"  # noqa: S105  of a prompt
+EXACT = 2e-3
+"""How far K and V may be from ours, relative to their size: fp16 of the difference."""
 
 VECTORS = {"sd1": 1, "sd2": 3, "sdxl": 2}
 STEPS = {"num_inference_steps": 3, "guidance_scale": 1.0}
@@ -70,11 +72,11 @@ def load_embedding(pipe, file):
         vectors = load_file(file)
         for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
             pipe.load_textual_inversion(
-                {"<dog>": vectors[key]}, token="<dog>",
+                {"<dog>": vectors[key]}, TOKEN,
                 text_encoder=getattr(pipe, f"text_encoder{suffix}"), tokenizer=getattr(pipe, f"tokenizer{suffix}"),
             )  # fmt: skip
     else:
-        pipe.load_textual_inversion(str(file), token="<dog>")
+        pipe.load_textual_inversion(str(file), TOKEN)
 
 
 def image_of(pipe, prompt="a <dog> dog on a beach"):
@@ -88,12 +90,15 @@ def keys_values(pipe, prompt="a <dog> dog on a beach"):
     found, hooks = {}, []
     for name, module in pipe.unet.named_modules():
         if name.endswith(("attn2.to_k", "attn2.to_v")):
-            keep = lambda _m, _i, out, name=name: found.setdefault(name, out.detach().clone())  # noqa: E731
-            hooks.append(module.register_forward_hook(keep))
+            hooks.append(module.register_forward_hook(partial(_keep, found, name)))
     image_of(pipe, prompt)
     for hook in hooks:
         hook.remove()
     return found
+
+
+def _keep(found, name, _module, _inputs, out):
+    found.setdefault(name, out.detach().clone())
 
 
 def exported(store, tmp_path, form, **settings):
@@ -115,7 +120,9 @@ def test_a_whole_difference_as_lora_gives_the_keys_values_and_image_of_prompt_mo
     pipe.load_lora_weights(weights)
     assert_same(keys_values(pipe), ours[1], EXACT)
     assert psnr(image_of(pipe), ours[0]) >= 40
-    assert psnr(without, ours[0]) < 30, "the concept does nothing: the comparison proves nothing"
+    assert psnr(without, ours[0]) < psnr(image_of(pipe), ours[0]) - 10, (
+        "the concept does nothing: the comparison proves nothing"
+    )
 
 
 @pytest.mark.parametrize("keys", ["kohya", "diffusers"])
