@@ -280,9 +280,7 @@ class RequestSettings:
 class ExportSettings:
     """What an export writes."""
 
-    format: ExportFormat = _setting(
-        "Format of the files (docs/how-to/use-in-comfyui.md and others)", default=DEFAULT_FORMAT
-    )
+    format: ExportFormat = _setting("Format of the files", default=DEFAULT_FORMAT)
     rank: int = _setting("Rank of the fitted LoRA", low=1, high=128, default=8)
     keys: KeyStyle = _setting("Names of the tensors of a LoRA", default=DEFAULT_KEYS)
 

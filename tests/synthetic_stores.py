@@ -13,11 +13,13 @@ from cnsctl.store import Store
 CREATED = "2026-11-24T10:00:00Z"
 
 
-def make_store(path: Path, base: Path, *, mode: Mode = Mode.PROMPT, vectors: int = 1, **words: str) -> Store:
+def make_store(
+    path: Path, base: Path, *, mode: Mode = Mode.PROMPT, vectors: int = 1, copy: bool = False, **words: str
+) -> Store:
     """A store with a concept for each name, given with its class word: `make_store(path, base, dog="dog")`."""
     from cnsctl import create_store
 
-    create_store(path, base=base, mode=mode)
+    create_store(path, base=base, mode=mode, copy=copy)
     store = stores.open_store(path)
     for seed, (name, word) in enumerate(words.items(), start=1):
         delta = synthetic_delta(store, seed, word=word, vectors=vectors)

@@ -17,7 +17,7 @@ from commands import at, cnsctl, environment
 import cnsctl as package
 from cnsctl import Session, Store, TrainSettings, create_store
 from cnsctl.cli.options import flags_of
-from cnsctl.cli.verbs import add, gen, init, mv, rm, score, show, verify
+from cnsctl.cli.verbs import add, export, gen, init, mv, rm, score, show, verify
 from cnsctl.cli.verbs import eval as evaluate
 from cnsctl.settings import ComputeSettings, GenerateSettings, settings_of
 
@@ -92,6 +92,7 @@ TWINS = {
     "init": (init, create_store, {"store": "path"}),
     "verify": (verify, Session.verify, {}),
     "eval": (evaluate, Session.evaluate, {}),
+    "export": (export, Store.export, {"output": "output", "force": "force"}),
 }
 """Verb → its module, its twin, and parameters of another name."""
 

@@ -14,6 +14,7 @@ from synthetic_stores import make_store
 from tiny import make_base
 
 from cnsctl.app import export_files
+from cnsctl.bases.base_folder import POCKET
 from cnsctl.concept import Mode
 from cnsctl.export_formats import ExportFormat
 from cnsctl.formats import canonical
@@ -243,3 +244,22 @@ def test_names_of_files_are_safe_everywhere():
             assert not set(name) & set('<>:"/\\|?*')
             assert len(name) <= 130
             assert not name.endswith((".", " "))
+
+
+LOADED = """
+from cnsctl.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+"""
+
+
+@pytest.mark.parametrize("form", ["native", "bundle", "embedding", "kv", "diff"])
+def test_formats_without_a_fit_load_no_model(tmp_path, form):
+    """Not even the library: they take a second."""
+    from test_layers import loaded_by
+
+    store = make_store(tmp_path / "store", POCKET, dog="dog", copy=True).path
+    used = loaded_by(LOADED, "export", "dog", "--format", form, *at(store))
+    assert not used & {"torch", "diffusers", "transformers"}
