@@ -159,7 +159,7 @@ def error_removed_through(
     base: Base,
     name: str,
     concept: Concept,
-    change: Change,
+    change: Change | None,
     latents: Sequence[torch.Tensor],
     *,
     noise_seed: int = 0,
@@ -172,7 +172,7 @@ def error_removed_through(
         base: of the concept.
         name: of the concept.
         concept: its token embeddings and class word are used, its delta is not.
-        change: what the file adds to a site.
+        change: what the file adds to a site; None for the token embeddings alone.
         latents: of the concept's images, (c, h, w) each.
         noise_seed: of the noise.
     """
