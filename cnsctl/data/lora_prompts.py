@@ -8,13 +8,8 @@ Owns their wording, which affects every exported LoRA; must not know tokens, mod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cnsctl.concept import Mention, Prompt
 from cnsctl.data.prompt_templates import base_probe_texts, calibration_texts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NAMING = 256
 """Calibration prompts that name the concept."""
@@ -27,12 +22,14 @@ def calibration_prompts(
     name: str, class_word: str, *, naming: int = NAMING, others: int = OTHERS
 ) -> tuple[Prompt, ...]:
     """Return the prompts on which a LoRA is fitted: with the concept, with its class word, and with neither."""
-    concept = [_with(Mention(name=name), before, after) for before, after in _combined(_BEFORE, _AFTER, naming)]
-    of_class = [_with(class_word, before, after) for before, after in _combined(_BEFORE, _AFTER, others // 2)]
-    plain = [_text(text) for text in calibration_texts()]
-    for subject, (before, after) in zip(_cycle(_SUBJECTS, others), _combined(_BEFORE, _AFTER, others), strict=True):
-        plain.append(_with(subject, before, after))
-    return (*concept, *of_class, *plain[: others - others // 2])
+    parts = [(_before(i), _AFTER[i * 7 % len(_AFTER)]) for i in range(max(naming, others))]
+    concept = [_with(Mention(name=name), *parts[i]) for i in range(naming)]
+    of_class = [_with(class_word, *parts[i]) for i in range(others // 2)]
+    plain = [
+        *calibration_texts(),
+        *(before + _SUBJECTS[i * 5 % len(_SUBJECTS)] + after for i, (before, after) in enumerate(parts)),
+    ]
+    return (*concept, *of_class, *(_text(text) for text in plain[: others - others // 2]))
 
 
 def measured_prompts(name: str, class_word: str) -> tuple[Prompt, ...]:
@@ -43,13 +40,15 @@ def measured_prompts(name: str, class_word: str) -> tuple[Prompt, ...]:
     return (*concept, *of_class, *(_text(text) for text in (*base_probe_texts(), *_NEGATIVE)))
 
 
-def _combined(before: Sequence[str], after: Sequence[str], n: int) -> list[tuple[str, str]]:
-    """Return n combinations that use every part about equally often, and each combination once if there are enough."""
-    return [(before[i % len(before)], after[(i + i // len(before)) % len(after)]) for i in range(n)]
+def _before(i: int) -> str:
+    """Return the words before a subject. The features of a concept depend on them, so no two of the first hundreds are alike.
 
-
-def _cycle(words: Sequence[str], n: int) -> list[str]:
-    return [words[i * 5 % len(words)] for i in range(n)]
+    One in three is a whole scene, so that the concept is also named late.
+    """
+    if i % 3 == 2:
+        scenes = calibration_texts()
+        return f"{scenes[i // 3 * 5 % len(scenes)]}, {_LINKS[i // 3 % len(_LINKS)]}"
+    return _OPENINGS[i % len(_OPENINGS)] + _ADJECTIVES[i // 2 % len(_ADJECTIVES)]
 
 
 def _with(subject: str | Mention, before: str, after: str) -> Prompt:
@@ -62,18 +61,14 @@ def _text(text: str) -> Prompt:
     return Prompt(text=text, pieces=(text,) if text else ())
 
 
-_BEFORE = (
+_OPENINGS = (
     "",
     "a ",
     "the ",
     "my ",
     "one ",
-    "a small ",
-    "a big ",
-    "an old ",
-    "a cute ",
-    "a red ",
-    "a broken ",
+    "this ",
+    "some ",
     "a photo of a ",
     "a picture of a ",
     "a photo of the ",
@@ -91,12 +86,36 @@ _BEFORE = (
     "a child and the ",
     "a tree beside a ",
     "in a garden, a ",
-    "at noon, the ",
     "two birds above a ",
     "high quality, ",
     "a toy of a ",
-    "a statue of a ",
+    "a house and a ",
+    "a portrait of my ",
 )
+
+_ADJECTIVES = (
+    "",
+    "small ",
+    "",
+    "big ",
+    "red ",
+    "",
+    "blue ",
+    "cute ",
+    "",
+    "broken ",
+    "happy ",
+    "",
+    "black and white ",
+    "sleeping ",
+    "yellow striped ",
+    "",
+    "beautiful ",
+    "wooden ",
+    "tall ",
+)
+
+_LINKS = ("a ", "the ", "with a ", "and a ", "", "my ", "beside a ", "one ")
 
 _AFTER = (
     "",

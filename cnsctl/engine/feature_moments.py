@@ -8,6 +8,7 @@ Owns which token counts as what; must not know prompts' wording or what a moment
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import torch
 
 from cnsctl.bases.protocol import Slot
 from cnsctl.engine.prompt_tokens import SplicedText, features, splice
+from cnsctl.errors import UsageError
 from cnsctl.events import result_of
 
 if TYPE_CHECKING:
@@ -86,11 +88,15 @@ def _features(
     base: Base, concepts: Mapping[str, Concept], prompts: Sequence[Prompt]
 ) -> Iterator[tuple[SplicedText, torch.Tensor]]:
     slots = {n: Slot(name=n, class_word=c.class_word, n_vectors=c.n_vectors) for n, c in concepts.items()}
-    for first in range(0, len(prompts), TEXTS_AT_ONCE):
-        texts = [splice(base, prompt, slots) for prompt in prompts[first : first + TEXTS_AT_ONCE]]
+    texts = []
+    for prompt in prompts:
+        with suppress(UsageError):  # the concept does not fit into the text length behind these words
+            texts.append(splice(base, prompt, slots))
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        some = texts[first : first + TEXTS_AT_ONCE]
         with torch.no_grad():
-            found = features(base, texts, {name: c.vectors for name, c in concepts.items()}).x
-        yield from zip(texts, found.cpu(), strict=True)
+            found = features(base, some, {name: c.vectors for name, c in concepts.items()}).x
+        yield from zip(some, found.cpu(), strict=True)
 
 
 class _Sum:

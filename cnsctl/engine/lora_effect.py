@@ -36,12 +36,15 @@ Change = Callable[[str], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a LoRA does on prompts that it was not fitted on, over all sites."""
+    """What a LoRA D does on prompts that it was not fitted on, in percent, over all sites.
+
+    The size of an effect is the mean of ‖D·x‖², as the denoising error is a mean of squares.
+    """
 
     kept: float
-    """Percent of the deltas' effect on their own tokens: 100 · (1 - ‖(D - ΔW)·x‖ / ‖ΔW·x‖)."""
+    """Of the deltas' effect on their own tokens: 100 · (1 - ‖(D - ΔW)·x‖² / ‖ΔW·x‖²). Negative if D is worse than nothing."""
     leak: float
-    """Effect on other words, percent of what the deltas would do there if they acted: 100 · ‖D·x‖ / ‖ΔW·x‖."""
+    """Effect on other words, of what the whole differences would do there: 100 · ‖D·x‖² / ‖ΔW·x‖²."""
     leak_frame: float
     """The same at start, end and padding."""
 
@@ -83,7 +86,7 @@ def fitting(
         before = len(fit_on) if found else 0
         moments = yield from _counted(finding_moments(base, concepts, prompts), before, total)
         found.append(moments)
-    prepared, measured = target(found[0], leak=leak), _Measured(found[1])
+    prepared, measured = target(found[0], leak=leak), Measured(found[1])
     factors = {}
     for done, site in enumerate(base.sites, start=len(fit_on) + len(measure_on) + 1):
         changes = {name: difference(base, concept, site) for name, concept in concepts.items()}
@@ -117,7 +120,7 @@ def change_of(base: Base, factors: Factors) -> torch.Tensor:
     return up @ down
 
 
-class _Measured:
+class Measured:
     """Sums over sites of squared effects, from the moments of the measured prompts."""
 
     def __init__(self, moments: Moments) -> None:
@@ -139,7 +142,7 @@ class _Measured:
         self.sums[name] += float((change @ R).double().square().sum())
 
     def effect(self) -> Effect:
-        share = {a: 100 * (self.sums[a] / max(self.sums[b], 1e-30)) ** 0.5 for a, b in _OF.items()}
+        share = {a: 100 * self.sums[a] / max(self.sums[b], 1e-30) for a, b in _OF.items()}
         return Effect(kept=100 - share["lost"], leak=share["words"], leak_frame=share["frame"])
 
 
@@ -156,7 +159,7 @@ def error_removed_through(
     base: Base,
     name: str,
     concept: Concept,
-    change: Change,
+    change: Change | None,
     latents: Sequence[torch.Tensor],
     *,
     noise_seed: int = 0,
@@ -169,7 +172,7 @@ def error_removed_through(
         base: of the concept.
         name: of the concept.
         concept: its token embeddings and class word are used, its delta is not.
-        change: what the file adds to a site.
+        change: what the file adds to a site; None for the token embeddings alone.
         latents: of the concept's images, (c, h, w) each.
         noise_seed: of the noise.
     """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RANK = 8
 """Default rank."""
 
-LEAK = 1.0
+LEAK = 5.0
 """λ: what an effect on another token weighs, if an error on an own token weighs 1."""
 
 FRAME_SHARE = 0.5

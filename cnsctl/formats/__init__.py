@@ -95,6 +95,7 @@ def detect(path: Path) -> Format:
     raise UnknownFormatError(
         f"unknown format: {path}",
         note=_unsupported(header) or f"known formats, by the names of tensors: {known}",
+        hint="give a safetensors file of one of these formats",
         reason="unknown-format",
     )
 
@@ -163,7 +164,7 @@ def _refuse_pickle(path: Path, start: bytes) -> None:
     if in_zip or start.startswith(_PICKLES):
         raise UnknownFormatError(
             f"unknown format: {path} is a pickle (.pt, .bin, .ckpt)",
-            note="a pickle can run a program when it is read, so cnsctl does not read any",
+            note="a pickle can run a program when it is read, so none is read",
             hint="convert it to safetensors with the program that wrote it, or with safetensors.torch.save_file",
             reason="pickle",
         )
@@ -171,7 +172,9 @@ def _refuse_pickle(path: Path, start: bytes) -> None:
 
 def _unsupported(header: Header) -> str | None:
     """The method of a file that is known, but not read."""
-    from cnsctl.formats.foreign import ALGORITHMS
+    from cnsctl.key_names import ALGORITHMS
 
     found = {name for key in header.entries for ending, name in ALGORITHMS.items() if key.endswith(ending)}
-    return f"a file of {', '.join(sorted(found))}, which is not supported" if found else None
+    return (
+        f"a file of {', '.join(sorted(found))}; known are LoRA, full differences and whole weights" if found else None
+    )

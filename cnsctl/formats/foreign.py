@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnsctl.errors import BaseModelError, UnknownFormatError
 from cnsctl.formats import modelspec
 from cnsctl.formats.tensor_file import shown
-from cnsctl.key_names import Leaf, is_keys_or_values, key_table, split
+from cnsctl.key_names import ALGORITHMS, Leaf, is_keys_or_values, key_table, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
     from cnsctl.key_names import KeyTable
 
     Shapes = Mapping[str, tuple[int, int]]
-
-ALGORITHMS: Mapping[str, str] = {
-    ".hada_w1_a": "LoHa",
-    ".lokr_w1": "LoKr",
-    ".lokr_w1_a": "LoKr",
-    ".oft_blocks": "OFT",
-    ".oft_diag": "OFT",
-    ".dora_scale": "DoRA",
-    ".lora_magnitude_vector": "DoRA",
-    ".lora_magnitude_vector.weight": "DoRA",
-    ".lora_magnitude_vector.default.weight": "DoRA",
-    ".a1.weight": "GLoRA",
-    ".on_input": "IA³",
-}
-"""Endings of the tensors of methods that are not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +75,7 @@ def _refuse_algorithm(table: KeyTable, key: str) -> None:
             raise UnknownFormatError(
                 f"unsupported file: its K and V weights are changed by {name}",
                 note="LoRA, full differences and whole weights can be read",
+                hint="merge it into its base model with the program that wrote it",
                 reason="unknown-format",
             )
 
@@ -101,7 +87,12 @@ def _readable(name: str) -> str:
 
 def other_base(note: str) -> BaseModelError:
     """The error of a file that was made for another base model."""
-    return BaseModelError("the file was made for another base model", note=note, reason="other-base-file")
+    return BaseModelError(
+        "the file was made for another base model",
+        note=note,
+        hint="use the base model that the file was made for",
+        reason="other-base-file",
+    )
 
 
 def check_shape(site: str, found: tuple[int, ...], wanted: tuple[int, int]) -> None:

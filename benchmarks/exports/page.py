@@ -1,0 +1,2 @@
+def page(tables, minutes, machine):
+    return [str(tables)]
