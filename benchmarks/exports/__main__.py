@@ -51,7 +51,7 @@ def main() -> None:
         return
     from benchmarks.exports.page import page
 
-    options.output.write_text("\n".join(page(tables, minutes, machine())) + "\n", encoding="utf-8")
+    options.output.write_text("\n".join(page(tables, machine())) + "\n", encoding="utf-8")
 
 
 def opened(out: Path, *, quick: bool) -> Measured:
