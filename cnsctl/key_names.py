@@ -188,6 +188,26 @@ LEAVES: Mapping[str, Leaf] = {
 }
 """What names of tensors end with. A longer ending precedes a shorter one that it contains."""
 
+ALGORITHMS: Mapping[str, str] = {
+    ".hada_w1_a": "LoHa",
+    ".lokr_w1": "LoKr",
+    ".lokr_w1_a": "LoKr",
+    ".oft_blocks": "OFT",
+    ".oft_diag": "OFT",
+    ".dora_scale": "DoRA",
+    ".lora_magnitude_vector": "DoRA",
+    ".lora_magnitude_vector.weight": "DoRA",
+    ".lora_magnitude_vector.default.weight": "DoRA",
+    ".a1.weight": "GLoRA",
+    ".on_input": "IA³",
+}
+"""Endings of the tensors of other adapters than LoRA: the name of the method."""
+
+
+def is_adapter(key: str) -> bool:
+    """Is a tensor of this name a part of an adapter: of a LoRA, or of another method?"""
+    return split(key)[1] in {Leaf.DOWN, Leaf.UP} or key.endswith(tuple(ALGORITHMS)) or "_custom_diffusion" in key
+
 
 def split(key: str) -> tuple[str, Leaf]:
     """The name of a weight, and what a tensor is of it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from cnsctl.key_names import is_adapter, is_keys_or_values
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -30,6 +32,7 @@ class Kind(StrEnum):
     SD3 = "sd3"
     OTHER_TRANSFORMER = "other transformer"
     LORA = "lora"
+    KEYS_VALUES = "k and v weights"
     CONTROLNET = "controlnet"
     ADAPTER = "adapter"
     EMBEDDING = "embedding"
@@ -59,6 +62,7 @@ TITLES: Mapping[Kind, str] = {
     Kind.SD3: "a Stable Diffusion 3 model",
     Kind.OTHER_TRANSFORMER: "a diffusion transformer of another family",
     Kind.LORA: "a LoRA",
+    Kind.KEYS_VALUES: "K and V weights alone",
     Kind.CONTROLNET: "a ControlNet",
     Kind.ADAPTER: "a T2I-Adapter or IP-Adapter",
     Kind.EMBEDDING: "a textual inversion embedding",
@@ -83,6 +87,7 @@ REASONS: Mapping[Kind, str] = {
     Kind.SD3: "text and image share each attention layer, so K and V of the text depend on the image",
     Kind.OTHER_TRANSFORMER: "this family is not supported yet",
     Kind.LORA: "a LoRA changes a base model, but does not contain one",
+    Kind.KEYS_VALUES: "K and V weights are a part of a base model; the rest of it is missing",
     Kind.CONTROLNET: "a ControlNet guides a base model, but does not contain one",
     Kind.ADAPTER: "an adapter guides a base model, but does not contain one",
     Kind.EMBEDDING: "an embedding is a word for a base model, but does not contain one",
@@ -98,12 +103,6 @@ REASONS: Mapping[Kind, str] = {
 
 UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
 """What precedes the original names of a denoiser: in checkpoints, in files of the denoiser alone."""
-
-_LORA = (
-    ".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", ".lora.up.", ".lora.down.", "_lora.up.", "_lora.down.",
-    ".hada_w1_", ".lokr_w", ".oft_blocks", ".oft_diag", ".dora_scale", ".glora", ".lora_mid.", "custom_diffusion",
-)  # fmt: skip
-"""Parts of the keys of LoRA, LoHa, LoKr, OFT, DoRA and GLoRA files, and of Custom Diffusion's."""
 
 _TRANSFORMERS = (
     "transformer_blocks.0.attn2.to_k.weight",  # PixArt, Anima, Wan, Hunyuan under diffusers' names
@@ -205,6 +204,12 @@ def _embedding(shapes: Shapes) -> bool:
     return 0 < len(tables) <= 2 and all(len(shape) in {1, 2} and shape[-1] in TEXT_WIDTHS for shape in tables)
 
 
+def _keys_values(shapes: Shapes) -> bool:
+    """K and V of cross-attention, and nothing else but token embeddings."""
+    weights = [key for key in shapes if not key.startswith("modifier_token.")]
+    return bool(weights) and all("attn2" in key and is_keys_or_values(key.removesuffix(".weight")) for key in weights)
+
+
 def _has(*marks: str) -> Callable[[Shapes], bool]:
     """Does a key end with one of these names, at a dot or at its start?"""
     ends = tuple(f".{mark}" for mark in marks)
@@ -238,8 +243,9 @@ def _diffusers_unet(channels: int | None = None) -> Callable[[Shapes], bool]:
 
 _MARKS: tuple[tuple[Kind, Callable[[Shapes], bool]], ...] = (
     (Kind.CONCEPT, _all(_starts("vectors."), lambda shapes: any(key.endswith(".gaps") for key in shapes))),
-    (Kind.LORA, _contains(*_LORA)),
+    (Kind.LORA, lambda shapes: any(map(is_adapter, shapes))),
     (Kind.LORA, _starts("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lora_transformer_")),  # full differences
+    (Kind.KEYS_VALUES, _keys_values),
     (Kind.CONTROLNET, _starts("control_model.", "lllite_", "input_hint_block.", "controlnet_")),
     (Kind.CONTROLNET, _contains("controlnet_blocks.", "controlnet_cond_embedding.", "zero_convs.")),
     (Kind.MOTION, _contains("motion_modules.")),

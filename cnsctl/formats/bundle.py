@@ -46,6 +46,9 @@ _MAX_DIRECTORY = 4 << 20
 
 _TIME = (1980, 1, 1, 0, 0, 0)
 _SHA = re.compile(r"[0-9a-f]{64}")
+_LARGE = b"\1\0"
+"""Begins what the table of contents adds to a member beyond 4 GB: its place."""
+
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 
 
@@ -160,9 +163,9 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
 
     with path.open("rb") as stream:
         try:
-            length = _check_end(stream)
+            _check_end(stream)
             archive = zipfile.ZipFile(stream)
-            members = _members(archive, length)
+            members = _members(archive)
             base, concepts = _manifest(_content(archive, members[MANIFEST], MAX_MANIFEST))
             _compare(members, concepts)
         except _FAULTS as err:
@@ -181,12 +184,12 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         yield Bundle(base=base, concepts=concepts, read=read)
 
 
-_FAULTS = (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, struct.error, KeyError)
+_FAULTS = (zipfile.BadZipFile, ValueError, LookupError, ArithmeticError, RuntimeError, EOFError, struct.error)
 """What zipfile raises about a file that is not as it should be."""
 
 
-def _check_end(stream: BinaryIO) -> int:
-    """Bound the table of contents before zipfile reads it; returns the length of the file."""
+def _check_end(stream: BinaryIO) -> None:
+    """Bound the table of contents before zipfile reads it."""
     length = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, length - 22 - 20 - 56))
     tail = stream.read()
@@ -202,22 +205,28 @@ def _check_end(stream: BinaryIO) -> int:
     if size > _MAX_DIRECTORY:
         raise ValueError(f"its table of contents has {size} bytes, {_MAX_DIRECTORY} allowed")
     stream.seek(0)
-    return length
 
 
-def _members(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The members by name. They follow each other without gaps, from the first byte to the table of contents."""
     infos = archive.infolist()
-    if not infos or infos[0].filename != MANIFEST or infos[0].header_offset != 0:
+    if not infos or infos[0].filename != MANIFEST:
         raise ValueError(f"its first member is not {MANIFEST}")
+    reached = 0
     for info in infos:
         shown = repr(info.filename[:80])
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.file_size > length:
-            raise ValueError(f"member {shown} is compressed, or its size is wrong")
-        if info.flag_bits or info.comment:
-            raise ValueError(f"member {shown} is encrypted, or was written by another program")
         mode = info.external_attr >> 16
-        if info.is_dir() or (mode and not stat.S_ISREG(mode)):
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise ValueError(f"member {shown} is compressed, or its size is wrong")
+        if info.flag_bits or info.comment or info.extra[:2] not in {b"", _LARGE}:
+            raise ValueError(f"member {shown} is encrypted, or was written by another program")
+        if not info.filename or info.is_dir() or not stat.S_ISREG(mode):
             raise ValueError(f"member {shown} is not a file")
+        if info.header_offset != reached:
+            raise ValueError(f"member {shown} does not follow the one before it")
+        reached += 30 + len(info.filename.encode()) + info.file_size
+    if reached != archive.start_dir:
+        raise ValueError("its table of contents does not follow the last member")
     members = {info.filename: info for info in infos}
     if len(members) != len(infos):
         raise ValueError("two members have the same name")

@@ -62,4 +62,4 @@ def tensors(concept: Outgoing, keys: KeyStyle = DEFAULT_KEYS) -> list[Tensor]:  
 
 def metadata(concept: Outgoing, keys: KeyStyle = DEFAULT_KEYS) -> dict[str, str]:  # noqa: ARG001
     """The texts of the file."""
-    return modelspec.adapter(concept, module="diffusers")
+    return modelspec.weights(concept)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnsctl.errors import BaseModelError, UnknownFormatError
 from cnsctl.formats import modelspec
 from cnsctl.formats.tensor_file import shown
-from cnsctl.key_names import Leaf, is_keys_or_values, key_table, split
+from cnsctl.key_names import ALGORITHMS, Leaf, is_keys_or_values, key_table, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,23 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.formats.tensor_file import TensorFile
+    from cnsctl.key_names import KeyTable
 
     Shapes = Mapping[str, tuple[int, int]]
-
-ALGORITHMS: Mapping[str, str] = {
-    ".hada_w1_a": "LoHa",
-    ".lokr_w1": "LoKr",
-    ".lokr_w1_a": "LoKr",
-    ".oft_blocks": "OFT",
-    ".oft_diag": "OFT",
-    ".dora_scale": "DoRA",
-    ".lora_magnitude_vector": "DoRA",
-    ".lora_magnitude_vector.weight": "DoRA",
-    ".lora_magnitude_vector.default.weight": "DoRA",
-    ".a1.weight": "GLoRA",
-    ".on_input": "IA³",
-}
-"""Endings of the tensors of methods that are not read, because their change is not a sum of two matrices' product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +51,16 @@ def by_site(file: TensorFile, shapes: Shapes, *, skip: frozenset[str] = frozense
     table = key_table(shapes)
     parts: dict[str, dict[Leaf, str]] = {}
     also: set[str] = set()
-    for key in sorted(file.entries):
-        if key in skip:
-            continue
+    for key in sorted(set(file.entries) - skip):
+        _refuse_algorithm(table, key)
         stem, leaf = split(key)
         site = table.site(stem)
-        if leaf is Leaf.OTHER:
-            refuse_algorithm(key, is_site=site is not None)
-        if site is None or leaf is Leaf.OTHER:
+        if site is None:
             if leaf is not Leaf.OTHER and is_keys_or_values(stem):
                 raise other_base(f"it contains {shown(stem)}, which the base model does not have")
-            also.add(stem if site is None else key)
+            also.add(_readable(stem))
+        elif leaf is Leaf.OTHER:
+            also.add(_readable(key))
         elif leaf in parts.setdefault(site, {}):
             raise file.damaged(f"{shown(key)} and {shown(parts[site][leaf])} are the same part of one weight")
         else:
@@ -83,20 +68,31 @@ def by_site(file: TensorFile, shapes: Shapes, *, skip: frozenset[str] = frozense
     return Sorted(parts=parts, also=tuple(sorted(also)))
 
 
-def refuse_algorithm(key: str, *, is_site: bool) -> None:
+def _refuse_algorithm(table: KeyTable, key: str) -> None:
     """Refuse a method whose change of a site is not a plain difference."""
-    found = next((name for ending, name in ALGORITHMS.items() if key.endswith(ending)), None)
-    if found and is_site:
-        raise UnknownFormatError(
-            f"unsupported file: its K and V weights are changed by {found}",
-            note="LoRA, full differences and whole weights can be read",
-            reason="unknown-format",
-        )
+    for ending, name in ALGORITHMS.items():
+        if key.endswith(ending) and table.site(key.removesuffix(ending)) is not None:
+            raise UnknownFormatError(
+                f"unsupported file: its K and V weights are changed by {name}",
+                note="LoRA, full differences and whole weights can be read",
+                hint="merge it into its base model with the program that wrote it",
+                reason="unknown-format",
+            )
+
+
+def _readable(name: str) -> str:
+    """A name for messages: printable, and of bounded length."""
+    return name[:200] if name.isprintable() else shown(name)
 
 
 def other_base(note: str) -> BaseModelError:
     """The error of a file that was made for another base model."""
-    return BaseModelError("the file was made for another base model", note=note, reason="other-base-file")
+    return BaseModelError(
+        "the file was made for another base model",
+        note=note,
+        hint="use the base model that the file was made for",
+        reason="other-base-file",
+    )
 
 
 def check_shape(site: str, found: tuple[int, ...], wanted: tuple[int, int]) -> None:

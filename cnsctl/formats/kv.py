@@ -47,8 +47,15 @@ def read(file: TensorFile, shapes: Mapping[str, tuple[int, int]]) -> Incoming:
         return whole.read(file, shapes, format=str(NAME))
     (key,) = modifiers
     vectors = {"text_encoder": table_of(file, key)}
-    token = key.removeprefix(_MODIFIER)[:200]
-    return whole.read(file, shapes, format=str(NAME), skip=frozenset(modifiers), vectors=vectors, token=token)
+    token = key.removeprefix(_MODIFIER)
+    return whole.read(
+        file,
+        shapes,
+        format=str(NAME),
+        skip=frozenset(modifiers),
+        vectors=vectors,
+        token=token[:200] if token.isprintable() else None,
+    )
 
 
 def tensors(concept: Outgoing, keys: KeyStyle = DEFAULT_KEYS) -> list[Tensor]:  # noqa: ARG001  one style
@@ -58,4 +65,4 @@ def tensors(concept: Outgoing, keys: KeyStyle = DEFAULT_KEYS) -> list[Tensor]:  
 
 def metadata(concept: Outgoing, keys: KeyStyle = DEFAULT_KEYS) -> dict[str, str]:  # noqa: ARG001
     """The texts of the file."""
-    return modelspec.adapter(concept, module="diffusers")
+    return modelspec.weights(concept)

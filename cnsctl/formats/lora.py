@@ -10,6 +10,7 @@ Owns the tensors of a LoRA; must not know how factors are fitted.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,10 +104,9 @@ def _flat(file: TensorFile, name: str) -> tuple[int, int]:
 
 
 def _alpha(file: TensorFile, name: str) -> float:
-    values = file.read(name)
-    if values.size != 1:
+    if math.prod(file.entries[name].shape) != 1:
         raise file.damaged(f"tensor {shown(name)}: not one number")
-    return float(values.reshape(()))
+    return float(file.read(name).reshape(()))
 
 
 def _reader(file: TensorFile, pair: _Pair) -> Callable[[], NDArray[np.float32]]:
@@ -166,7 +166,8 @@ def _bundled(file: TensorFile) -> tuple[dict[str, NDArray[np.float32]], str | No
     if len(names) != 1 or not found:
         return {}, None, frozenset()
     vectors = {encoder: table_of(file, key) for encoder, key in sorted(found.items())}
-    return vectors, names.pop()[:200], frozenset(found.values())
+    token = names.pop()
+    return vectors, token[:200] if token.isprintable() else None, frozenset(found.values())
 
 
 def tensors(concept: Outgoing, keys: KeyStyle = DEFAULT_KEYS) -> list[Tensor]:

@@ -39,12 +39,17 @@ def adapter(concept: Outgoing, *, module: str, rank: int | None = None) -> dict[
     return found | dict(concept.metadata)
 
 
+def weights(concept: Outgoing) -> dict[str, str]:
+    """The texts of a file of whole weights, which model managers know no kind of."""
+    return _common(concept, None) | dict(concept.metadata)
+
+
 def embedding(concept: Outgoing) -> dict[str, str]:
     """The texts of a textual inversion."""
     return _common(concept, "textual-inversion") | dict(concept.metadata)
 
 
-def _common(concept: Outgoing, kind: str) -> dict[str, str]:
+def _common(concept: Outgoing, kind: str | None) -> dict[str, str]:
     width, height = concept.resolution
     phrase, name = trigger(concept), concept.token.strip("<>")
     found = {
@@ -59,7 +64,7 @@ def _common(concept: Outgoing, kind: str) -> dict[str, str]:
         TOKEN: concept.token,
         CLASS_WORD: concept.class_word,
     }
-    if architecture := _architecture(concept):
+    if kind and (architecture := _architecture(concept)):
         found["modelspec.architecture"] = f"{architecture}/{kind}"
         found["ss_base_model_version"] = _version(concept)
         found["ss_v2"] = str(concept.width == 1024)

@@ -280,7 +280,7 @@ def test_what_cannot_be_used_is_refused_in_words(pipe, dog, tmp_path):
     with pytest.raises(errors.UsageError, match="cannot read the delta"):
         apply_concept(pipe, tmp_path / "missing.safetensors")
     (tmp_path / "noise").write_bytes(b"no delta" * 10)
-    with pytest.raises(errors.StoreDamagedError):
+    with pytest.raises(errors.UnknownFormatError):
         apply_concept(pipe, tmp_path / "noise")
     with pytest.raises(errors.InvalidNameError):
         apply_concept(pipe, dog, name="My Dog")
