@@ -21,17 +21,15 @@ DEFAULT = f"`lora`, rank {RANK}"
 TOKEN, DENSE, EMBEDDING = "cnsctl, `token` mode", "`lora-exact`", "`embedding`"
 
 
-LIMITS = (
-    "## Limits",
-    "",
-    "- All figures but time and size are of pocket. λ, rank and prompts were not tuned on Stable Diffusion 1.5 or XL, whose "
-    "texts have 77 positions, mostly padding.",
-    "- The defaults were chosen on the five concepts of the tables. The differences near the defaults are smaller than those "
-    "between concepts.",
-    "- A concept that was trained in `prompt` mode acts on all words by design. A fitted LoRA keeps its effect on its own "
-    "tokens only.",
-    "- One training seed and one noise seed.",
-)
+LIMITS = """## Limits
+
+- All figures but time and size are of pocket. λ, rank and prompts were not tuned on Stable Diffusion 1.5 or XL, whose texts
+  have 77 positions, mostly padding.
+- The defaults were chosen on the five concepts of the tables. The differences near the defaults are smaller than those
+  between concepts.
+- A concept that was trained in `prompt` mode acts on all words by design. A fitted LoRA keeps its effect on its own tokens
+  only.
+- One training seed and one noise seed.""".splitlines()
 
 
 def page(tables: Mapping[str, Sequence[Line]], machine: str) -> Iterator[str]:
