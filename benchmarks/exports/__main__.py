@@ -28,7 +28,9 @@ PAGE = Path(__file__).parents[2] / "docs/results/exports.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.exports", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--out", type=Path, default=Path("exports.bench"), help="folder of results and files")
     parser.add_argument("--quick", action="store_true", help="20 steps, two concepts, two scenes, two ranks; no page")
     parser.add_argument("-o", "--output", type=Path, default=PAGE, help="the page")
@@ -49,7 +51,7 @@ def main() -> None:
         return
     from benchmarks.exports.page import page
 
-    options.output.write_text("\n".join(page(tables, minutes, machine())) + "\n", encoding="utf-8")
+    options.output.write_text("\n".join(page(tables, machine())) + "\n", encoding="utf-8")
 
 
 def opened(out: Path, *, quick: bool) -> Measured:
@@ -69,6 +71,7 @@ def opened(out: Path, *, quick: bool) -> Measured:
 def questions(found: Measured, names: list[str], *, quick: bool) -> dict[str, Iterator[Line]]:
     """The tables, each with its rows, which are measured when they are read."""
     from benchmarks.exports import tables
+    from benchmarks.exports.costs import costs
 
     ranks = (2, 8) if quick else tables.RANKS
     return {
@@ -76,6 +79,7 @@ def questions(found: Measured, names: list[str], *, quick: bool) -> dict[str, It
         "one": tables.one(found, names, ranks),
         "two": tables.two(found, names, (8,) if quick else (2, 8, 32)),
         "images": tables.images(found, names[:1] if quick else names, quick=quick),
+        "costs": costs() if not quick else iter(()),
     }
 
 

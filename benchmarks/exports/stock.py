@@ -101,7 +101,8 @@ class Stock:
         text, _ = self.pipe.encode_prompt(asked.text, self.base.device, 1, do_classifier_free_guidance=False)
         read = text.expand(len(times), *text.shape[1:])
         found = self.pipe.unet(noisy, times.to(self.base.device), encoder_hidden_states=read).sample
-        return (found - target).square().mean((1, 2, 3)).double().cpu().numpy()
+        errors: NDArray[np.float64] = (found - target).square().mean((1, 2, 3)).double().cpu().numpy()
+        return errors
 
     def image(self, text: str, seed: int) -> NDArray[np.uint8]:
         """An image (h, w, 3) with the base model's default steps and guidance scale, and the stock scheduler."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,12 @@ from benchmarks.learning.bench import Bench, Scene, said
 from benchmarks.learning.pairs import by_pair, title
 from benchmarks.learning.rows import elsewhere
 from cnsctl.concept import DEFAULT_MODE, Mode
+from cnsctl.data.png import png_bytes, png_pixels
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.data.prompt_templates import base_probe_texts
 from cnsctl.engine.generate import Request
 from cnsctl.engine.seeds import fold
+from cnsctl.store import write_atomic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +76,8 @@ class Measured:
         overlay = bench.overlay(list(trained.items()), DEFAULT_MODE)
         self.exporter = Exporter(base=bench.base, folder=folder, concepts=overlay.concepts)
         self.stock = Stock(bench.folder, bench.base)
+        self._images = folder / "images"
+        self._images.mkdir(exist_ok=True)
         self._figures = folder / "figures.json"
         self._known: dict[str, list[float]] = json.loads(self._figures.read_text()) if self._figures.is_file() else {}
 
@@ -91,9 +96,13 @@ class Measured:
         return self.bench.removed(acting, mode, scenes).by_noise[self.bench.noises.index(NOISE)]
 
     def images(self, files: Written | None, texts: Sequence[str]) -> list[NDArray[np.uint8]]:
-        """An image per text, with its place as the seed."""
-        with self.stock.loaded(files):
-            return [self.stock.image(text, seed) for seed, text in enumerate(texts)]
+        """An image per text, with its place as the seed; each is generated once."""
+        paths = [self._images / f"{_key(files, text, seed)}.png" for seed, text in enumerate(texts)]
+        if not all(path.is_file() for path in paths):
+            with self.stock.loaded(files):
+                for seed, (text, path) in enumerate(zip(texts, paths, strict=True)):
+                    write_atomic(path, png_bytes(self.stock.image(text, seed)))
+        return [png_pixels(path.read_bytes()) for path in paths]
 
     def _errors(self, files: Written | None, texts: Sequence[str], scenes: Sequence[Scene]) -> list[float]:
         """Mean error per scene. Figures of equal files, texts and scenes are not computed again."""
@@ -153,9 +162,9 @@ def two(found: Measured, names: Sequence[str], ranks: Sequence[int]) -> Iterator
             name=f"cnsctl, `{mode}` mode",
             removed={t: found.ours(who, mode, scenes) for t, (who, scenes) in pairs.items()},
         )
-    ways = {"`embedding`, two files": lambda who: export.embedding(*who)}
+    ways: dict[str, Callable[[Sequence[str]], Written]] = {"`embedding`": lambda who: export.embedding(*who)}
     for rank in ranks:
-        ways[f"`lora`, rank {rank}, two files"] = lambda who, rank=rank: export.lora(*who, way=Way(rank=rank))
+        ways[f"`lora`, rank {rank}, two files"] = partial(_loras, export, Way(rank=rank))
     ways["`lora` of both in one file, rank 16"] = lambda who: export.lora(*who, way=Way(rank=16), together=True)
     ways["`lora-exact`, two files"] = lambda who: export.exact(*who)
     ways["`lora-exact`, two files at half strength"] = lambda who: export.exact(*who, scale=0.5)
@@ -163,6 +172,10 @@ def two(found: Measured, names: Sequence[str], ranks: Sequence[int]) -> Iterator
         files = {t: (way(who), scenes) for t, (who, scenes) in pairs.items()}
         removed = {t: found.removed(f, scenes) for t, (f, scenes) in files.items()}
         yield Line(name=name, removed=removed, bytes=float(np.mean([f.bytes for f, _ in files.values()])))
+
+
+def _loras(export: Exporter, way: Way, names: Sequence[str]) -> Written:
+    return export.lora(*names, way=way)
 
 
 def choices(found: Measured, names: Sequence[str], *, quick: bool) -> Iterator[Line]:
@@ -180,7 +193,7 @@ PLACES = ("in a desert", "at night")
 
 def images(found: Measured, names: Sequence[str], *, quick: bool) -> Iterator[Line]:
     """Images of the stock pipeline: PSNR of other prompts against the base model, and of the concept against cnsctl."""
-    texts = base_probe_texts()[: 1 if quick else 5]
+    texts = base_probe_texts()[: 1 if quick else 3]
     export, words = found.exporter, found.bench.class_words
     asked = {n: [f"a <{n}> {words[n]} {place}" for place in PLACES] for n in names}
     plain, ours = found.images(None, texts), {n: _by_cnsctl(found, n) for n in names}

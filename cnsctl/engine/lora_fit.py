@@ -64,7 +64,7 @@ def target(moments: Moments, *, leak: float = LEAK, ridge: float = RIDGE, frame:
         ridge: ε relative to the mean eigenvalue of M.
         frame: share of start, end and padding in the other tokens.
     """
-    M = sum(moments.own.values()) + leak * ((1 - frame) * moments.words + frame * moments.frame)
+    M = torch.stack(list(moments.own.values())).sum(0) + leak * ((1 - frame) * moments.words + frame * moments.frame)
     columns = len(M)
     M = M + ridge * M.trace() / columns * torch.eye(columns, dtype=M.dtype)
     found = {name: significant(C) for name, C in moments.own.items()}
@@ -87,18 +87,20 @@ def fit(differences: Mapping[str, torch.Tensor], target: Target, rank: int = RAN
     """The LoRA of one site, for one concept or several in one file.
 
     Args:
-        differences: per concept of the target: ΔW_c, (rows, columns).
+        differences: per concept of the target: ΔW_c, (rows, columns), on any device.
         target: from `target`.
         rank: r. Where fewer directions exist, the rest of the factors is 0.
 
     Returns:
         Factors with equal norms of each column of `up` and row of `down`, so that rounding to fp16 loses little.
     """
-    wide = {name: differences[name].double().cpu() for name in target.span}
-    measured = sum(W @ target.measure[name] for name, W in wide.items())  # (rows, k)
-    U, s, _ = torch.linalg.svd(measured, full_matrices=False)
-    U = U[:, :rank] * (s[:rank] > 0)  # without a difference there is nothing to keep
-    down = sum((U.T @ W @ target.span[name]) @ target.filter[name] for name, W in wide.items())  # (r, columns)
+    # fp32, on the device: it decides the directions alone. What is kept of them is computed in float64
+    seen = [W @ target.measure[name].to(W) for name, W in differences.items()]
+    measured = torch.stack(seen).sum(0).cpu().double()  # (rows, k)
+    squares, V = significant(measured.T @ measured)
+    U = measured @ V[:, :rank] / squares[:rank].sqrt()  # left singular vectors, (rows, r or fewer)
+    kept = [(U.T @ W.cpu().double()) @ target.span[name] @ target.filter[name] for name, W in differences.items()]
+    down = torch.stack(kept).sum(0)  # (r or fewer, columns)
     size = down.norm(dim=1).sqrt()
     up = U * size
     down = down / size.clamp(min=torch.finfo(size.dtype).tiny)[:, None]

@@ -45,6 +45,12 @@ WRITERS: Mapping[ExportFormat, str] = {
 
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _N_START = 64
+_NOT_THE_FILE: Mapping[bytes, str] = {
+    b"version https://git-lfs": "it is a git-lfs pointer, not the file itself; git lfs pull downloads the file",
+    b"<!doctype html": "it is a web page; the download needs a login, or the link leads to a page about the file",
+    b"<html": "it is a web page; the download needs a login, or the link leads to a page about the file",
+}
+"""What people have instead of a file, by its first bytes in lower case."""
 
 
 class Format(Protocol):
@@ -94,7 +100,7 @@ def detect(path: Path) -> Format:
     known = ", ".join(name.rpartition(".")[2].replace("_", "-") for name in FORMATS)
     raise UnknownFormatError(
         f"unknown format: {path}",
-        note=_unsupported(header) or f"known formats, by the names of tensors: {known}",
+        note=_what_it_is(header) or f"known formats, by the names of tensors: {known}",
         hint="give a safetensors file of one of these formats",
         reason="unknown-format",
     )
@@ -170,10 +176,14 @@ def _refuse_pickle(path: Path, start: bytes) -> None:
         )
 
 
-def _unsupported(header: Header) -> str | None:
-    """The method of a file that is known, but not read."""
+def _what_it_is(header: Header) -> str | None:
+    """What a file is that no format matches, if that is known."""
     from cnsctl.key_names import ALGORITHMS
 
+    start = header.start.lower()
+    for first, note in _NOT_THE_FILE.items():
+        if start.startswith(first):
+            return note
     found = {name for key in header.entries for ending, name in ALGORITHMS.items() if key.endswith(ending)}
     return (
         f"a file of {', '.join(sorted(found))}; known are LoRA, full differences and whole weights" if found else None

@@ -184,7 +184,7 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         yield Bundle(base=base, concepts=concepts, read=read)
 
 
-_FAULTS = (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, struct.error, KeyError)
+_FAULTS = (zipfile.BadZipFile, ValueError, LookupError, ArithmeticError, RuntimeError, EOFError, struct.error)
 """What zipfile raises about a file that is not as it should be."""
 
 
@@ -220,7 +220,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise ValueError(f"member {shown} is compressed, or its size is wrong")
         if info.flag_bits or info.comment or info.extra[:2] not in {b"", _LARGE}:
             raise ValueError(f"member {shown} is encrypted, or was written by another program")
-        if info.is_dir() or not stat.S_ISREG(mode):
+        if not info.filename or info.is_dir() or not stat.S_ISREG(mode):
             raise ValueError(f"member {shown} is not a file")
         if info.header_offset != reached:
             raise ValueError(f"member {shown} does not follow the one before it")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cnsctl.errors import CnsctlError, DamagedFileError
+from cnsctl.errors import CnsctlError, DamagedFileError, UnknownFormatError
 from cnsctl.formats import canonical
 
 if TYPE_CHECKING:
@@ -255,11 +255,16 @@ class TensorFile:
         """Read one tensor as float32; F64, F32, F16 and BF16 can be read.
 
         Raises:
-            DamagedFileError: another dtype, a number that is not finite, or the file is now shorter.
+            UnknownFormatError: another dtype.
+            DamagedFileError: a number is not finite, or the file is now shorter.
         """
         entry = self.entries[name]
         if entry.dtype not in FLOATS:
-            raise self.damaged(f"tensor {shown(name)}: {entry.dtype} is not a dtype of weights")
+            raise UnknownFormatError(
+                f"unsupported dtype in {self._shown}: {entry.dtype}",
+                note=f"tensor {shown(name)}; weights are read in {', '.join(sorted(FLOATS))}",
+                hint="save the file in fp16 with the program that wrote it",
+            )
         self._stream.seek(self._body + entry.begin)
         raw = self._stream.read(entry.end - entry.begin)
         if len(raw) != entry.end - entry.begin:

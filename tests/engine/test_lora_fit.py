@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -122,7 +124,7 @@ def test_a_higher_rank_is_never_worse(size):
     W, M = features_of(size["seed"] + 2, size["rows"], size["columns"]), moments_of(own, other)
     prepared = target(M, leak=1.0, ridge=1e-12)
     errors = [objective(product(fit({"rex": W}, prepared, rank)), W, M, 1.0) for rank in range(1, 5)]
-    assert all(b <= a * (1 + 1e-5) + 1e-6 for a, b in zip(errors, errors[1:], strict=False))
+    assert all(b <= a * (1 + 1e-5) + 1e-6 for a, b in pairwise(errors))
 
 
 def test_a_rank_beyond_the_directions_is_filled_with_zeros():

@@ -29,6 +29,17 @@ def test_a_file_of_no_format_is_unknown_and_not_damaged(tmp_path, data):
         formats.detect(tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [(b"version https://git-lfs.github.com/spec/v1", "pointer"), (b"<!DOCTYPE html><title>Sign in", "web page")],
+)
+def test_what_people_have_instead_of_a_file_is_named(tmp_path, data, what):
+    (tmp_path / "dog.safetensors").write_bytes(data)
+    with pytest.raises(UnknownFormatError) as caught:
+        formats.detect(tmp_path / "dog.safetensors")
+    assert what in caught.value.note
+
+
 @pytest.mark.parametrize("data", [b"\x80\x02}q\x00.", b"PK\3\4" + b"\0" * 26 + b"archive/data.pkl"])
 def test_a_pickle_is_refused_by_its_contents(tmp_path, data):
     (tmp_path / "dog.safetensors").write_bytes(data)

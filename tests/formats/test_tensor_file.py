@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from safetensors.torch import save as save_torch
 
-from cnsctl.errors import CnsctlError, DamagedFileError
+from cnsctl.errors import CnsctlError, DamagedFileError, UnknownFormatError
 from cnsctl.formats import tensor_file
 from cnsctl.formats.tensor_file import MAX_HEADER, Tensor, TensorFile, byte_size, open_file, write
 
@@ -134,7 +134,7 @@ def test_a_float64_beyond_float32_is_refused():
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
 def test_integers_are_not_weights(dtype):
-    with pytest.raises(DamagedFileError, match="not a dtype of weights"):
+    with pytest.raises(UnknownFormatError, match="unsupported dtype"):
         TensorFile(io.BytesIO(save({"x": np.array([1], dtype)}))).read("x")
 
 
@@ -234,7 +234,7 @@ def test_a_mutated_file_is_refused_or_read_as_the_safetensors_library_reads_it(d
     try:
         file = TensorFile(io.BytesIO(bytes(raw)))
         values = {name: file.read(name) for name in file.entries}
-    except DamagedFileError:
+    except (DamagedFileError, UnknownFormatError):
         return
     try:
         found = load(bytes(raw))
