@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from functools import partial
@@ -40,9 +41,14 @@ def main() -> None:
     for shape in parser.parse_args().shape or ["sd15", "sdxl"]:
         sites = published_sites(shape)
         n_weights = sum(rows * columns for rows, columns in sites.values())
-        print(f"{SHAPES[shape]}: {len(sites)} sites, {n_weights / 1e6:.2f} M K/V weights")
+        say(f"{SHAPES[shape]}: {len(sites)} sites, {n_weights / 1e6:.2f} M K/V weights")
         for name, n_bytes, seconds in rows(shape, sites):
-            print(f"  {name:<20} {n_bytes:>13,} bytes  {seconds:6.2f} s")
+            say(f"  {name:<20} {n_bytes:>13,} bytes  {seconds:6.2f} s")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def published_sites(shape: str) -> dict[str, tuple[int, int]]:
@@ -53,9 +59,7 @@ def published_sites(shape: str) -> dict[str, tuple[int, int]]:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
     ends = ("attn2.to_k.weight", "attn2.to_v.weight")
-    return {
-        n.removesuffix(".weight"): (p.shape[0], p.shape[1]) for n, p in unet.named_parameters() if n.endswith(ends)
-    }
+    return {n.removesuffix(".weight"): (p.shape[0], p.shape[1]) for n, p in unet.named_parameters() if n.endswith(ends)}
 
 
 def rows(shape: str, sites: dict[str, tuple[int, int]]) -> Iterator[tuple[str, int, float]]:

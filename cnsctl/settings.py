@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from cnsctl.errors import InvalidSettingError, UsageError
-from cnsctl.export_formats import DEFAULT_FORMAT, DEFAULT_KEYS, ExportFormat, KeyStyle
+from cnsctl.export_formats import DEFAULT_FORMAT, DEFAULT_KEYS, DEFAULT_RANK, ExportFormat, KeyStyle
 from cnsctl.sampler_names import Sampler, Sigmas, Spacing, near_samplers, read_sampler
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class ExportSettings:
     """What an export writes."""
 
     format: ExportFormat = _setting("Format of the files", default=DEFAULT_FORMAT)
-    rank: int = _setting("Rank of the fitted LoRA", low=1, high=128, default=8)
+    rank: int = _setting("Rank of the fitted LoRA", low=1, high=128, default=DEFAULT_RANK)
     keys: KeyStyle = _setting("Names of the tensors of a LoRA", default=DEFAULT_KEYS)
 
 

@@ -101,7 +101,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l json -d 'Print JSON, 
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l quiet -d 'Print bare names or paths, one per line; no progress'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -a '@(__cnsctl_names)'
 complete -c cnsctl -n __fish_use_subcommand -a export -d 'Write concepts as files for other tools'
-complete -c cnsctl -n '__fish_seen_subcommand_from export' -l format -x -a 'lora lora-exact diff kv custom-diffusion embedding native bundle checkpoint' -d 'Format of the files (docs/how-to/use-in-comfyui.md and others)'
+complete -c cnsctl -n '__fish_seen_subcommand_from export' -l format -x -a 'lora lora-exact diff kv custom-diffusion embedding native bundle checkpoint' -d 'Format of the files'
 complete -c cnsctl -n '__fish_seen_subcommand_from export' -l rank -x -d 'Rank of the fitted LoRA (1 to 128)'
 complete -c cnsctl -n '__fish_seen_subcommand_from export' -l keys -x -a 'kohya diffusers' -d 'Names of the tensors of a LoRA'
 complete -c cnsctl -n '__fish_seen_subcommand_from export' -l output -r -F -d 'A file, a folder, or - for the bytes of one file'

@@ -28,8 +28,19 @@ def make_store(
             "created": CREATED, "captions": [None], "recipe": {}, "scores": {},
         }  # fmt: skip
         with store.transaction(f"add {name}") as tx:
-            tx.add(fields, delta, references=[b"an image"], probe=b"a probe", preview=None)
+            tx.add(fields, delta, references=[an_image()], probe=b"a probe", preview=None)
     return store
+
+
+def an_image() -> bytes:
+    """A small PNG."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    pixels = np.random.default_rng(5).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream := BytesIO(), "PNG")
+    return stream.getvalue()
 
 
 def synthetic_delta(store: Store, seed: int, *, word: str, vectors: int = 1) -> Delta:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnsctl.engine.feature_moments import significant
+from cnsctl.export_formats import DEFAULT_RANK
 from cnsctl.formats.contents import Factors
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from cnsctl.engine.feature_moments import Moments
 
-RANK = 8
+RANK = DEFAULT_RANK
 """Default rank."""
 
 LEAK = 5.0
