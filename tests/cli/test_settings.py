@@ -90,7 +90,9 @@ def test_python_refuses_an_unknown_setting(kind):
 
 @pytest.mark.parametrize(("setting", "kind"), ALL)
 def test_the_command_line_refuses_a_value_out_of_range(shared_store, images_of_two, setting, kind):
-    line = ["add", "cat", images_of_two / "dog"] if kind is TrainSettings else ["gen", "x"]
+    line = {TrainSettings: ["add", "cat", images_of_two / "dog"], ExportSettings: ["export", "dog"]}.get(
+        kind, ["gen", "x"]
+    )
     for value in out_of_range(setting):
         if setting.kind is bool or (not setting.choices and not isinstance(value, (int, float))):
             continue  # flags without a value; text, which typer refuses
