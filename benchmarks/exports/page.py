@@ -83,8 +83,8 @@ def _of_images(lines: Sequence[Line]) -> Iterator[str]:
     yield ""
     yield (
         "PSNR in dB of images of the stock pipeline, with guidance as pocket's default: of prompts without a concept against "
-        "the base model alone (three prompts, each with the file of each concept), and of prompts with the concept against the images of `token` mode "
-        "in cnsctl (two per concept). Higher is more alike."
+        "the base model alone (two prompts, each with the file of each concept), and of prompts with the concept against the images of `token` mode "
+        "in cnsctl (one per concept). Higher is more alike."
     )
     yield ""
     yield from _table([["file", OTHERS, OWN], *([line.name, *_decibels(line)] for line in lines)])
