@@ -28,7 +28,7 @@ LIMITS = """## Limits
 - The defaults were chosen on the five concepts of the tables. The differences near the defaults are smaller than those
   between concepts.
 - A concept that was trained in `prompt` mode acts on all words by design. A fitted LoRA keeps its effect on its own tokens
-  only.
+  only. How much error that removes was not measured.
 - One training seed and one noise seed.""".splitlines()
 
 
@@ -66,6 +66,15 @@ def _errors(tables: Mapping[str, Sequence[Line]]) -> Iterator[str]:
         "- `token` and `prompt` mode are cnsctl itself, on the same scenes and noise. `lora-exact` and `diff` give what `prompt` "
         "mode gives, so the stock pipeline reads the files as cnsctl computes. diffusers cannot read `.diff`: those differences "
         "were added to the weights."
+    )
+    yield (
+        "- These concepts were trained in `token` mode, for their own tokens alone, so their whole difference is wrong elsewhere. A "
+        "concept that was trained in `prompt` mode removes 19.7 % in that mode, over three noise seeds ([table](learning.md#controls)), and `lora-exact` "
+        "gives the same. But it changes every other word and prompt as much, and its file is larger."
+    )
+    yield (
+        "- The embedding was trained together with its delta. An embedding that is trained alone removes 14.4 to 14.7 % "
+        "([controls](learning.md#controls))."
     )
     yield ""
     yield "## Two concepts in one prompt"

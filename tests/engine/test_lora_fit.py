@@ -10,7 +10,9 @@ import torch
 from engine_samples import named, overlay, prompt, synthetic
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import make_sdxl
 
+from cnsctl.bases import base_folder, devices, registry
 from cnsctl.concept import Mention, Mode
 from cnsctl.data.lora_prompts import calibration_prompts, measured_prompts
 from cnsctl.engine.denoising_error import errors_by_image
@@ -184,7 +186,14 @@ def test_no_measured_prompt_is_a_calibration_prompt():
     assert not around[1] & around[3]
 
 
-@pytest.fixture(scope="module", params=["tiny", "pocket"])
+@pytest.fixture(scope="module")
+def tiny_xl(tmp_path_factory, pytestconfig):
+    device, dtype = devices.choose(pytestconfig.getoption("--device"), "fp32")
+    folder = make_sdxl(tmp_path_factory.mktemp("bases") / "xl")
+    return registry.load(base_folder.open_folder(folder), device=device, dtype=dtype)
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny_v", "tiny_xl", "pocket"])
 def exported(request):
     """A base model, a concept with random values, and its LoRA."""
     base = request.getfixturevalue(request.param)
