@@ -13,7 +13,6 @@ import argparse
 import os
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,27 +30,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.exports", description=(__doc__ or "").partition("\n")[0]
     )
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help="print some: one, two, images, choices, costs; no page"
+    )
     parser.add_argument("--out", type=Path, default=Path("exports.bench"), help="folder of results and files")
     parser.add_argument("--quick", action="store_true", help="20 steps, two concepts, two scenes, two ranks; no page")
     parser.add_argument("-o", "--output", type=Path, default=PAGE, help="the page")
     options = parser.parse_args()
-    began = time.monotonic()
     found = opened(options.out, quick=options.quick)
-    names = list(found.trained)
+    asked = questions(found, list(found.trained), quick=options.quick)
+    if unknown := [name for name in options.tables if name not in asked]:
+        parser.error(f"unknown table {unknown[0]!r}; tables: {', '.join(asked)}")
     tables: dict[str, list[Line]] = {}
-    for title, rows in questions(found, names, quick=options.quick).items():
-        tables[title] = []
-        say(f"\n{title}")
-        for line in rows:
+    for name in options.tables or asked:
+        tables[name] = []
+        say(f"\n{name}")
+        for line in asked[name]:
             say(shown(line))
-            tables[title].append(line)
-    minutes = (time.monotonic() - began) / 60
-    if options.quick:
-        say(f"\n{minutes:.1f} minutes")
-        return
-    from benchmarks.exports.page import page
+            tables[name].append(line)
+    if not options.quick and not options.tables:
+        from benchmarks.exports.page import page
 
-    options.output.write_text("\n".join(page(tables, machine())) + "\n", encoding="utf-8")
+        options.output.write_text("\n".join(page(tables, machine())) + "\n", encoding="utf-8")
 
 
 def opened(out: Path, *, quick: bool) -> Measured:
@@ -75,10 +75,10 @@ def questions(found: Measured, names: list[str], *, quick: bool) -> dict[str, It
 
     ranks = (2, 8) if quick else tables.RANKS
     return {
-        "choices": tables.choices(found, names, quick=quick),
         "one": tables.one(found, names, ranks),
         "two": tables.two(found, names, (8,) if quick else (2, 8, 32)),
         "images": tables.images(found, names[:1] if quick else names, quick=quick),
+        "choices": tables.choices(found, names, quick=quick),
         "costs": costs() if not quick else iter(()),
     }
 

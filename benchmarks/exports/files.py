@@ -15,7 +15,7 @@ import torch
 
 from cnsctl.data.lora_prompts import calibration_prompts, measured_prompts
 from cnsctl.engine import feature_moments, lora_fit
-from cnsctl.engine.lora_effect import Effect, Measured, change_of, difference
+from cnsctl.engine.lora_effect import Effect, Measured, difference
 from cnsctl.engine.overlay import site_weight
 from cnsctl.formats import diff, embedding, lora, lora_exact, tensor_file
 from cnsctl.formats.contents import Factors, Outgoing, SiteWeights
@@ -110,7 +110,7 @@ class Exporter:
         for site in self.base.sites:
             changes = {name: difference(self.base, self.concepts[name], site) for name in names}
             factors[site] = lora_fit.fit(changes, target, way.rank)
-            measured.add(changes, change_of(self.base, factors[site]))
+            measured.add(changes, factors[site])
         return factors, measured.effect()
 
     def moments(self, names: tuple[str, ...], naming: int | None) -> tuple[Moments, Moments]:

@@ -1,7 +1,7 @@
 """Prompts on which a LoRA is fitted to a concept, and those on which it is measured.
 
-Features of a text depend on its words before and after the concept, so both vary: what stands before, and a place, an
-action or a style after it. No part of a measured prompt is in a calibration prompt.
+Features of a concept depend on the words before it, and those of other words on the concept. So both vary: an opening or a
+whole scene before the concept, and a place, an action or a style after it. The measured prompts have other ones.
 
 Owns their wording, which affects every exported LoRA; must not know tokens, models or moments.
 """

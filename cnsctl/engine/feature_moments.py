@@ -77,10 +77,15 @@ def finding_moments(
     return Moments(own={name: one.mean() for name, one in sums.items()}, words=words.mean(), frame=frame.mean())
 
 
-def significant(C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues (k,), largest first, and eigenvectors (n, k) of a symmetric matrix (n, n), without rounding errors."""
+def significant(C: torch.Tensor, floor: float = _FLOOR) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues (k,), largest first, and eigenvectors (n, k) of a symmetric matrix (n, n), without rounding errors.
+
+    Args:
+        C: the matrix.
+        floor: share of the largest eigenvalue, below which others are left out.
+    """
     values, vectors = torch.linalg.eigh((C + C.T) / 2)
-    kept = values > _FLOOR * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
+    kept = values > floor * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
     return values[kept].flip(0), vectors[:, kept].flip(1)
 
 
@@ -100,7 +105,7 @@ def _features(
 
 
 class _Sum:
-    """A sum of x·xᵀ in float64: differences of nearly equal features decide what can be told apart."""
+    """A sum of x·xᵀ in float64: own and other tokens are separated by small differences of nearly equal features."""
 
     def __init__(self, columns: int) -> None:
         self.total = torch.zeros((columns, columns), dtype=torch.float64)

@@ -91,7 +91,7 @@ def fitting(
     for done, site in enumerate(base.sites, start=len(fit_on) + len(measure_on) + 1):
         changes = {name: difference(base, concept, site) for name, concept in concepts.items()}
         factors[site] = fit(changes, prepared, rank)
-        measured.add(changes, change_of(base, factors[site]))
+        measured.add(changes, factors[site])
         yield done, total
     return Fitted(factors=factors, effect=measured.effect())
 
@@ -128,18 +128,20 @@ class Measured:
         self.words, self.frame = _root(moments.words), _root(moments.frame)
         self.sums = dict.fromkeys(("lost", "own", "words", "all words", "frame", "all frame"), 0.0)
 
-    def add(self, changes: Mapping[str, torch.Tensor], found: torch.Tensor) -> None:
-        """One site: ΔW per concept, and what the LoRA adds."""
-        D, whole = found.cpu(), torch.stack([change.cpu() for change in changes.values()]).sum(0)
+    def add(self, changes: Mapping[str, torch.Tensor], factors: Factors) -> None:
+        """One site: ΔW per concept, on any device, and the LoRA D."""
+        up, down = torch.from_numpy(factors.up), torch.from_numpy(factors.down)
+        whole = torch.stack(list(changes.values())).sum(0)
         for name, R in self.own.items():
-            self._add("lost", D - changes[name].cpu(), R)
-            self._add("own", changes[name].cpu(), R)
+            own = (changes[name] @ R.to(whole)).cpu()
+            self._add("own", own)
+            self._add("lost", own - up @ (down @ R))
         for name, R in (("words", self.words), ("frame", self.frame)):
-            self._add(name, D, R)
-            self._add(f"all {name}", whole, R)
+            self._add(f"all {name}", whole @ R.to(whole))
+            self._add(name, up @ (down @ R))
 
-    def _add(self, name: str, change: torch.Tensor, R: torch.Tensor) -> None:
-        self.sums[name] += float((change @ R).double().square().sum())
+    def _add(self, name: str, effect: torch.Tensor) -> None:
+        self.sums[name] += float(effect.square().sum())
 
     def effect(self) -> Effect:
         share = {a: 100 * self.sums[a] / max(self.sums[b], 1e-30) for a, b in _OF.items()}
@@ -151,7 +153,7 @@ _OF = {"lost": "own", "words": "all words", "frame": "all frame"}
 
 def _root(C: torch.Tensor) -> torch.Tensor:
     """R with R·Rᵀ = C, (columns, k) fp32: then tr(D·C·Dᵀ) = ‖D·R‖²."""
-    values, vectors = significant(C)
+    values, vectors = significant(C, floor=1e-7)  # of what is measured in percent
     return (vectors * values.sqrt()).float()
 
 
