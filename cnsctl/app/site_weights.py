@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 class BaseWeights:
     """The opened files of a base model."""
 
-    dtype: str
-    """In which the files contain all sites: `F16`, `BF16` or `F32`; `F32` if they differ."""
     _found: Mapping[str, tuple[TensorFile, str]]
 
     def before(self, site: str) -> NDArray[np.float32]:
@@ -77,8 +75,7 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
                     f"another base model is at {folder.shown}: {site} is missing or has another shape",
                     reason="another-base",
                 )
-        kinds = {file.entries[name].dtype for file, name in found.values()}
-        yield BaseWeights(dtype=kinds.pop() if len(kinds) == 1 else "F32", _found=found)
+        yield BaseWeights(_found=found)
 
 
 def check_base(store: Store) -> None:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from synthetic_stores import make_store
 from tiny import make_base
 
-from cnsctl.app import export_files
+from cnsctl.app import export_files, stores
 from cnsctl.bases.base_folder import POCKET
 from cnsctl.concept import Mode
 from cnsctl.export_formats import ExportFormat
@@ -219,6 +219,37 @@ def test_in_merged_mode_one_file_contains_all_concepts_and_says_so(merged):
     done = cnsctl("export", "cup", "--format", "diff", *at(merged))
     assert "the weights also contain <dog>, <hat>" in done.err
     assert "contains <dog>, <hat>, <cup>" in done.out
+
+
+def test_a_lora_of_merged_mode_is_fitted_to_all_deltas_at_the_tokens_of_its_concept(merged, monkeypatch):
+    from cnsctl.engine import lora_effect
+
+    seen = {}
+
+    def fitting(base, concepts, **options):
+        ((name, concept),) = concepts.items()
+        seen[name] = {site: len(at_) for site, at_ in concept.indices.items()}
+        return real(base, concepts, **options)
+
+    real = lora_effect.fitting
+    monkeypatch.setattr(lora_effect, "fitting", fitting)
+    done = cnsctl("export", "dog", "--rank", 2, "--json", *at(merged))
+    assert done.code == 0, done.err
+    assert done.json["files"][0]["concepts"] == ["dog", "hat", "cup"]
+    assert metadata(Path("dog.safetensors"))["cnsctl.contains"] == "dog hat cup"
+    store = stores.open_store(merged)
+    deltas = [store.delta(record) for record in store.concepts()]
+    for site, n in seen["dog"].items():
+        assert n == len(set().union(*(delta.indices[site].tolist() for delta in deltas)))
+
+
+def test_what_a_fitted_lora_keeps_is_printed(store):
+    done = cnsctl("export", "dog", *at(store))
+    assert "% of the effect kept" in done.out
+    assert "error removed" in done.out
+    (row,) = cnsctl("export", "dog", "--force", "--no-measure", "--json", *at(store)).json["fidelity"]
+    assert row["error_removed"] is row["measured_on"] is None
+    assert 0 < row["kept"] <= 100
 
 
 def test_the_texts_of_a_file_say_what_to_type(store):
