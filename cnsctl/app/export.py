@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from cnsctl import results
 from cnsctl.app import export_lines
 from cnsctl.app.concepts import require
+from cnsctl.app.export_contents import ALONE, DENSE, prepared
 from cnsctl.app.export_files import STDOUT, check_places, check_space, file_name, place_of, write_file
 from cnsctl.concept import Mode
 from cnsctl.errors import UsageError
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 
 LARGE = 500_000_000
 """Bytes; the size of a larger file is printed as a warning before it is written."""
-
-ALONE = {ExportFormat.EMBEDDING, ExportFormat.NATIVE, ExportFormat.BUNDLE, ExportFormat.CHECKPOINT}
-"""Formats without an embedding in a second file."""
-
-DENSE = {ExportFormat.LORA_EXACT, ExportFormat.DIFF, ExportFormat.KV, ExportFormat.CUSTOM_DIFFUSION}
-"""Formats with the whole difference. In merged mode it is that of all concepts, so that one file is enough."""
 
 STABLE_DIFFUSION = {"sd1", "sdxl"}
 """Families whose concepts other tools read."""
@@ -102,9 +97,7 @@ def export(
     paths = [place.path([r["name"] for r in group], settings.format) for group in groups]
     check_places(paths, force=request.force)
     with ExitStack() as held:
-        from cnsctl.app import export_contents
-
-        found = yield from export_contents.prepared(store, records, settings, request, session=session, held=held)
+        found = yield from prepared(store, records, settings, request, session=session, held=held)
         files = list(_files(found, groups, paths, settings))
         check_places([f.path for f in files if not (f.keep_equal and _is_equal(f))], force=request.force)
         yield from _sized(files)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.app.export_files import TRIGGER
 from cnsctl.app.stores import open_base
 from cnsctl.concept import Mode
-from cnsctl.errors import UsageError
 from cnsctl.events import Event, Note
 from cnsctl.export_formats import DEFAULT_KEYS, ExportFormat
 
@@ -28,9 +27,16 @@ if TYPE_CHECKING:
     from cnsctl.app.session import Session
     from cnsctl.app.site_weights import BaseWeights
     from cnsctl.concept import Delta
-    from cnsctl.formats.contents import Outgoing
+    from cnsctl.export_formats import KeyStyle
+    from cnsctl.formats.contents import Outgoing, SiteWeights
     from cnsctl.settings import ExportSettings
     from cnsctl.store import ConceptRecord, Store
+
+ALONE = {ExportFormat.EMBEDDING, ExportFormat.NATIVE, ExportFormat.BUNDLE, ExportFormat.CHECKPOINT}
+"""Formats without an embedding in a second file."""
+
+DENSE = {ExportFormat.LORA_EXACT, ExportFormat.DIFF, ExportFormat.KV, ExportFormat.CUSTOM_DIFFUSION}
+"""Formats with the whole difference. In merged mode it is that of all concepts, so that one file is enough."""
 
 _KINDS = {ExportFormat.LORA: "lora", ExportFormat.LORA_EXACT: "lora", ExportFormat.EMBEDDING: "embedding"}
 """What a file is called in results, if not `weights`."""
@@ -153,8 +159,6 @@ def prepared(
         session: with the base model, if it is loaded.
         held: keeps files open until all is written.
     """
-    from cnsctl.app.export import ALONE, DENSE
-
     form, fits = settings.format, None
     inside = store.concepts() if form not in ALONE and store.mode is Mode.MERGED else records
     if others := [r["name"] for r in inside if r not in records]:
@@ -184,7 +188,7 @@ def _native(store: Store, record: ConceptRecord) -> Content:
     return Content(kind="concept", concepts=(record["name"],), size=len(data), write=write)
 
 
-def _tensors(form: ExportFormat, outgoing: Outgoing, keys: Any, concepts: tuple[str, ...]) -> Content:
+def _tensors(form: ExportFormat, outgoing: Outgoing, keys: KeyStyle, concepts: tuple[str, ...]) -> Content:
     """A safetensors file of this format."""
     from cnsctl.formats import tensor_file
 
@@ -198,5 +202,5 @@ def _tensors(form: ExportFormat, outgoing: Outgoing, keys: Any, concepts: tuple[
     )
 
 
-def _nothing(site: str) -> Any:
-    raise UsageError(f"the weights of {site} were not read")
+def _nothing(site: str) -> SiteWeights:
+    raise AssertionError(site)  # these formats do not contain weights
