@@ -10,7 +10,7 @@ from engine_samples import named, prompt, synthetic
 from benchmarks.exports.files import DIFF, EMBEDDING, EXACT, LORA, Exporter, Way
 from benchmarks.exports.page import page
 from benchmarks.exports.stock import Asked, Stock
-from benchmarks.exports.tables import OTHERS, OWN, Line
+from benchmarks.exports.tables import OTHERS, OWN, TWO, Line
 from cnsctl.engine.lora_effect import change_of, difference, errors_through
 from cnsctl.engine.lora_fit import LEAK, RANK
 from cnsctl.engine.seeds import fold
@@ -89,7 +89,7 @@ def test_the_page_has_a_row_for_every_line():
         )
     ]
     images = [Line(name=n, figures={OTHERS: 99.0, OWN: 20.0}) for n in ("`embedding`", "`lora`", "`lora-exact`")]
-    choices = [Line(name=f"λ {LEAK:g}", removed={"dog": 1.0}, **effect)]
+    choices = [Line(name=f"λ {LEAK:g}", removed={"dog": 1.0}, figures={TWO: 1.0}, **effect)]
     costs = [Line(name="Stable Diffusion 1.5", figures={"sites": 32.0})]
     text = "\n".join(page({"one": one, "two": two, "images": images, "choices": choices, "costs": costs}, "a machine"))
     for line in (*one, *two, *images, *choices, *costs):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.exports.tables import OTHERS, OWN
+from benchmarks.exports.tables import OTHERS, OWN, TWO
 from cnsctl.data.lora_prompts import NAMING
 from cnsctl.engine.lora_fit import FRAME_SHARE, LEAK, RANK
 
@@ -205,11 +205,12 @@ def _choices(lines: Sequence[Line]) -> list[list[str]]:
         f"start, end and padding {100 * FRAME_SHARE:g} %",
         f"{NAMING} prompts with, {NAMING} without",
     }
-    head = ["", "error removed", "effect kept", "leak, words", "leak, start and padding"]
+    head = ["", "error removed, one concept", TWO, "effect kept", "leak, words", "leak, start and padding"]
     rows = [
         [
             f"**{line.name}**" if line.name in defaults else line.name,
             f"{line.mean:.2f}",
+            f"{line.figures[TWO]:.2f}",
             *(_or_dash(value) for value in (line.kept, line.leak, line.leak_frame)),
         ]
         for line in lines

@@ -22,7 +22,7 @@ def calibration_prompts(
     name: str, class_word: str, *, naming: int = NAMING, others: int = OTHERS
 ) -> tuple[Prompt, ...]:
     """Return the prompts on which a LoRA is fitted: with the concept, with its class word, and with neither."""
-    parts = [(_before(i), _AFTER[i * 7 % len(_AFTER)]) for i in range(max(naming, others))]
+    parts = [(_before(i), _after(i)) for i in range(max(naming, others))]
     concept = [_with(Mention(name=name), *parts[i]) for i in range(naming)]
     of_class = [_with(class_word, *parts[i]) for i in range(others // 2)]
     plain = [
@@ -49,6 +49,14 @@ def _before(i: int) -> str:
         scenes = calibration_texts()
         return f"{scenes[i // 3 * 5 % len(scenes)]}, {_LINKS[i // 3 % len(_LINKS)]}"
     return _OPENINGS[i % len(_OPENINGS)] + _ADJECTIVES[i // 2 % len(_ADJECTIVES)]
+
+
+def _after(i: int) -> str:
+    """Return the words after a subject. Two in three name another one, which must not get the concept's effect."""
+    if i % 3 == 0:
+        return _AFTER[i * 7 % len(_AFTER)]
+    other = _ADJECTIVES[i * 5 % len(_ADJECTIVES)] + _SUBJECTS[i * 5 % len(_SUBJECTS)]
+    return f"{_COMPANY[i % len(_COMPANY)]}{other}{_ENDS[i // 2 % len(_ENDS)]}"
 
 
 def _with(subject: str | Mention, before: str, after: str) -> Prompt:
@@ -148,6 +156,18 @@ _AFTER = (
     ", best quality",
     ", studio light",
 )
+
+_COMPANY = (
+    " and a ",
+    " on the left and a ",
+    " next to the ",
+    " on the right and one ",
+    " with a ",
+    " wearing a ",
+    ", a ",
+)
+
+_ENDS = (" on the right", "", " on a beach", " in the snow", " in a city")
 
 _SUBJECTS = (
     "dog",
