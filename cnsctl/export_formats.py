@@ -42,3 +42,5 @@ class KeyStyle(StrEnum):
 
 DEFAULT_FORMAT = ExportFormat.LORA
 DEFAULT_KEYS = KeyStyle.KOHYA
+DEFAULT_RANK = 8
+"""Of a fitted LoRA, chosen by measurement (docs/results/exports.md)."""

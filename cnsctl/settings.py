@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from cnsctl.errors import InvalidSettingError, UsageError
+from cnsctl.export_formats import DEFAULT_FORMAT, DEFAULT_KEYS, DEFAULT_RANK, ExportFormat, KeyStyle
 from cnsctl.sampler_names import Sampler, Sigmas, Spacing, near_samplers, read_sampler
 
 if TYPE_CHECKING:
@@ -273,6 +274,15 @@ class RequestSettings:
         word=AUTO,
         default=1,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings:
+    """What an export writes."""
+
+    format: ExportFormat = _setting("Format of the files", default=DEFAULT_FORMAT)
+    rank: int = _setting("Rank of the fitted LoRA", low=1, high=128, default=DEFAULT_RANK)
+    keys: KeyStyle = _setting("Names of the tensors of a LoRA", default=DEFAULT_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

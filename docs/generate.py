@@ -176,6 +176,7 @@ def all_settings() -> Iterable[str]:
     kinds = {
         "train": (settings.TrainSettings, "`add` and `Session.train`"),
         "generate": (settings.GenerateSettings, "`gen` and `Session.generate`"),
+        "export": (settings.ExportSettings, "`export` and `Store.export`, not `cnsctl.json`"),
         "requests": (settings.RequestSettings, "`gen` and `Session.generate`, not `cnsctl.json`"),
         "compute": (
             settings.ComputeSettings,

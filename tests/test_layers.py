@@ -28,7 +28,7 @@ MAY = {
     "engine": LEAVES | BOTTOM,
     "store": {"formats", "data", *BOTTOM},
     **dict.fromkeys(LEAVES, BOTTOM),
-    "settings": {"errors", "sampler_names"},
+    "settings": {"errors", "sampler_names", "export_formats"},
     "events": {"errors"},
     **{layer: set() for layer in BOTTOM - {"settings", "events"}},
 }

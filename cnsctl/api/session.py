@@ -339,6 +339,42 @@ class Session:
         work = evaluate(session.store, names, images=images, full=full, session=session)
         return Run(work if page is None else report_page.measured(session.store, work, page)).result()
 
+    def export(
+        self,
+        *names: str,
+        output: str | Path | None = None,
+        force: bool = False,
+        measure: bool = True,
+        **settings: Any,
+    ) -> results.ExportResult:
+        """Write concepts as files for other tools.
+
+        Args:
+            names: of the concepts.
+            output: a file or a folder; by default the current folder.
+            force: overwrite existing files.
+            measure: measure the error removed through a fitted LoRA.
+            settings: fields of `ExportSettings`: `format`, `rank`, `keys`.
+
+        Raises:
+            UsageError: a file exists already, or the place does not fit the format.
+            InvalidSettingError: a setting is unknown or out of range.
+            ConceptNotFoundError: a concept does not exist.
+            StoreDamagedError: a concept cannot be read.
+            DiskError: the disk is full, read-only, or failing.
+        """
+        from cnsctl.app.export import ExportRequest, export
+
+        session = self._open()
+        request = ExportRequest(
+            names=names,
+            output=None if output is None else Path(output),
+            force=force,
+            measure=measure,
+            settings=settings,
+        )
+        return Run(export(session.store, request, session=session)).result()
+
     def _open(self) -> sessions.Session:
         if self._loaded is None:
             raise UsageError("the session is closed", hint="load the store again")

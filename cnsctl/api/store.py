@@ -6,7 +6,7 @@ Owns names and signatures; must not know how anything is done: each call goes in
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnsctl.api.run import Run
 from cnsctl.api.session import Session
@@ -202,6 +202,47 @@ class Store:
         if not names:
             raise UsageError("no name", hint="give the names of the concepts to remove")
         return Run(concepts.remove(self._folder, names, only_unfinished=unfinished)).result()
+
+    def export(
+        self,
+        *names: str,
+        output: str | Path | None = None,
+        force: bool = False,
+        measure: bool = True,
+        device: Device | str = Device.AUTO,
+        memory: Memory | str = Memory.AUTO,
+        **settings: Any,
+    ) -> results.ExportResult:
+        """Write concepts as files for other tools. Only the format `lora` loads the base model; see `Session.export`.
+
+        Args:
+            names: of the concepts.
+            output: a file or a folder; by default the current folder.
+            force: overwrite existing files.
+            measure: measure the error removed through a fitted LoRA.
+            device: where to fit a LoRA.
+            memory: as for `load`.
+            settings: fields of `ExportSettings`: `format`, `rank`, `keys`.
+
+        Raises:
+            UsageError: a file exists already, or the place does not fit the format.
+            InvalidSettingError: a setting is unknown or out of range.
+            ConceptNotFoundError: a concept does not exist.
+            StoreDamagedError: a concept cannot be read.
+            BaseModelError: the base model is missing, or another one is there.
+            DiskError: the disk is full, read-only, or failing.
+        """
+        from cnsctl.app.export import ExportRequest, export
+
+        request = ExportRequest(
+            names=names,
+            output=_path(output),
+            force=force,
+            measure=measure,
+            settings=settings,
+            compute={"device": device, "memory": memory},
+        )
+        return Run(export(self._folder, request)).result()
 
     def load(
         self,

@@ -174,8 +174,7 @@ def start(
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
     folder = open_base(store)
-    seen = _seen(store, folder)
-    key = f"base-{hashlib.sha256(str(folder.shown.resolve()).encode()).hexdigest()[:24]}"
+    seen, key = _seen(store, folder), _key(folder)
     is_known = not hash_weights and store.cached(key) == seen
     if not is_known:
         hashing.check_folder(folder.path, store.base.files)
@@ -233,6 +232,16 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def is_checked(store: Store, folder: BaseFolder) -> bool:
+    """Was this base model compared with the store's record, and no file of it written to since then?"""
+    return store.cached(_key(folder)) == _seen(store, folder)
+
+
+def _key(folder: BaseFolder) -> str:
+    """Where the store caches the stamps of a base model."""
+    return f"base-{hashlib.sha256(str(folder.shown.resolve()).encode()).hexdigest()[:24]}"
 
 
 def _seen(store: Store, folder: BaseFolder) -> bytes:

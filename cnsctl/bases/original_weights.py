@@ -69,6 +69,11 @@ def stored_dtype(tensors: Mapping[str, torch.Tensor]) -> torch.dtype:
     return kinds.pop() if kinds in ({torch.float16}, {torch.bfloat16}) else torch.float32
 
 
+def part_dtype(path: Path, part: str) -> torch.dtype:
+    """The dtype of a part's weights in a checkpoint: half precision if all of them have it, else fp32."""
+    return stored_dtype(_tensors(open_single_file(path), part))
+
+
 def _tensors(file: SingleFile, part: str) -> dict[str, torch.Tensor]:
     """The weights of a part, under their names in the file."""
     from safetensors import safe_open

@@ -50,14 +50,7 @@ def load_parts(folder: BaseFolder, *, check_values: bool = False) -> dict[str, A
     refuse_denoiser(folder.shown, read_json(folder.path / family.denoiser / "config.json"), family.parts)
     found = {}
     for part in family.parts:
-        try:
-            found[part.name] = _read(folder, part, files[part.name])
-        except (CnsctlError, MemoryError):
-            raise
-        except Exception as err:  # the libraries raise exceptions of any class about files that they cannot use
-            if any(words in str(err) for words in OUT_OF_MEMORY):
-                raise
-            raise _unreadable(folder, part, err) from err
+        found[part.name] = load_part(folder, part, files[part.name])
         if check_values and part.weights is not None:
             finite.refuse_weights(part.name, found[part.name].state_dict().items())
     return found
@@ -81,6 +74,22 @@ def empty_parts(folder: BaseFolder) -> dict[str, Any]:
                 module = kind(kind.config_class.from_pretrained(path, local_files_only=True))
         found[part.name] = module.requires_grad_(requires_grad=False)
     return found
+
+
+def load_part(folder: BaseFolder, part: Part, files: list[Path]) -> Any:
+    """Load one part of a pipeline from its files.
+
+    Raises:
+        BaseModelError: it cannot be loaded.
+    """
+    try:
+        return _read(folder, part, files)
+    except (CnsctlError, MemoryError):
+        raise
+    except Exception as err:  # the libraries raise exceptions of any class about files that they cannot use
+        if any(words in str(err) for words in OUT_OF_MEMORY):
+            raise
+        raise _unreadable(folder, part, err) from err
 
 
 def _unreadable(folder: BaseFolder, part: Part, err: Exception) -> BaseModelError:

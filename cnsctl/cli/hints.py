@@ -43,6 +43,12 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "device": lambda _: "use --device auto",
     "download": lambda _: "add -y to download, or give a local folder or file",
     "empty-store": lambda _: "train a concept: cnsctl add NAME IMAGES",
+    "export-exists": lambda _: "use --force to overwrite it, or another -o",
+    "export-family": lambda _: "use --format native, bundle or checkpoint",
+    "export-folder": lambda _: "use -o DIR",
+    "export-setting": lambda f: f"leave {flag(str(f['name']))} out",
+    "export-suffix": lambda _: "use another -o; a path without a suffix is a folder",
+    "export-to-stdout": lambda _: "use -o DIR, or --format native, embedding or bundle",
     "file-in-prompt": lambda f: (
         f"write {f['mention']}" if f["mention"] else "train a concept: cnsctl add NAME IMAGES, then write <NAME>"
     ),

@@ -104,7 +104,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
     "Use": ("gen", "demo"),
     "Inspect": ("ls", "show", "gallery", "verify", "eval"),
-    "Exchange": ("import",),
+    "Exchange": ("export", "import"),
     "Maintain": ("init", "base", "mv", "rm", "completion"),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""

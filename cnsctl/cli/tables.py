@@ -251,6 +251,30 @@ def estimated_bytes(r: results.EstimateResult) -> Iterable[str]:
     return [f"{m.memory}\t{m.add}\t{m.add_one}\t{m.gen}" for m in r.memory]
 
 
+def exported(r: results.ExportResult) -> Iterable[str]:
+    for file in r.files:
+        inside = f", contains {', '.join(f'<{n}>' for n in file.concepts)}" if len(file.concepts) > 1 else ""
+        yield f"{file.path}  ({file.kind}, {gigabytes(file.bytes)}{inside})"
+    for f in r.fidelity:
+        removed = (
+            ""
+            if f.error_removed is None or f.error_removed_here is None
+            else f"; error removed {f.error_removed:.1f} %, in this store {f.error_removed_here:.1f} %"
+        )
+        yield f"<{f.name}>: {f.kept:.1f} % of the effect kept, {f.leak:.1f} % on other words{removed}"
+    for use in r.use:
+        yield f"{use.tool}: {use.place}"
+        yield from (f"  {line}" for line in use.type.splitlines())
+
+
+def exported_files(r: results.ExportResult) -> Iterable[str]:
+    return [file.path for file in r.files]
+
+
+def nothing(_: object) -> Iterable[str]:
+    return ()
+
+
 def demo(r: results.DemoResult) -> Iterable[str]:
     yield f"contact sheet: {r.sheet}"
     yield f"store: {r.store}"

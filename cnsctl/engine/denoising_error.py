@@ -15,7 +15,8 @@ from cnsctl.engine.seeds import stream
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cnsctl.bases.protocol import Base
+    from cnsctl.bases.attention import KeysValues
+    from cnsctl.bases.protocol import Base, TextFeatures
     from cnsctl.concept import Prompt
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -37,9 +38,21 @@ def errors_by_image(
     base: Base, overlay: Overlay, prompt: Prompt, latents: Sequence[torch.Tensor], *, noise_seed: int = 0
 ) -> Iterator[torch.Tensor]:
     """The denoising error on each latent (c, h, w) at each of `TIMES`: (t,) float64 on the CPU."""
-    times = torch.tensor([int(f * base.n_times) for f in TIMES])
     with torch.no_grad():
         text, kv = text_keys_values(base, overlay, overlay.splice(base, prompt))
+    return errors_of_text(base, text, kv, latents, noise_seed=noise_seed)
+
+
+def errors_of_text(
+    base: Base,
+    text: TextFeatures,
+    kv: KeysValues,
+    latents: Sequence[torch.Tensor],
+    *,
+    noise_seed: int = 0,
+) -> Iterator[torch.Tensor]:
+    """`errors_by_image` of the features of one text, (1, …), and its K and V, (1, t, rows) per site."""
+    times = torch.tensor([int(f * base.n_times) for f in TIMES])
     keys_values, read = stacked([kv] * len(times)), joined([text] * len(times))
     for i, latent in enumerate(latents):
         # for this image only: between two images another caller may use the base model

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnsctl.store.files import free_bytes, write_atomic, write_once
+from cnsctl.store.files import free_bytes, write_atomic, write_once, writing
 from cnsctl.store.manifest import BaseRecord, MetricModel
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.signals import defer_signals
@@ -43,4 +43,5 @@ __all__ = [
     "free_bytes",
     "write_atomic",
     "write_once",
+    "writing",
 ]

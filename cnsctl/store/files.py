@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.errors import DiskError, NotDurableError, StoreDamagedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 TEMP_PREFIX = ".tmp-"
@@ -88,6 +89,44 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise disk_problem(err, "write", path) from err
     finally:
         with suppress(OSError):
+            os.unlink(temp)
+    try:
+        sync_folder(path.parent)
+    except OSError as err:
+        raise not_durable(err, path) from err
+
+
+@contextmanager
+def writing(path: Path, *, overwrite: bool, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A large file, which gets its name when the block ends without an error: whole, or not at all.
+
+    Args:
+        path: in a folder that exists.
+        overwrite: replace a file of this name.
+        mode: permissions, before the umask.
+
+    Raises:
+        FileExistsError: the name is taken, and it must not be overwritten.
+        NotDurableError: the file is there, but a power cut may remove it.
+        DiskError: full, read-only or failing.
+    """
+    temp = _temp(path)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temp, flags, mode), "wb") as file:  # noqa: PTH123  a descriptor
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            os.replace(temp, path)
+        else:
+            _name_once(temp, path, mode)
+    except FileExistsError:
+        raise
+    except OSError as err:
+        raise disk_problem(err, "write", path) from err
+    finally:
+        with suppress(OSError):  # after the rename the name is free
             os.unlink(temp)
     try:
         sync_folder(path.parent)

@@ -17,9 +17,9 @@ from commands import at, cnsctl, environment
 import cnsctl as package
 from cnsctl import Session, Store, TrainSettings, create_store
 from cnsctl.cli.options import flags_of
-from cnsctl.cli.verbs import add, gen, init, mv, rm, score, show, verify
+from cnsctl.cli.verbs import add, export, gen, init, mv, rm, score, show, verify
 from cnsctl.cli.verbs import eval as evaluate
-from cnsctl.settings import ComputeSettings, GenerateSettings, settings_of
+from cnsctl.settings import ComputeSettings, ExportSettings, GenerateSettings, settings_of
 
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "typer", "rich")
 ROOT = Path(package.__file__).parent
@@ -92,6 +92,7 @@ TWINS = {
     "init": (init, create_store, {"store": "path"}),
     "verify": (verify, Session.verify, {}),
     "eval": (evaluate, Session.evaluate, {}),
+    "export": (export, Store.export, {"output": "output", "force": "force"}),
 }
 """Verb → its module, its twin, and parameters of another name."""
 
@@ -102,7 +103,9 @@ OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force"}
 def test_defaults_are_those_of_the_command_line(verb):
     module, twin, renamed = TWINS[verb]
     taken = inspect.signature(twin).parameters
-    declared = {s.name for kind in (TrainSettings, GenerateSettings, ComputeSettings) for s in flags_of(kind)}
+    declared = {
+        s.name for kind in (TrainSettings, GenerateSettings, ExportSettings, ComputeSettings) for s in flags_of(kind)
+    }
     compared = 0
     if verb == "add":
         assert set(inspect.signature(Session.train_list).parameters) - {"self"} <= {"from_list", *taken}

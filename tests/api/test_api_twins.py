@@ -117,3 +117,16 @@ def test_rename_and_remove_give_the_json_and_the_store_of_the_command(both, tmp_
         expected = cnsctl(*command, "--json", *at(shell)).json
         assert plain(as_json(result)) == expected | {"store": str(python)}
     assert tree(shell) == tree(python)
+
+
+@pytest.mark.parametrize("form", ["lora", "kv", "bundle"])
+def test_exports_are_equal_to_the_byte(both, session, tmp_path, monkeypatch, form):
+    store = both[1]
+    monkeypatch.chdir(tmp_path)
+    expected = cnsctl("export", "dog", "--format", form, "-o", "out", "--json", *at(store.path))
+    assert expected.code == 0, expected.err
+    first = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    for export in (session.export, store.export):
+        shutil.rmtree("out")
+        assert plain(as_json(export("dog", format=form, output="out"))) == expected.json
+        assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == first

@@ -14,6 +14,7 @@ from commands import at, cnsctl
 from engine_samples import generated, job, named, overlay, prompt, same_delta, states, synthetic, trained
 
 from cnsctl.api import Run
+from cnsctl.app.export import ANY_FAMILY
 from cnsctl.bases import base_folder, registry
 from cnsctl.concept import Mode
 from cnsctl.engine.generate import NO_TEXT, Request, generate_images
@@ -21,6 +22,7 @@ from cnsctl.engine.overlay import EMPTY, text_keys_values
 from cnsctl.engine.proof import prove, record
 from cnsctl.engine.train import train
 from cnsctl.engine.trainer import Trainer
+from cnsctl.export_formats import ExportFormat
 from cnsctl.metrics.forgetting import psnr
 
 MODELS = {
@@ -195,7 +197,7 @@ def test_a_base_in_half_precision_generates_and_proves(folder, base):
 
 @pytest.mark.parametrize("folder", ["sdxl", "pixart"], indirect=True)  # that of sd1 is tests/cli/test_job.py
 def test_the_whole_job(folder, tmp_path, images_of_two):
-    """Through the command line: init, add, score, gen, verify, eval, rm; two concepts in one image."""
+    """Through the command line: init, add, score, gen, verify, eval, export, rm; two concepts in one image."""
     store, out = at(tmp_path / "store"), tmp_path / "out"
     assert cnsctl("init", "--base", folder, *store).code == 0
     for name in ("dog", "hat"):
@@ -210,5 +212,14 @@ def test_the_whole_job(folder, tmp_path, images_of_two):
     measured = cnsctl("eval", "--json", *store).json
     assert all(set(c["forgetting"].values()) <= {0.0, None} for c in measured["concepts"])
     assert (measured["drift"]["changed"], measured["drift"]["max_abs"]) == (0, 0)
+    for form in ExportFormat:
+        done = cnsctl("export", "dog", "hat", "--format", form, "-o", out / form, *store)
+        if folder.name == "pixart" and form not in ANY_FAMILY:
+            assert done.code == 2
+            assert f"no {form} for a concept of the family pixart" in done.err
+        else:
+            assert done.code == 0, done.err
+    made = cnsctl("init", "--base", out / "checkpoint", *at(tmp_path / "of a checkpoint"))
+    assert made.code == 0, made.err
     assert cnsctl("rm", "dog", "-y", *store).code == 0
     assert cnsctl("ls", "-q", *store).out == "hat\n"

@@ -14,10 +14,18 @@ from cnsctl.bases.base_folder import POCKET, open_folder
 from cnsctl.cli.main import make_app
 from cnsctl.cli.options import flag
 from cnsctl.errors import BaseModelError, InvalidSettingError
-from cnsctl.settings import ComputeSettings, GenerateSettings, RequestSettings, TrainSettings, checked, settings_of
+from cnsctl.settings import (
+    ComputeSettings,
+    ExportSettings,
+    GenerateSettings,
+    RequestSettings,
+    TrainSettings,
+    checked,
+    settings_of,
+)
 
 TAKEN = [
-    ("add", TrainSettings), ("gen", GenerateSettings), ("gen", RequestSettings),
+    ("add", TrainSettings), ("gen", GenerateSettings), ("gen", RequestSettings), ("export", ExportSettings),
     *((verb, ComputeSettings) for verb in ("add", "score", "gen", "demo", "verify", "eval")),
 ]  # fmt: skip
 TABLES = {"train": TrainSettings, "generate": GenerateSettings}
@@ -46,7 +54,7 @@ def every(*kinds):
     return [pytest.param(s, kind, id=f"{kind.__name__}.{s.name}") for kind in kinds for s in settings_of(kind).values()]
 
 
-ALL = every(TrainSettings, GenerateSettings, ComputeSettings, RequestSettings)
+ALL = every(TrainSettings, GenerateSettings, ComputeSettings, RequestSettings, ExportSettings)
 
 
 @pytest.mark.parametrize(("verb", "kind"), TAKEN)
@@ -74,7 +82,7 @@ def test_python_refuses_a_value_out_of_range_and_takes_the_limits(setting, kind)
         assert (err.name, err.allowed) == (setting.name, setting.allowed)
 
 
-@pytest.mark.parametrize("kind", [TrainSettings, GenerateSettings, ComputeSettings, RequestSettings])
+@pytest.mark.parametrize("kind", [TrainSettings, GenerateSettings, ComputeSettings, RequestSettings, ExportSettings])
 def test_python_refuses_an_unknown_setting(kind):
     with pytest.raises(InvalidSettingError, match="unknown setting 'lr'"):
         checked(kind, {"lr": 1})
@@ -82,7 +90,9 @@ def test_python_refuses_an_unknown_setting(kind):
 
 @pytest.mark.parametrize(("setting", "kind"), ALL)
 def test_the_command_line_refuses_a_value_out_of_range(shared_store, images_of_two, setting, kind):
-    line = ["add", "cat", images_of_two / "dog"] if kind is TrainSettings else ["gen", "x"]
+    line = {TrainSettings: ["add", "cat", images_of_two / "dog"], ExportSettings: ["export", "dog"]}.get(
+        kind, ["gen", "x"]
+    )
     for value in out_of_range(setting):
         if setting.kind is bool or (not setting.choices and not isinstance(value, (int, float))):
             continue  # flags without a value; text, which typer refuses

@@ -1,0 +1,1 @@
+"""What an exported concept does in a stock diffusers pipeline, by format and rank."""
