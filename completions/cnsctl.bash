@@ -25,7 +25,7 @@ _cnsctl() {
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" verb="${COMP_WORDS[1]}" flags=""
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "add score gen import demo ls show verify eval init base mv rm completion --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "add score gen demo ls show gallery verify eval export import init base mv rm completion --help --version" -- "$cur"))
         return
     fi
     case "$prev" in
@@ -37,20 +37,24 @@ _cnsctl() {
         --sampler) COMPREPLY=($(compgen -W "base dpm++2m dpm++2m-sde dpm++3m-sde dpm++2s dpm++sde euler euler-a heun dpm2 dpm2-a lms unipc deis pndm ddim ddpm lcm" -- "$cur")); return ;;
         --sigmas) COMPREPLY=($(compgen -W "default karras exponential beta" -- "$cur")); return ;;
         --spacing) COMPREPLY=($(compgen -W "default leading trailing linspace" -- "$cur")); return ;;
+        --format) COMPREPLY=($(compgen -W "lora lora-exact diff kv custom-diffusion embedding native bundle checkpoint" -- "$cur")); return ;;
+        --keys) COMPREPLY=($(compgen -W "kohya diffusers" -- "$cur")); return ;;
         --mode) COMPREPLY=($(compgen -W "token prompt merged" -- "$cur")); return ;;
         --prediction) COMPREPLY=($(compgen -W "epsilon v_prediction" -- "$cur")); return ;;
-        --from|--masks|--store|-o|--output|--base|--clip|--judge|--at) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --from|--masks|--store|-o|--output|--html|--base|--clip|--judge|--at) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
         add) flags="--from --class --holdout --recursive --masks --replace --no-preview --no-measure --steps --learning-rate --token-learning-rate --batch-size --resolution --accumulate --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --memory --allow-forgetting --store --json --quiet --help" ;;
         score) flags="--class --holdout --recursive --masks --steps --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --memory --store --json --quiet --help" ;;
         gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --clip-skip --long-prompts --size --force --device --dtype --memory --store --json --quiet --help" ;;
-        import) flags="--name --class --kv-only --budget --rename --replace --device --dtype --memory --store --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --memory --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;
+        gallery) flags="--output --force --store --json --quiet --help" ;;
         verify) flags="--device --dtype --memory --store --json --quiet --help" ;;
-        eval) flags="--no-images --full --device --dtype --memory --store --json --quiet --help" ;;
+        eval) flags="--no-images --full --html --force --device --dtype --memory --store --json --quiet --help" ;;
+        export) flags="--format --rank --keys --output --force --no-measure --device --memory --store --json --quiet --help" ;;
+        import) flags="--name --class --kv-only --budget --rename --replace --device --dtype --memory --store --json --quiet --help" ;;
         init) flags="--store --base --copy --mode --prediction --clip --judge --yes --json --quiet --help" ;;
         base) flags="--at --estimate --clip --judge --dtype --yes --store --json --quiet --help" ;;
         mv) flags="--store --json --quiet --help" ;;
@@ -62,7 +66,7 @@ _cnsctl() {
         return
     fi
     case "$verb" in
-        show|verify|eval|mv|rm) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
+        show|verify|eval|export|mv|rm) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
         gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${cur#@}")) ;;
         completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
         add|score|import|base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
