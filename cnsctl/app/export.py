@@ -222,7 +222,7 @@ def _use(
         for record in group:
             name, word = record["name"], record["class_word"]
             if settings.format is ExportFormat.NATIVE:
-                yield from export_lines.native_lines(path.as_posix(), name, word)
+                yield from export_lines.native_lines(path.as_posix(), name)
                 continue
             only = settings.format is ExportFormat.EMBEDDING
             written = export_lines.Written(

@@ -65,7 +65,7 @@ def export_checkpoint(
         write_folder(folder, target, changes)
         size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     written = results.ExportedFile(path=str(path), kind="checkpoint", concepts=tuple(deltas), bytes=size)
-    prompt = " and ".join(f"<{record['name']}> {record['class_word']}" for record in records)
+    prompt = " and ".join(f"<{record['name']}> {record['class_word']}".rstrip() for record in records)
     return results.ExportResult(
         store=str(store.path),
         format=str(ExportFormat.CHECKPOINT),

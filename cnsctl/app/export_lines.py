@@ -41,25 +41,30 @@ class Written:
 
 def lines(form: ExportFormat, keys: KeyStyle, written: Written) -> Iterator[results.UseIn]:
     """How the files of one concept are used in each tool that reads them."""
-    here, then = written.trigger, f"{written.class_word} on a beach"
+    here, then = written.trigger, called("", written.class_word)
     weights = None if written.weights is None else written.weights.name
     in_every_tool = form in {ExportFormat.EMBEDDING, ExportFormat.DIFF, ExportFormat.LORA_EXACT, ExportFormat.LORA}
     if in_every_tool and not (weights is not None and keys is KeyStyle.DIFFUSERS):
-        yield _use(written, COMFYUI, _places(written, "models/loras", "models/embeddings"), f"embedding:{here} {then}")
+        yield _use(written, COMFYUI, _places(written, "models/loras", "models/embeddings"), f"embedding:{here}{then}")
         lora = "" if written.weights is None else f" <lora:{written.weights.stem}:1>"
-        yield _use(written, A1111, _places(written, "models/Lora", "embeddings"), f"{here} {then}{lora}")
+        yield _use(written, A1111, _places(written, "models/Lora", "embeddings"), f"{here}{then}{lora}")
         loaded = (
             "" if weights is None else f" (with the LoRA {written.weights.stem if written.weights else ''} at weight 1)"
         )
-        yield _use(written, INVOKEAI, "Model Manager, Add Models", f"<{here}> {then}{loaded}")
+        yield _use(written, INVOKEAI, "Model Manager, Add Models", f"<{here}>{then}{loaded}")
     if form is not ExportFormat.DIFF:
         yield _use(written, DIFFUSERS, "anywhere", "\n".join(_python(form, written)))
 
 
-def native_lines(path: str, name: str, class_word: str) -> Iterator[results.UseIn]:
+def called(token: str, class_word: str) -> str:
+    """A prompt that names a concept; its class word follows the token, if it has one."""
+    return f"{token} {class_word} on a beach" if class_word else f"{token} on a beach"
+
+
+def native_lines(path: str, name: str) -> Iterator[results.UseIn]:
     """How a delta is used."""
     yield results.UseIn(tool=CNSCTL, concept=name, place="anywhere", type=f"cnsctl import {path}")
-    call = f'cnsctl.apply_concept(pipe, "{path}", name="{name}")\nprompt = "<{name}> {class_word} on a beach"'
+    call = f'cnsctl.apply_concept(pipe, "{path}", name="{name}")\nprompt = "<{name}> on a beach"'
     yield results.UseIn(tool=DIFFUSERS, concept=name, place="anywhere", type=call)
 
 
@@ -111,4 +116,4 @@ def _python(form: ExportFormat, written: Written) -> Iterator[str]:
             yield f'pipe.load_textual_inversion({{"{token}": vectors["{key}"]}}, token="{token}", {parts})'
         # the configuration of SDXL reads the pooled text at the largest token id, which is the new token's
         yield "pipe.text_encoder_2.text_model.eos_token_id = pipe.tokenizer_2.eos_token_id"
-    yield f'prompt = "{token} {written.class_word} on a beach"'
+    yield f'prompt = "{called(token, written.class_word)}"'

@@ -219,7 +219,8 @@ def _readable(
 
 def _subtitle(store: Store, record: ConceptRecord) -> str:
     facts = summary(store, record)
-    return f"{facts.class_word}; trained {facts.created[:10]} on {facts.images - facts.held_out} images"
+    made = f"trained {facts.created[:10]} on {facts.images - facts.held_out} images"
+    return f"{facts.class_word or 'no class word'}; {made if facts.images else f'imported {facts.created[:10]}'}"
 
 
 def _space(store: Store, records: Sequence[ConceptRecord]) -> list[Figure]:
