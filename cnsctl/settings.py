@@ -62,11 +62,20 @@ class Device(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Device | None:
-        if not isinstance(value, str) or re.fullmatch(r"cuda:(0|[1-9]\d{0,2})", value) is None:
+        word = _device_word(value)
+        if word in ("auto", "cuda", "mps", "cpu"):
+            return cls(word)
+        if re.fullmatch(r"cuda:(0|[1-9]\d{0,2})", word) is None:
             return None
-        found = str.__new__(cls, value)
-        found._name_ = found._value_ = value
+        found = str.__new__(cls, word)
+        found._name_ = found._value_ = word
         return found
+
+
+def _device_word(value: object) -> str:
+    """A device as torch names it: `CUDA` is `cuda`, and the only CPU and MPS have the number 0."""
+    word = value.lower() if isinstance(value, str) else ""
+    return word.removesuffix(":0") if word in ("cpu:0", "mps:0") else word
 
 
 class Memory(StrEnum):
@@ -88,6 +97,20 @@ class Dtype(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Dtype | None:
+        if not isinstance(value, str):
+            return None
+        word = value.lower().removeprefix("torch.")
+        return cls(known) if (known := _DTYPES.get(word, word)) in set(cls) else None
+
+
+_DTYPES = {
+    "float32": "fp32", "float": "fp32", "full": "fp32", "f32": "fp32", "32": "fp32", "no": "fp32",
+    "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "f16": "fp16", "16": "fp16",
+}  # fmt: skip
+"""What torch and other tools call them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,9 +365,19 @@ def _meant(kind: type, setting: Setting, value: Any) -> Iterator[tuple[str, Any]
 
 
 def _wrong(setting: Setting, value: Any, allowed: str) -> InvalidSettingError:
-    near = setting.near(value) if setting.near is not None and isinstance(value, str) else []
+    near = _near(setting, value) if isinstance(value, str) else []
     wrong = "choice" if setting.choices else "range"
     return InvalidSettingError(setting.name, value, allowed=allowed, wrong=wrong, near=near)  # type: ignore[arg-type]
+
+
+def _near(setting: Setting, value: str) -> list[str]:
+    from difflib import get_close_matches
+
+    if setting.near is not None:
+        return setting.near(value)
+    if setting.name == "device" and value.lower() in ("gpu", "nvidia", "rocm", "hip"):
+        return [str(Device.CUDA)]
+    return get_close_matches(value[:80].lower(), setting.choices, n=1)
 
 
 def _checked(setting: Setting, value: Any) -> Any:

@@ -17,7 +17,7 @@ from store_samples import add, new_store
 import cnsctl
 
 ROOT = Path(cnsctl.__file__).parent
-BOTTOM = {"settings", "sampler_names", "export_formats", "concept", "events", "results", "errors"}
+BOTTOM = {"settings", "sampler_names", "export_formats", "home_folder", "concept", "events", "results", "errors"}
 LEAVES = {"bases", "formats", "data", "metrics", "report"}
 MAY = {
     "__main__": {"cli"},
@@ -30,7 +30,8 @@ MAY = {
     **dict.fromkeys(LEAVES, BOTTOM),
     "settings": {"errors", "sampler_names"},
     "events": {"errors"},
-    **{layer: set() for layer in BOTTOM - {"settings", "events"}},
+    "home_folder": {"errors"},
+    **{layer: set() for layer in BOTTOM - {"settings", "events", "home_folder"}},
 }
 """Per layer: the layers that it may import."""
 

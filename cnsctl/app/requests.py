@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from cnsctl.store import Store
 
 
+MAX_CLASS_WORD = 100
+"""Letters of a class word. No kind of thing needs more, and each text encoder reads a few dozen tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
     """What to train."""
@@ -46,6 +50,8 @@ class TrainRequest:
     """A folder with masks of the same names."""
     replace: bool = False
     allow_forgetting: bool = False
+    allow_worse: bool = False
+    """Save the concept even if it is worse than its class word on the base model."""
     preview: bool = True
     """Generate images after the training."""
     measure: bool = True
@@ -165,6 +171,12 @@ def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[s
         chosen = " ".join(request.class_word.split())
         if not chosen or any(not c.isprintable() or c in "<>" for c in chosen):
             raise UsageError(f"class word is not usable: {request.class_word!r}", reason="class-word")
+        if len(chosen) > MAX_CLASS_WORD:  # the model decides about shorter ones
+            raise UsageError(
+                f"class word is too long: {chosen[:80]!r}",
+                note=f"it has {len(chosen)} letters; at most {MAX_CLASS_WORD} are allowed",
+                reason="long-class-word",
+            )
         return chosen, "as given"
     if found.class_word is not None:
         return found.class_word, f"from {found.source}"

@@ -209,6 +209,7 @@ def started(
     """The given session, which was started with `hash_weights`, or else a new one."""
     if session is not None:
         return session
+    complete(ComputeSettings, {}, compute)  # what is wrong is refused at once
     yield Phase(name="load the base model")
     found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size)
     yield from (Note(text=text) for text in found.notes)

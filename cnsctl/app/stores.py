@@ -14,6 +14,7 @@ from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, 
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
 from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.home_folder import from_home
 from cnsctl.settings import GenerateSettings, Prediction, TrainSettings
 from cnsctl.store import BaseRecord, MetricModel, Store, default_path
 
@@ -32,7 +33,7 @@ def now() -> str:
 
 def locate(path: Path | None) -> Path:
     """The folder of the store: the given path, else `CNSCTL_STORE`, else the platform's user-data folder."""
-    return path if path is not None else default_path()
+    return from_home(path) if path is not None else default_path()
 
 
 def open_store(path: Path | None) -> Store:

@@ -9,11 +9,13 @@ import functools
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from cnsctl.cli.hints import hint_of
 from cnsctl.cli.streams import drop, error_lines, fitted, given_up, json_line
 from cnsctl.errors import CnsctlError, DiskError
+from cnsctl.home_folder import from_home
 from cnsctl.results import FORMAT
 
 if TYPE_CHECKING:
@@ -66,10 +68,17 @@ def guarded(verb: Callable[P, None], name: str) -> Callable[P, None]:
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         with reported(as_json=bool(kwargs.get("as_json")), resumes=name in _RESUMABLE):
-            verb(*args, **kwargs)
+            verb(*args, **{name: _at_home(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
             sys.stdout.flush()
 
     return run
+
+
+def _at_home(value: object) -> object:
+    """A path, or a list of paths, with the home folder instead of `~`; other values as they are."""
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return from_home(value) if isinstance(value, Path) else value
 
 
 @contextmanager

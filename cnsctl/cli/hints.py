@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Any]
 
+
+def _worse(facts: Facts) -> str:
+    """After a training run whose result is worse than the base model."""
+    change = f"leave out {' and '.join(map(flag, facts['higher']))}, or use lower values" if facts["higher"] else (
+        "use more --steps, or a lower --learning-rate"
+    )
+    return f"{change}; --allow-worse saves it as it is"
+
+
 HINTS: Mapping[str, Callable[[Facts], str]] = {
     "another-base": lambda _: "put the store's own base model back, or run cnsctl init --store NEW --base DIR",
     "another-metric-model": lambda _: "record the new one with cnsctl base --clip or --judge",
@@ -55,6 +64,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
         "connect to the network and unset HF_HUB_OFFLINE, or give --base a local folder or a .safetensors checkpoint"
     ),
     "image-format": lambda f: f"use -o {f['path']}",
+    "long-class-word": lambda _: 'use one to three words, such as --class "top hat", and few --token-embeddings',
     "loss": lambda _: "use a lower --learning-rate and --token-learning-rate",
     "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps lose less",
     "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
@@ -63,6 +73,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "no-clip": lambda _: "add a CLIP: cnsctl base --clip openai/clip-vit-large-patch14",
     "no-class-word": lambda f: f"add a class word: cnsctl add {f['name']} IMAGES --class dog",
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
+    "no-home": lambda _: "name a store with --store DIR or CNSCTL_STORE",
     "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',
     "not-finite": lambda _: "use other --steps, another --sampler, or --dtype fp32",
     "option-in-prompt": lambda f: (
@@ -82,6 +93,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
     "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
+    "worse": _worse,
     "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }
