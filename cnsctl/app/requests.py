@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import Mode
@@ -76,6 +77,7 @@ class Admitted:
 def admit(store: Store, request: TrainRequest) -> Admitted:
     """Check the request without a model, and read the images, each once."""
     check_name(request.name)
+    refuse_unfit()
     refuse_half_for_training(request.compute)
     if request.name in store.snapshot().names and not request.replace:
         raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.processes import is_main
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode
@@ -164,6 +165,7 @@ def start(
         BaseModelError: the base model is missing, or is another one.
         StoreDamagedError: a file of the base model inside the store has changed.
     """
+    refuse_unfit()
     from cnsctl.bases import devices, hashing, memory_choice, registry
 
     where: ComputeSettings = complete(ComputeSettings, {}, compute)

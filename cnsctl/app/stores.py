@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl import results
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
@@ -73,6 +74,8 @@ def create(
     if mode not in set(Mode):
         raise InvalidSettingError("mode", mode, allowed=", ".join(Mode), wrong="choice")
     refuse_taken(path)  # before a download
+    if base is not None:
+        refuse_unfit()
     source = yield from sourced(base)
     models = yield from metric_models(clip=clip, judge=judge)
     if source.kind != "pocket":

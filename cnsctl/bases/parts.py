@@ -19,7 +19,6 @@ from cnsctl.bases.config_files import BOM, read_json
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_of
 from cnsctl.bases.refusals import refuse_denoiser
-from cnsctl.bases.trial import OUT_OF_MEMORY
 from cnsctl.errors import BaseModelError, CnsctlError
 from cnsctl.settings import Prediction
 
@@ -55,7 +54,7 @@ def load_parts(folder: BaseFolder, *, check_values: bool = False) -> dict[str, A
         except (CnsctlError, MemoryError):
             raise
         except Exception as err:  # the libraries raise exceptions of any class about files that they cannot use
-            if any(words in str(err) for words in OUT_OF_MEMORY):
+            if is_out_of_memory(err):
                 raise
             raise _unreadable(folder, part, err) from err
         if check_values and part.weights is not None:

@@ -30,6 +30,9 @@ DOWNLOADING = {"init", "base"}
 
 def run() -> None:
     """`cnsctl`, as installed."""
+    if sys.flags.optimize > 1 and os.environ.get("PYTHONOPTIMIZE", "1") != "1":  # transformers reads docstrings
+        os.environ["PYTHONOPTIMIZE"] = "1"
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  this very program
     # the library passes local_files_only; here, in a process of our own, the network is also off for everything else
     for name, value in OFFLINE.items():
         if name != "HF_HUB_OFFLINE" or not set(sys.argv[1:]) & DOWNLOADING:

@@ -354,8 +354,11 @@ def default_path() -> Path:
         return from_home(named)
     import platformdirs
 
-    found = Path(platformdirs.user_data_dir("cnsctl"))
-    if not found.is_absolute():  # without a home folder, the `~` remains
+    try:
+        found = Path(platformdirs.user_data_dir("cnsctl"))
+    except RuntimeError:
+        found = Path("~")
+    if not found.is_absolute():  # without a home folder, older versions leave the `~`
         raise UsageError("no place for the store: this user has no home folder", reason="no-home")
     return found
 
