@@ -159,6 +159,8 @@ class Setting:
             return {bool: "true or false", str: "text"}.get(self.kind, "a number")
         steps = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
         steps += f", or {self.word}" if self.word else ""
+        if self.high >= _SEEDS:
+            return f"{self.low:g} to 2^62{steps}"
         return f"{self.low:g} to {self.high:,g}{steps}" if self.high < 1e6 else f"{self.low:g} or more{steps}"
 
 
@@ -171,6 +173,9 @@ class _Default(StrEnum):
 
 BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 """`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
+
+_SEEDS = 2**62
+"""The largest seed: other seeds are added to it in 63 bits."""
 
 RANDOM_SEED = -1
 """As a seed: a random one."""
@@ -220,7 +225,7 @@ class TrainSettings:
         "Batches per step, whose gradients are added up: less memory than a larger batch", low=1, high=1024, default=1
     )
     budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
-    seed: int = _setting("Seed of every random number", low=0, high=2**62, default=0)
+    seed: int = _setting("Seed of every random number", low=0, high=_SEEDS, default=0)
     token_embeddings: int = _setting("Token embeddings of the concept", low=1, high=16, default=1)
     warmup: float = _setting("Share of the steps that trains the token embedding alone", low=0.0, high=1.0, default=0.2)
     policy: Policy = _setting(
@@ -288,7 +293,7 @@ class RequestSettings:
     """Which images are generated from a prompt, and how many at a time."""
 
     count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
-    seed: int = _setting("Seed of the first image; -1 is random", low=RANDOM_SEED, high=2**62, default=RANDOM)
+    seed: int = _setting("Seed of the first image; -1 is random", low=RANDOM_SEED, high=_SEEDS, default=RANDOM)
     batch_size: int = _setting(
         "Images at a time; 1 makes each independent of the others; auto: as many as the memory allows",
         low=1,
