@@ -18,7 +18,7 @@ from cnsctl.data.class_words import uncommon_word
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
 from cnsctl.errors import DiskError, InvalidSettingError, NameTakenError, StoreDamagedError, UsageError
-from cnsctl.settings import Dtype, TrainSettings, checked
+from cnsctl.settings import ComputeSettings, Dtype, TrainSettings, checked, complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +121,7 @@ def image_sizes(folder: BaseFolder, settings: Mapping[str, Any]) -> Sequence[Siz
 
 def refuse_half_for_training(compute: Mapping[str, Any]) -> None:
     """fp16 gradients of a denoiser underflow, so training in fp16 is refused."""
-    if compute.get("dtype") == Dtype.FP16:
+    if complete(ComputeSettings, {}, compute).dtype is Dtype.FP16:
         raise UsageError("cannot train in fp16: gradients underflow", reason="fp16-training")
 
 
