@@ -14,7 +14,7 @@ def from_home(path: str | Path) -> Path:
     """The path with the home folder instead of a `~` or `~user` at its beginning.
 
     Raises:
-        UsageError: there is no such home folder.
+        UsageError: the user does not have a home folder.
     """
     try:
         return Path(path).expanduser()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cnsctl.app import evaluate
 from cnsctl.errors import NotSavedError
 from cnsctl.events import Event, Warn
-from cnsctl.metrics.similarity import likeness_within
+from cnsctl.metrics.similarity import clip_i, likeness_within
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 SHOWN_ERROR = 0.05
 """Percent. Error removed above minus this is shown as zero."""
 
-SHOWN_CLIP = 0.0005
-"""CLIP-I that is lower by less than this is shown as equal."""
+CLEAR_CLIP = 0.02
+"""CLIP-I of a few images differs by less than this by chance."""
 
 LOW = 0.1
 """If CLIP-I is this far below that of real images, the class word's images are generated too, to compare with them."""
@@ -97,7 +97,7 @@ def _worse(
     if len(own) >= 2 and scores.clip_i >= likeness_within(own) - LOW:
         return found
     with_class = yield from evaluate.of_class_word(session, overlay, name, plan)
-    plain = evaluate.clip_i(towers.images(with_class), own)
-    if scores.clip_i < plain - SHOWN_CLIP:
+    plain = clip_i(towers.images(with_class), own)
+    if scores.clip_i < plain - CLEAR_CLIP:
         found.append(f"CLIP-I is {scores.clip_i:.3f}, that of the class word {plain:.3f}")
     return found

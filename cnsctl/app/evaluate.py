@@ -339,9 +339,7 @@ def fresh(
     return replace(scores, error_removed=removed, measured_on=len(pixels), level=plan.level.name), generated
 
 
-def of_class_word(
-    session: Session, overlay: Overlay, name: str, plan: Plan
-) -> Generator[Event, None, list[Pixels]]:
+def of_class_word(session: Session, overlay: Overlay, name: str, plan: Plan) -> Generator[Event, None, list[Pixels]]:
     """Images of the same prompts and seeds with the class word instead of the concept, on the base model alone."""
     from cnsctl.engine.overlay import EMPTY
 

@@ -19,7 +19,7 @@ from cnsctl.bases.config_files import BOM, read_json
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_of
 from cnsctl.bases.refusals import refuse_denoiser
-from cnsctl.errors import BaseModelError, CnsctlError
+from cnsctl.errors import BaseModelError, CnsctlError, is_out_of_memory
 from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:

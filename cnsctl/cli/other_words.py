@@ -68,7 +68,7 @@ def meant(words: Sequence[str], known: Collection[str]) -> list[str]:
         known: the commands.
 
     Raises:
-        UsageError: there is no such command; the hint has the most similar one.
+        UsageError: the first word is not a command; the hint has the most similar one.
     """
     first, *rest = words
     if first == "help":

@@ -138,7 +138,7 @@ def _left_out(folder: Path, others: Sequence[Path], images: Sequence[Path], used
     return tuple(notes)
 
 
-def _not_searched(folders: Sequence[Path], recursive: bool) -> tuple[str, ...]:  # noqa: FBT001
+def _not_searched(folders: Sequence[Path], recursive: bool) -> tuple[str, ...]:
     """Subfolders that look as if they belonged to the images."""
     found = [f for f in folders if f.suffix.lower() in SUFFIXES or not (recursive or f.name == "__MACOSX")]
     found = [f for f in found if f.suffix.lower() in SUFFIXES or has_images(f)]

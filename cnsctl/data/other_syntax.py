@@ -134,7 +134,11 @@ _SYNTAX: Sequence[tuple[str, re.Pattern[str], str]] = [
     ("blend", re.compile(r"\)\s*\.(?:and|blend)\(|\w+\.swap\("), "prompts are not combined; write one prompt for each"),
     ("alternation", re.compile(r"\[[^\[\]|]*\|[^\[\]]*\]"), "words cannot alternate between steps"),
     ("editing", re.compile(rf"\[[^\[\]|]*:\s*(?:{_NUMBER}|\d+)\s*\]"), "a prompt cannot change between steps"),
-    ("choice", re.compile(r"\{[^{}|]*\|[^{}]*\}|\$\{\w+=[^{}]*\}"), "alternatives are not chosen from; write one prompt for each"),
+    (
+        "choice",
+        re.compile(r"\{[^{}|]*\|[^{}]*\}|\$\{\w+=[^{}]*\}"),
+        "alternatives are not chosen from; write one prompt for each",
+    ),
     ("break", re.compile(r"(?<!\w)BREAK(?!\w)"), "a prompt is one text and is not split"),
     ("and", re.compile(r"(?<=\s)AND(?=\s)"), "prompts are not combined; write 'and' in small letters"),
     (

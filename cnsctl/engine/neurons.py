@@ -138,9 +138,7 @@ def refuse_full(owned: torch.Tensor, budget: float) -> None:
     """
     total, free = site_budget(budget, *owned.shape), int((~owned).sum())
     if free < total:
-        raise CapacityError(
-            f"not enough free neurons: a site has {free}, the budget needs {total}", reason="capacity"
-        )
+        raise CapacityError(f"not enough free neurons: a site has {free}, the budget needs {total}", reason="capacity")
 
 
 def strict_neurons(scores: torch.Tensor, *, budget: float, general: torch.Tensor) -> torch.Tensor:

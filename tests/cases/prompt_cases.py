@@ -7,17 +7,19 @@ from case_table import FILES, Case
 SMALL = ("--steps", 1, "--size", 32, "--seed", 1, "-o", "out")
 
 
-def used(id: str, prompt: str, *says: str, seen: str = "", never: tuple[str, ...] = ()) -> Case:
+def used(name: str, prompt: str, *says: str, seen: str = "", never: tuple[str, ...] = ()) -> Case:
     """A prompt that is generated, with these words said once."""
-    return Case(id=id, line=("gen", prompt, *SMALL), says=says, never=never, seen=seen)
+    return Case(id=name, line=("gen", prompt, *SMALL), says=says, never=never, seen=seen)
 
 
-def refused(id: str, prompt: str, *says: str, seen: str = "", code: int = 2) -> Case:
-    return Case(id=id, line=("gen", prompt, *SMALL), code=code, says=(*says, "hint:"), seen=seen)
+def refused(name: str, prompt: str, *says: str, seen: str = "", code: int = 2) -> Case:
+    return Case(id=name, line=("gen", prompt, *SMALL), code=code, says=(*says, "hint:"), seen=seen)
 
 
-def lines(id: str, stdin: str | bytes, *says: str, code: int = 0, never: tuple[str, ...] = (), seen: str = "") -> Case:
-    return Case(id=id, line=("gen", "-", *SMALL), stdin=stdin, says=says, code=code, never=never, seen=seen)
+def lines(
+    name: str, stdin: str | bytes, *says: str, code: int = 0, never: tuple[str, ...] = (), seen: str = ""
+) -> Case:
+    return Case(id=name, line=("gen", "-", *SMALL), stdin=stdin, says=says, code=code, never=never, seen=seen)
 
 
 WEIGHTS, NOT_COMBINED = "cnsctl does not weight words", "prompts are not combined"
@@ -26,8 +28,14 @@ PROMPTS = [
     refused("R1", "a <lora:dog:0.8> cat", "write <dog:0.8>", seen="InvokeAI#7439"),
     refused("lora-of-others", "a <lora:x:0.8> cat", "is the syntax of another tool"),
     refused("hypernet", "<hypernet:x:1>", "is the syntax of another tool"),
-    used("R2", "(<dog>:1.2) BREAK [a|b]", "write <dog:1.2>", "BREAK is used as words", "[a|b] is used as words",
-         seen="diffusers#2431, compel#5"),
+    used(
+        "R2",
+        "(<dog>:1.2) BREAK [a|b]",
+        "write <dog:1.2>",
+        "BREAK is used as words",
+        "[a|b] is used as words",
+        seen="diffusers#2431, compel#5",
+    ),
     used("brackets", "a (red) car", "brackets do not weight words here"),
     used("two-brackets", "a ((red)) car", WEIGHTS),
     used("compel", "a red++ car", WEIGHTS),

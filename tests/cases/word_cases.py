@@ -6,9 +6,11 @@ from case_table import Case, with_images
 from image_cases import ADD
 from prompt_cases import SMALL
 
+AN_IMAGE = with_images("a.png")
 
-def refused(id: str, *line: object, says: tuple[str, ...], code: int = 2, seen: str = "", make=with_images("a.png")) -> Case:
-    return Case(id=id, line=line, code=code, says=says, never=("load the base model",), seen=seen, make=make)
+
+def refused(name: str, *line: object, says: tuple[str, ...], code: int = 2, seen: str = "", make=AN_IMAGE) -> Case:
+    return Case(id=name, line=line, code=code, says=says, never=("load the base model",), seen=seen, make=make)
 
 
 COMMANDS = [
@@ -43,17 +45,41 @@ OPTIONS = [
 ]
 
 VALUES = [
-    Case(id="S2", seen="SimpleTuner#97", line=("gen", "a cat", "--seed", -1, "--steps", 1, "--size", 32, "-o", "out"), says=("a-cat-",)),
+    Case(
+        id="S2",
+        seen="SimpleTuner#97",
+        line=("gen", "a cat", "--seed", -1, "--steps", 1, "--size", 32, "-o", "out"),
+        says=("a-cat-",),
+    ),
     refused("seed", "gen", "x", "--seed", -2, says=("-1 to 2^62",)),
-    Case(id="S9", seen="diffusers#10139", line=("gen", "a cat", "--size", "40X32", "--steps", 1, "--seed", 1, "-o", "out"), says=("a-cat-1.png",)),
-    Case(id="times", line=("gen", "a cat", "--size", "40×32", "--steps", 1, "--seed", 1, "-o", "out"), says=("a-cat-1.png",)),
+    Case(
+        id="S9",
+        seen="diffusers#10139",
+        line=("gen", "a cat", "--size", "40X32", "--steps", 1, "--seed", 1, "-o", "out"),
+        says=("a-cat-1.png",),
+    ),
+    Case(
+        id="times",
+        line=("gen", "a cat", "--size", "40×32", "--steps", 1, "--seed", 1, "-o", "out"),
+        says=("a-cat-1.png",),
+    ),
     refused("size", "gen", "x", "--size", "16:9", says=("WIDTHxHEIGHT",)),
-    Case(id="S11-sampler", line=("gen", "a cat", *SMALL, "--sampler", "DPM++ 2M Karras"), says=("is dpm++2m with sigmas karras",)),
+    Case(
+        id="S11-sampler",
+        line=("gen", "a cat", *SMALL, "--sampler", "DPM++ 2M Karras"),
+        says=("is dpm++2m with sigmas karras",),
+    ),
     Case(id="comfy", line=("gen", "a cat", *SMALL, "--sampler", "dpmpp_2m"), says=("is dpm++2m",)),
     refused("sampler", "gen", "x", "--sampler", "dpm2++", says=("did you mean --sampler",)),
-    *(Case(id=f"device-{d}", line=("gen", "a cat", *SMALL, "--device", d), says=("a-cat-1.png",)) for d in ("CPU", "cpu:0")),
+    *(
+        Case(id=f"device-{d}", line=("gen", "a cat", *SMALL, "--device", d), says=("a-cat-1.png",))
+        for d in ("CPU", "cpu:0")
+    ),
     refused("gpu", "gen", "x", *SMALL, "--device", "gpu", says=("did you mean --device cuda?",)),
-    *(Case(id=f"dtype-{d}", line=("gen", "a cat", *SMALL, "--dtype", d), says=("a-cat-1.png",)) for d in ("float32", "torch.float32")),
+    *(
+        Case(id=f"dtype-{d}", line=("gen", "a cat", *SMALL, "--dtype", d), says=("a-cat-1.png",))
+        for d in ("float32", "torch.float32")
+    ),
     refused("dtype", "gen", "x", *SMALL, "--dtype", "fp8", says=("auto, fp32, bf16, fp16",)),
     refused("policy", *ADD, "--policy", "exclusiv", says=("did you mean --policy exclusive?",)),
     refused("S4", "add", "x1", "x", "--class", "dog " * 60, says=("class word is too long", "--class")),
