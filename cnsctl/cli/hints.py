@@ -21,11 +21,8 @@ Facts = Mapping[str, Any]
 
 def _worse(facts: Facts) -> str:
     """After a training run whose result is worse than the base model."""
-    change = (
-        f"leave out {' and '.join(map(flag, facts['higher']))}, or use lower values"
-        if facts["higher"]
-        else ("use more --steps, or a lower --learning-rate")
-    )
+    lower = "leave out --learning-rate and --token-learning-rate, or use lower values"
+    change = lower if facts["higher"] else "use more --steps, or a lower --learning-rate"
     return f"{change}; --allow-worse saves it as it is"
 
 
