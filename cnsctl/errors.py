@@ -18,6 +18,7 @@ CnsctlError                      1
 ├── BaseModelError               1   a base model is missing, unsupported or another one than the store's
 ├── FormatTooNewError            1   written by a newer cnsctl
 ├── CapacityError                1   too few free neurons for the policy
+├── OutOfMemoryError             1   the process may not use the memory that it needs
 └── DiskError                    1   full, read-only, or failing
     └── NotDurableError          1   saved, but a power cut could undo it
 
@@ -30,6 +31,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_NO_MEMORY = (
+    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "failed to map segment",
+    "can't start new thread",
+)  # fmt: skip
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Python's MemoryError, or an error of a library, which differs from others by its text only."""
+    return isinstance(err, MemoryError) or any(words in str(err).lower() for words in _NO_MEMORY)
 
 
 class CnsctlError(Exception):
@@ -165,6 +177,10 @@ class FormatTooNewError(CnsctlError):
 
 class CapacityError(CnsctlError):
     code = "capacity"
+
+
+class OutOfMemoryError(CnsctlError):
+    code = "out-of-memory"
 
 
 class DiskError(CnsctlError):

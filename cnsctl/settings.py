@@ -63,11 +63,20 @@ class Device(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Device | None:
-        if not isinstance(value, str) or re.fullmatch(r"cuda:(0|[1-9]\d{0,2})", value) is None:
+        word = _device_word(value)
+        if word in ("auto", "cuda", "mps", "cpu"):
+            return cls(word)
+        if re.fullmatch(r"cuda:(0|[1-9]\d{0,2})", word) is None:
             return None
-        found = str.__new__(cls, value)
-        found._name_ = found._value_ = value
+        found = str.__new__(cls, word)
+        found._name_ = found._value_ = word
         return found
+
+
+def _device_word(value: object) -> str:
+    """A device as torch names it: `CUDA` is `cuda`, and the only CPU and MPS have the number 0."""
+    word = value.lower() if isinstance(value, str) else ""
+    return word.removesuffix(":0") if word in ("cpu:0", "mps:0") else word
 
 
 class Memory(StrEnum):
@@ -89,6 +98,20 @@ class Dtype(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Dtype | None:
+        if not isinstance(value, str):
+            return None
+        word = value.lower().removeprefix("torch.")
+        return cls(known) if (known := _DTYPES.get(word, word)) in set(cls) else None
+
+
+_DTYPES = {
+    "float32": "fp32", "float": "fp32", "full": "fp32", "f32": "fp32", "32": "fp32", "no": "fp32",
+    "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "f16": "fp16", "16": "fp16",
+}  # fmt: skip
+"""What torch and other tools call them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +160,8 @@ class Setting:
             return {bool: "true or false", str: "text"}.get(self.kind, "a number")
         steps = f", a multiple of {self.multiple_of}" if self.multiple_of > 1 else ""
         steps += f", or {self.word}" if self.word else ""
+        if self.high >= _SEEDS:
+            return f"{self.low:g} to 2^62{steps}"
         return f"{self.low:g} to {self.high:,g}{steps}" if self.high < 1e6 else f"{self.low:g} or more{steps}"
 
 
@@ -149,6 +174,9 @@ class _Default(StrEnum):
 
 BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 """`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
+
+_SEEDS = 2**62
+"""The largest seed: other seeds are added to it in 63 bits."""
 
 RANDOM_SEED = -1
 """As a seed: a random one."""
@@ -198,7 +226,7 @@ class TrainSettings:
         "Batches per step, whose gradients are added up: less memory than a larger batch", low=1, high=1024, default=1
     )
     budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
-    seed: int = _setting("Seed of every random number", low=0, high=2**62, default=0)
+    seed: int = _setting("Seed of every random number", low=0, high=_SEEDS, default=0)
     token_embeddings: int = _setting("Token embeddings of the concept", low=1, high=16, default=1)
     warmup: float = _setting("Share of the steps that trains the token embedding alone", low=0.0, high=1.0, default=0.2)
     policy: Policy = _setting(
@@ -266,7 +294,7 @@ class RequestSettings:
     """Which images are generated from a prompt, and how many at a time."""
 
     count: int = _setting("Images per prompt; image k uses seed + k", low=1, high=100_000, default=1)
-    seed: int = _setting("Seed of the first image; -1 is random", low=RANDOM_SEED, high=2**62, default=RANDOM)
+    seed: int = _setting("Seed of the first image; -1 is random", low=RANDOM_SEED, high=_SEEDS, default=RANDOM)
     batch_size: int = _setting(
         "Images at a time; 1 makes each independent of the others; auto: as many as the memory allows",
         low=1,
@@ -352,9 +380,19 @@ def _meant(kind: type, setting: Setting, value: Any) -> Iterator[tuple[str, Any]
 
 
 def _wrong(setting: Setting, value: Any, allowed: str) -> InvalidSettingError:
-    near = setting.near(value) if setting.near is not None and isinstance(value, str) else []
+    near = _near(setting, value) if isinstance(value, str) else []
     wrong = "choice" if setting.choices else "range"
     return InvalidSettingError(setting.name, value, allowed=allowed, wrong=wrong, near=near)  # type: ignore[arg-type]
+
+
+def _near(setting: Setting, value: str) -> list[str]:
+    from difflib import get_close_matches
+
+    if setting.near is not None:
+        return setting.near(value)
+    if setting.name == "device" and value.lower() in ("gpu", "nvidia", "rocm", "hip"):
+        return [str(Device.CUDA)]
+    return get_close_matches(value[:80].lower(), setting.choices, n=1)
 
 
 def _checked(setting: Setting, value: Any) -> Any:

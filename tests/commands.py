@@ -33,13 +33,13 @@ class Result:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def cnsctl(*args: object, stdin: str = "") -> Result:
+def cnsctl(*args: object, stdin: str | bytes = "") -> Result:
     """Run a command; stdin and stdout are pipes, as in a script."""
     out, err = io.BytesIO(), io.StringIO()
     kept = sys.stdin, sys.stdout, sys.stderr
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     given = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115  closed below
-    given.write(stdin)
+    given.buffer.write(stdin if isinstance(stdin, bytes) else stdin.encode())
     given.seek(0)
     sys.stdin, sys.stdout, sys.stderr = given, io.TextIOWrapper(out, "utf-8", write_through=True), err
     code: Any = 0

@@ -153,3 +153,12 @@ def _as_thorough_as_possible() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "ALWAYS_S", float("inf"))
         yield
+
+
+@pytest.fixture
+def any_quality(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Concepts are saved however bad they are: a few steps on pocket train nothing that could be judged."""
+    from cnsctl.app import acceptance
+
+    monkeypatch.setattr(acceptance, "SHOWN_ERROR", float("inf"))
+    monkeypatch.setattr(acceptance, "CLEAR_CLIP", float("inf"))

@@ -17,7 +17,9 @@ from store_samples import add, new_store
 import cnsctl
 
 ROOT = Path(cnsctl.__file__).parent
-BOTTOM = {"settings", "sampler_names", "export_formats", "key_names", "concept", "events", "results", "errors"}
+BOTTOM = {
+    "settings", "sampler_names", "export_formats", "key_names", "home_folder", "concept", "events", "results", "errors",
+}  # fmt: skip
 LEAVES = {"bases", "formats", "data", "metrics", "report"}
 MAY = {
     "__main__": {"cli"},
@@ -30,7 +32,8 @@ MAY = {
     **dict.fromkeys(LEAVES, BOTTOM),
     "settings": {"errors", "sampler_names", "export_formats"},
     "events": {"errors"},
-    **{layer: set() for layer in BOTTOM - {"settings", "events"}},
+    "home_folder": {"errors"},
+    **{layer: set() for layer in BOTTOM - {"settings", "events", "home_folder"}},
 }
 """Per layer: the layers that it may import."""
 

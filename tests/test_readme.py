@@ -26,7 +26,7 @@ def tour() -> list[str]:
 
 
 @pytest.fixture
-def quick_pocket(tmp_path: Path) -> Path:
+def quick_pocket(tmp_path: Path, any_quality) -> Path:
     """Pocket with few steps: a base's folder brings its own defaults."""
     from cnsctl.bases.base_folder import POCKET
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cnsctl.api.run import Run, warn
 from cnsctl.errors import UsageError
 from cnsctl.events import ImageReady, Warn
+from cnsctl.home_folder import from_home
 from cnsctl.settings import GenerateSettings, checked
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Session:
         masks: str | Path | None = None,
         replace: bool = False,
         allow_forgetting: bool = False,
+        allow_worse: bool = False,
         preview: bool = True,
         measure: bool = True,
         **settings: Any,
@@ -81,6 +83,8 @@ class Session:
             masks: a folder of grey images of the same names: only what is white is trained.
             replace: replace the concept of this name.
             allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points of error removed.
+            allow_worse: save even if the concept is worse than its class word: error removed below zero, or a lower
+                CLIP-I.
             preview: generate images after the training, if at most 10 % of its time allows it.
             measure: measure the concept after the training; if false, images are not generated either.
             settings: fields of `TrainSettings`; the base model sets the rest.
@@ -102,7 +106,12 @@ class Session:
             session, name, images, class_word, holdout=holdout, recursive=recursive, masks=masks, settings=settings
         )
         request = dataclasses.replace(
-            request, replace=replace, allow_forgetting=allow_forgetting, preview=preview, measure=measure
+            request,
+            replace=replace,
+            allow_forgetting=allow_forgetting,
+            allow_worse=allow_worse,
+            preview=preview,
+            measure=measure,
         )
         return Run(train(session.store, request, session=session))
 
@@ -114,6 +123,7 @@ class Session:
         recursive: bool = False,
         replace: bool = False,
         allow_forgetting: bool = False,
+        allow_worse: bool = False,
         **settings: Any,
     ) -> Run[results.TrainListResult]:
         """Train the concepts of a `concepts_list.json`, one after another. Those that the store has are skipped.
@@ -124,6 +134,7 @@ class Session:
             recursive: as for `train`.
             replace: train the concepts that the store has again.
             allow_forgetting: as for `train`.
+            allow_worse: as for `train`.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
@@ -134,12 +145,13 @@ class Session:
 
         session = self._open()
         request = ListRequest(
-            file=Path(from_list),
+            file=from_home(from_list),
             settings=settings,
             holdout=holdout,
             recursive=recursive,
             replace=replace,
             allow_forgetting=allow_forgetting,
+            allow_worse=allow_worse,
             compute={"dtype": session.dtype},  # fp16 is refused
         )
         return Run(train_list(session.store, request, session=session))
@@ -397,12 +409,12 @@ def _request(
     sources = [images] if isinstance(images, (str, Path)) else images
     return TrainRequest(
         name=name,
-        sources=[Path(source) for source in sources],
+        sources=[from_home(source) for source in sources],
         class_word=class_word,
         settings=settings,
         holdout=holdout,
         recursive=recursive,
-        masks=None if masks is None else Path(masks),
+        masks=None if masks is None else from_home(masks),
         compute={"dtype": session.dtype},  # fp16 is refused
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl import results
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.sources import opened, place_of, sourced
 from cnsctl.app.stores import base_model, base_of, metric_models, notes_on_metrics, open_base, predicts
 from cnsctl.errors import BaseModelError, UsageError
@@ -97,6 +98,7 @@ def changed(
         StoreLockedError: another process writes to the store.
     """
     base = None
+    refuse_unfit()
     if at is not None:
         source = yield from _moved(store, at)
         yield Phase(name="read the base model")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.counting import Count
 from cnsctl.app.processes import is_main
-from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, training_texts
+from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, probe_prompts, training_texts
 from cnsctl.errors import ImageError, UsageError
 from cnsctl.events import Event, Note
 from cnsctl.settings import TrainSettings, complete
@@ -97,6 +97,26 @@ def _texts_of(name: str, class_word: str, image: TrainingImage) -> tuple[Prompt,
     if image.caption is None:
         return training_texts(name)
     return (caption_prompt(name, class_word, image.caption),)
+
+
+def refuse_long_class_word(base: Base, request: TrainRequest, class_word: str) -> None:
+    """Check that the concept fits into the prompts of the training and of the measurements.
+
+    Raises:
+        UsageError: it does not, because its class word has too many tokens.
+    """
+    from cnsctl.bases.protocol import Slot
+    from cnsctl.engine.prompt_tokens import splice
+
+    n = complete(TrainSettings, base.train_defaults, request.settings).token_embeddings
+    slots = {request.name: Slot(name=request.name, class_word=class_word, n_vectors=n)}
+    try:
+        for prompt in (*training_texts(request.name), *probe_prompts(request.name)):
+            splice(base, prompt, slots)
+    except UsageError as err:
+        raise UsageError(
+            f"class word is too long: {class_word[:80]!r}", note=err.note, reason="long-class-word"
+        ) from err
 
 
 def long_captions(base: Base, job: Job, images: Sequence[TrainingImage]) -> Iterator[Note]:

@@ -50,7 +50,7 @@ NOISES = (0, 1, 2)
 """Noise seeds of error removed; the first gives the figure that is saved."""
 
 MEASURE, GENERATE, COMPARE = "measure error removed", "generate", "compare by CLIP"
-OF_BASE = "generate without a concept"
+OF_BASE, OF_CLASS = "generate without a concept", "generate with the class word"
 
 
 def evaluate(
@@ -349,6 +349,17 @@ def fresh(
             own = yield from count.each(_features(towers, pixels))
             scores = clip_scores(towers, [class_prompt(overlay, p).text for p, _ in asked], generated, own)
     return replace(scores, error_removed=removed, measured_on=len(pixels), level=plan.level.name), generated
+
+
+def of_class_word(session: Session, overlay: Overlay, name: str, plan: Plan) -> Generator[Event, None, list[Pixels]]:
+    """Images of the same prompts and seeds with the class word instead of the concept, on the base model alone."""
+    from cnsctl.engine.overlay import EMPTY
+
+    asked = [(class_prompt(overlay, prompt), seed) for prompt, seed in probes(name, plan.level)]
+    count = Count(OF_CLASS, len(asked))
+    yield count.begin()
+    settings = plan.level.settings(session.base.generate_defaults)
+    return (yield from count.each(generating(session, EMPTY, asked, settings)))
 
 
 def probes(name: str, level: Level) -> list[tuple[Prompt, int]]:

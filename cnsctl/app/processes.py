@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.settings import ComputeSettings, Device, complete
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def together(compute: Mapping[str, Any]) -> Processes:
     Args:
         compute: fields of `ComputeSettings` that the user gave.
     """
+    refuse_unfit()
     from cnsctl.engine.processes import ALONE, Processes
 
     if not are_several():

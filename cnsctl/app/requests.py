@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import Mode
@@ -17,7 +18,7 @@ from cnsctl.data.class_words import uncommon_word
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
 from cnsctl.errors import DiskError, InvalidSettingError, NameTakenError, StoreDamagedError, UsageError
-from cnsctl.settings import Dtype, TrainSettings, checked
+from cnsctl.settings import ComputeSettings, Dtype, TrainSettings, checked, complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from cnsctl.store import Store
 
 
-MAX_CLASS_WORD = 400
-"""Characters; a delta file contains no longer one."""
+MAX_CLASS_WORD = 100
+"""Letters of a class word. No kind of thing needs more, and each text encoder reads a few dozen tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class TrainRequest:
     """A folder with masks of the same names."""
     replace: bool = False
     allow_forgetting: bool = False
+    allow_worse: bool = False
+    """Save the concept even if it is worse than its class word on the base model."""
     preview: bool = True
     """Generate images after the training."""
     measure: bool = True
@@ -74,6 +77,7 @@ class Admitted:
 def admit(store: Store, request: TrainRequest) -> Admitted:
     """Check the request without a model, and read the images, each once."""
     check_name(request.name)
+    refuse_unfit()
     refuse_half_for_training(request.compute)
     if request.name in store.snapshot().names and not request.replace:
         raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)
@@ -117,7 +121,7 @@ def image_sizes(folder: BaseFolder, settings: Mapping[str, Any]) -> Sequence[Siz
 
 def refuse_half_for_training(compute: Mapping[str, Any]) -> None:
     """fp16 gradients of a denoiser underflow, so training in fp16 is refused."""
-    if compute.get("dtype") == Dtype.FP16:
+    if complete(ComputeSettings, {}, compute).dtype is Dtype.FP16:
         raise UsageError("cannot train in fp16: gradients underflow", reason="fp16-training")
 
 
@@ -187,8 +191,14 @@ def usable_class_word(given: str) -> str:
         UsageError: it is blank, too long, or contains characters that a prompt cannot.
     """
     chosen = " ".join(given.split())
-    if not 1 <= len(chosen) <= MAX_CLASS_WORD or any(not c.isprintable() or c in "<>" for c in chosen):
+    if not chosen or any(not c.isprintable() or c in "<>" for c in chosen):
         raise UsageError(f"class word is not usable: {given[:80]!r}", reason="class-word")
+    if len(chosen) > MAX_CLASS_WORD:  # the model decides about shorter ones
+        raise UsageError(
+            f"class word is too long: {chosen[:80]!r}",
+            note=f"it has {len(chosen)} letters; at most {MAX_CLASS_WORD} are allowed",
+            reason="long-class-word",
+        )
     return chosen
 
 

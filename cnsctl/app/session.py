@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.processes import is_main
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode
@@ -168,6 +169,7 @@ def start(
         BaseModelError: the base model is missing, or is another one.
         StoreDamagedError: a file of the base model inside the store has changed.
     """
+    refuse_unfit()
     from cnsctl.bases import devices, hashing, memory_choice, registry
     from cnsctl.bases.memory_estimate import PLANS
 
@@ -217,6 +219,7 @@ def started(
     """The given session, which was started with `hash_weights`, or else a new one."""
     if session is not None:
         return session
+    complete(ComputeSettings, {}, compute)  # what is wrong is refused at once
     yield Phase(name="load the base model")
     found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
     yield from (Note(text=text) for text in found.notes)

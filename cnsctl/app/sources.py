@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cnsctl.errors import BaseModelError
 from cnsctl.events import Event, Note
+from cnsctl.home_folder import from_home
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -70,7 +71,7 @@ def sourced(
 
     if given is None or (str(given) == POCKET and pipeline and not (Path(given) / "model_index.json").exists()):
         return Source(kind="pocket", path=EMBEDDED)
-    path = Path(given).expanduser()
+    path = from_home(given)
     if not _is_local(given) and (hub_id := hub.parse(str(given))) is not None:
         if (found := hub.cached(hub_id, pipeline=pipeline)) is None:
             if not download:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl import results
+from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
 from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.home_folder import from_home
 from cnsctl.settings import GenerateSettings, Prediction, TrainSettings
 from cnsctl.store import BaseRecord, MetricModel, Store, default_path
 
@@ -32,7 +34,7 @@ def now() -> str:
 
 def locate(path: Path | None) -> Path:
     """The folder of the store: the given path, else `CNSCTL_STORE`, else the platform's user-data folder."""
-    return path if path is not None else default_path()
+    return from_home(path) if path is not None else default_path()
 
 
 def open_store(path: Path | None) -> Store:
@@ -72,6 +74,8 @@ def create(
     if mode not in set(Mode):
         raise InvalidSettingError("mode", mode, allowed=", ".join(Mode), wrong="choice")
     refuse_taken(path)  # before a download
+    if base is not None:
+        refuse_unfit()
     source = yield from sourced(base)
     models = yield from metric_models(clip=clip, judge=judge)
     if source.kind != "pocket":

@@ -5,15 +5,16 @@ Owns the order of these steps; must not know terminals, file formats or formulas
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
 from cnsctl.app import evaluate, measuring, run_memory
+from cnsctl.app.acceptance import accepted
 from cnsctl.app.concepts import HOLDOUT, summary
 from cnsctl.app.counting import Count
-from cnsctl.app.dataset import long_captions, make_job
+from cnsctl.app.dataset import long_captions, make_job, refuse_long_class_word
 from cnsctl.app.measuring import timed
 from cnsctl.app.processes import together
 from cnsctl.app.requests import Admitted, TrainRequest, admit, refuse_damaged
@@ -29,6 +30,7 @@ from cnsctl.store import defer_signals
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
 
     from cnsctl.concept import Delta
     from cnsctl.data.images import TrainingImage
@@ -66,6 +68,7 @@ def train(
         if store.mode is Mode.MERGED:  # each concept is trained on top of all others, so one at a time
             held.enter_context(store.work.training())
         work = held.enter_context(store.work.reserve(request.name))
+        held.enter_context(_no_trace(store, request.name, work))
         refuse_damaged(store, request.name, files=True)
         generation = store.generation()
         batch_size = request.settings.get("batch_size")
@@ -74,6 +77,7 @@ def train(
             store, request.compute, session, hash_weights=True, work="add", batch_size=batch_size, began=began
         )
         session.base.check_sampler(session.base.generate_defaults)  # the preview must not fail after the training
+        refuse_long_class_word(session.base, request, class_word)
         job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE)
         yield from long_captions(session.base, job, images)
         yield from out_of_place(session, images)
@@ -92,6 +96,19 @@ def train(
                 store.warnings.append(err.what)
     yield from saved_but(store)
     return processes.from_main(result)
+
+
+@contextmanager
+def _no_trace(store: Store, name: str, work: Path) -> Iterator[None]:
+    """If the block fails before the first training step, delete what this run has prepared."""
+    has_state = (work / STATE_FILE).exists()
+    try:
+        yield
+    except CnsctlError:
+        if not has_state and not (work / STATE_FILE).exists():
+            with suppress(CnsctlError):  # the original failure must not be hidden
+                store.work.discard(name)
+        raise
 
 
 def _helped(
@@ -157,6 +174,9 @@ def _save(
         latents = None if request.holdout else [job.latents[i] for i in numbers]
         scores, generated = yield from evaluate.fresh(
             session, overlay, name, plan=measured, pixels=pixels, latents=latents
+        )
+        yield from accepted(
+            session, overlay, job, scores, plan=measured, pixels=pixels, allow_worse=request.allow_worse
         )
     count = Count("save the concept", len(images) + 1)
     yield count.begin()

@@ -39,6 +39,7 @@ class ListRequest:
     recursive: bool = False
     replace: bool = False
     allow_forgetting: bool = False
+    allow_worse: bool = False
     compute: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,6 +92,7 @@ def _request(concept: ListedConcept, request: ListRequest) -> TrainRequest:
         masks=concept.masks,
         replace=request.replace,
         allow_forgetting=request.allow_forgetting,
+        allow_worse=request.allow_worse,
         compute=request.compute,
     )
 

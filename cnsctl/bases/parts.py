@@ -19,8 +19,7 @@ from cnsctl.bases.config_files import BOM, read_json
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_of
 from cnsctl.bases.refusals import refuse_denoiser
-from cnsctl.bases.trial import OUT_OF_MEMORY
-from cnsctl.errors import BaseModelError, CnsctlError
+from cnsctl.errors import BaseModelError, CnsctlError, is_out_of_memory
 from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def load_part(folder: BaseFolder, part: Part, files: list[Path]) -> Any:
     except (CnsctlError, MemoryError):
         raise
     except Exception as err:  # the libraries raise exceptions of any class about files that they cannot use
-        if any(words in str(err) for words in OUT_OF_MEMORY):
+        if is_out_of_memory(err):
             raise
         raise _unreadable(folder, part, err) from err
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from cnsctl.bases import finite
-from cnsctl.errors import BaseModelError, CnsctlError
+from cnsctl.errors import BaseModelError, CnsctlError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 SIDE = 8
 """Height and width of the latents."""
-
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @torch.no_grad()
@@ -64,7 +62,7 @@ def failing(what: str) -> Iterator[None]:
         raise
     except Exception as err:
         # the libraries raise exceptions of any class about settings that they cannot use
-        if any(words in str(err) for words in OUT_OF_MEMORY):
+        if is_out_of_memory(err):
             raise
         lines = [line.strip() for line in str(err).splitlines() if line.strip()]
         raise BaseModelError(

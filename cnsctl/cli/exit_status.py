@@ -9,11 +9,13 @@ import functools
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from cnsctl.cli.hints import hint_of
 from cnsctl.cli.streams import drop, error_lines, fitted, given_up, json_line
-from cnsctl.errors import CnsctlError, DiskError
+from cnsctl.errors import CnsctlError, DiskError, OutOfMemoryError, is_out_of_memory
+from cnsctl.home_folder import from_home
 from cnsctl.results import FORMAT
 
 if TYPE_CHECKING:
@@ -66,10 +68,17 @@ def guarded(verb: Callable[P, None], name: str) -> Callable[P, None]:
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         with reported(as_json=bool(kwargs.get("as_json")), resumes=name in _RESUMABLE):
-            verb(*args, **kwargs)
+            verb(*args, **{name: _at_home(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
             sys.stdout.flush()
 
     return run
+
+
+def _at_home(value: object) -> object:
+    """A path, or a list of paths, with the home folder instead of `~`; other values as they are."""
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return from_home(value) if isinstance(value, Path) else value
 
 
 @contextmanager
@@ -93,14 +102,14 @@ def reported(*, as_json: bool, resumes: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         _leave_quietly()
     except OSError as err:
+        if is_out_of_memory(err):
+            _fail_without_memory(err, as_json=as_json)
         what = f"cannot read or write {err.filename or 'a file'}: {err.strerror or err}"
         hint = "check the path and the disk"
         _fail(what, hint, code=DiskError.code, status=DiskError.exit_status, as_json=as_json)
     except Exception as err:
-        if _is_out_of_memory(err):
-            what = f"out of memory: {' '.join(str(err).split())[:200] or 'the system has none left'}"
-            hint = "use a smaller --batch-size, --width or --height, or --device cpu"
-            _fail(what, hint, code="out-of-memory", status=CnsctlError.exit_status, as_json=as_json)
+        if is_out_of_memory(err):
+            _fail_without_memory(err, as_json=as_json)
         if not as_json or _is_typers(err):
             raise
         what, hint = f"{type(err).__name__}: {err}", "this is a bug: report it with the output without --json"
@@ -114,10 +123,10 @@ def _is_typers(err: Exception) -> bool:
     return isinstance(err, (typer.Exit, typer.Abort))
 
 
-def _is_out_of_memory(err: Exception) -> bool:
-    """Python's MemoryError, or one of torch's errors, which on CPUs and MPS differ by their text only."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(err, MemoryError) or (isinstance(err, RuntimeError) and any(w in str(err) for w in words))
+def _fail_without_memory(err: Exception, *, as_json: bool) -> NoReturn:
+    what = f"out of memory: {' '.join(str(err).split())[:200] or 'the system has none left'}"
+    hint = "use a smaller --batch-size, --width or --height, --memory low, or --device cpu"
+    _fail(what, hint, code=OutOfMemoryError.code, status=OutOfMemoryError.exit_status, as_json=as_json)
 
 
 def catch_interrupts() -> None:

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Any]
 
+
+def _worse(facts: Facts) -> str:
+    """After a training run whose result is worse than the base model."""
+    lower = "leave out --learning-rate and --token-learning-rate, or use lower values"
+    change = lower if facts["higher"] else "use more --steps, or a lower --learning-rate"
+    return f"{change}; --allow-worse saves it as it is"
+
+
 HINTS: Mapping[str, Callable[[Facts], str]] = {
     "another-base": lambda _: "put the store's own base model back, or run cnsctl init --store NEW --base DIR",
     "another-metric-model": lambda _: "record the new one with cnsctl base --clip or --judge",
@@ -73,6 +81,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "import-own": lambda _: "leave out --class, --budget and --kv-only",
     "import-rename": lambda _: "use --rename OLD=NEW with names in a bundle, or --name for one concept",
     "import-taken": lambda f: f"use {'--rename OLD=NEW' if f['several'] else '--name NEW'}, or --replace",
+    "long-class-word": lambda _: 'use one to three words, such as --class "top hat", and few --token-embeddings',
     "loss": lambda _: "use a lower --learning-rate and --token-learning-rate",
     "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps lose less",
     "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
@@ -82,6 +91,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "no-class-word": lambda f: f"add a class word: cnsctl add {f['name']} IMAGES --class dog",
     "no-images": lambda f: f"train it on images: cnsctl add {f['name']} IMAGES --replace",
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
+    "no-home": lambda _: "name a store with --store DIR or CNSCTL_STORE",
     "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',
     "not-finite": lambda _: "use other --steps, another --sampler, or --dtype fp32",
     "option-in-prompt": lambda f: (
@@ -102,6 +112,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
     "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
+    "worse": _worse,
     "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }

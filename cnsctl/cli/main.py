@@ -6,6 +6,7 @@ Owns the list of verbs; must not know what they do.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
 OFFLINE = {"HF_HUB_OFFLINE": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Environment of the process, for diffusers and transformers."""
 
+VERSION = (["--version"], ["-V"], ["version"])
+"""Command lines that print the version."""
+
 DOWNLOADING = {"init", "base"}
 """Verbs that may use the network: for a model that the user names by its hub id, after a question."""
 
 
 def run() -> None:
     """`cnsctl`, as installed."""
+    if sys.flags.optimize > 1 and os.environ.get("PYTHONOPTIMIZE", "1") != "1":  # transformers reads docstrings
+        os.environ["PYTHONOPTIMIZE"] = "1"
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  this very program
     # the library passes local_files_only; here, in a process of our own, the network is also off for everything else
     for name, value in OFFLINE.items():
         if name != "HF_HUB_OFFLINE" or not set(sys.argv[1:]) & DOWNLOADING:
@@ -73,7 +80,7 @@ def main(arguments: list[str]) -> NoReturn:
     streams.ready()
     exit_status.catch_interrupts()
     with exit_status.reported(as_json="--json" in arguments):
-        if arguments == ["--version"]:  # at once, without loading typer
+        if arguments in VERSION:  # at once, without loading typer
             sys.stdout.write(f"cnsctl {__version__}\n")
             status = None
         else:
@@ -86,8 +93,11 @@ def _called(arguments: list[str]) -> int | None:
     """Let typer read the arguments and call the verb; its errors are reported like all others."""
     import typer
 
+    from cnsctl.cli import other_words
     from cnsctl.errors import UsageError
 
+    if arguments and not arguments[0].startswith("-"):
+        arguments = other_words.meant(arguments, [name for names in GROUPS.values() for name in names])
     usage_error = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer does not export it
     try:
         return make_app()(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
@@ -96,8 +106,24 @@ def _called(arguments: list[str]) -> int | None:
         if not arguments or problem.ctx is None:
             problem.show()  # the help
             return UsageError.exit_status
+        problem.possibilities = None  # the most similar option is in the hint
         message = problem.format_message().rstrip(".")
-        raise UsageError(message[:1].lower() + message[1:], hint=f"see {problem.ctx.command_path} --help") from err
+        hint = _advice(problem) or f"see {problem.ctx.command_path} --help"
+        raise UsageError(message[:1].lower() + message[1:], hint=hint) from err
+
+
+def _advice(problem: Any) -> str | None:
+    """What to write instead of an option that does not exist, or of a value that is not a number."""
+    from cnsctl.cli import other_words
+
+    context = problem.ctx
+    if (option := getattr(problem, "option_name", None)) is not None:
+        if context.parent is None:
+            return "give options after the command: cnsctl COMMAND --help lists them"
+        known = [name for p in context.command.params for name in (*p.opts, *([p.metavar] if p.metavar else []))]
+        return other_words.option_hint(option, [name.rstrip(".") for name in known])
+    given = re.match(r"'(.*)' is not a valid (?:int|float|integer|number)", getattr(problem, "message", ""))
+    return other_words.value_hint(given[1]) if given is not None else None
 
 
 GROUPS: Mapping[str, tuple[str, ...]] = {

@@ -202,4 +202,9 @@ def _unidentified(content: bytes, shown: str, formats: tuple[str, ...]) -> Image
         return ImageError(f"image is empty: '{shown}'", hint="copy it again, or leave it out")
     if kind_of((content + bytes(HEAD))[:HEAD]) in formats:
         return ImageError(f"image is damaged: '{shown}'", hint=_SAVE_AGAIN)
-    return ImageError(f"not an image in {', '.join(formats)} format: '{shown}'", hint=_SAVE_AGAIN)
+    what = f"not an image in {', '.join(formats)} format: '{shown}'"
+    if content.startswith(b"version https://git-lfs"):
+        return ImageError(what, note="it is a Git LFS pointer", hint="run git lfs pull")
+    if content[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return ImageError(what, note="it is a web page", hint="download the image again, or leave it out")
+    return ImageError(what, hint=_SAVE_AGAIN)

@@ -61,13 +61,27 @@ def sorted_out(files: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]
         kind, suffix = kind_of(_head(path)), path.suffix.lower()
         if kind is not None and suffix not in SUFFIXES and kind == "TIFF" and suffix not in _TIFF:
             kind = None
-        if kind is not None and not can_read(kind):
+        if kind is not None and not (can_read(kind) and (kind != "HEIF" or _opens(path))):
             unread.append((path, kind))
         elif kind is not None or suffix in SUFFIXES:  # a damaged image is refused when it is decoded
             images.append(path)
         else:
             others.append(path)
     return images, unread, others
+
+
+def _opens(path: Path) -> bool:
+    """Whether the decoder of HEIC finds an image: it does not support all that phones write, so the file may be sound."""
+    import warnings
+
+    from PIL import Image
+
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            with Image.open(path, formats=("HEIF",)):
+                return True
+        except Exception:  # noqa: BLE001  it fails in many ways
+            return False
 
 
 def _head(path: Path) -> bytes:
@@ -89,7 +103,8 @@ def refuse(
     recursive: bool,
 ) -> None:
     if unread:
-        raise ImageError(f"cannot read the images in the folder '{folder}'", note=unreadable(unread)[0], hint=_HEIC)
+        hint = _HEIC if _needs_package(unread) else "save them as JPEG or PNG in another program"
+        raise ImageError(f"cannot read the images in the folder '{folder}'", note=unreadable(unread)[0], hint=hint)
     within = None if recursive else next((f for f in folders if has_images(f)), None)
     what = f"it contains {counted(len(others), 'other file')}{by_suffix(others)}; images end in {', '.join(SUFFIXES)}"
     raise ImageError(
@@ -116,8 +131,12 @@ _HEIC = "pip install 'cnsctl[heic]'"
 def unreadable(unread: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
     if not unread:
         return ()
-    advice = f"; to read HEIC: {_HEIC}" if any(kind == "HEIF" for _, kind in unread) else ""
+    advice = f"; to read HEIC: {_HEIC}" if _needs_package(unread) else "; save them as JPEG or PNG in another program"
     return (f"not read:{by_suffix([path for path, _ in unread])[1:]}{advice}",)
+
+
+def _needs_package(unread: Sequence[tuple[Path, str]]) -> bool:
+    return any(kind == "HEIF" for _, kind in unread) and not can_read("HEIF")
 
 
 def counted(count: int, noun: str) -> str:

@@ -7,12 +7,14 @@ Owns these layouts; must not know pixels, models or stores.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnsctl.data.concept_lists import class_word_of, listed_in
 from cnsctl.data.image_files import SUFFIXES, by_suffix, counted, has_images, listed, refuse, sorted_out, unreadable
@@ -20,7 +22,7 @@ from cnsctl.data.prompt_grammar import bad_character
 from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MAX_CAPTION = 1000
 """Characters of a caption that are read; text encoders use far fewer."""
@@ -87,7 +89,7 @@ def in_folder(folder: Path, *, recursive: bool) -> Found:
         captions=found.captions,
         class_word=found.class_word,
         source=found.source,
-        notes=(*found.notes, *_left_out(folder, others, images, found.used)),
+        notes=(*found.notes, *_left_out(folder, others, images, found.used), *_not_searched(folders, recursive)),
         warnings=unreadable(unread),
     )
 
@@ -125,14 +127,7 @@ def together(found: Sequence[Found]) -> Found:
 
 def _left_out(folder: Path, others: Sequence[Path], images: Sequence[Path], used: frozenset[Path]) -> tuple[str, ...]:
     """Files that are neither images nor explained by one, counted by suffix; captions of no image by name."""
-    stems = {_stem(path) for path in images} | {str(path).lower() for path in images}
-    rest = [
-        path
-        for path in others
-        if path not in used
-        and path.name.lower() not in _JUNK
-        and not stems & {_stem(path), _stem(path.with_suffix(""))}
-    ]
+    rest = [path for path in others if path not in used and path.name.lower() not in _JUNK]
     captions = [path for path in rest if path.suffix.lower() in CAPTIONS and path.parent in {i.parent for i in images}]
     notes = []
     if captions:
@@ -143,8 +138,13 @@ def _left_out(folder: Path, others: Sequence[Path], images: Sequence[Path], used
     return tuple(notes)
 
 
-def _stem(path: Path) -> str:
-    return str(path.with_suffix("")).lower()
+def _not_searched(folders: Sequence[Path], recursive: bool) -> tuple[str, ...]:
+    """Subfolders that look as if they belonged to the images."""
+    found = [f for f in folders if f.suffix.lower() in SUFFIXES or not (recursive or f.name == "__MACOSX")]
+    found = [f for f in found if f.suffix.lower() in SUFFIXES or has_images(f)]
+    if not found:
+        return ()
+    return (f"not searched: {', '.join(repr(f.name) for f in found[:3])}{', …' if len(found) > 3 else ''}",)
 
 
 def _understood(contents: Contents) -> Reading:
@@ -176,18 +176,16 @@ def _caption_files(contents: Contents) -> Reading:
 
 
 def _metadata_lines(contents: Contents) -> Reading:
-    """`metadata.jsonl` of an image folder of the datasets library: a line per image."""
+    """`metadata.jsonl` or `metadata.csv` of an image folder of the datasets library: a line per image."""
     by_path = {os.path.normpath(path): path for path in contents.images}
     captions, used, notes = {}, set(), []
     for file in contents.others:
-        if file.name != "metadata.jsonl":
+        if file.name not in ("metadata.jsonl", "metadata.csv"):
             continue
         used.add(file)
         missing = 0
-        for at, line in enumerate(_text(file, limit=None).splitlines(), start=1):
-            if not line.strip():
-                continue
-            name, text = _metadata(line, f"line {at} of '{file}'")
+        for at, entry in _entries(file, _text(file, limit=None)):
+            name, text = _metadata(entry, f"line {at} of '{file}'")
             image = by_path.get(os.path.normpath(file.parent / name))
             missing += image is None
             if image is not None and text is not None:
@@ -197,10 +195,18 @@ def _metadata_lines(contents: Contents) -> Reading:
     return Reading(captions=captions, used=frozenset(used), notes=tuple(notes))
 
 
-def _metadata(line: str, where: str) -> tuple[str, str | None]:
-    """The file and the caption of a line."""
+def _entries(file: Path, text: str) -> Iterator[tuple[int, object]]:
+    """The lines that are not empty, with their numbers: objects of JSON as text, rows of CSV as they are."""
+    if file.suffix == ".csv":
+        yield from enumerate(csv.DictReader(text.splitlines()), start=2)
+        return
+    yield from ((at, line) for at, line in enumerate(text.splitlines(), start=1) if line.strip())
+
+
+def _metadata(line: Any, where: str) -> tuple[str, str | None]:
+    """The file and the caption of an entry."""
     try:
-        entry = json.loads(line)
+        entry = json.loads(line) if isinstance(line, str) else line
         name = str(entry["file_name"])
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise ImageError(
@@ -263,11 +269,22 @@ LAYOUTS: tuple[Callable[[Contents], Reading], ...] = (
 """The readers of layouts, the most specific source of captions and class words first."""
 
 
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the byte order mark at the beginning of a file, the longest first."""
+
+
 def _text(path: Path, limit: int | None = 64 * MAX_CAPTION) -> str:
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.read(-1 if limit is None else limit)
-    except UnicodeDecodeError as err:
+        with path.open("rb") as file:
+            content = file.read(-1 if limit is None else limit)
+        encoding = next((e for mark, e in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+        return codecs.getincrementaldecoder(encoding)().decode(content, final=limit is None or len(content) < limit)
+    except UnicodeError as err:
         raise ImageError(f"cannot read the caption '{path}': not UTF-8", hint="save it as UTF-8") from err
     except OSError as err:
         raise ImageError(f"cannot read the caption '{path}': {err.strerror}", hint="check its permissions") from err

@@ -33,6 +33,13 @@ OPTIONS: Mapping[str, str | None] = {
 
 _FILE = re.compile(rf"<(?P<kind>{'|'.join(FILES)}):(?P<name>[^<>:]+)(?::(?P<rest>[^<>]*))?>", re.IGNORECASE)
 _OPTION = re.compile(r"(?<!\S)--(?P<name>[A-Za-z][\w-]*)(?=[\s=]|$)")
+_SHORT = re.compile(r"(?<!\S)-(?P<name>[WHsCSn])\s?\d+(?:\.\d+)?(?!\S)")
+_SHORTS = {"W": "width", "H": "height", "s": "steps", "C": "guidance_scale", "S": "seed", "n": "count"}
+"""Options of one letter, as in `a cat -s50 -W512`."""
+
+_COPIED = re.compile(r"(?<!\S)(?P<name>Negative prompt:(?=\s)|Steps: \d+, [A-Z]\w+)")
+"""Settings that programs write below a prompt, into an image; users copy all of it."""
+
 _NUMBER = r"[+-]?(?:\d(?:\.\d*)?|\.\d+)"
 
 
@@ -63,13 +70,21 @@ def refuse(text: str, known: Collection[str]) -> None:
             reason="file-in-prompt",
             mention=mention if name in known else None,
         )
+    option = None
     if (m := _OPTION.search(text)) is not None and (name := m["name"].lower()) in OPTIONS:
-        raise UsageError(
-            f"the prompt contains an option: {m[0]}",
-            note="all of a prompt is text; a setting holds for the whole call",
-            reason="option-in-prompt",
-            name=OPTIONS[name],
-        )
+        option = OPTIONS[name]
+    elif (m := _SHORT.search(text)) is not None:
+        option = _SHORTS[m["name"]]
+    elif (m := _COPIED.search(text)) is not None:
+        option = "negative_prompt" if m[0].startswith("N") else "steps"
+    else:
+        return
+    raise UsageError(
+        f"the prompt contains an option: {m[0]}",
+        note="all of a prompt is text; a setting holds for the whole call",
+        reason="option-in-prompt",
+        name=option,
+    )
 
 
 def found(text: str, known: Collection[str]) -> Iterator[Found]:
@@ -77,10 +92,12 @@ def found(text: str, known: Collection[str]) -> Iterator[Found]:
     if (m := _ESCAPED.search(text)) is not None:
         yield Found(kind="escape", text=m[0], why="brackets need no backslash here")
         text = _ESCAPED.sub(" ", text)
+    shown = False
     for kind, pattern, why in _SYNTAX:
         m = pattern.search(text)
-        if m is None or (kind == "and" and text == text.upper()):
+        if m is None or (kind == "and" and text == text.upper()) or (kind == "brackets" and shown):
             continue
+        shown = True
         name = m["inside"].strip(" <>@") if "inside" in pattern.groupindex else ""
         scale = f":{m['scale'].lstrip('+')}" if "scale" in pattern.groupindex else ""
         yield Found(kind=kind, text=m[0].strip(), why=f"write <{name}{scale}>" if name in known else why)
@@ -101,6 +118,8 @@ _LONGEST = 4
 
 _ESCAPED = re.compile(r"\\[()\[\]{}]")
 
+_BRACKETS = "brackets do not weight words here"
+
 _WEIGHTS = "cnsctl does not weight words; <NAME:0.8> scales a concept"
 
 _SYNTAX: Sequence[tuple[str, re.Pattern[str], str]] = [
@@ -111,9 +130,15 @@ _SYNTAX: Sequence[tuple[str, re.Pattern[str], str]] = [
     ),
     ("weight", re.compile(r"\(\([^()]+\)\)|\{\{[^{}]+\}\}|\([^()]+\)\d\.\d+"), _WEIGHTS),
     ("weight", re.compile(r"\[(?=[^\[\]]*[^\W\d_])[^\[\]|:]+\]"), _WEIGHTS),
+    ("weight", re.compile(r"(?<!\w)[^\W\d_]{2,}(?:\++|--+)(?![\w+-])|\)(?:\++|--+)(?!\w)"), _WEIGHTS),
+    ("blend", re.compile(r"\)\s*\.(?:and|blend)\(|\w+\.swap\("), "prompts are not combined; write one prompt for each"),
     ("alternation", re.compile(r"\[[^\[\]|]*\|[^\[\]]*\]"), "words cannot alternate between steps"),
     ("editing", re.compile(rf"\[[^\[\]|]*:\s*(?:{_NUMBER}|\d+)\s*\]"), "a prompt cannot change between steps"),
-    ("choice", re.compile(r"\{[^{}|]*\|[^{}]*\}"), "alternatives are not chosen from; write one prompt for each"),
+    (
+        "choice",
+        re.compile(r"\{[^{}|]*\|[^{}]*\}|\$\{\w+=[^{}]*\}"),
+        "alternatives are not chosen from; write one prompt for each",
+    ),
     ("break", re.compile(r"(?<!\w)BREAK(?!\w)"), "a prompt is one text and is not split"),
     ("and", re.compile(r"(?<=\s)AND(?=\s)"), "prompts are not combined; write 'and' in small letters"),
     (
@@ -122,6 +147,7 @@ _SYNTAX: Sequence[tuple[str, re.Pattern[str], str]] = [
         "embedding files are not read; <NAME> names a concept of the store",
     ),
     ("wildcard", re.compile(r"(?<!\w)__\w[\w/*-]*?__(?!\w)"), "wildcards are not replaced"),
+    ("brackets", re.compile(r"(?<!\()\((?=[^()]*[^\W\d_])[^()]+\)|(?<![{$])\{(?=[^{}]*[^\W\d_])[^{}|]+\}"), _BRACKETS),
 ]
 """The kind, how it is written, and what to do instead."""
 

@@ -63,7 +63,11 @@ def parse(text: str, known: Collection[str], own_tokens: Callable[[], Collection
     """
     text = _LINE_BREAK.sub(" ", text.removeprefix("\ufeff"))
     if (bad := bad_character(text)) is not None:
-        raise UsageError(f"the prompt {text!r} contains {bad}", hint="remove it: a prompt is one line of text")
+        is_utf16 = text.count("\0") > 1
+        raise UsageError(
+            f"the prompt {text[:200]!r} contains {bad}",
+            hint="save the file of prompts as UTF-8" if is_utf16 else "remove it: a prompt is one line of text",
+        )
     refuse(text, known)
     text = text.replace("\t", " ")
     pieces: list[str | Mention] = []

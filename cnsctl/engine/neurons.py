@@ -116,16 +116,23 @@ def select_neurons(
     most = min(columns, int(_exactly(budget) * columns) + 1)  # of a row, where every row has enough candidates
     if owned is not None and policy is Policy.EXCLUSIVE:
         usable, most = (~owned).sum(1), columns
-        if int(usable.sum()) < total:
-            raise CapacityError(
-                f"not enough free neurons: a site has {int(usable.sum())}, the budget needs {total}",
-                reason="capacity",
-            )
+        refuse_full(owned, budget)
     order = _row_order(scores, tier, most)
     counts = _row_counts(scores, tier, order, usable, total=total, budget=budget)
     taken = torch.arange(most, device=scores.device)[None, :] < counts[:, None]
     flat = torch.arange(rows, device=scores.device)[:, None] * columns + order
     return flat[taken].sort().values
+
+
+def refuse_full(owned: torch.Tensor, budget: float) -> None:
+    """Check that a site has enough neurons that no other concept owns, (rows, columns) bool.
+
+    Raises:
+        CapacityError: it has not; only `exclusive` needs them.
+    """
+    total, free = site_budget(budget, *owned.shape), int((~owned).sum())
+    if free < total:
+        raise CapacityError(f"not enough free neurons: a site has {free}, the budget needs {total}", reason="capacity")
 
 
 def strict_neurons(scores: torch.Tensor, *, budget: float, general: torch.Tensor) -> torch.Tensor:

@@ -82,6 +82,9 @@ def _train(
     trainer: Trainer, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser
 ) -> Generator[Event, None, Trained]:
     base, job = trainer.base, trainer.job
+    if job.mode is Mode.MERGED and job.settings.policy is Policy.EXCLUSIVE:  # before the token embedding is trained
+        for owned in neurons.owned_entries(base, job.owned).values():
+            neurons.refuse_full(owned, job.settings.budget)
     job_hash = hash_of(base, job)
 
     def take() -> None:

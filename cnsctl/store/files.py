@@ -41,7 +41,7 @@ _WORDS = {
 }
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file so that, after any failure, its name refers to the whole old content or to the whole new one.
 
     The rename is the commit: a failure before it leaves the old file.
@@ -71,7 +71,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise not_durable(err, path) from err
 
 
-def write_once(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_once(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file under a name that is free. If two processes write the same name, one of them fails.
 
     Raises:

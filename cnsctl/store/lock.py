@@ -88,7 +88,7 @@ def _acquired(path: Path, deadline_s: float) -> int:
 def _open(path: Path) -> int:
     try:
         # not truncated here: until flock returns, the content belongs to another holder
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except FileNotFoundError:
         raise
     except OSError as err:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.errors import CnsctlError, StoreDamagedError, StoreNotFoundError, UsageError
+from cnsctl.home_folder import from_home
 from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
 from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
@@ -344,12 +345,22 @@ class Store:
 
 
 def default_path() -> Path:
-    """Where the store is by default: `CNSCTL_STORE`, else the platform's folder of user data."""
+    """Where the store is by default: `CNSCTL_STORE`, else the platform's folder of user data.
+
+    Raises:
+        UsageError: the user has no home folder.
+    """
     if named := os.environ.get("CNSCTL_STORE"):
-        return Path(named)
+        return from_home(named)
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("cnsctl"))
+    try:
+        found = Path(platformdirs.user_data_dir("cnsctl"))
+    except RuntimeError:
+        found = Path("~")
+    if not found.is_absolute():  # without a home folder, older versions leave the `~`
+        raise UsageError("no place for the store: this user has no home folder", reason="no-home")
+    return found
 
 
 def _refuse_windows() -> None:

@@ -21,7 +21,7 @@ CLASSES = (cnsctl.Store, cnsctl.Session, cnsctl.Run, cnsctl.AppliedConcept)
 
 
 @pytest.fixture
-def quick_pocket(tmp_path, monkeypatch):
+def quick_pocket(tmp_path, monkeypatch, any_quality):
     """A package whose pocket has few steps."""
     from cnsctl.bases import base_folder, facts
 

@@ -111,7 +111,7 @@ def test_json_lines_of_gen(stocked, tmp_path):
         (["x", "--size", "768x513"], 2, "size is out of range: '768x513'"),
         (["x", "--size", "big"], 2, "WIDTHxHEIGHT, such as 768x512"),
         (["x", "--size", "64x32", "--width", 32], 2, "give one value of --width"),
-        (["x", "--seed", -2], 2, "-1 or more"),
+        (["x", "--seed", -2], 2, "-1 to 2^62"),
         (["a <lora:dog:0.8> cat"], 2, "hint: write <dog:0.8>"),
         (["a <lora:x:0.8> cat"], 2, "hint: train a concept"),
         (["<dog> --n bad --w 128"], 2, "--negative-prompt"),

@@ -212,7 +212,7 @@ def test_a_caption_is_the_trimmed_text_of_the_file_beside(tmp_path, content, cap
 
 @pytest.mark.parametrize(
     ("content", "match"),
-    [(b"\xff\xfea\0", "not UTF-8"), (b"a\x1b[31m", r"U\+001B"), (b"a\0", r"U\+0000")],
+    [(b"\xff\xfea", "not UTF-8"), (b"Zo\xeb", "not UTF-8"), (b"a\x1b[31m", r"U\+001B"), (b"a\0", r"U\+0000")],
 )
 def test_a_caption_that_is_not_text_is_refused(tmp_path, content, match):
     saved(tmp_path / "a.png")

@@ -38,6 +38,13 @@ def kinds(text):
         ("embedding:bad-hands", [("embedding", "embedding:bad-hands")]),
         ("a __colour__ car", [("wildcard", "__colour__")]),
         ("a __styles/old__ car", [("wildcard", "__styles/old__")]),
+        ("a dog (brown) on a beach", [("brackets", "(brown)")]),
+        ("a {red} car", [("brackets", "{red}")]),
+        ("a red++ car", [("weight", "red++")]),
+        ("a (red car)--, old", [("weight", ")--")]),
+        ("cat.swap(dog)", [("blend", "cat.swap(")]),
+        ('("a cat", "a dog").blend(0.5, 0.5)', [("blend", ").blend(")]),
+        ("${x=a} car", [("choice", "${x=a}")]),
         (r"saber \(fate\)", [("escape", r"\(")]),
         ("(red:1.2), [a|b] BREAK x", [("weight", "(red:1.2)"), ("alternation", "[a|b]"), ("break", "BREAK")]),
     ],
@@ -50,9 +57,8 @@ def test_the_syntax_of_other_tools_is_found(text, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        "a dog (brown) on a beach",
         "a dog [1]",
-        "at 10:30 in the morning (or 11:45)",
+        "at 10:30 in the morning",
         "ratio 16:9",
         "A DOG AND A CAT",
         "sand and stone, breakfast, BREAKFAST",
@@ -64,7 +70,9 @@ def test_the_syntax_of_other_tools_is_found(text, expected):
         "my embedding: a list",
         "<dog:0.8> and <top-hat>",
         ":-) and (:",
-        "{x}",
+        "rated 18+, C++, A+",
+        "minus -5 degrees, a -n is text",
+        "steps: 20 of them",
     ],
 )
 def test_a_plain_prompt_is_left_alone(text):
@@ -110,6 +118,10 @@ def test_a_concept_may_be_called_like_a_kind_of_file():
         ("--steps=20 a dog", "--steps", "steps"),
         ("a dog --v 5", "--v", None),
         ("a dog --n", "--n", "negative_prompt"),
+        ("a dog -s50 -W512", "-s50", "steps"),
+        ("a dog -W 512", "-W 512", "width"),
+        ("a dog Negative prompt: bad", "Negative prompt:", "negative_prompt"),
+        ("a dog Steps: 20, Sampler: Euler a, CFG scale: 7", "Steps: 20, Sampler", "steps"),
     ],
 )
 def test_an_option_in_a_prompt_is_refused_with_the_setting_to_use(text, option, setting):

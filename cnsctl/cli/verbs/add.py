@@ -44,6 +44,9 @@ def command(
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Save right after the training, without scores and images")
     ] = False,
+    allow_worse: Annotated[
+        bool, typer.Option("--allow-worse", help="Save the concept even if it is worse than its class word")
+    ] = False,
     settings: dict[str, Any],
     compute: dict[str, Any],
     allow_forgetting: Annotated[
@@ -66,7 +69,7 @@ def command(
     again: it continues where it stopped.
 
     After the training the concept is measured, for at most 10 % of the training time: error removed always, the images
-    as far as there is time.
+    as far as there is time. A concept that is worse than its class word alone is not saved.
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
@@ -89,6 +92,7 @@ def command(
             recursive=recursive,
             replace=replace,
             allow_forgetting=allow_forgetting,
+            allow_worse=allow_worse,
             compute=compute,
         )
         with Output(as_json=as_json, quiet=quiet, human=tables.trained_list, bare=tables.trained, lines=True) as shown:
@@ -108,6 +112,7 @@ def command(
         masks=masks,
         replace=replace,
         allow_forgetting=allow_forgetting,
+        allow_worse=allow_worse,
         preview=not no_preview,
         measure=not no_measure,
         compute=compute,

@@ -85,6 +85,8 @@ def command(
         if given_seed != request.seed and output is not None and (output.suffix or output == Path("-")):
             shown.note(f"seed {request.seed}")  # the file name does not contain it
         result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
+        if not result.generated and not result.failed:
+            shown.note("no image: the standard input contains no prompt")
     if (found := generate.problem(result)) is not None:
         raise found
 
