@@ -113,7 +113,8 @@ def _reasons(tables: Mapping[str, Sequence[Line]]) -> Iterator[str]:
     yield from _table(_choices(tables["choices"]))
     yield ""
     yield (
-        f"λ {LEAK:g} is the largest value that removes as much error as any; it leaks the least of these. Rank {RANK} is not better than rank 2 "
+        f"A small λ keeps more of the effect, but two LoRAs at once disturb each other; a large λ weakens the concept itself. λ {LEAK:g} "
+        f"is between the two aims. Rank {RANK} is not better than rank 2 "
         "here. It is the default because features of a larger model span more directions, and the file stays small. "
         "A fit on few prompts fails at others: what precedes a concept changes its features."
     )
@@ -142,7 +143,7 @@ def _summary(tables: Mapping[str, Sequence[Line]]) -> Iterator[str]:
         f"embedding alone {embedding.mean:.1f} %. So the LoRA gives {share:.0f} % of what the weights add to the embedding in `token` mode, with "
         f"{lora.bytes / 1e6:.2f} MB instead of {dense.bytes / 1e6:.1f} MB. It keeps {lora.kept:.1f} % of the effect on the concept's "
         f"own tokens and leaves {lora.leak:.1f} % of the effect on other words. With two concepts in a prompt, two such files "
-        f"remove {two[f'{DEFAULT}, two files'].mean:.1f} %, `token` mode {two[TOKEN].mean:.1f} %, and two whole differences {two[f'{DENSE}, two files'].mean:.1f} %."
+        f"remove {two[f'{DEFAULT}, two files'].mean:.1f} %, `token` mode {two[TOKEN].mean:.1f} %, the embeddings alone {two[EMBEDDING].mean:.1f} %, and two whole differences {two[f'{DENSE}, two files'].mean:.1f} %."
     )
 
 
