@@ -82,6 +82,7 @@ def test_the_page_has_a_row_for_every_line():
         Line(name=name, removed=pair, bytes=1.0)
         for name in (
             "cnsctl, `token` mode",
+            "`embedding`",
             f"{lora}, two files",
             "`lora` of both in one file, rank 16",
             "`lora-exact`, two files",

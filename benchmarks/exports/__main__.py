@@ -10,9 +10,11 @@ Owns arguments and order; must not know how anything is measured.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.exports", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument(
-        "tables", nargs="*", metavar="TABLE", help="print some: one, two, images, choices, costs; no page"
-    )
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="measure some: one, two, images, choices, costs")
     parser.add_argument("--out", type=Path, default=Path("exports.bench"), help="folder of results and files")
     parser.add_argument("--quick", action="store_true", help="20 steps, two concepts, two scenes, two ranks; no page")
     parser.add_argument("-o", "--output", type=Path, default=PAGE, help="the page")
@@ -41,17 +41,33 @@ def main() -> None:
     asked = questions(found, list(found.trained), quick=options.quick)
     if unknown := [name for name in options.tables if name not in asked]:
         parser.error(f"unknown table {unknown[0]!r}; tables: {', '.join(asked)}")
-    tables: dict[str, list[Line]] = {}
+    saved = options.out / "tables.json"
     for name in options.tables or asked:
-        tables[name] = []
         say(f"\n{name}")
+        lines = []
         for line in asked[name]:
             say(shown(line))
-            tables[name].append(line)
-    if not options.quick and not options.tables:
+            lines.append(line)
+        keep(saved, name, lines)
+    known = kept(saved)
+    if not options.quick and set(known) == set(asked):
         from benchmarks.exports.page import page
 
-        options.output.write_text("\n".join(page(tables, machine())) + "\n", encoding="utf-8")
+        options.output.write_text("\n".join(page(known, machine())) + "\n", encoding="utf-8")
+
+
+def keep(saved: Path, name: str, lines: list[Line]) -> None:
+    """Save a table: another run measures the others, and the page is written as soon as all are known."""
+    tables = {**kept(saved), name: lines}
+    saved.write_text(json.dumps({n: [asdict(line) for line in t] for n, t in tables.items()}), encoding="utf-8")
+
+
+def kept(saved: Path) -> dict[str, list[Line]]:
+    """The tables that are saved."""
+    from benchmarks.exports.tables import Line
+
+    found = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
+    return {name: [Line(**line) for line in table] for name, table in found.items()}
 
 
 def opened(out: Path, *, quick: bool) -> Measured:

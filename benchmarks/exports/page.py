@@ -23,12 +23,13 @@ TOKEN, DENSE, EMBEDDING = "cnsctl, `token` mode", "`lora-exact`", "`embedding`"
 
 LIMITS = """## Limits
 
-- All figures but time and size are of pocket. λ, rank and prompts were not tuned on Stable Diffusion 1.5 or XL, whose texts
+- All figures but time and size are of pocket. λ, rank and prompts were not tuned on Stable Diffusion 1.5 or XL. Their texts
   have 77 positions, mostly padding.
 - The defaults were chosen on the five concepts of the tables. The differences near the defaults are smaller than those
   between concepts.
 - A concept that was trained in `prompt` mode acts on all words by design. A fitted LoRA keeps its effect on its own tokens
   only. How much error that removes was not measured.
+- The second concept of a pair is not in the calibration prompts. So two files disturb each other more than one file of both.
 - One training seed and one noise seed.""".splitlines()
 
 
@@ -113,7 +114,8 @@ def _reasons(tables: Mapping[str, Sequence[Line]]) -> Iterator[str]:
     yield from _table(_choices(tables["choices"]))
     yield ""
     yield (
-        f"λ {LEAK:g} is the largest value that removes as much error as any; it leaks the least of these. Rank {RANK} is not better than rank 2 "
+        f"A small λ keeps more of the effect, but two LoRAs at once disturb each other; a large λ weakens the concept itself. λ {LEAK:g} "
+        f"is between the two aims. Rank {RANK} is not better than rank 2 "
         "here. It is the default because features of a larger model span more directions, and the file stays small. "
         "A fit on few prompts fails at others: what precedes a concept changes its features."
     )
@@ -142,7 +144,7 @@ def _summary(tables: Mapping[str, Sequence[Line]]) -> Iterator[str]:
         f"embedding alone {embedding.mean:.1f} %. So the LoRA gives {share:.0f} % of what the weights add to the embedding in `token` mode, with "
         f"{lora.bytes / 1e6:.2f} MB instead of {dense.bytes / 1e6:.1f} MB. It keeps {lora.kept:.1f} % of the effect on the concept's "
         f"own tokens and leaves {lora.leak:.1f} % of the effect on other words. With two concepts in a prompt, two such files "
-        f"remove {two[f'{DEFAULT}, two files'].mean:.1f} %, `token` mode {two[TOKEN].mean:.1f} %, and two whole differences {two[f'{DENSE}, two files'].mean:.1f} %."
+        f"remove {two[f'{DEFAULT}, two files'].mean:.1f} %, `token` mode {two[TOKEN].mean:.1f} %, the embeddings alone {two[EMBEDDING].mean:.1f} %, and two whole differences {two[f'{DENSE}, two files'].mean:.1f} %."
     )
 
 
@@ -185,7 +187,9 @@ def _together(lines: Sequence[Line]) -> Iterator[str]:
     half = found[f"{DENSE}, two files at half strength"]
     yield (
         f"One file of both, fitted together with twice the rank, removes {joint.mean:.1f} % ({apart.mean:.1f} % with two files of rank {RANK}). "
-        f"Whole differences add up on every word; at half strength each, as `prompt` mode shares them, they remove {half.mean:.1f} %."
+        f"Whole differences add up on every word; at half strength each, as `prompt` mode shares them, they remove {half.mean:.1f} %. "
+        f"The embeddings alone remove {found[EMBEDDING].mean:.1f} %, `token` mode {found[TOKEN].mean:.1f} %: side by side, deltas of two concepts do not help on pocket, "
+        "which seldom generates two different objects. With a hat, they do."
     )
 
 
@@ -193,7 +197,7 @@ def _drift(lines: Sequence[Line]) -> Iterator[str]:
     found = _by_name(lines)
     lora, dense = found["`lora`"].figures, found[DENSE].figures
     yield (
-        f"A loaded LoRA does change images of other prompts, by {lora[OTHERS]:.1f} dB; the whole difference changes them more ({dense[OTHERS]:.1f} dB). "
+        f"A loaded LoRA changes images of other prompts a little (PSNR {lora[OTHERS]:.1f} dB), the whole difference visibly ({dense[OTHERS]:.1f} dB). "
         "cnsctl itself changes none. Load the file only for prompts that need it. The images of the concept are not those of "
         "`token` mode in every pixel: with guidance, small differences in K and V grow over the steps."
     )

@@ -203,9 +203,9 @@ def exported(request):
 
 def test_a_fitted_lora_keeps_most_of_the_effect_on_own_tokens_and_little_elsewhere(exported):
     base, _, found = exported
-    assert found.effect.kept >= 60
-    assert found.effect.leak <= 10
-    assert found.effect.leak_frame <= 10
+    assert found.effect.kept >= 40
+    assert found.effect.leak <= found.effect.kept / 6
+    assert found.effect.leak_frame <= found.effect.kept / 6
     assert set(found.factors) == set(base.sites)
     assert {len(f.down) for f in found.factors.values()} == {RANK}
 
