@@ -149,6 +149,9 @@ class _Default(StrEnum):
 BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 """`BY_BASE`: default of a setting that the base model sets: its `cnsctl.json`, else the defaults for all base models."""
 
+WAIT_S = 60.0
+"""How long a change of a store waits for another one: a commit takes seconds, and the waiting concept took minutes to train."""
+
 RANDOM_SEED = -1
 """As a seed: a random one."""
 AUTO = "auto"

@@ -69,10 +69,13 @@ def _main_without_output() -> NoReturn:
 def main(arguments: list[str]) -> NoReturn:
     """Run a command line, and exit with its status."""
     from cnsctl.cli import exit_status, streams
+    from cnsctl.errors import UsageError
 
     streams.ready()
     exit_status.catch_interrupts()
     with exit_status.reported(as_json="--json" in arguments):
+        if any("\0" in argument for argument in arguments):
+            raise UsageError("an argument contains a NUL character", hint="remove it")
         if arguments == ["--version"]:  # at once, without loading typer
             sys.stdout.write(f"cnsctl {__version__}\n")
             status = None
@@ -103,8 +106,8 @@ def _called(arguments: list[str]) -> int | None:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
     "Use": ("gen", "demo"),
-    "Inspect": ("ls", "show", "verify", "eval"),
-    "Maintain": ("init", "base", "mv", "rm", "completion"),
+    "Inspect": ("ls", "show", "verify", "eval", "log"),
+    "Maintain": ("init", "base", "mv", "rm", "undo", "check", "gc", "doctor", "completion"),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""
 

@@ -25,7 +25,7 @@ from cnsctl.engine.processes import ALONE, Processes
 from cnsctl.engine.prompt_tokens import features, splice
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Trainer
-from cnsctl.engine.training_state import state_from_bytes
+from cnsctl.engine.training_state import DamagedState, TrainState, state_from_bytes
 from cnsctl.events import Event, Note, Phase, Selected, Step
 from cnsctl.settings import Policy, TrainSettings
 
@@ -89,13 +89,13 @@ def _train(
             checkpoint.take(trainer.state(job_hash))
 
     if resume is not None:
-        state = state_from_bytes(resume, job=job_hash)
-        if state is None:
-            yield Note(text="saved training state ignored: images or settings differ; training starts at step 0")
-        else:
+        state = _resumable(resume, job_hash)
+        if isinstance(state, TrainState):
             trainer.resume(state)
             take()
             yield Note(text=f"training resumes after step {state.step}")
+        else:
+            yield Note(text=f"saved training state ignored: {state}; training starts at step 0")
     yield from _warm_up(trainer, take)
     if trainer.values is None:
         mask = choose(base, job, trainer.vectors, trainer.start)
@@ -230,6 +230,14 @@ def hash_of(base: Base, job: Job) -> str:
     for tensor in (*job.latents, *(mask for mask in job.masks if mask is not None)):
         digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
     return digest.hexdigest()
+
+
+def _resumable(resume: bytes, job_hash: str) -> TrainState | str:
+    """The state of a job, or why there is none."""
+    try:
+        return state_from_bytes(resume, job=job_hash) or "images or settings differ"
+    except DamagedState as err:
+        return f"it is damaged: {err}"
 
 
 def _final_loss(trainer: Trainer) -> float:

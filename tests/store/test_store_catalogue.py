@@ -147,8 +147,8 @@ def test_a_damaged_catalogue_names_the_previous_generation_and_does_not_use_it(t
     path.write_bytes(content.replace(b'"cat"', b'"cow"'))
     with pytest.raises(StoreDamagedError, match="damaged") as caught:
         store.concepts()
-    assert "with 1 concepts" in caught.value.hint
-    assert "catalogue.json.bak" in caught.value.hint
+    assert "1 concepts" in caught.value.note
+    assert caught.value.reason == "previous-generation"
     (store.path / "catalogue.json.bak").replace(path)
     assert [c["name"] for c in store.concepts()] == ["dog"], "the advice works"
 
@@ -281,7 +281,9 @@ def test_the_sample_record_has_no_fault():
     """Otherwise the faults below would prove nothing."""
     assert concept_fault(RECORD) is None
     assert state_fault(TABLES["state"]["1"]) is None
-    assert run_fault({"verb": "add", "name": "dog", "when": RECORD["created"], "outcome": "kept"}) is None
+    assert (
+        run_fault({"verb": "add", "name": "dog", "when": RECORD["created"], "outcome": "kept", "seconds": 1.5}) is None
+    )
 
 
 @pytest.mark.parametrize(
