@@ -687,7 +687,7 @@ class DoctorResult:
     devices: tuple[str, ...]
     """All that there are, with their names."""
     store: StoreFacts | None
-    """Null if there is no store."""
+    """Null if the store does not exist."""
     disk: Disk
     """Of the store, or where it would be."""
     locks: tuple[str, ...]

@@ -180,7 +180,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from rm' -l store -r -F -d 'The st
 complete -c cnsctl -n '__fish_seen_subcommand_from rm' -l json -d 'Print JSON, including errors (keys: docs/reference/json.md)'
 complete -c cnsctl -n '__fish_seen_subcommand_from rm' -l quiet -d 'Print bare names or paths, one per line; no progress'
 complete -c cnsctl -n '__fish_seen_subcommand_from rm' -a '(__cnsctl_names)'
-complete -c cnsctl -n __fish_use_subcommand -a undo -d 'Take back the last change of the store'
+complete -c cnsctl -n __fish_use_subcommand -a undo -d 'Undo the last change of the store'
 complete -c cnsctl -n '__fish_seen_subcommand_from undo' -l wait -x -d 'How long to wait for another process that writes to the store'
 complete -c cnsctl -n '__fish_seen_subcommand_from undo' -l store -r -F -d 'The store'
 complete -c cnsctl -n '__fish_seen_subcommand_from undo' -l json -d 'Print JSON, including errors (keys: docs/reference/json.md)'

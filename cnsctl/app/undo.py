@@ -41,5 +41,7 @@ def undo(store: Store) -> Generator[Event, None, results.UndoResult]:
 
 def _nothing(store: Store) -> UsageError:
     return UsageError(
-        f"nothing to undo: {store.path}", note="the store is new, or its last change was rm --purge", reason="no-undo"
+        f"nothing to undo: {store.path}",
+        note="the store is new, or its last change deleted the files of concepts",
+        reason="no-undo",
     )

@@ -155,7 +155,7 @@ def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
         with _uncollected():
             return unseal(content, str(folder / FILE))
     except StoreDamagedError as err:
-        raise StoreDamagedError(err.what, **_way_back(folder)) from err
+        raise _damaged(folder, err.what) from err
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def _content(path: Path) -> bytes:
     try:
         return read_bounded(path, MAX_BYTES)
     except FileNotFoundError as err:
-        raise StoreDamagedError(f"{path} is missing", **_way_back(path.parent)) from err
+        raise _damaged(path.parent, f"{path} is missing") from err
 
 
 def load_previous(folder: Path) -> Catalogue:
@@ -241,16 +241,14 @@ def load_previous(folder: Path) -> Catalogue:
     return unseal(read_bounded(folder / PREVIOUS, MAX_BYTES), str(folder / PREVIOUS))
 
 
-def _way_back(folder: Path) -> dict[str, Any]:
-    """Advice for a catalogue that cannot be read. The user decides, because going back loses the last change."""
+def _damaged(folder: Path, what: str) -> StoreDamagedError:
+    """The error about an unreadable catalogue. The user decides to go back, because that loses the last change."""
     try:
         previous = load_previous(folder)
     except (FileNotFoundError, StoreDamagedError, FormatTooNewError, DiskError):
-        return {"hint": f"restore {FILE} from a backup of {folder}"}
-    return {
-        "note": f"the previous generation is intact and has {len(previous.tables['concepts'])} concepts",
-        "reason": "previous-generation",
-    }
+        return StoreDamagedError(what, hint=f"restore {FILE} from a backup of {folder}")
+    note = f"the previous generation is intact and has {len(previous.tables['concepts'])} concepts"
+    return StoreDamagedError(what, note=note, reason="previous-generation")
 
 
 def _line(name: str, key: str, document: Mapping[str, Any]) -> bytes:

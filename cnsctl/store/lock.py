@@ -68,7 +68,7 @@ def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Ite
 
 
 def holder_of(path: Path) -> str | None:
-    """Who holds a lock, in words; None if nobody does, or if that cannot be found out."""
+    """The holder of a lock, in words; None if it is free, or if that cannot be found out."""
     import fcntl
 
     with suppress(OSError):

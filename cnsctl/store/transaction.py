@@ -121,7 +121,7 @@ class Transaction:
         self._work.refuse_in_training(name)
         old = self._find(name)
         if old is not None and not replace:
-            raise _taken(name, reason="name-taken-meanwhile" if self._work.is_reserved(name) else "name-taken")
+            raise _taken(name, meanwhile=self._work.is_reserved(name))
         self._check_delta(delta)
         record = self._record_of(fields, delta, references, probe, preview)
         if old is not None:
@@ -392,5 +392,7 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _taken(name: str, *, reason: str = "name-taken") -> NameTakenError:
+def _taken(name: str, *, meanwhile: bool = False) -> NameTakenError:
+    """`meanwhile`: while a concept was trained under this name."""
+    reason = "name-taken-meanwhile" if meanwhile else "name-taken"
     return NameTakenError(f"concept already exists: {name!r}", reason=reason, name=name)

@@ -91,7 +91,7 @@ class Work:
         """Give an interrupted training run another name, under which the same call continues it.
 
         Raises:
-            ConceptNotFoundError: there is no training state of the old name.
+            ConceptNotFoundError: no run under the old name was interrupted.
             StoreLockedError: another process trains under one of the names.
             NameTakenError: a run under the new name was interrupted.
             DiskError: it cannot be renamed.

@@ -1,4 +1,4 @@
-"""`cnsctl undo`: take back the last change of the store."""
+"""`cnsctl undo`: undo the last change of the store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Take back the last change of the store.
+    """Undo the last change of the store.
 
     Restores the concepts that the last add, mv or rm removed, replaced or renamed. A second undo makes the change again.
     After rm --purge there is nothing to undo.
 
-    Example:  cnsctl rm dog -y && cnsctl undo
+    Example:  cnsctl undo
     """
     from cnsctl.app import stores
     from cnsctl.app.undo import undo
