@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+FORMAT = 2
+"""Version of training states."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainState:
     """Everything that the next step depends on, apart from the job itself."""
 
     step: int
     """Steps done."""
-    job: str
-    """Hash of the job: a state of another job is not resumed."""
+    parts: Mapping[str, str]
+    """What the job consists of: a state of another job is not resumed."""
     losses: tuple[float, ...]
     tensors: Mapping[str, torch.Tensor]
     """Token embeddings, values, their moments, and the mask."""
@@ -39,19 +43,19 @@ class DamagedState(ValueError):
 
 def state_to_bytes(state: TrainState) -> bytes:
     tensors = {name: t.detach().cpu().contiguous() for name, t in state.tensors.items()}
-    return _sealed(tensors, {"format": 1, "step": state.step, "job": state.job, "losses": state.losses})
+    return _sealed(tensors, {"format": FORMAT, "step": state.step, "parts": dict(state.parts), "losses": state.losses})
 
 
-def state_from_bytes(data: bytes, *, job: str) -> TrainState | None:
-    """The state, or None if it is of another format or of another job.
+def state_from_bytes(data: bytes) -> TrainState | None:
+    """The state, or None if it is of another format.
 
     Raises:
         DamagedState: a bit differs from what was written.
     """
     meta, tensors = _read(data)
-    if meta.get("format") != 1 or meta.get("job") != job:
+    if meta.get("format") != FORMAT:
         return None
-    return TrainState(step=int(meta["step"]), job=job, losses=tuple(meta["losses"]), tensors=tensors)
+    return TrainState(step=int(meta["step"]), parts=meta["parts"], losses=tuple(meta["losses"]), tensors=tensors)
 
 
 def masks_to_bytes(masks: Mapping[str, torch.Tensor]) -> bytes:

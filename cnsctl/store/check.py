@@ -101,11 +101,13 @@ def _of_manifest(folder: Path) -> Iterator[Problem]:
 def _snapshot(store: Store) -> tuple[Snapshot | None, Problem | None]:
     try:
         return store.snapshot(), None
-    except (StoreDamagedError, DiskError, FormatTooNewError) as err:
+    except StoreDamagedError as err:
         with suppress(*UNREADABLE):
             n = len(catalogue.load_previous(store.path).tables["concepts"])
             what = f"{said(err)}; the previous generation is intact and has {n} concepts"
             return None, Problem(part=catalogue.FILE, what=what, kind=Kind.DERIVED)
+        return None, Problem(part=catalogue.FILE, what=said(err), kind=Kind.LOST)
+    except (DiskError, FormatTooNewError) as err:  # another disk, or a newer cnsctl, may read it: do not go back
         return None, Problem(part=catalogue.FILE, what=said(err), kind=Kind.LOST)
 
 

@@ -188,8 +188,7 @@ def save(folder: Path, manifest: StoreManifest, *, before: Callable[[], None]) -
 def refresh_copy(folder: Path) -> None:
     """Write the copy again if it is not that of an intact `store.json`. Only for the holder of the store's lock."""
     try:
-        content = read_bounded(folder / FILE, MAX_BYTES)
-        from_bytes(content, FILE)
+        content = intact(folder / FILE)
     except (FileNotFoundError, CnsctlError):
         return  # the copy may be the only intact one
     try:
@@ -198,6 +197,17 @@ def refresh_copy(folder: Path) -> None:
     except (FileNotFoundError, StoreDamagedError, DiskError):
         pass
     write_atomic(folder / COPY, content)
+
+
+def intact(path: Path) -> bytes:
+    """The bytes of `store.json` or its copy, checked.
+
+    Raises:
+        FileNotFoundError, StoreDamagedError, FormatTooNewError, DiskError: it is missing, or cannot be read.
+    """
+    content = read_bounded(path, MAX_BYTES)
+    from_bytes(content, str(path))
+    return content
 
 
 def _read(path: Path) -> StoreManifest:

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import CnsctlError, StoreLockedError
+from cnsctl.errors import CnsctlError, FormatTooNewError, StoreDamagedError, StoreLockedError
 from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
 from cnsctl.store.check import Kind
@@ -55,12 +55,14 @@ def repair(store: Store, found: Iterable[Problem]) -> dict[str, str]:
 def _repaired(store: Store, problem: Problem) -> str | None:
     path = store.path / problem.part
     pairs: dict[str, Callable[[], bytes]] = {
-        manifest_file.FILE: lambda: read_bounded(store.path / manifest_file.COPY, _MAX_BYTES),
-        manifest_file.COPY: lambda: read_bounded(store.path / manifest_file.FILE, _MAX_BYTES),
+        manifest_file.FILE: lambda: manifest_file.intact(store.path / manifest_file.COPY),
+        manifest_file.COPY: lambda: manifest_file.intact(store.path / manifest_file.FILE),
         catalogue.FILE: lambda: catalogue.load_previous(store.path).content,
         catalogue.PREVIOUS: lambda: catalogue.load(store.path).content,
     }
     if problem.part in pairs and problem.kind is Kind.DERIVED:
+        if not _is_damaged(store.path, problem.part):
+            return "intact at a second reading"
         try:
             content = pairs[problem.part]()
         except (FileNotFoundError, CnsctlError):
@@ -77,6 +79,25 @@ def _repaired(store: Store, problem: Problem) -> str | None:
         _move(path, store.path / layout.DAMAGED)
         return f"moved to {layout.DAMAGED}/"
     return None
+
+
+def _is_damaged(store: Path, part: str) -> bool:
+    """Is a file damaged still, now that no other process can write? An error of the disk alone may pass.
+
+    Raises:
+        DiskError: it cannot be read.
+    """
+    readers: dict[str, Callable[[], object]] = {
+        catalogue.FILE: lambda: catalogue.load(store),
+        catalogue.PREVIOUS: lambda: catalogue.load_previous(store),
+    }
+    try:
+        readers.get(part, lambda: manifest_file.intact(store / part))()
+    except (FileNotFoundError, StoreDamagedError):
+        return True
+    except FormatTooNewError:  # a newer cnsctl reads it
+        pass
+    return False
 
 
 def _is_intact(path: Path) -> bool:

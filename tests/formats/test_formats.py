@@ -71,13 +71,14 @@ def test_another_value_is_not_a_version(found):
 OWNERS = [
     "app/generate.py",
     "engine/proof.py",
+    "engine/training_state.py",
     "formats/delta.py",
     "results.py",
     "store/catalogue.py",
     "store/index.py",
     "store/manifest.py",
 ]
-"""Modules of the formats: PNG text, probe record, delta, JSON result, catalogue, ownership index, store manifest."""
+"""Modules of the formats: PNG text, probe record, training state, delta, JSON result, catalogue, index, store manifest."""
 
 
 def test_each_format_has_a_version_of_its_own():

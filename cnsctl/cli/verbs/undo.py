@@ -18,7 +18,7 @@ def command(
     Restores the concepts that the last add, mv or rm removed, replaced or renamed. A second undo makes the change again.
     After rm --purge there is nothing to undo.
 
-    Example:  cnsctl undo
+    Example:  cnsctl undo --store ./sd15
     """
     from cnsctl.app import stores
     from cnsctl.app.undo import undo
