@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl.app.processes import is_main
-from cnsctl.app.stores import base_of, damage_inside, damage_of, open_base
+from cnsctl.app.stores import base_of, damage_of, open_base
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError, StoreDamagedError
 from cnsctl.events import Event, Note, Phase, Warn
@@ -194,11 +194,8 @@ def start(
         batch_size=int(folder.train["batch_size"]) if batch_size is None else batch_size,
         cache=store,
     )
-    with damage_inside(store):
-        base = registry.load(
-            folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=plan
-        )
-        _refuse_another(store, folder, base)
+    base = registry.load(folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=plan)
+    _refuse_another(store, folder, base)
     if (
         not is_known and not changed and is_main() and seen == _seen(store, folder)
     ):  # no file was changed while it was read
@@ -219,16 +216,15 @@ def _changed_files(store: Store, folder: BaseFolder) -> tuple[str, ...]:
     from cnsctl.bases import hashing
 
     has_configuration = store.base.kind == "file"  # the store contains that of a single file
-    with damage_inside(store):
-        if store.base.path is None or has_configuration:
-            hashing.check_folder(folder.path, store.base.files)
-            changed = []
-        else:
-            changed = hashing.changed_files(folder.path, store.base.files)
-            changed += sorted(set(folder.files()) - set(store.base.files))
-        file, known = folder.single_file, store.base.checkpoint
-        if file is not None and known is not None and hashing.file_hash(file) != known:
-            changed.append(file.name)
+    if store.base.path is None or has_configuration:
+        hashing.check_folder(folder.path, store.base.files)
+        changed = []
+    else:
+        changed = hashing.changed_files(folder.path, store.base.files)
+        changed += sorted(set(folder.files()) - set(store.base.files))
+    file, known = folder.single_file, store.base.checkpoint
+    if file is not None and known is not None and hashing.file_hash(file) != known:
+        changed.append(file.name)
     return tuple(changed)
 
 

@@ -50,7 +50,7 @@ def test_a_state_is_read_as_written():
     assert all(torch.equal(back.tensors[name], written.tensors[name]) for name in written.tensors)
 
 
-def test_any_flipped_bit_of_a_state_is_refused_in_words():
+def test_promise_6_any_flipped_bit_of_a_state_is_refused_in_words():
     """One bit in the header would resume at another step, or read numbers as other numbers."""
     data = state_to_bytes(state())
     for bit in range(8 * len(data)):

@@ -216,7 +216,7 @@ def test_a_store_without_its_manifest_is_damaged_and_not_absent(store):
         Store.open(store.path)
 
 
-def test_a_store_of_a_newer_format_is_refused_by_name(store):
+def test_promise_7_a_store_of_a_newer_format_is_refused_by_name(store):
     for name in ("store.json", "store.json.bak"):
         (store.path / name).write_text(json.dumps({"format": 4, "manifest": {}}))
     with pytest.raises(FormatTooNewError, match="newer cnsctl"):

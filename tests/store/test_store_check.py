@@ -57,7 +57,7 @@ def test_a_sound_store_has_no_problems_and_is_not_changed(path, read_data):
     assert everything(path) == before
 
 
-def test_a_changed_byte_of_any_file_is_found_by_reading_the_data(path):
+def test_promise_4_a_changed_byte_of_any_file_is_found_by_reading_the_data(path):
     """Except in the lock and the list of names, which decide nothing."""
     for name, data in everything(path).items():
         if name in ("lock", "names"):

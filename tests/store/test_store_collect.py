@@ -116,8 +116,8 @@ def everything(folder):
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def test_after_rm_purge_no_byte_of_the_images_is_in_the_store(store):
-    """Promise 8. Neither those of the concept, nor those of versions that it replaced before."""
+def test_promise_8_after_rm_purge_no_byte_of_the_images_is_in_the_store(store):
+    """Neither those of the concept, nor those of versions that it replaced before."""
     add(store, "dog", 5, replace=True)
     (store.path / "damaged").mkdir()
     (store.path / "damaged" / store.concept("dog")["delta"]).write_bytes(b"x")
@@ -179,7 +179,7 @@ def fill(disk):
             filler.write(b"x" * 512)
 
 
-def test_on_a_full_disk_gc_and_rm_purge_free_space(small_disk):
+def test_promise_3_on_a_full_disk_gc_and_rm_purge_free_space(small_disk):
     store = new_store(small_disk / "s")
     for i, name in enumerate(("dog", "cat", "hat", "cap")):
         add(store, name, i)

@@ -5,7 +5,9 @@ After each fault the store is in the state before or after the command, a check 
 
 import errno
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from faults import CALLS, LOCKS, Fault, Killed
@@ -138,3 +140,15 @@ def test_promise_8_after_a_purge_that_reports_success_no_byte_of_the_images_is_i
             break
     else:
         pytest.fail("the fault fired every time")
+
+
+def test_every_promise_of_the_page_has_a_test_that_carries_its_number():
+    tests = Path(__file__).parents[1]
+    page = (tests.parent / "docs" / "explanation" / "durability.md").read_text(encoding="utf-8")
+    promised = set(re.findall(r"^(\d)\. \*\*", page, re.MULTILINE))
+    tested = {
+        number
+        for path in tests.rglob("test_*.py")
+        for number in re.findall(r"^def test_promise_(\d)_", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert promised == tested == set("12345678")
