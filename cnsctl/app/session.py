@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl.app.processes import is_main
-from cnsctl.app.stores import base_of, damage_of, open_base
+from cnsctl.app.stores import base_of, damage_inside, damage_of, open_base
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError, StoreDamagedError
 from cnsctl.events import Event, Note, Phase, Warn
@@ -175,9 +175,14 @@ def start(
         BaseModelError: the base model is missing, or is another one.
         StoreDamagedError: a file of the base model inside the store has changed.
     """
+    where: ComputeSettings = complete(ComputeSettings, {}, compute)
+    with damage_inside(store):
+        return _loaded(store, where, hash_weights=hash_weights, work=work, batch_size=batch_size)
+
+
+def _loaded(store: Store, where: ComputeSettings, *, hash_weights: bool, work: Work, batch_size: int | None) -> Session:
     from cnsctl.bases import devices, memory_choice, registry
 
-    where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
     folder = open_base(store)
     seen = _seen(store, folder)

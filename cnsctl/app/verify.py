@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from cnsctl import results
 from cnsctl.app.concepts import measurable, require, scores_of
 from cnsctl.app.counting import parts
-from cnsctl.app.evaluate import cannot_be_read, encoded, removed_error
+from cnsctl.app.evaluate import UNREADABLE, cannot_be_read, encoded, removed_error
 from cnsctl.app.measuring import plan_again
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
-from cnsctl.errors import CnsctlError, DiskError, ForgettingError, FormatTooNewError, StoreDamagedError
+from cnsctl.errors import CnsctlError, ForgettingError
 from cnsctl.events import Event, Phase, Step
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 LOST_POINTS = 5.0
 """In merged mode: an earlier concept that loses more points of error removed than this counts as forgotten."""
-
-UNREADABLE = (StoreDamagedError, DiskError, FormatTooNewError)
-"""Why a concept cannot be read; the other concepts can."""
 
 PROOF_PROBES = 2
 """Probe prompts that the proof computes: alone, and in a sentence."""

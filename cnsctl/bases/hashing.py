@@ -39,9 +39,16 @@ def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object =
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        BaseModelError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:  # an error while reading does not name the file
+        raise BaseModelError(f"cannot read {path}: {err.strerror}", hint="check the disk and the permissions") from err
 
 
 def check_names(names: Iterable[str]) -> None:

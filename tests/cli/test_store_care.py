@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 from commands import at, cnsctl
@@ -95,7 +96,7 @@ def test_doctor_prints_no_path_unless_asked(stocked, tmp_path):
         report = cnsctl("doctor", *at(stocked))
         asked = cnsctl("doctor", "--paths", *at(stocked))
     assert report.code == 0
-    for private in (str(tmp_path), os.uname().nodename, "secret", os.path.expanduser("~")):
+    for private in (str(tmp_path), os.uname().nodename, "secret", str(Path.home())):
         assert private not in report.out
     assert f"lock: the store: process {os.getpid()}" in report.out
     assert str(stocked) in asked.out

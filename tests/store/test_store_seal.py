@@ -7,8 +7,9 @@ import pytest
 from faults import Fault, Killed
 from store_samples import add, assert_sound, base_record, manifest_of, new_store, write_manifest
 
-from cnsctl.errors import CapacityError, CnsctlError, StoreDamagedError
+from cnsctl.errors import CapacityError, CnsctlError, FormatTooNewError, StoreDamagedError
 from cnsctl.store import MetricModel, Store, catalogue, manifest
+from cnsctl.store.seal import payload_of, sealed
 
 
 @pytest.fixture
@@ -103,6 +104,19 @@ def test_after_any_fault_places_are_the_old_or_the_new_ones(store, monkeypatch, 
             assert opened.warnings == []
             break
     assert seen == {None, clip}
+
+
+def test_a_flipped_bit_of_the_format_number_is_damage_and_not_a_newer_version(store):
+    """A newer version seals its number, too."""
+    for file, reader in ((store.path / "catalogue.json", store.snapshot), (store.path / "store.json", None)):
+        content = file.read_bytes()
+        at = content.index(b'"format":') + len(b'"format":')
+        file.write_bytes(content[:at] + b"7" + content[at + 1 :])
+        with pytest.raises(StoreDamagedError, match="SHA-256"):
+            reader() if reader else manifest.from_bytes(file.read_bytes(), "store.json")
+        file.write_bytes(content)
+    with pytest.raises(FormatTooNewError, match="has format 9"):
+        payload_of(sealed(b"{}", 9), 3, "x")
 
 
 def test_a_catalogue_that_its_reader_would_refuse_is_never_written(store, monkeypatch):
