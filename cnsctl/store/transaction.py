@@ -66,8 +66,7 @@ class Transaction:
         """Begin.
 
         Args:
-            folder: of the store.
-            manifest: of the store.
+            folder, manifest: of the store.
             catalogue: the one on disk, read under the store's lock.
             work: knows which names are in training.
             is_locked: is the store still locked by this process?
@@ -371,8 +370,7 @@ class Transaction:
     def _note(self, verb: str, name: str, when: str, outcome: str) -> None:
         self._changed = True
         runs = self._db.table("runs")
-        seconds = round(max(0.0, time.monotonic() - self._began_s), 1)
-        runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome, seconds=seconds))
+        runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome, seconds=seconds_since(self._began_s)))
         if len(runs) > RUNS_KEPT:
             runs.remove(doc_ids=sorted(run.doc_id for run in runs.all())[:-RUNS_KEPT])
 
@@ -388,11 +386,15 @@ class Transaction:
         return ownership.pack(delta.indices, self._manifest.base.sizes)
 
 
+def seconds_since(began_s: float) -> float:
+    """Of a change that is noted, to a tenth."""
+    return round(max(0.0, time.monotonic() - began_s), 1)
+
+
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _taken(name: str, *, meanwhile: bool = False) -> NameTakenError:
-    """`meanwhile`: while a concept was trained under this name."""
-    reason = "name-taken-meanwhile" if meanwhile else "name-taken"
+    reason = "name-taken-meanwhile" if meanwhile else "name-taken"  # while a concept was trained under this name
     return NameTakenError(f"concept already exists: {name!r}", reason=reason, name=name)
