@@ -63,14 +63,9 @@ class Transaction:
         is_locked: Callable[[], bool],
         began_s: float,
     ) -> None:
-        """Begin.
+        """`catalogue` must be the one on disk, read under the store's lock; `is_locked`: is that lock still held?
 
-        Args:
-            folder, manifest: of the store.
-            catalogue: the one on disk, read under the store's lock.
-            work: knows which names are in training.
-            is_locked: is the store still locked by this process?
-            began_s: when the work began whose duration is noted, by `time.monotonic`.
+        The noted duration begins at `began_s`, by `time.monotonic`.
         """
         self._work, self._is_locked, self._began_s = work, is_locked, began_s
         self._folder, self._blobs, self._index = folder, folder / BLOBS, folder / INDEX
