@@ -3,7 +3,7 @@
 Stores of 1, 100 and 1,000 synthetic concepts in the shapes of Stable Diffusion 1.5's K and V (32 sites, 19.2 M weights).
 
     commit           the transaction that adds concept N, after its training
-    ls show mv rm    whole processes
+    ls show mv rm check    whole processes
     gen, add         their use of the store before the first step: look-ups, overlay; prior, owned neurons
     verify           per concept: reading and checking its delta and probe record
 
@@ -54,6 +54,7 @@ COMMANDS = {
     "show": [["show", "c0"]],
     "mv": [["mv", "c0", "other"], ["mv", "other", "c0"]],
     "rm": [["rm", "new", "-y"]],
+    "check": [["check"]],
 }
 """The first call of each is timed; the others restore the store."""
 
@@ -131,7 +132,7 @@ def filled(path: Path, n: int, density: float, n_deltas: int) -> Path:
         record, mask = made[i % n_deltas]
         planes = ownership.added(planes, mask)
         tables["concepts"][str(i + 1)] = {**record, "id": f"{i:016x}", "name": f"c{i}", "seq": i + 1}
-    run = {"verb": "add", "name": "c0", "when": CREATED, "outcome": "kept"}
+    run = {"verb": "add", "name": "c0", "when": CREATED, "outcome": "kept", "seconds": 28.0}
     tables["runs"] = {str(i + 1): run for i in range(max(0, n - 100), n)}
     tables["state"]["1"] |= {
         "generation": n,
@@ -260,7 +261,7 @@ def _session(store: Store) -> Any:
 
     base = SimpleNamespace(
         fingerprint="f" * 64, device=torch.device("cpu"), vector_widths={"clip": 768},
-        sites={site: torch.empty(shape) for site, shape in SITES.items()},
+        sites={site: torch.empty(shape) for site, shape in SITES.items()}, shapes=dict(SITES),
     )  # fmt: skip
     return Session(store=store, base=base, device=base.device, dtype="fp32")
 
@@ -320,7 +321,7 @@ def report(stores: dict[int, Path], found: Figures) -> None:
         cells = [f"{value:,.1f} {unit}" for value in values]
         say(f"{label:28}" + "".join(f"{cell:>16}" for cell in [*cells, f"{values[-1] / max(values[0], 1e-9):.2f} ×"]))
     say(
-        "* without SHA-256, write and fsync. ls, show, mv, rm: whole processes; the others: the part that reads the store"
+        "* without SHA-256, write and fsync. ls, show, mv, rm, check: whole processes; the others: the part that reads the store"
     )
 
 

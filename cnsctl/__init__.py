@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnsctl import errors, events, results, settings
-    from cnsctl.api import CnsctlWarning, Run, Session, Store, apply_concept, create_store, estimate_memory, open_store
+    from cnsctl.api import (
+        CnsctlWarning,
+        Run,
+        Session,
+        Store,
+        apply_concept,
+        create_store,
+        doctor,
+        estimate_memory,
+        open_store,
+    )
     from cnsctl.app.applied import AppliedConcept
     from cnsctl.concept import Mode
     from cnsctl.errors import CnsctlError
@@ -29,6 +39,7 @@ __all__ = [
     "TrainSettings",
     "apply_concept",
     "create_store",
+    "doctor",
     "errors",
     "estimate_memory",
     "events",

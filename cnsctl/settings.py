@@ -178,6 +178,9 @@ BY_BASE, RANDOM = _Default.BY_BASE, _Default.RANDOM
 _SEEDS = 2**62
 """The largest seed: other seeds are added to it in 63 bits."""
 
+WAIT_S = 60.0
+"""How long a change of a store waits for another one: a commit takes seconds, and the waiting concept took minutes to train."""
+
 RANDOM_SEED = -1
 """As a seed: a random one."""
 AUTO = "auto"

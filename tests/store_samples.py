@@ -3,6 +3,7 @@
 Owns nothing that is shipped; must not know how the store works.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import numpy as np
 
 import cnsctl
 from cnsctl.concept import Delta, Mode
+from cnsctl.formats import canonical
 from cnsctl.results import Free
-from cnsctl.store import BaseRecord, Store
+from cnsctl.store import BaseRecord, Store, manifest
+from cnsctl.store.seal import sealed
 
 SITES = {"up.0.to_k": (12, 16), "up.0.to_v": (12, 16), "mid.to_k": (7, 16)}
 N_WEIGHTS = sum(rows * columns for rows, columns in SITES.values())
@@ -69,6 +72,18 @@ def fields(name, delta, **changes):
 
 def new_store(path: Path, **changes) -> Store:
     return Store.create(path, base=base_record(), mode=Mode.PROMPT, created=CREATED, **changes)
+
+
+def manifest_of(path):
+    """The payload of `store.json`."""
+    return json.loads((path / "store.json").read_bytes())["payload"]
+
+
+def write_manifest(path, payload):
+    """Write `store.json` and its copy with a valid seal, whatever they say."""
+    for name in (manifest.FILE, manifest.COPY):
+        (path / name).unlink(missing_ok=True)
+        (path / name).write_bytes(sealed(canonical.dump(payload), manifest.FORMAT))
 
 
 def add(store, name, seed=0, *, replace=False, what="add"):

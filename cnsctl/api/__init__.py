@@ -13,6 +13,16 @@ Owns the public names; must not know how anything is done: each call goes into `
 from cnsctl.api.pipeline import apply_concept
 from cnsctl.api.run import CnsctlWarning, Run
 from cnsctl.api.session import Session
-from cnsctl.api.store import Store, create_store, estimate_memory, open_store
+from cnsctl.api.store import Store, create_store, doctor, estimate_memory, open_store
 
-__all__ = ["CnsctlWarning", "Run", "Session", "Store", "apply_concept", "create_store", "estimate_memory", "open_store"]
+__all__ = [
+    "CnsctlWarning",
+    "Run",
+    "Session",
+    "Store",
+    "apply_concept",
+    "create_store",
+    "doctor",
+    "estimate_memory",
+    "open_store",
+]

@@ -12,18 +12,19 @@ from cnsctl.api.run import Run
 from cnsctl.api.session import Session
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import UsageError
-from cnsctl.settings import Device, Dtype, Memory, Prediction
+from cnsctl.settings import WAIT_S, Device, Dtype, Memory, Prediction
 
 if TYPE_CHECKING:
     from cnsctl import results
     from cnsctl.store import Store as StoreFolder
 
 
-def open_store(path: str | Path | None = None) -> Store:
+def open_store(path: str | Path | None = None, *, wait: float = WAIT_S) -> Store:
     """Open a store.
 
     Args:
         path: its folder; by default `$CNSCTL_STORE`, else the folder `cnsctl` in the platform's user-data folder.
+        wait: seconds that a change waits for another process that writes to the store.
 
     Raises:
         StoreNotFoundError: the path does not contain a store.
@@ -32,7 +33,7 @@ def open_store(path: str | Path | None = None) -> Store:
     """
     from cnsctl.app import stores
 
-    return Store(stores.open_store(_path(path)))
+    return Store(stores.open_store(_path(path), wait_s=wait))
 
 
 def create_store(
@@ -83,6 +84,18 @@ def estimate_memory(base: str | Path, *, dtype: Dtype | str = Dtype.AUTO) -> res
     from cnsctl.app import base as bases
 
     return Run(bases.estimated(None, base, {"dtype": dtype})).result()
+
+
+def doctor(path: str | Path | None = None, *, paths: bool = False) -> results.DoctorResult:
+    """What a bug report needs: versions, device, precision, the store, its disk and its locks.
+
+    Args:
+        path: of the store, which need not exist; by default as in `open_store`.
+        paths: also paths, and the names of machines and concepts in locks.
+    """
+    from cnsctl.app.doctor import doctor as diagnosed
+
+    return diagnosed(_path(path), paths=paths)
 
 
 class Store:
@@ -172,25 +185,31 @@ class Store:
         report_page.check_page(Path(output), force=force)
         return Run(report_page.gallery(self._folder, Path(output))).result()
 
-    def rename(self, old: str, new: str) -> results.RenameResult:
+    def rename(self, old: str, new: str, *, unfinished: bool = False) -> results.RenameResult:
         """Rename a concept; its bytes stay the same.
+
+        Args:
+            old: its name.
+            new: its new name.
+            unfinished: rename an interrupted training run; the same training under the new name continues it.
 
         Raises:
             ConceptNotFoundError: the old name is not the name of a concept.
             InvalidNameError: the new name has other characters than a-z, 0-9, - and _.
-            NameTakenError: another concept has the new name.
-            StoreLockedError: another process writes to the store.
+            NameTakenError: another concept, or an interrupted training run, has the new name.
+            StoreLockedError: one of the names is in training, or another process writes to the store.
         """
         from cnsctl.app import concepts
 
-        return Run(concepts.rename(self._folder, old, new)).result()
+        return Run(concepts.rename(self._folder, old, new, only_unfinished=unfinished)).result()
 
-    def remove(self, *names: str, unfinished: bool = False) -> results.RemoveResult:
+    def remove(self, *names: str, unfinished: bool = False, purge: bool = False) -> results.RemoveResult:
         """Remove concepts and the training state of these names: all, or none. Does not ask for confirmation.
 
         Args:
             names: of concepts, or of interrupted training runs.
             unfinished: delete only the training state.
+            purge: also delete their files, with the copies of images; `undo` is not possible afterwards.
 
         Raises:
             UsageError: a name is missing.
@@ -201,7 +220,53 @@ class Store:
 
         if not names:
             raise UsageError("no name", hint="give the names of the concepts to remove")
-        return Run(concepts.remove(self._folder, names, only_unfinished=unfinished)).result()
+        return Run(concepts.remove(self._folder, names, only_unfinished=unfinished, purge=purge)).result()
+
+    def undo(self) -> results.UndoResult:
+        """Take back the last change; a second call makes it again.
+
+        Raises:
+            UsageError: there is nothing to undo.
+            StoreDamagedError: a file that a concept needs was deleted.
+            StoreLockedError: another process writes to the store.
+        """
+        from cnsctl.app.undo import undo
+
+        return Run(undo(self._folder)).result()
+
+    def check(self, *, read_data: bool = False, repair: bool = False) -> results.CheckResult:
+        """Find every file that is not as it was written. Damage is in the result, not an error.
+
+        Args:
+            read_data: read every byte; otherwise names and sizes are compared.
+            repair: make again what can be derived; move what cannot be read to `damaged/`; delete nothing.
+
+        Raises:
+            StoreLockedError: it cannot be repaired now, because another process writes to the store.
+        """
+        from cnsctl.app.check import check
+
+        return Run(check(self._folder, read_data=read_data, repair=repair)).result()
+
+    def gc(self, *, dry_run: bool = False) -> results.CollectResult:
+        """Delete the files of removed concepts, except what `undo` needs and what is younger than an hour.
+
+        Args:
+            dry_run: delete nothing.
+
+        Raises:
+            StoreDamagedError: the catalogue cannot be read, so that it is unknown what it needs.
+            StoreLockedError: another process writes to the store.
+        """
+        from cnsctl.app.collect import collect
+
+        return collect(self._folder, dry_run=dry_run)
+
+    def log(self) -> results.LogResult:
+        """The last 100 changes, oldest first."""
+        from cnsctl.app.log import log
+
+        return log(self._folder)
 
     def export(
         self,

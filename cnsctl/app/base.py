@@ -7,19 +7,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.sources import opened, place_of, sourced
-from cnsctl.app.stores import base_model, base_of, metric_models, notes_on_metrics, open_base, predicts
-from cnsctl.errors import BaseModelError, UsageError
+from cnsctl.app.stores import (
+    base_model,
+    base_of,
+    checkpoint_hash,
+    metric_models,
+    notes_on_metrics,
+    open_base,
+    predicts,
+    saved_but,
+)
+from cnsctl.errors import BaseModelError, StoreDamagedError, UsageError
 from cnsctl.events import Event, Phase
 from cnsctl.settings import ComputeSettings, Dtype, complete
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
-    from typing import Any
 
     from cnsctl.app.sources import Source
     from cnsctl.bases.base_folder import BaseFolder
@@ -34,7 +42,7 @@ def described(store: Store) -> results.BaseResult:
     place = Path(record.path) if record.path is not None else store.base_folder
     try:
         folder = open_base(store)
-    except BaseModelError:
+    except (BaseModelError, StoreDamagedError):
         folder = None
     budget = default_budget(kv_weights=record.n_weights, denoiser_weights=record.denoiser_weights)
     if folder is not None:
@@ -102,9 +110,10 @@ def changed(
     if at is not None:
         source = yield from _moved(store, at)
         yield Phase(name="read the base model")
-        base = replace(store.base, path=_fingerprint_checked(store, source), origin=source.origin)
+        base = replace(store.base, **_moved_facts(store, source), origin=source.origin)
     models = yield from metric_models(clip=clip, judge=judge)
     store.set_places(base=base, clip=models.get("clip"), judge=models.get("judge"))
+    yield from saved_but(store)
     if at is not None and clip is None:
         yield from notes_on_metrics(store)
     return described(store)
@@ -124,8 +133,8 @@ def _moved(store: Store, at: str | Path) -> Generator[Event, None, Source]:
     return source
 
 
-def _fingerprint_checked(store: Store, source: Source) -> str:
-    """The absolute path of a base model, if it is the store's.
+def _moved_facts(store: Store, source: Source) -> dict[str, Any]:
+    """The absolute path of a base model and the hashes of its files, if it is the store's.
 
     Raises:
         BaseModelError: it is another one.
@@ -137,20 +146,21 @@ def _fingerprint_checked(store: Store, source: Source) -> str:
     is_file = source.kind == "file"
     known = open_base_at(store, source.path) if is_file else open_folder(source.path, prediction=prediction)
     try:
-        found = facts_of(known, with_files=False).fingerprint
+        facts = facts_of(known, with_files=True)
     except BaseModelError as err:
         if source.kind != "file":
             raise
         raise BaseModelError(  # it does not fit the configuration of the store's own file
             f"another base model is at {source.path}", note=err.what, reason="another-base"
         ) from err
-    if found != store.base.fingerprint:
+    if facts.fingerprint != store.base.fingerprint:
         raise BaseModelError(
-            f"another base model is at {source.path}: {found[:12]}",
+            f"another base model is at {source.path}: {facts.fingerprint[:12]}",
             note=f"this store was created on {store.base.fingerprint[:12]}",
             reason="another-base",
         )
-    return str(place_of(known))
+    files = store.base.files if is_file else facts.files  # the store contains the configuration of a single file
+    return {"path": str(place_of(known)), "files": files, "checkpoint": checkpoint_hash(known)}
 
 
 def open_base_at(store: Store, single_file: Path) -> BaseFolder:

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
-from cnsctl.app.stores import base_model, saved_but
+from cnsctl.app.stores import base_model, damage_of, saved_but
 from cnsctl.concept import Mode
-from cnsctl.errors import CnsctlError, ConceptNotFoundError, UsageError
+from cnsctl.data.names import check_name
+from cnsctl.errors import CnsctlError, ConceptNotFoundError, NameTakenError, UsageError
 from cnsctl.events import Event, Warn
 from cnsctl.export_formats import ExportFormat
 
@@ -34,10 +35,14 @@ OWN_FORMATS = (ExportFormat.NATIVE, ExportFormat.BUNDLE)
 
 def listed(store: Store) -> Generator[Event, None, results.ListResult]:
     """The concepts of a store, with a warning for each that is damaged."""
+    yield from damage_of(store)
     concepts = tuple(summary(store, record) for record in store.concepts())
-    for concept in concepts:
-        if concept.damaged:
-            yield Warn(text=f"<{concept.name}> is damaged: its delta is missing or has the wrong size")
+    if (why := store.blobs_problem()) is not None:
+        yield Warn(text=why)
+    else:
+        for concept in concepts:
+            if concept.damaged:
+                yield Warn(text=f"<{concept.name}> is damaged: its delta is missing or has the wrong size")
     return results.ListResult(
         store=str(store.path),
         base=base_model(store),
@@ -167,9 +172,15 @@ def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = Fal
 
 
 def remove(
-    store: Store, names: Sequence[str], *, only_unfinished: bool = False
+    store: Store, names: Sequence[str], *, only_unfinished: bool = False, purge: bool = False
 ) -> Generator[Event, None, results.RemoveResult]:
     """Remove concepts, all of them or none, and delete the training state of these names.
+
+    Args:
+        store: of the concepts.
+        names: of concepts, or of interrupted training runs.
+        only_unfinished: delete only the training state.
+        purge: also delete their files, which includes copies of their images; `undo` is not possible afterwards.
 
     Raises:
         ConceptNotFoundError: one is missing.
@@ -180,7 +191,7 @@ def remove(
         for name in unfinished:
             held.enter_context(store.work.reserve(name))
         if wanted:
-            changed = _removed(store, wanted)
+            changed = _removed(store, wanted, purge=purge)
         else:
             changed = {"touched": {}, "left": tuple(known_names(store)), "free": store.free()}
         discarded = tuple(_discarded(store, unfinished, saved=bool(wanted)))
@@ -188,10 +199,11 @@ def remove(
     return results.RemoveResult(store=str(store.path), removed=tuple(wanted), discarded=discarded, **changed)
 
 
-def _removed(store: Store, wanted: Sequence[str]) -> dict[str, Any]:
+def _removed(store: Store, wanted: Sequence[str], *, purge: bool) -> dict[str, Any]:
     """Remove concepts. Returns what is left and, in merged mode, how many neurons each later concept shared with them."""
     touched: dict[str, Mapping[str, int]] = {}
     with store.transaction(f"rm {' '.join(wanted)}") as tx:
+        tx.purges = purge
         found = store.snapshot()
         for name in wanted:
             if store.mode is Mode.MERGED:
@@ -219,12 +231,21 @@ def _discarded(store: Store, names: Sequence[str], *, saved: bool) -> Iterator[s
             yield name
 
 
-def rename(store: Store, old: str, new: str) -> Generator[Event, None, results.RenameResult]:
+def rename(
+    store: Store, old: str, new: str, *, only_unfinished: bool = False
+) -> Generator[Event, None, results.RenameResult]:
     """Rename a concept; its bytes stay the same.
 
+    With `only_unfinished`, rename an interrupted training run: the same training under the new name continues it.
+
     Raises:
-        ConceptNotFoundError, InvalidNameError, NameTakenError: by the names.
+        ConceptNotFoundError, InvalidNameError, NameTakenError, StoreLockedError: by the names.
     """
+    if only_unfinished:
+        if check_name(new) in store.snapshot().names:
+            raise NameTakenError(f"concept already exists: {new!r}", reason="name-taken", name=new)
+        store.work.rename(old, new)
+        return results.RenameResult(store=str(store.path), old=old, new=new)
     if old == new:
         store.concept(old)
         raise UsageError(f"the old and the new name are the same: {old!r}", hint="give another name")

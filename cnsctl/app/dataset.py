@@ -62,8 +62,9 @@ def _latents(
     session: Session, images: Sequence[TrainingImage], file: Path | None
 ) -> Generator[Event, None, list[torch.Tensor]]:
     """Latents of the images, saved with the training state so that a resumed run uses the same ones."""
+    from cnsctl.app.resume import MAX_BYTES
     from cnsctl.engine import training_state
-    from cnsctl.store import write_atomic
+    from cnsctl.store import read_bounded, write_atomic
 
     key = hashlib.sha256(
         f"{session.base.fingerprint}{session.base.part_hashes}{session.device}{session.dtype}".encode()
@@ -71,7 +72,7 @@ def _latents(
     for image in images:
         key.update(repr(image.pixels.shape).encode() + image.pixels.tobytes())
     if file is not None and file.is_file():
-        kept = training_state.latents_from_bytes(file.read_bytes(), key=key.hexdigest())
+        kept = training_state.latents_from_bytes(read_bounded(file, MAX_BYTES), key=key.hexdigest())
         if kept is not None:
             return kept
     count = Count("encode the images", len(images))

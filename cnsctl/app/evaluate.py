@@ -19,7 +19,7 @@ from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import parse, render_class
 from cnsctl.data.prompt_templates import base_probe_texts, probe_prompts
-from cnsctl.errors import StoreDamagedError
+from cnsctl.errors import DiskError, FormatTooNewError, StoreDamagedError
 from cnsctl.events import Compared, Denoised, Event
 from cnsctl.metrics.error_removed import error_removed
 from cnsctl.metrics.forgetting import drift, forgetting
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
     Features = NDArray[np.floating]
+
+UNREADABLE = (StoreDamagedError, DiskError, FormatTooNewError)
+"""Why a concept cannot be read; the other concepts can."""
 
 SEEDS = (0, 1)
 """Of the probe images, for each probe prompt that names a place."""
@@ -123,7 +126,7 @@ def _removed(
             overlay = _acting(session, whole, name)
             latents = yield from count.each(encoded(session, record, plans[name]))
             found[name] = yield from count.each(removed_error_with_spread(session, overlay, name, latents))
-        except StoreDamagedError:
+        except UNREADABLE:
             yield count.step(until - count.done)
     return found
 
@@ -155,7 +158,7 @@ def _by_clip(
             overlay = _acting(session, whole, name)
             found[name], images = yield from count.each(_compared(session, overlay, record, plan))
             yield images
-        except StoreDamagedError:
+        except UNREADABLE:
             yield count.step(until - count.done)
     return found
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cnsctl.data.prompt_grammar import slug
 from cnsctl.errors import DiskError, NotDurableError, UsageError
-from cnsctl.store import write_atomic, write_once
+from cnsctl.store import remove_abandoned, write_atomic, write_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,6 +112,7 @@ class _Files:
         self.taken: set[str] = set()
         self.n_prompts = 0
         check_folder(self.folder)
+        remove_abandoned(self.folder)
 
     def plan(self, prompt: Prompt, seeds: Sequence[int]) -> tuple[Planned, ...]:
         self.n_prompts += 1
@@ -181,6 +182,8 @@ def _exists(path: Path) -> UsageError:
 def check_folder(folder: Path) -> None:
     """Refuse, before the model is loaded, a folder that cannot take a file."""
     there = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+    if folder.is_symlink() and not folder.exists():
+        raise UsageError(f"not a folder: {folder}", note="it is a link to nothing", reason="output")
     if there.exists() and not there.is_dir():
         raise UsageError(f"not a folder: {there}", reason="stdout" if folder.parent == Path("/dev") else "output")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -79,8 +79,7 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
     check_name(request.name)
     refuse_unfit()
     refuse_half_for_training(request.compute)
-    if request.name in store.snapshot().names and not request.replace:
-        raise NameTakenError(f"concept already exists: {request.name!r}", reason="name-taken", name=request.name)
+    refuse_taken_name(store, request)
     settings = checked(TrainSettings, request.settings)
     _refuse_unmeasured(store, request)
     sizes = image_sizes(open_base(store), settings)
@@ -96,6 +95,18 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
         notes=found.notes,
         warnings=(*found.warnings, *(f"{image.name}: {text}" for image in found.images for text in image.warnings)),
     )
+
+
+def refuse_taken_name(store: Store, request: TrainRequest) -> None:
+    """Refuse the name of a concept, unless that is to be replaced.
+
+    Raises:
+        NameTakenError: a concept has it. If training under this name was interrupted, it can get another name.
+    """
+    if request.name not in store.snapshot().names or request.replace:
+        return
+    reason = "name-taken-meanwhile" if request.name in store.work.unfinished() else "name-taken"
+    raise NameTakenError(f"concept already exists: {request.name!r}", reason=reason, name=request.name)
 
 
 def image_sizes(folder: BaseFolder, settings: Mapping[str, Any]) -> Sequence[Size]:

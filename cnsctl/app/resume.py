@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from cnsctl.errors import CnsctlError
 from cnsctl.events import Event, Warn
-from cnsctl.store import defer_signals, write_atomic
+from cnsctl.store import defer_signals, read_bounded, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from cnsctl.engine.job import Job
     from cnsctl.engine.processes import Processes
     from cnsctl.engine.train import Trained
+
+MAX_BYTES = 16 << 30
+"""Of a training state that is read."""
 
 WRITE_EVERY_S = 30.0
 """Seconds of training that a power cut or SIGKILL can lose. Every other end loses only the step in progress."""
@@ -39,7 +42,7 @@ def trained(base: Base, job: Job, file: Path, processes: Processes | None = None
     from cnsctl.engine.processes import ALONE
 
     processes = processes or ALONE
-    resume = processes.from_main(file.read_bytes() if file.is_file() else None)
+    resume = processes.from_main(read_bounded(file, MAX_BYTES) if file.exists() else None)
     checkpoint = Checkpoint()
     with (
         _Keeper(file, checkpoint) as keeper,

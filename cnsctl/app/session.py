@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.processes import is_main
-from cnsctl.app.stores import base_of, open_base
+from cnsctl.app.stores import base_of, damage_inside, damage_of, open_base
 from cnsctl.concept import Mode
-from cnsctl.errors import BaseModelError
-from cnsctl.events import Event, Note, Phase
+from cnsctl.errors import BaseModelError, StoreDamagedError
+from cnsctl.events import Event, Note, Phase, Warn
 from cnsctl.settings import ComputeSettings, Memory, complete
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cnsctl.engine.concepts import Concept
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
-    from cnsctl.store import ConceptRecord, MetricModel, Store
+    from cnsctl.store import ConceptRecord, MetricModel, Snapshot, Store
 
 Rows = TypeVar("Rows", bound="Sequence[Any] | NDArray[Any]")
 
@@ -51,6 +51,8 @@ class Session:
     """What is saved; `auto` is nothing."""
     notes: tuple[str, ...] = ()
     """What the user should read about this choice."""
+    changed_files: tuple[str, ...] = ()
+    """Files of a base model outside the store that differ from those that the store was created on."""
 
     def overlay(self, names: Iterable[str], *, decoded: Recent[Concept] | None = None) -> Overlay:
         """The deltas that may act: of the named concepts, or in merged mode of all, in training order.
@@ -61,10 +63,19 @@ class Session:
             ConceptNotFoundError: one is missing; another process may have removed it.
             StoreDamagedError: one cannot be read.
         """
+        names = list(names)
         found = self.store.snapshot()
+        try:
+            return self._overlay(self._acting(found, names), decoded=decoded)
+        except StoreDamagedError:
+            now = self.store.snapshot()
+            if now is found:
+                raise
+            return self._overlay(self._acting(now, names), decoded=decoded)  # a concept was removed or replaced
+
+    def _acting(self, found: Snapshot, names: Iterable[str]) -> list[ConceptRecord]:
         named = {name: found.concept(name) for name in names}
-        acting = [r for r in found.concepts if self.store.mode is Mode.MERGED or r["name"] in named]
-        return self._overlay(acting, decoded=decoded)
+        return [r for r in found.concepts if self.store.mode is Mode.MERGED or r["name"] in named]
 
     def prior(self, name: str) -> Overlay:
         """The deltas on top of which a concept of this name is trained: in merged mode all others, else none.
@@ -170,16 +181,28 @@ def start(
         StoreDamagedError: a file of the base model inside the store has changed.
     """
     refuse_unfit()
-    from cnsctl.bases import devices, hashing, memory_choice, registry
+    where: ComputeSettings = complete(ComputeSettings, {}, compute)
+    with damage_inside(store):
+        return _loaded(store, where, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+
+
+def _loaded(
+    store: Store,
+    where: ComputeSettings,
+    *,
+    hash_weights: bool,
+    work: Work,
+    batch_size: int | None,
+    began: Memory | None,
+) -> Session:
+    from cnsctl.bases import devices, memory_choice, registry
     from cnsctl.bases.memory_estimate import PLANS
 
-    where: ComputeSettings = complete(ComputeSettings, {}, compute)
     device, dtype = devices.choose(where.device, where.dtype)
     folder = open_base(store)
     seen, key = _seen(store, folder), _key(folder)
     is_known = not hash_weights and store.cached(key) == seen
-    if not is_known:
-        hashing.check_folder(folder.path, store.base.files)
+    changed = () if is_known else _changed_files(store, folder)
     known = store.base.fingerprint if is_known else None
     memory, chosen = memory_choice.choose(
         folder,
@@ -194,16 +217,58 @@ def start(
     base = registry.load(
         folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=PLANS[memory]
     )
+    _refuse_another(store, folder, base)
+    if (
+        not is_known and not changed and is_main() and seen == _seen(store, folder)
+    ):  # no file was changed while it was read
+        store.cache(key, seen)
+    notes = () if chosen is None else (chosen,)
+    return Session(
+        store=store,
+        base=base,
+        device=device,
+        dtype=devices.dtype_name(dtype),
+        memory=memory,
+        notes=notes,
+        changed_files=changed,
+    )
+
+
+def _changed_files(store: Store, folder: BaseFolder) -> tuple[str, ...]:
+    """Compare all files of the base model with the hashes in the store. Outside the store, its owner may change them.
+
+    Raises:
+        BaseModelError: one is missing.
+        StoreDamagedError: one inside the store is missing or has changed.
+    """
+    from cnsctl.bases import hashing
+
+    has_configuration = store.base.kind == "file"  # the store contains that of a single file
+    if store.base.path is None or has_configuration:
+        hashing.check_folder(folder.path, store.base.files)
+        changed = []
+    else:
+        changed = hashing.changed_files(folder.path, store.base.files)
+        changed += sorted(set(folder.files()) - set(store.base.files))
+    file, known = folder.single_file, store.base.checkpoint
+    if file is not None and known is not None and hashing.file_hash(file) != known:
+        changed.append(file.name)
+    return tuple(changed)
+
+
+def _refuse_another(store: Store, folder: BaseFolder, base: Base) -> None:
     if base.fingerprint != store.base.fingerprint:
         raise BaseModelError(
             f"another base model is at {folder.shown}: {base.fingerprint[:12]}",
             note=f"this store was created on {store.base.fingerprint[:12]}",
             reason="another-base",
         )
-    if not is_known and is_main() and seen == _seen(store, folder):  # no file was changed while it was read
-        store.cache(key, seen)
-    notes = () if chosen is None else (chosen,)
-    return Session(store=store, base=base, device=device, dtype=devices.dtype_name(dtype), memory=memory, notes=notes)
+    if base.denoiser_weights != store.base.denoiser_weights:
+        raise BaseModelError(
+            f"another base model is at {folder.shown}: {base.denoiser_weights} weights in its denoiser",
+            note=f"this store was created on {store.base.denoiser_weights}",
+            reason="another-base",
+        )
 
 
 def started(
@@ -220,8 +285,14 @@ def started(
     if session is not None:
         return session
     complete(ComputeSettings, {}, compute)  # what is wrong is refused at once
+    yield from damage_of(store)
     yield Phase(name="load the base model")
     found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+    if found.changed_files:
+        yield Warn(
+            text=f"files of the base model have changed since the store was created: {', '.join(found.changed_files)}; "
+            "images differ from earlier ones, with and without concepts"
+        )
     yield from (Note(text=text) for text in found.notes)
     return found
 
@@ -260,6 +331,7 @@ def _seen(store: Store, folder: BaseFolder) -> bytes:
     facts = {
         "fingerprint": store.base.fingerprint,
         "files": dict(store.base.files),
+        "checkpoint": store.base.checkpoint,
         "stamps": hashing.stamps(folder.path, names),
         "versions": libraries.versions(),
     }

@@ -5,6 +5,7 @@ Owns the results about a store as a whole; must not know torch or terminals.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,10 +14,16 @@ from cnsctl import results
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
-from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
+from cnsctl.errors import (
+    BaseModelError,
+    InvalidSettingError,
+    StoreDamagedError,
+    StoreNotFoundError,
+    UsageError,
+)
 from cnsctl.events import Event, Note, Phase, Warn
 from cnsctl.home_folder import from_home
-from cnsctl.settings import GenerateSettings, Prediction, TrainSettings
+from cnsctl.settings import WAIT_S, GenerateSettings, Prediction, TrainSettings
 from cnsctl.store import BaseRecord, MetricModel, Store, default_path
 
 if TYPE_CHECKING:
@@ -37,13 +44,17 @@ def locate(path: Path | None) -> Path:
     return from_home(path) if path is not None else default_path()
 
 
-def open_store(path: Path | None) -> Store:
+def open_store(path: Path | None, *, wait_s: float | None = None) -> Store:
     """Open the store.
+
+    Args:
+        path: its folder.
+        wait_s: how long a change waits for another process that writes; None is the default.
 
     Raises:
         StoreNotFoundError, StoreDamagedError, FormatTooNewError: by what is there.
     """
-    return Store.open(locate(path))
+    return Store.open(locate(path), wait_s=WAIT_S if wait_s is None else wait_s)
 
 
 def refuse_taken(path: Path | None) -> None:
@@ -119,7 +130,7 @@ def _created(
         has_files = copy or source.kind == "file"  # the store always contains the configuration of a single file
         beside = (CHECKPOINT,) if copy and source.kind == "file" else ()
         is_pocket = source.kind == "pocket"
-        known = pocket_facts() if is_pocket else facts_of(folder, with_files=has_files, beside=beside, notes=notes)
+        known = pocket_facts() if is_pocket else facts_of(folder, with_files=True, beside=beside, notes=notes)
         if notes is not None:
             notes += folder.notes
         record = BaseRecord(
@@ -133,6 +144,7 @@ def _created(
             denoiser_weights=known.denoiser_weights,
             prediction=None if prediction is None else prediction.value,
             origin=source.origin,
+            checkpoint=checkpoint_hash(folder) if not inside else None,
         )
         return Store.create(
             locate(path),
@@ -143,6 +155,13 @@ def _created(
             clip=clip,
             judge=judge,
         )
+
+
+def checkpoint_hash(folder: BaseFolder) -> str | None:
+    """SHA-256 of the single file of a base model, if it has one."""
+    from cnsctl.bases.hashing import file_hash
+
+    return None if folder.single_file is None else file_hash(folder.single_file)
 
 
 def metric_models(
@@ -194,26 +213,35 @@ def saved_but(store: Store) -> Iterator[Warn]:
         yield Warn(text=f"saved, but {store.warnings.pop(0)}")
 
 
-def open_or_create(path: Path | None) -> tuple[Store, bool]:
+def damage_of(store: Store) -> Iterator[Warn]:
+    """A warning for each part of the store that was damaged when it was opened, although it can be read."""
+    while store.damage:
+        yield Warn(text=f"{store.damage.pop(0)}; cnsctl check --repair restores it")
+
+
+def open_or_create(path: Path | None, *, wait_s: float | None = None) -> tuple[Store, bool]:
     """The store, created on pocket in the default mode if it is missing, and whether it was created."""
     try:
-        return open_store(path), False
+        return open_store(path, wait_s=wait_s), False
     except StoreNotFoundError:
         try:
             return _created(path, _pocket(), DEFAULT_MODE, copy=False), True
         except UsageError as err:
             try:
-                return open_store(path), False  # another process was faster
+                return open_store(path, wait_s=wait_s), False  # another process was faster
             except StoreNotFoundError:
                 raise err from None
 
 
-def with_store(path: Path | None, work: Callable[[Store], Generator[Event, None, R]]) -> Generator[Event, None, R]:
+def with_store(
+    path: Path | None, work: Callable[[Store], Generator[Event, None, R]], *, wait_s: float | None = None
+) -> Generator[Event, None, R]:
     """Open the store, or create it on pocket with a note, then do the work."""
-    store, created = open_or_create(path)
+    store, created = open_or_create(path, wait_s=wait_s)
     if created:
         yield Note(text=f"created the store {store.path} on pocket, the built-in base model", reason="created-store")
     yield from saved_but(store)
+    yield from damage_of(store)
     return (yield from work(store))
 
 
@@ -222,9 +250,12 @@ def base_of(store: Store) -> Path:
 
     Raises:
         BaseModelError: it is missing.
+        StoreDamagedError: it is missing in the store.
     """
     path = store.base_folder if store.base.path is None or store.base.kind == "file" else Path(store.base.path)
     if not path.is_dir():
+        if path == store.base_folder:
+            raise StoreDamagedError(f"the store's copy of the base model is missing: {path}", reason="base-changed")
         raise not_there(path)
     return path
 
@@ -234,7 +265,33 @@ def open_base(store: Store) -> BaseFolder:
 
     Raises:
         BaseModelError: it is missing, or damaged.
+        StoreDamagedError: it is the store's copy that is damaged.
     """
+    with damage_inside(store):
+        folder = _opened_base(store)
+        if folder.family.name != store.base.family:
+            raise BaseModelError(
+                f"another base model is at {folder.shown}: family {folder.family.name}",
+                note=f"this store was created on a base model of the family {store.base.family}",
+                reason="another-base",
+            )
+        return folder
+
+
+@contextmanager
+def damage_inside(store: Store) -> Iterator[None]:
+    """Inside the store, a base model that cannot be used is damage."""
+    try:
+        yield
+    except BaseModelError as err:
+        if store.base.path is not None:
+            raise
+        raise StoreDamagedError(
+            f"the store's copy of the base model is damaged: {err.what}", note=err.note, reason="base-changed"
+        ) from err
+
+
+def _opened_base(store: Store) -> BaseFolder:
     from cnsctl.bases.base_folder import open_folder
 
     single_file = None

@@ -5,6 +5,7 @@ Owns the order of these steps; must not know terminals, file formats or formulas
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from cnsctl.app.counting import Count
 from cnsctl.app.dataset import long_captions, make_job, refuse_long_class_word
 from cnsctl.app.measuring import timed
 from cnsctl.app.processes import together
-from cnsctl.app.requests import Admitted, TrainRequest, admit, refuse_damaged
+from cnsctl.app.requests import Admitted, TrainRequest, admit, refuse_damaged, refuse_taken_name
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import now, saved_but
@@ -58,6 +59,7 @@ def train(
         request: what to train.
         session: a loaded session of this store; by default one is started.
     """
+    began_s = time.monotonic()
     admitted = admit(store, request)
     processes = together(request.compute)
     if not processes.is_main:
@@ -69,6 +71,7 @@ def train(
             held.enter_context(store.work.training())
         work = held.enter_context(store.work.reserve(request.name))
         held.enter_context(_no_trace(store, request.name, work))
+        refuse_taken_name(store, request)  # another command may have taken it before it was reserved
         refuse_damaged(store, request.name, files=True)
         generation = store.generation()
         batch_size = request.settings.get("batch_size")
@@ -87,7 +90,14 @@ def train(
         found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE, processes))
         measured = _plan_of(session, request, job, len(images), step_s)
         result = yield from _save(
-            session, request, job, images=images, found=found, measured=measured, generation=generation
+            session,
+            request,
+            job,
+            images=images,
+            found=found,
+            measured=measured,
+            generation=generation,
+            began_s=began_s,
         )
         with defer_signals("the change is saved"):
             try:
@@ -155,6 +165,7 @@ def _save(
     found: Trained,
     measured: measuring.Plan | None,
     generation: int,
+    began_s: float,
 ) -> Generator[Event, None, results.TrainResult]:
     """In merged mode, verify the other concepts; measure the new one; commit."""
     import numpy as np
@@ -186,7 +197,7 @@ def _save(
     for image in images:
         references.append(png_bytes(image.pixels))
         yield count.step()
-    with store.transaction(f"add {name}") as tx:
+    with store.transaction(f"add {name}", began_s=began_s) as tx:
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
         saved = tx.add(

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from cnsctl import results
 from cnsctl.app.concepts import measurable, require, scores_of
 from cnsctl.app.counting import parts
-from cnsctl.app.evaluate import cannot_be_read, encoded, removed_error
+from cnsctl.app.evaluate import UNREADABLE, cannot_be_read, encoded, removed_error
 from cnsctl.app.measuring import plan_again
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_templates import probe_prompts
-from cnsctl.errors import CnsctlError, ForgettingError, StoreDamagedError
+from cnsctl.errors import CnsctlError, ForgettingError
 from cnsctl.events import Event, Phase, Step
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def verify(
             else:
                 overlay = session.overlay([name]) if everyone is None else everyone
                 outcome = yield from checked(session, overlay, record)
+                _read_images(store, record)
                 other_parts.update(outcome.proof.other_parts)
                 rows.append(_proved(outcome))
-        except StoreDamagedError as err:
+        except UNREADABLE as err:
             rows.append(_unreadable(name, err))
         yield Step(phase="prove", step=i + 1, total=len(records))
     missing = [
@@ -84,8 +85,23 @@ def verify(
         device=session.device.type,
         dtype=session.dtype,
         concepts=(*rows, *missing),
-        base_changed=tuple(sorted(other_parts)),
+        base_changed=tuple(sorted(other_parts)) or _unexplained(session, rows),
     )
+
+
+def _unexplained(session: Session, rows: Sequence[results.Verified]) -> tuple[str, ...]:
+    """Files of the base model that have changed although every proof is as before: they can change images too."""
+    return () if any(row.forgotten for row in rows) else session.changed_files
+
+
+def _read_images(store: Store, record: ConceptRecord) -> None:
+    """Read a concept's images and preview, which no proof needs.
+
+    Raises:
+        StoreDamagedError, DiskError: one is missing, damaged or cannot be read.
+    """
+    for sha in (*record["references"], *([record["preview"]] if record["preview"] is not None else [])):
+        store.blob(sha)
 
 
 def problem(result: results.VerifyResult) -> CnsctlError | None:
@@ -141,16 +157,16 @@ def probe_record(session: Session, overlay: Overlay, name: str) -> bytes:
     return record(session.base, overlay, name, probe_prompts(name)[:PROOF_PROBES])
 
 
-def _whole(session: Session) -> tuple[Overlay | None, dict[str, StoreDamagedError]]:
+def _whole(session: Session) -> tuple[Overlay | None, dict[str, CnsctlError]]:
     """In merged mode: the overlay of all concepts, or else the concepts that cannot be read."""
     try:
         return session.overlay(()), {}
-    except StoreDamagedError:
-        damaged = {}
+    except UNREADABLE:
+        damaged: dict[str, CnsctlError] = {}
         for record in session.store.concepts():
             try:
                 session.store.delta(record)
-            except StoreDamagedError as err:
+            except UNREADABLE as err:
                 damaged[record["name"]] = err
         return None, damaged
 
@@ -168,7 +184,7 @@ def _proved(outcome: Outcome) -> results.Verified:
     )
 
 
-def _unreadable(name: str, err: StoreDamagedError) -> results.Verified:
+def _unreadable(name: str, err: CnsctlError) -> results.Verified:
     return results.Verified(
         name=name, unchanged=False, moved=None, lost=None, forgotten=True, damaged=True, reasons=(err.what,)
     )

@@ -110,13 +110,14 @@ class BaseFolder:
         return height if height == width else _rounded(math.sqrt(height * width), _MULTIPLE)
 
     def part_settings(self, part: str) -> Mapping[str, Any]:
-        """The configuration of a part as its file contains it, without what a library wrote about itself.
+        """The configuration of a part as its file contains it, with its class but without a library's version and paths.
 
         Raises:
             BaseModelError: the file cannot be read.
         """
         file = SCHEDULER_FILE if part == "scheduler" else CONFIG_FILE
-        return {k: v for k, v in read_json(self.path / part / file).items() if not k.startswith("_")}
+        found = read_json(self.path / part / file).items()
+        return {k: v for k, v in found if not k.startswith("_") or k == "_class_name"}
 
     @property
     def coarsest(self) -> int:

@@ -59,3 +59,15 @@ def choose(device: Device | str = Device.AUTO, dtype: Dtype | str = Dtype.AUTO) 
 def dtype_name(dtype: torch.dtype) -> str:
     """`fp32`, `bf16` or `fp16`."""
     return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(dtype).removeprefix("torch.")]
+
+
+def names() -> tuple[str, ...]:
+    """All devices of this machine, with what they are called and how much memory they have."""
+    import torch
+
+    found = [
+        f"cuda:{i} {torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 1e9:.0f} GB"
+        for i in range(torch.cuda.device_count())
+    ]
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    return (*found, "cpu")

@@ -39,9 +39,16 @@ def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object =
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        BaseModelError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:  # an error while reading does not name the file
+        raise BaseModelError(f"cannot read {path}: {err.strerror}", hint="check the disk and the permissions") from err
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -78,6 +85,21 @@ def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[str | int]]:
     return found
 
 
+def changed_files(folder: Path, hashes: Mapping[str, str]) -> list[str]:
+    """The files whose bytes differ from recorded hashes.
+
+    Raises:
+        BaseModelError: a file is missing.
+    """
+    changed = []
+    for name, expected in hashes.items():
+        if not (folder / name).is_file():
+            raise BaseModelError(f"file of the base model not found: {folder / name}", reason="base-changed")
+        if file_hash(folder / name) != expected:
+            changed.append(name)
+    return changed
+
+
 def check_folder(folder: Path, hashes: Mapping[str, str]) -> None:
     """Compare a folder with recorded hashes.
 
@@ -85,13 +107,9 @@ def check_folder(folder: Path, hashes: Mapping[str, str]) -> None:
         BaseModelError: the folder or one of its files is missing.
         StoreDamagedError: the bytes of a file have changed.
     """
-    for name, expected in hashes.items():
-        path = folder / name
-        if not path.is_file():
-            raise BaseModelError(f"file of the base model not found: {path}", reason="base-changed")
-        if (found := file_hash(path)) != expected:
-            raise StoreDamagedError(
-                f"file of the base model has changed: {path}",
-                note=f"SHA-256 {found[:12]}…, recorded {expected[:12]}…",
-                reason="base-changed",
-            )
+    if changed := changed_files(folder, hashes):
+        raise StoreDamagedError(
+            f"file of the base model has changed: {folder / changed[0]}",
+            note=f"its SHA-256 is not the recorded {hashes[changed[0]][:12]}…",
+            reason="base-changed",
+        )

@@ -26,6 +26,17 @@ def _worse(facts: Facts) -> str:
     return f"{change}; --allow-worse saves it as it is"
 
 
+def _after_check(facts: Facts) -> str:
+    """The command to run next. One that removes a concept is named only if nothing else can be the cause."""
+    steps = ["cnsctl check --repair"] if facts["repairable"] else []
+    if facts["lost"]:
+        steps.append("restore what is lost from a backup of the store, or mount its disk")
+    if facts["concepts"] and not facts["repairable"]:
+        names = " ".join(facts["concepts"])
+        steps.append(f"without a backup: train again with cnsctl add NAME IMAGES --replace, or cnsctl rm {names}")
+    return "; ".join(steps)
+
+
 HINTS: Mapping[str, Callable[[Facts], str]] = {
     "another-base": lambda _: "put the store's own base model back, or run cnsctl init --store NEW --base DIR",
     "another-metric-model": lambda _: "record the new one with cnsctl base --clip or --judge",
@@ -39,15 +50,14 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "base-options": lambda _: "use --at, --clip and --judge together, or --estimate with --dtype and a model alone",
     "capacity": lambda _: "use --policy prefer-free, a smaller --budget, or remove a concept",
     "changed-concept": lambda _: "run cnsctl verify",
+    "check-found": _after_check,
     "class-word": lambda _: 'use a word such as --class "top hat"',
     "concept-missing": lambda f: (
         f"did you mean {', '.join(f['near'])}?" if f["near"] else "cnsctl ls lists the concepts"
     ),
     "created-store": lambda _: "for a store on Stable Diffusion: cnsctl init --store DIR --base FOLDER",
-    "damaged-concept": lambda f: (
-        f"restore the store from a backup, or train it again: cnsctl add {f['name']} IMAGES --replace"
-    ),
-    "damaged-concepts": lambda f: f"restore the store from a backup, or remove them: cnsctl rm {' '.join(f['names'])}",
+    "damaged-concept": lambda _: "run cnsctl check: it names the cause and what can be done",
+    "damaged-concepts": lambda _: "run cnsctl check: it names the cause and what can be done",
     "device": lambda _: "use --device auto",
     "download": lambda _: "add -y to download, or give a local folder or file",
     "empty-store": lambda _: "train a concept: cnsctl add NAME IMAGES",
@@ -87,9 +97,16 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
     "metric-model": lambda _: "put it back, or record its new place with cnsctl base --clip or --judge",
     "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
+    "name-taken-meanwhile": lambda f: (
+        f"save it under another name: cnsctl mv --unfinished {f['name']} NEW, then the same cnsctl add with NEW"
+    ),
+    "name-unfinished": lambda f: (
+        f"use another name; cnsctl mv --unfinished {f['name']} NEW renames the run, cnsctl rm --unfinished {f['name']} deletes it"
+    ),
     "no-clip": lambda _: "add a CLIP: cnsctl base --clip openai/clip-vit-large-patch14",
     "no-class-word": lambda f: f"add a class word: cnsctl add {f['name']} IMAGES --class dog",
     "no-images": lambda f: f"train it on images: cnsctl add {f['name']} IMAGES --replace",
+    "no-undo": lambda _: "cnsctl log lists the last changes",
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
     "no-home": lambda _: "name a store with --store DIR or CNSCTL_STORE",
     "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',
@@ -100,6 +117,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
     "output": lambda _: "use another -o",
     "page-exists": lambda _: "use --force to overwrite it, or name another file",
+    "previous-generation": lambda _: "cnsctl check --repair goes back to it; or restore catalogue.json from a backup",
     "prediction": lambda f: f"if the weights are right, add --prediction {f['prediction']}",
     "sampler": lambda _: "use --sampler base, dpm++2m or euler",
     "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",

@@ -76,10 +76,13 @@ def _main_without_output() -> NoReturn:
 def main(arguments: list[str]) -> NoReturn:
     """Run a command line, and exit with its status."""
     from cnsctl.cli import exit_status, streams
+    from cnsctl.errors import UsageError
 
     streams.ready()
     exit_status.catch_interrupts()
     with exit_status.reported(as_json="--json" in arguments):
+        if any("\0" in argument for argument in arguments):
+            raise UsageError("an argument contains a NUL character", hint="remove it")
         if arguments in VERSION:  # at once, without loading typer
             sys.stdout.write(f"cnsctl {__version__}\n")
             status = None
@@ -129,9 +132,9 @@ def _advice(problem: Any) -> str | None:
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
     "Use": ("gen", "demo"),
-    "Inspect": ("ls", "show", "gallery", "verify", "eval"),
+    "Inspect": ("ls", "show", "gallery", "verify", "eval", "log"),
     "Exchange": ("export", "import"),
-    "Maintain": ("init", "base", "mv", "rm", "completion"),
+    "Maintain": ("init", "base", "mv", "rm", "undo", "check", "gc", "doctor", "completion"),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""
 

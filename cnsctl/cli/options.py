@@ -44,6 +44,15 @@ Judge = Annotated[
         help="Second backbone for the similarity of images, such as DINOv2.  [default: none]",
     ),
 ]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        help="How long to wait for another process that writes to the store.  [default: 60]",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files")]
 ClassWord = Annotated[
     str | None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cnsctl.cli.hints import HINTS, hint_of
 from cnsctl.cli.progress import Log, Progress, View
-from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, terminal_size
+from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, printable, terminal_size
 from cnsctl.errors import DiskError
 from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
 from cnsctl.results import FORMAT, Result, as_json
@@ -100,7 +100,8 @@ class Output(Generic[R]):
         if self.as_json:
             out_json({**as_json(result), **({"type": "result"} if self.lines else {})})
             return
-        for line in self.bare(result) if self.quiet else (fitted(h, sys.stdout) for h in self.human(result)):
+        shown = map(_bare, self.bare(result)) if self.quiet else (fitted(h, sys.stdout) for h in self.human(result))
+        for line in shown:
             out(line)
 
     def _show(self, event: Event) -> None:
@@ -136,7 +137,7 @@ class Output(Generic[R]):
                 sys.stdout.buffer.flush()
             return
         with self._still():
-            out(event.path)
+            out(_bare(event.path))
             if self.previews > 0 and event.pixels is not None:  # None: another process made it
                 self.previews -= 1
                 self._preview(event)
@@ -175,6 +176,11 @@ def out(line: str) -> None:
     with _writing_the_result():
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
+
+
+def _bare(text: str) -> str:
+    """A name or path: as it is for a program, without control characters for a terminal."""
+    return printable(text) if sys.stdout.isatty() else text
 
 
 def out_json(data: Mapping[str, Any]) -> None:

@@ -44,8 +44,19 @@ def json_line(data: Mapping[str, Any], stream: TextIO) -> str:
     return line
 
 
+def printable(text: str) -> str:
+    """A line without control characters, such as those that a file name or a prompt brings: each is escaped.
+
+    They would move the cursor, hide text or forge lines. A tab separates the fields of a table.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
+
+
 def fitted(text: str, stream: TextIO) -> str:
-    """A line for a person, wrapped between words at the width of a terminal; unchanged in other streams."""
+    """A line for a person, without control characters; at a terminal, wrapped between words at its width."""
+    text = printable(text)
     if not stream.isatty():
         return text
     import textwrap

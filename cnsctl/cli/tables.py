@@ -215,6 +215,56 @@ def renamed(r: results.RenameResult) -> Iterable[str]:
     yield f"renamed <{r.old}> to <{r.new}>"
 
 
+def checked(r: results.CheckResult) -> Iterable[str]:
+    rows = [(f.part, f.problem, ", ".join(f.concepts) or NONE, f.repaired or NONE) for f in r.findings]
+    if rows:
+        yield from table(rows, ("part", "problem", "concepts", "repaired"))
+    how = "read every byte" if r.read_data else "compared names and sizes; --read-data reads every byte"
+    yield f"{counted(r.concepts, 'concept')}, {counted(r.files, 'file')}, {size(r.bytes)}: {how}"
+    if r.unreferenced:
+        yield f"{counted(r.unreferenced, 'file')} of removed concepts ({size(r.unreferenced_bytes)}): cnsctl gc -n"
+    if not rows:
+        yield "no problems found"
+
+
+def collected(r: results.CollectResult) -> Iterable[str]:
+    yield f"{'would delete' if r.dry_run else 'deleted'} {counted(r.deleted, 'file')}, {size(r.deleted_bytes)}"
+    if r.kept_for_undo:
+        yield f"kept for cnsctl undo: {counted(r.kept_for_undo, 'file')}, {size(r.kept_for_undo_bytes)}"
+    if r.young:
+        yield f"kept because they are younger than an hour: {counted(r.young, 'file')}, {size(r.young_bytes)}"
+
+
+def undone(r: results.UndoResult) -> Iterable[str]:
+    yield from (f"restored <{name}>" for name in r.restored)
+    yield from (f"removed <{name}>" for name in r.removed)
+    yield from (f"renamed <{before}> to <{now}>" for before, now in r.renamed.items())
+
+
+def logged(r: results.LogResult) -> Iterable[str]:
+    rows = [(run.when, run.verb, run.name, run.outcome, f"{run.seconds:.1f} s") for run in r.runs]
+    yield from table(rows, ("time", "command", "concept", "outcome", "duration"), nothing="nothing was changed yet")
+
+
+def diagnosed(r: results.DoctorResult) -> Iterable[str]:
+    yield f"cnsctl {r.version}, Python {r.python}, {r.system}, {r.cores} cores"
+    yield f"libraries: {', '.join(f'{name} {version or NONE}' for name, version in r.libraries.items())}"
+    yield f"device: {r.device}, {r.dtype} (there are: {'; '.join(r.devices)})"
+    if (s := r.store) is None:
+        yield "store: none"
+    else:
+        parts = {"mode": s.mode, "base model": s.base, "concepts": s.concepts, "generation": s.generation}
+        parts |= {"unfinished": s.unfinished, "problem": s.problem}
+        free = "" if s.free is None else f", {percent(s.free, 1)} free"
+        place = "in the store" if s.inside else "outside"
+        yield f"store: {', '.join(f'{k} {NONE if v is None else v}' for k, v in parts.items())}{free}, base model {place}"
+    writable = "" if r.disk.writable else ", not writable"
+    yield f"disk: {r.disk.file_system or NONE}, {gigabytes(r.disk.free_bytes)} free{writable}"
+    yield from (f"lock: {lock}" for lock in r.locks)
+    yield f"formats: {', '.join(f'{name} {number}' for name, number in r.formats.items())}"
+    yield from (f"{name}: {path}" for name, path in (r.paths or {}).items())
+
+
 def base(r: results.BaseResult) -> Iterable[str]:
     b = r.base
     predicts = "" if r.prediction is None else f", predicts {PREDICTIONS.get(r.prediction, r.prediction)}"

@@ -25,7 +25,7 @@ from cnsctl.engine.processes import ALONE, Processes
 from cnsctl.engine.prompt_tokens import features, splice
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Trainer
-from cnsctl.engine.training_state import state_from_bytes
+from cnsctl.engine.training_state import DamagedState, TrainState, state_from_bytes
 from cnsctl.events import Event, Note, Phase, Selected, Step
 from cnsctl.settings import Policy, TrainSettings
 
@@ -85,20 +85,20 @@ def _train(
     if job.mode is Mode.MERGED and job.settings.policy is Policy.EXCLUSIVE:  # before the token embedding is trained
         for owned in neurons.owned_entries(base, job.owned).values():
             neurons.refuse_full(owned, job.settings.budget)
-    job_hash = hash_of(base, job)
+    parts = parts_of(base, job)
 
     def take() -> None:
         if checkpoint is not None:
-            checkpoint.take(trainer.state(job_hash))
+            checkpoint.take(trainer.state(parts))
 
     if resume is not None:
-        state = state_from_bytes(resume, job=job_hash)
-        if state is None:
-            yield Note(text="saved training state ignored: images or settings differ; training starts at step 0")
-        else:
+        state = _resumable(resume, parts)
+        if isinstance(state, TrainState):
             trainer.resume(state)
             take()
             yield Note(text=f"training resumes after step {state.step}")
+        else:
+            yield Note(text=f"saved training state ignored: {state}; training starts at step 0")
     yield from _warm_up(trainer, take)
     if trainer.values is None:
         mask = choose(base, job, trainer.vectors, trainer.start)
@@ -213,26 +213,57 @@ def _selected(base: Base, job: Job, mask: neurons.Mask, comparison: neurons.Mask
 
 
 def hash_of(base: Base, job: Job) -> str:
-    """Hash of what a state belongs to: base model, images, texts, settings, and in merged mode the earlier concepts."""
-    settings: dict[str, Any] = asdict(replace(job.settings))
-    meaning = {
-        "versions": [__version__, torch.__version__],
-        "base": base.fingerprint,
+    """Hash of `parts_of`."""
+    return _short(parts_of(base, job))
+
+
+def parts_of(base: Base, job: Job) -> dict[str, str]:
+    """What a state belongs to, in words or hashes: base model, images, texts, settings, in merged mode earlier concepts."""
+    images = hashlib.sha256()
+    for tensor in (*job.latents, *(mask for mask in job.masks if mask is not None)):
+        images.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    texts = [[[p if isinstance(p, str) else p.scale for p in q.pieces] for q in ps] for ps in job.texts]
+    shapes = [[tuple(latent.shape) for latent in job.latents], [asdict(frame) for frame in job.frames]]
+    return {
+        **{name: str(value) for name, value in asdict(replace(job.settings)).items()},
+        "versions": f"{__version__}, torch {torch.__version__}",
+        "base model": base.fingerprint,
         "device": base.device.type,
         "dtype": str(base.dtype),
-        "class": job.class_word,
-        "mode": job.mode,
-        "settings": settings,
-        "texts": [[[p if isinstance(p, str) else p.scale for p in q.pieces] for q in ps] for ps in job.texts],
-        "prior": [c.key for c in job.prior.concepts.values()],
-        "shapes": [tuple(latent.shape) for latent in job.latents],
-        "frames": [asdict(frame) for frame in job.frames],
-        "masked": [mask is not None for mask in job.masks],
+        "class word": job.class_word,
+        "mode": str(job.mode),
+        "captions": _short(texts),
+        "earlier concepts": _short([c.key for c in job.prior.concepts.values()]),
+        "images": _short([images.hexdigest(), shapes, [mask is not None for mask in job.masks]]),
     }
-    digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
-    for tensor in (*job.latents, *(mask for mask in job.masks if mask is not None)):
-        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-    return digest.hexdigest()
+
+
+def _short(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _resumable(resume: bytes, parts: Mapping[str, str]) -> TrainState | str:
+    """The state of a job, or why there is none."""
+    try:
+        state = state_from_bytes(resume)
+    except DamagedState as err:
+        return f"it is damaged: {err}"
+    if state is None:
+        return "another version of cnsctl wrote it"
+    if differ := [name for name in sorted({*parts, *state.parts}) if parts.get(name) != state.parts.get(name)]:
+        return "; ".join(_difference(name, state.parts.get(name), parts.get(name)) for name in differ)
+    return state
+
+
+def _difference(name: str, before: object, now: object) -> str:
+    """A setting with its two values; of images and texts only that they differ."""
+    if len(str(before)) > _SHOWN or len(str(now)) > _SHOWN:
+        return f"other {name}"
+    return f"{name} was {before} and is {now}"
+
+
+_SHOWN = 40
+"""Characters of a value that a note contains; hashes are longer."""
 
 
 def _final_loss(trainer: Trainer) -> float:

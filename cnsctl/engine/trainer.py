@@ -210,7 +210,7 @@ class Trainer:
         for site, part in self.values.parts.items():
             v[part] = before[part] + self.projection.off(site, v[part] - before[part])
 
-    def state(self, job_hash: str) -> TrainState:
+    def state(self, parts: Mapping[str, str]) -> TrainState:
         """Everything that a resumed run needs to continue bit-identically."""
         tensors: dict[str, torch.Tensor] = {}
         for e, v in self.vectors.items():
@@ -220,7 +220,7 @@ class Trainer:
             tensors["values"] = self.values.values.detach()
             tensors |= optim.moments(self.value_optimizer, "values")
             tensors |= {f"mask.{site}": flat for site, flat in self.values.mask.items()}
-        return TrainState(step=self.done, job=job_hash, losses=tuple(self.losses), tensors=tensors)
+        return TrainState(step=self.done, parts=parts, losses=tuple(self.losses), tensors=tensors)
 
     @torch.no_grad()
     def resume(self, state: TrainState) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnsctl.store.files import free_bytes, write_atomic, write_once, writing
+from cnsctl.store.files import free_bytes, read_bounded, remove_abandoned, write_atomic, write_once, writing
 from cnsctl.store.manifest import BaseRecord, MetricModel
+from cnsctl.store.place import default_path
 from cnsctl.store.records import ConceptRecord, RunRecord
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot
-from cnsctl.store.store import Store, default_path
+from cnsctl.store.store import Store
 from cnsctl.store.transaction import Transaction
 from cnsctl.store.work import Work
 
@@ -41,6 +42,8 @@ __all__ = [
     "defer_signals",
     "delta_key",
     "free_bytes",
+    "read_bounded",
+    "remove_abandoned",
     "write_atomic",
     "write_once",
     "writing",

@@ -17,14 +17,21 @@ from typing import TYPE_CHECKING, Any, cast
 from tinydb import TinyDB
 from tinydb.storages import Storage
 
-from cnsctl.errors import DiskError, FormatTooNewError, NotDurableError, StoreDamagedError
+from cnsctl.errors import (
+    CapacityError,
+    DiskError,
+    FormatTooNewError,
+    NotDurableError,
+    StoreDamagedError,
+    StoreLockedError,
+)
 from cnsctl.formats import canonical
-from cnsctl.formats.versions import check_version
 from cnsctl.store.files import read_bounded, write_atomic
 from cnsctl.store.records import ConceptRecord, StateRecord, concept_fault, frozen, run_fault, state_fault
+from cnsctl.store.seal import payload_of, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     Tables = dict[str, dict[str, Any]]
@@ -36,7 +43,6 @@ MAX_BYTES = 256 << 20
 FORMAT = 1
 """Version of the catalogue."""
 
-_HEAD = b'{"format":%d,"payload":' % FORMAT
 _CHECKS = {"concepts": concept_fault, "runs": run_fault, "state": state_fault}
 _LINE = re.compile(rb'("([1-9][0-9]{0,14})":\{.*\}),?')
 _OPENINGS = {b'%s"%s":{' % (b"}," if i else b"{", name.encode()): name for i, name in enumerate(_CHECKS)}
@@ -78,11 +84,17 @@ class CatalogueStorage(Storage):
             if table is not self._tables.get(name):
                 self._tables[name] = dict(zip(table, map(frozen, table.values()), strict=True))
 
-    def commit(self) -> None:
+    def commit(self, is_locked: Callable[[], bool] = lambda: True, *, keep_previous: bool = True) -> None:
         """Write the tables to disk, after a copy of those that they replace; only for the holder of the lock.
+
+        Args:
+            is_locked: is the store still locked by this process? Called right before the rename.
+            keep_previous: write that copy; without it, the previous generation is what it was before.
 
         Raises:
             StoreDamagedError: they could not be read again, so they must not replace readable ones.
+            CapacityError: the file would be larger than its reader accepts.
+            StoreLockedError: another process has changed the catalogue since it was read.
             NotDurableError: the new tables are on disk, but a power cut may restore the old ones.
             DiskError: the old tables are on disk.
         """
@@ -93,11 +105,29 @@ class CatalogueStorage(Storage):
             raise StoreDamagedError(
                 f"the new catalogue is damaged: {err}", hint="report this; nothing was changed"
             ) from err
-        try:
-            write_atomic(self._folder / PREVIOUS, known.content)
-        except NotDurableError as err:  # nothing is committed yet
-            raise DiskError(err.what, hint=err.hint) from err
-        write_atomic(self._folder / FILE, content)
+        if len(content) > MAX_BYTES:
+            raise CapacityError(
+                f"the catalogue would be too large: {len(content)} bytes (at most {MAX_BYTES})",
+                note="nothing was changed",
+                hint="remove concepts, or use another store",
+            )
+
+        def check() -> None:
+            """A lock can be lost: its file may be removed, or the disk may not support locks."""
+            if not is_locked() or read_bounded(self._folder / FILE, MAX_BYTES) != known.content:
+                raise StoreLockedError(
+                    f"another process has changed the store meanwhile: {self._folder}",
+                    note="nothing was changed by this command",
+                    hint="run the same command again; do not remove the file lock",
+                )
+
+        check()
+        if keep_previous:
+            try:
+                write_atomic(self._folder / PREVIOUS, known.content)
+            except NotDurableError as err:  # nothing is committed yet
+                raise DiskError(err.what, hint=err.hint) from err
+        write_atomic(self._folder / FILE, content, before=check)
 
 
 def over(storage: CatalogueStorage) -> TinyDB:
@@ -125,7 +155,7 @@ def load(folder: Path, known: Catalogue | None = None) -> Catalogue:
         with _uncollected():
             return unseal(content, str(folder / FILE))
     except StoreDamagedError as err:
-        raise StoreDamagedError(err.what, hint=_way_back(folder)) from err
+        raise _damaged(folder, err.what) from err
 
 
 @contextmanager
@@ -167,7 +197,7 @@ def seal(tables: Mapping[str, Mapping[str, Any]], known: Catalogue | None = None
             del lines[name][key]
     _check_whole(tables, known)
     payload = _joined(lines)
-    return b"".join((_HEAD, payload, _tail(canonical.sha256(payload))))
+    return sealed(payload, FORMAT)
 
 
 def unseal(content: bytes, shown: str) -> Catalogue:
@@ -182,11 +212,7 @@ def unseal(content: bytes, shown: str) -> Catalogue:
         FormatTooNewError: written by a newer cnsctl.
     """
     try:
-        payload = content[len(_HEAD) : -len(_tail("0" * 64))]
-        if content != _HEAD + payload + _tail(canonical.sha256(payload)):
-            check_version(canonical.parse_object(content).get("format"), FORMAT, shown)
-            raise ValueError("its content does not match its SHA-256")
-        lines = _lines(payload)
+        lines = _lines(payload_of(content, FORMAT, shown))
         tables = {name: {key: _document(line) for key, line in table.items()} for name, table in lines.items()}
         for name, table in tables.items():
             for key, document in table.items():
@@ -202,23 +228,27 @@ def _content(path: Path) -> bytes:
     try:
         return read_bounded(path, MAX_BYTES)
     except FileNotFoundError as err:
-        raise StoreDamagedError(f"{path} is missing", hint=_way_back(path.parent)) from err
+        raise _damaged(path.parent, f"{path} is missing") from err
 
 
-def _way_back(folder: Path) -> str:
-    """Advice for a catalogue that cannot be read. The user decides, because going back loses the last change."""
+def load_previous(folder: Path) -> Catalogue:
+    """Read and check the previous generation.
+
+    Raises:
+        FileNotFoundError: there is none, as in a new store.
+        StoreDamagedError, FormatTooNewError: it is damaged, or of a newer cnsctl.
+    """
+    return unseal(read_bounded(folder / PREVIOUS, MAX_BYTES), str(folder / PREVIOUS))
+
+
+def _damaged(folder: Path, what: str) -> StoreDamagedError:
+    """The error about an unreadable catalogue. The user decides to go back, because that loses the last change."""
     try:
-        previous = unseal(read_bounded(folder / PREVIOUS, MAX_BYTES), PREVIOUS)
-    except (FileNotFoundError, StoreDamagedError, FormatTooNewError):
-        return f"restore {FILE} from a backup of {folder}"
-    return (
-        f"copy {folder / PREVIOUS}, the previous generation with {len(previous.tables['concepts'])} concepts, to {FILE}, "
-        f"or restore {FILE} from a backup"
-    )
-
-
-def _tail(sha: str) -> bytes:
-    return b',"sha256":"%s"}\n' % sha.encode("ascii")
+        previous = load_previous(folder)
+    except (FileNotFoundError, StoreDamagedError, FormatTooNewError, DiskError):
+        return StoreDamagedError(what, hint=f"restore {FILE} from a backup of {folder}")
+    note = f"the previous generation is intact and has {len(previous.tables['concepts'])} concepts"
+    return StoreDamagedError(what, note=note, reason="previous-generation")
 
 
 def _line(name: str, key: str, document: Mapping[str, Any]) -> bytes:

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.errors import DiskError, NotDurableError, StoreDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TEMP_PREFIX = ".tmp-"
 """Files with this prefix are unfinished writes, which are never read."""
+
+TEMP_NAME = re.compile(rf"{re.escape(TEMP_PREFIX)}.{{0,40}}-\d+-[0-9a-f]{{12}}", re.DOTALL)
+"""Names of temporary files and folders, with the number of the process that made them."""
+
+_ABANDONED_S = 1.0
+"""Age from which a temporary file without a lock is abandoned: it is locked right after it is made."""
 
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of file systems that cannot fsync a folder: they order renames themselves, or not at all."""
@@ -35,13 +43,13 @@ _WORDS = {
     errno.EACCES: ("permission denied", "change the permissions, or use a store in another place"),
     errno.EPERM: ("permission denied", "change the permissions, or use a store in another place"),
     errno.EIO: ("the disk is failing", "copy the store to another disk and use that copy"),
-    errno.ELOOP: ("it is a symbolic link", "remove the link"),
+    errno.ELOOP: ("a symbolic link is in the way", "remove the link"),
     errno.ENOLCK: ("the file system has no locks", "use a store on a local disk"),
     errno.ENOTSUP: ("the file system does not support this", "use a store on a local disk"),
 }
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o666, before: Callable[[], None] = lambda: None) -> None:
     """Write a file so that, after any failure, its name refers to the whole old content or to the whole new one.
 
     The rename is the commit: a failure before it leaves the old file.
@@ -50,6 +58,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         path: in a folder that exists.
         data: the whole content.
         mode: permissions, before the umask.
+        before: called right before the rename; what it raises leaves the old file.
 
     Raises:
         NotDurableError: the new file is there, but a power cut may bring the old one back.
@@ -58,8 +67,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     # fsync errors are final: a second fsync of the same pages may succeed without writing, so a retry writes a new file
     temp = _temp(path)
     try:
-        _write_new(temp, data, mode)
-        os.replace(temp, path)
+        with _written(temp, data, mode):
+            before()
+            os.replace(temp, path)
     except OSError as err:
         raise disk_problem(err, "write", path) from err
     finally:
@@ -81,8 +91,8 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """
     temp = _temp(path)
     try:
-        _write_new(temp, data, mode)
-        _name_once(temp, path, mode)
+        with _written(temp, data, mode):
+            _name_once(temp, path, mode)
     except FileExistsError:
         raise
     except OSError as err:
@@ -97,7 +107,7 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o666) -> None:
 
 
 @contextmanager
-def writing(path: Path, *, overwrite: bool, mode: int = 0o644) -> Iterator[BinaryIO]:
+def writing(path: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A large file, which gets its name when the block ends without an error: whole, or not at all.
 
     Args:
@@ -114,13 +124,14 @@ def writing(path: Path, *, overwrite: bool, mode: int = 0o644) -> Iterator[Binar
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(temp, flags, mode), "wb") as file:  # noqa: PTH123  a descriptor
+            _try_lock(file.fileno())  # shows that it is not abandoned
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temp, path)
-        else:
-            _name_once(temp, path, mode)
+            if overwrite:
+                os.replace(temp, path)
+            else:
+                _name_once(temp, path, mode)
     except FileExistsError:
         raise
     except OSError as err:
@@ -209,6 +220,24 @@ def remove_unfinished(folder: Path) -> None:
                     shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of killed writers from a folder that is not locked, such as the user's folder of images."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if TEMP_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_if_abandoned(entry.path)
+
+
+def _remove_if_abandoned(path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if time.time() - os.fstat(fd).st_mtime > _ABANDONED_S and _try_lock(fd):
+            os.unlink(path)
+    finally:
+        os.close(fd)
+
+
 def free_bytes(path: Path) -> int:
     """Bytes that this user can still write at a path, which need not exist yet."""
     while not path.exists() and path != path.parent:
@@ -253,9 +282,12 @@ def not_durable(err: OSError, path: Path) -> NotDurableError:
     return NotDurableError(problem.what, hint=problem.hint)
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
+@contextmanager
+def _written(path: Path, data: bytes, mode: int) -> Iterator[None]:
+    """A new file with the whole content, on disk. Until the end of the block a lock shows that it is not abandoned."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
+        _try_lock(fd)
         left = memoryview(data)
         while left:
             written = os.write(fd, left)
@@ -263,8 +295,21 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             left = left[written:]
         os.fsync(fd)
+        yield
     finally:
-        os.close(fd)
+        with suppress(OSError):  # all bytes are on disk, or another error is on its way
+            os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    """Lock a file until it is closed; False if another process holds it, or the file system has no locks."""
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _read_all(fd: int, size: int, limit: int, path: Path) -> bytes:

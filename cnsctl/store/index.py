@@ -78,7 +78,8 @@ class Index:
         """
         gone = [record for record in found.concepts if record["name"] == besides]
         left = [record for record in found.concepts if record["name"] != besides]
-        if not gone:
+        is_dropped = found.state["owned"] is None and bool(found.state["uncounted"])
+        if not gone and not is_dropped:
             with suppress(*_UNREADABLE):
                 return by_site(union(self.read(found.state["owned"]), self.sizes), self.sizes)
         return by_site(union(self._without(found.state, gone, left).planes, self.sizes), self.sizes)
@@ -149,6 +150,24 @@ class Index:
             planes = added(planes, mask)
         owners = self.write(planes)
         return self._fields(union(planes, self.sizes), owners=owners, uncounted=counted.uncounted)
+
+    def recounted(self, records: Iterable[ConceptRecord]) -> dict[str, Any]:
+        """Count from all deltas that can be read, and write the index; the fields of the new state that concern it.
+
+        Raises:
+            DiskError: full, read-only or failing.
+        """
+        counted = self.rebuild(records)
+        owned = union(counted.planes, self.sizes)
+        return self._fields(owned, owners=self.write(counted.planes), uncounted=counted.uncounted)
+
+    def dropped(self, records: Sequence[ConceptRecord]) -> dict[str, Any]:
+        """Delete the index, which frees space; the next commit counts it again. The fields of the state without it."""
+        owned = union(self.rebuild(records).planes, self.sizes)
+        self.sweep()
+        free = sum(self.sizes.values()) - count(owned)
+        ids = sorted(record["id"] for record in records)
+        return {"owners": None, "recent": [], "owned": None, "uncounted": ids, "free": free}
 
     def write(self, planes: Planes) -> str | None:
         """Write a file of planes durably and return its name; None without planes.

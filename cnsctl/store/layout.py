@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,6 +14,7 @@ from cnsctl.errors import BaseModelError, CnsctlError, UsageError
 from cnsctl.store import catalogue
 from cnsctl.store import manifest as manifest_file
 from cnsctl.store.files import (
+    TEMP_NAME,
     TEMP_PREFIX,
     disk_problem,
     make_folder,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 BASE = "base"
 BLOBS = "blobs"
 CACHE = "cache"
+DAMAGED = "damaged"
+"""What `check --repair` moves away, because it cannot be read."""
+
 INDEX = "index"
 NAMES = "names"
 WORK = "work"
@@ -47,7 +50,7 @@ COMMITTING = "committing"
 INIT_WAIT_S = 10.0
 """How long to wait for another process that creates a store in the same empty folder."""
 
-_PARTS = (BASE, BLOBS, NAMES, catalogue.FILE)
+_PARTS = (BASE, BLOBS, NAMES, catalogue.FILE, manifest_file.COPY)
 """Parts of a new store, beside `store.json`."""
 
 _CREATED = "the store was created"
@@ -74,7 +77,7 @@ def build(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[
         BaseModelError: a file of the base model is missing.
         DiskError: full, read-only or failing.
     """
-    path = path.resolve()
+    path = absolute(path)
     _remove_abandoned(path)
     refuse_taken(path)
     if path.is_dir():
@@ -87,6 +90,11 @@ def build(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[
         with defer_signals(_CREATED):
             _rename(temp, path)
             return _synced(path.parent)
+
+
+def absolute(path: Path) -> Path:
+    """An absolute path without links. In a loop of links it names the link, which later calls refuse."""
+    return type(path)(os.path.realpath(path))
 
 
 def _rename(temp: Path, path: Path) -> None:
@@ -168,15 +176,20 @@ def _synced(folder: Path) -> list[str]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove temporary folders beside the path, whose processes were killed while they created the store."""
+    """Remove temporary folders of killed processes that were creating a store beside this path."""
     import shutil
 
-    ours = re.compile(rf"{re.escape(_temp_stem(path))}-\d+-[0-9a-f]{{12}}")
+    known = {*_PARTS, manifest_file.FILE, LOCK}
     with suppress(OSError):
         for entry in path.parent.iterdir():
-            if ours.fullmatch(entry.name) and entry.is_dir():
+            if not TEMP_NAME.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
+                continue
+            with suppress(OSError):
+                names = {part.name for part in entry.iterdir()}
+                if names and (LOCK not in names or not all(n in known or n.startswith(TEMP_PREFIX) for n in names)):
+                    continue  # not of this program
                 # a process that fills it holds the lock, or makes the folder again
-                with suppress(OSError, CnsctlError), locked(entry / LOCK, what="clean up"):
+                with suppress(CnsctlError), locked(entry / LOCK, what="clean up"):
                     shutil.rmtree(entry, ignore_errors=True)
 
 
@@ -214,7 +227,7 @@ def refuse_taken(path: Path) -> None:
     """
     if (path / manifest_file.FILE).exists():
         raise UsageError(f"store already exists: {path}", reason="other-place")
-    if path.exists() and not path.is_dir():
+    if (path.exists() or path.is_symlink()) and not path.is_dir():
         raise UsageError(f"not a folder: {path}", reason="other-place")
     try:
         is_empty = not path.exists() or _counts_as_empty(path)
@@ -232,7 +245,9 @@ def _fill(folder: Path, manifest: StoreManifest, base_files: Path | None) -> Non
             _copy(base_files / name, folder / BASE / name)
     write_atomic(folder / catalogue.FILE, catalogue.seal(catalogue.first_tables(manifest.base.n_weights)))
     write_atomic(folder / NAMES, b"")
-    write_atomic(folder / manifest_file.FILE, manifest_file.to_bytes(manifest))
+    content = manifest_file.to_bytes(manifest)
+    for name in (manifest_file.COPY, manifest_file.FILE):
+        write_atomic(folder / name, content)
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from cnsctl.errors import StoreLockedError
 from cnsctl.store.files import disk_problem, make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _POLL_S = 0.02
@@ -24,10 +24,11 @@ _MAX_NOTE = 4096
 
 
 @contextmanager
-def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
+def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[Callable[[], bool]]:
     """Hold an exclusive lock, which ends with the block or with the process, whichever comes first.
 
-    The file remains when the lock ends. If the holder removes it, a waiting process locks a new file.
+    The file remains when the lock ends. If the holder removes it, a waiting process locks a new file. Yields a function
+    that returns whether the lock is still held: a person may have removed its file.
 
     Args:
         path: of the lock file; its folder must exist.
@@ -42,7 +43,7 @@ def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     fd = _acquired(path, time.monotonic() + wait_s)
     try:
         _sign(fd, what)
-        yield
+        yield lambda: _is_current(fd, path)
     finally:
         with suppress(OSError):
             os.ftruncate(fd, 0)
@@ -66,23 +67,70 @@ def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Ite
         yield
 
 
+def holder_of(path: Path) -> str | None:
+    """The holder of a lock, in words; None if it is free, or if that cannot be found out."""
+    import fcntl
+
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(os.pread(fd, _MAX_NOTE, 0))
+        finally:
+            os.close(fd)
+    return None
+
+
 def _acquired(path: Path, deadline_s: float) -> int:
     import fcntl  # absent on Windows, where the package must still be importable to refuse
 
-    while True:
-        fd = _open(path)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_current(fd, path):
-                return fd
-        except BlockingIOError as err:
-            if time.monotonic() >= deadline_s:
-                _refuse(fd, path, err)
-        except OSError as err:
+    with _queued(path.parent, deadline_s):
+        while True:
+            fd = _open(path)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_current(fd, path):
+                    return fd
+            except BlockingIOError as err:
+                if time.monotonic() >= deadline_s:
+                    _refuse(fd, path, err)
+            except OSError as err:
+                os.close(fd)
+                raise disk_problem(err, "lock", path) from err
             os.close(fd)
-            raise disk_problem(err, "lock", path) from err
+            time.sleep(_POLL_S)
+
+
+@contextmanager
+def _queued(folder: Path, deadline_s: float) -> Iterator[None]:
+    """Let one waiting process at a time compete for the lock: whoever comes later waits for the lock on the folder.
+
+    Without it, a process that takes the lock again and again would keep the others out. Where folders cannot be locked,
+    waiting is not fair.
+    """
+    import fcntl
+
+    if time.monotonic() >= deadline_s:
+        yield
+        return
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # opening the lock's file reports it
+        yield
+        return
+    try:
+        while time.monotonic() < deadline_s:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_POLL_S)
+            except OSError:
+                break
+        yield
+    finally:
         os.close(fd)
-        time.sleep(_POLL_S)
 
 
 def _open(path: Path) -> int:
@@ -129,8 +177,7 @@ def _holder(content: bytes) -> str:
         pid, what, since, host = int(note["pid"]), str(note["what"]), float(note["since"]), str(note["host"])
     except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
         return "another process"
-    where = "" if host == os.uname().nodename else f" on {_printable(host)}"
-    return f"process {pid}{where} ({_printable(what)}, for {_age(time.time() - since)})"
+    return f"process {pid} on {_printable(host)} ({_printable(what)}, for {_age(time.time() - since)})"
 
 
 def _printable(text: str) -> str:

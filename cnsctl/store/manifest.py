@@ -1,6 +1,8 @@
 """`store.json`: the base model and mode of a store, which never change, and where models outside the store are.
 
-Owns its fields, its format and its check; must not know how a base model is loaded.
+It is sealed by its SHA-256, and `store.json.bak` is a copy: if one of the two is damaged, the other one is read.
+
+Owns its fields, its format, its check and its copy; must not know how a base model is loaded.
 """
 
 from __future__ import annotations
@@ -11,24 +13,27 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cnsctl.concept import Mode
-from cnsctl.errors import StoreDamagedError
+from cnsctl.errors import CapacityError, CnsctlError, DiskError, NotDurableError, StoreDamagedError
 from cnsctl.formats import canonical
-from cnsctl.formats.versions import check_version
 from cnsctl.settings import Prediction
+from cnsctl.store.files import read_bounded, write_atomic
+from cnsctl.store.seal import payload_of, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
 
 FILE = "store.json"
+COPY = "store.json.bak"
 MAX_BYTES = 8 << 20
 
-FORMAT = 2
-"""Version of `store.json`. A store that needs nothing of format 2 is written in format 1, which older versions read."""
+FORMAT = 3
+"""Version of `store.json`. Formats 1 and 2, without a seal, were never released."""
 
 KINDS = ("pocket", "folder", "file")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SITE = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-_OPTIONAL = frozenset({"prediction", "origin"})
+_OPTIONAL = frozenset({"prediction", "origin", "checkpoint"})
 """Fields of the base model that a store need not have."""
 _MODELS = ("clip", "judge")
 """Models that a store need not have."""
@@ -51,9 +56,11 @@ class BaseRecord:
     """Rows and columns of each site."""
     denoiser_weights: int
     prediction: str | None = None
-    """What its denoiser predicts, if the user said so: `epsilon` or `v_prediction`. From format 2 on."""
+    """What its denoiser predicts, if the user said so: `epsilon` or `v_prediction`."""
     origin: str | None = None
-    """Where it was downloaded from: `OWNER/NAME@COMMIT`. From format 2 on."""
+    """Where it was downloaded from: `OWNER/NAME@COMMIT`."""
+    checkpoint: str | None = None
+    """SHA-256 of its single file, if that is outside the store."""
 
     @property
     def n_weights(self) -> int:
@@ -88,15 +95,9 @@ class StoreManifest:
     created: str
     """ISO 8601, UTC."""
     clip: MetricModel | None = None
-    """The CLIP of CLIP-I and CLIP-T, in place of the base model's own. From format 2 on."""
+    """The CLIP of CLIP-I and CLIP-T, in place of the base model's own."""
     judge: MetricModel | None = None
-    """A second backbone for the similarity of images. From format 2 on."""
-
-    @property
-    def format(self) -> int:
-        """The oldest version that can contain this."""
-        is_new = self.base.kind == "file" or self.base.prediction or self.base.origin or self.clip or self.judge
-        return FORMAT if is_new else 1
+    """A second backbone for the similarity of images."""
 
 
 def to_bytes(manifest: StoreManifest) -> bytes:
@@ -104,18 +105,20 @@ def to_bytes(manifest: StoreManifest) -> bytes:
 
     Raises:
         ValueError: the result could not be read again.
+        CapacityError: the result is larger than its reader accepts.
     """
     base = {**asdict(manifest.base), "sites": {site: list(shape) for site, shape in manifest.base.sites.items()}}
     models = {key: asdict(model) for key in _MODELS if (model := getattr(manifest, key)) is not None}
     document = {
-        "format": manifest.format,
         "mode": str(manifest.mode),
         "created": manifest.created,
         "base": {key: value for key, value in base.items() if key not in _OPTIONAL or value is not None},
         **{key: {k: v for k, v in model.items() if v is not None} for key, model in models.items()},
     }
-    content = canonical.dump(document) + b"\n"
+    content = sealed(canonical.dump(document), FORMAT)
     _parse(content, FILE)
+    if len(content) > MAX_BYTES:
+        raise CapacityError(f"{FILE} would be too large: {len(content)} bytes (at most {MAX_BYTES})")
     return content
 
 
@@ -134,10 +137,86 @@ def from_bytes(content: bytes, shown: str) -> StoreManifest:
         ) from err
 
 
+def load(folder: Path) -> tuple[StoreManifest, str | None]:
+    """Read `store.json`, or else its copy.
+
+    Returns:
+        The content, and why the copy was read, if it was.
+
+    Raises:
+        FileNotFoundError: both are missing.
+        StoreDamagedError, FormatTooNewError, DiskError: neither can be read; the error is that of the first.
+    """
+    try:
+        return _read(folder / FILE), None
+    except (FileNotFoundError, CnsctlError) as err:
+        try:
+            found = _read(folder / COPY)
+        except (FileNotFoundError, CnsctlError):
+            raise err from None
+        why = f"{folder / FILE} is missing" if isinstance(err, FileNotFoundError) else str(getattr(err, "what", err))
+        return found, f"{why}; its copy {COPY} is used"
+
+
+def save(folder: Path, manifest: StoreManifest, *, before: Callable[[], None]) -> list[str]:
+    """Replace `store.json`, then its copy. Only for the holder of the store's lock.
+
+    Args:
+        folder: of the store.
+        manifest: the new facts.
+        before: called right before the rename; what it raises leaves the old facts.
+
+    Returns:
+        What failed after the new facts were in place.
+
+    Raises:
+        DiskError: full, read-only or failing; the old facts are saved.
+    """
+    content = to_bytes(manifest)
+    warnings = []
+    try:
+        write_atomic(folder / FILE, content, before=before)
+    except NotDurableError as err:
+        warnings.append(f"a power cut may undo it: {err.what}")
+    try:
+        write_atomic(folder / COPY, content)
+    except DiskError as err:
+        warnings.append(f"its copy {COPY} is older: {err.what}")
+    return warnings
+
+
+def refresh_copy(folder: Path) -> None:
+    """Write the copy again if it is not that of an intact `store.json`. Only for the holder of the store's lock."""
+    try:
+        content = intact(folder / FILE)
+    except (FileNotFoundError, CnsctlError):
+        return  # the copy may be the only intact one
+    try:
+        if read_bounded(folder / COPY, MAX_BYTES) == content:
+            return
+    except (FileNotFoundError, StoreDamagedError, DiskError):
+        pass
+    write_atomic(folder / COPY, content)
+
+
+def intact(path: Path) -> bytes:
+    """The bytes of `store.json` or its copy, checked.
+
+    Raises:
+        FileNotFoundError, StoreDamagedError, FormatTooNewError, DiskError: it is missing, or cannot be read.
+    """
+    content = read_bounded(path, MAX_BYTES)
+    from_bytes(content, str(path))
+    return content
+
+
+def _read(path: Path) -> StoreManifest:
+    return from_bytes(read_bounded(path, MAX_BYTES), str(path))
+
+
 def _parse(content: bytes, shown: str) -> StoreManifest:
-    document = canonical.parse_object(content)
-    check_version(document.get("format"), FORMAT, shown)
-    _check_keys(document, {"format", "mode", "created", "base"}, optional=_MODELS, what="its")
+    document = canonical.parse_object(payload_of(content, FORMAT, shown))
+    _check_keys(document, {"mode", "created", "base"}, optional=_MODELS, what="its")
     return StoreManifest(
         base=_base(document["base"]),
         mode=Mode(_line(document, "mode")),
@@ -175,7 +254,14 @@ def _base(value: object) -> BaseRecord:
         denoiser_weights=n_denoiser,
         prediction=value.get("prediction"),
         origin=_line(value, "origin") if value.get("origin") is not None else None,
+        checkpoint=_sha256(value["checkpoint"]) if value.get("checkpoint") is not None else None,
     )
+
+
+def _sha256(value: object) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError("base: checkpoint is not a SHA-256")
+    return value
 
 
 def _model(value: object, key: str) -> MetricModel:

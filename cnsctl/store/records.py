@@ -57,12 +57,18 @@ class ConceptRecord(TypedDict):
 
 
 class RunRecord(TypedDict):
-    """One finished training run or removal."""
+    """One change of one concept."""
 
     verb: str
+    """The command."""
     name: str
+    """Of the concept, after the change."""
     when: str
+    """ISO 8601, UTC."""
     outcome: str
+    """What was done, in a few words."""
+    seconds: float
+    """How long it took."""
 
 
 class StateRecord(TypedDict):
@@ -81,6 +87,12 @@ class StateRecord(TypedDict):
     """File of the neurons that any concept owns; None if no neuron is owned."""
     uncounted: Sequence[str]
     """Ids of concepts that the index does not count, because their delta could not be read."""
+
+
+def blobs_of(record: ConceptRecord) -> list[str]:
+    """The blobs that a concept refers to: its delta, the record of its proof, its images and its preview."""
+    preview = [] if record["preview"] is None else [record["preview"]]
+    return [record["delta"], record["probe"], *record["references"], *preview]
 
 
 def free_of(state: StateRecord, n_weights: int) -> Free:
@@ -202,7 +214,13 @@ _CONCEPT: Mapping[str, Check] = {
     "scores": _table_of(_is_key, _is_score),
 }
 
-_RUN: Mapping[str, Check] = {"verb": _is_line, "name": _matches(NAME), "when": _matches(_UTC), "outcome": _is_line}
+_RUN: Mapping[str, Check] = {
+    "verb": _is_line,
+    "name": _matches(NAME),
+    "when": _matches(_UTC),
+    "outcome": _is_line,
+    "seconds": lambda value: _is_number(value) and value >= 0,  # type: ignore[operator]
+}
 
 _STATE: Mapping[str, Check] = {
     "generation": _is_count,

@@ -5,22 +5,27 @@ Owns how a store is created, opened, read and changed; must not know models, ter
 
 from __future__ import annotations
 
-import os
-import re
-import sys
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import CnsctlError, StoreDamagedError, StoreNotFoundError, UsageError
-from cnsctl.home_folder import from_home
+from cnsctl.errors import (
+    CnsctlError,
+    DiskError,
+    StoreDamagedError,
+    StoreLockedError,
+    StoreNotFoundError,
+)
+from cnsctl.settings import WAIT_S
 from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
-from cnsctl.store.files import make_folder, read_bounded, remove_unfinished, write_atomic
+from cnsctl.store.cache import Cache
+from cnsctl.store.files import remove_unfinished, write_atomic
 from cnsctl.store.lock import locked
 from cnsctl.store.manifest import BaseRecord, MetricModel, StoreManifest
+from cnsctl.store.place import refuse_windows
 from cnsctl.store.records import free_of
 from cnsctl.store.signals import defer_signals
 from cnsctl.store.snapshot import Snapshot, snapshot_of
@@ -28,7 +33,8 @@ from cnsctl.store.transaction import Transaction
 from cnsctl.store.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from cnsctl.concept import Delta, Mode
     from cnsctl.results import Free
@@ -36,19 +42,16 @@ if TYPE_CHECKING:
     from cnsctl.store.index import Index
     from cnsctl.store.records import ConceptRecord, RunRecord
 
-COMMIT_WAIT_S = 60.0
-"""How long a transaction waits for another one: a commit takes seconds, and the waiting concept took minutes to train."""
-
-_CACHE_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,120}")
-_MAX_CACHED = 2 << 30
-
 
 class Store:
     """A folder of concepts. Reading takes no lock and writes nothing; each call returns one committed state."""
 
-    def __init__(self, path: Path, manifest: StoreManifest) -> None:
+    def __init__(self, path: Path, manifest: StoreManifest, *, wait_s: float = WAIT_S) -> None:
         self._path = path
         self._manifest = manifest
+        self._wait_s = wait_s
+        self.damage: list[str] = []
+        """What was damaged when the store was opened, although it can be read. The caller that prints one removes it."""
         self.warnings: list[str] = []
         """What failed after a change was saved: each completes "saved, but …". The caller that prints one removes it."""
         self._read: tuple[tuple[int, ...], Catalogue, Snapshot] | None = None
@@ -81,7 +84,7 @@ class Store:
             BaseModelError: a file of the base model is missing.
             DiskError: full, read-only or failing.
         """
-        _refuse_windows()
+        refuse_windows()
         new = StoreManifest(base=base, mode=mode, created=created, clip=clip, judge=judge)
         warnings = layout.build(path, new, base_files)
         store = cls(path, new)
@@ -89,23 +92,32 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, *, wait_s: float = WAIT_S) -> Store:
         """Open a store for reading.
+
+        Args:
+            path: of the store.
+            wait_s: how long a change waits for another writer.
 
         Raises:
             StoreNotFoundError: the path contains no store.
-            StoreDamagedError, FormatTooNewError: `store.json` is damaged, or of a newer cnsctl.
+            StoreDamagedError, FormatTooNewError: `store.json` and its copy are damaged, or of a newer cnsctl.
         """
-        _refuse_windows()
+        refuse_windows()
+        missing = StoreNotFoundError(f"store not found: {path}", reason="store-missing")
         try:
-            content = read_bounded(path / manifest_file.FILE, manifest_file.MAX_BYTES)
+            found, damage = manifest_file.load(path)
         except FileNotFoundError as err:
             if (path / catalogue.FILE).exists() and not layout.is_unfinished(path):
                 raise StoreDamagedError(
                     f"{path / manifest_file.FILE} is missing", hint="restore it from a backup"
                 ) from err
-            raise StoreNotFoundError(f"store not found: {path}", reason="store-missing") from err
-        return cls(path, manifest_file.from_bytes(content, str(path / manifest_file.FILE)))
+            raise missing from err
+        if damage is not None and layout.is_unfinished(path):
+            raise missing
+        store = cls(path, found, wait_s=wait_s)
+        store.damage += [] if damage is None else [damage]
+        return store
 
     @staticmethod
     def refuse_taken(path: Path) -> None:
@@ -114,7 +126,7 @@ class Store:
         Raises:
             UsageError: something is at the path already.
         """
-        layout.refuse_taken(path.resolve())
+        layout.refuse_taken(layout.absolute(path))
 
     @property
     def path(self) -> Path:
@@ -160,6 +172,10 @@ class Store:
         """
         return self._current()[1]
 
+    def catalogue(self) -> Catalogue:
+        """The same, as it is on disk."""
+        return self._current()[0]
+
     def concepts(self) -> Sequence[ConceptRecord]:
         """All concepts of the snapshot, in training order."""
         return self.snapshot().concepts
@@ -195,6 +211,14 @@ class Store:
     def work(self) -> Work:
         """The training state of unfinished runs."""
         return Work(self._path / layout.WORK, lambda delta: any(r["delta"] == delta for r in self.concepts()))
+
+    def blobs_problem(self) -> str | None:
+        """Why all files of all concepts are missing, as if a disk were not mounted; None if they are not."""
+        folder, records = self._path / layout.BLOBS, self.concepts()
+        if not records or any((folder / record["delta"]).exists() for record in records):
+            return None
+        state = "is missing" if not folder.is_dir() else "contains no file of any concept"
+        return f"the folder {folder} {state}: is its disk mounted?"
 
     def is_damaged(self, record: ConceptRecord) -> bool:
         """Is the file of a concept's delta missing, or of another size? Only reading it detects a changed byte."""
@@ -237,7 +261,9 @@ class Store:
         return blobs.get(self._path / layout.BLOBS, sha)
 
     @contextmanager
-    def transaction(self, what: str, *, wait_s: float = COMMIT_WAIT_S) -> Iterator[Transaction]:
+    def transaction(
+        self, what: str, *, wait_s: float | None = None, began_s: float | None = None
+    ) -> Iterator[Transaction]:
         """Change the store: at the end of the block, all its changes are saved durably, or none.
 
         What fails after the commit is in `warnings`, because the change is saved. A signal during the commit is handled
@@ -245,15 +271,49 @@ class Store:
 
         Args:
             what: what is being done, for the message of other processes: "add dog".
-            wait_s: how long to wait for another writer.
+            wait_s: how long to wait for another writer; by default, as the store was opened.
+            began_s: when the work began whose duration is noted, by `time.monotonic`; by default now.
 
         Raises:
             StoreLockedError: another process holds the lock for longer than that.
             DiskError: full, read-only or failing; the old or the new state is saved.
         """
+        began_s = time.monotonic() if began_s is None else began_s
+        with self.locked(what, wait_s=wait_s) as is_locked:
+            with suppress(DiskError):  # a full disk must not keep anyone from removing concepts
+                manifest_file.refresh_copy(self._path)
+            tx = Transaction(
+                self._path,
+                self._manifest,
+                self._current(reread=True)[0],
+                work=self.work,
+                is_locked=is_locked,
+                began_s=began_s,
+            )
+            yield tx
+            with defer_signals("the change is saved"):
+                if tx.commit():
+                    self.warnings += tx.warnings
+                    if tx.purges:
+                        from cnsctl.store.collect import purged
+
+                        self.warnings += purged(self)
+                    self._list_names(tx.names())
+
+    @contextmanager
+    def locked(self, what: str, *, wait_s: float | None = None) -> Iterator[Callable[[], bool]]:
+        """Be the only process that changes the store. What killed commands left is removed first.
+
+        Yields a function that returns whether that is still so.
+
+        Raises:
+            StoreLockedError: another process holds the lock for longer than `wait_s`.
+            StoreNotFoundError: the store has disappeared since it was opened.
+        """
         with ExitStack() as held:
+            wait_s = self._wait_s if wait_s is None else wait_s
             try:
-                held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
+                is_locked = held.enter_context(locked(self._path / layout.LOCK, what=what, wait_s=wait_s))
             except FileNotFoundError as err:
                 raise StoreNotFoundError(
                     f"store not found: {self._path}", note="it was there when the command started", reason="store-gone"
@@ -261,12 +321,7 @@ class Store:
             for folder in (self._path, self._path / layout.BLOBS, self._path / layout.INDEX, self.cache_folder):
                 remove_unfinished(folder)
             self.work.sweep()
-            tx = Transaction(self._path, self._manifest, self._current(reread=True)[0])
-            yield tx
-            with defer_signals("the change is saved"):
-                if tx.commit():
-                    self.warnings += tx.warnings
-                    self._list_names(tx.names())
+            yield is_locked
 
     def set_places(
         self,
@@ -274,7 +329,6 @@ class Store:
         base: BaseRecord | None = None,
         clip: MetricModel | None = None,
         judge: MetricModel | None = None,
-        wait_s: float = COMMIT_WAIT_S,
     ) -> None:
         """Record another place of the same base model, or other metric models: all of it, or nothing.
 
@@ -282,22 +336,28 @@ class Store:
             base: as now, with another path, kind of place or origin.
             clip: replaces the CLIP; None keeps it.
             judge: replaces the second backbone; None keeps it.
-            wait_s: how long to wait for another writer.
 
         Raises:
-            StoreLockedError: another process holds the lock for longer than that.
+            StoreLockedError: another process holds the lock.
             DiskError: full, read-only or failing; the old or the new facts are saved.
         """
-        file = self._path / manifest_file.FILE
-        with locked(self._path / layout.LOCK, what="base", wait_s=wait_s):
-            now = manifest_file.from_bytes(read_bounded(file, manifest_file.MAX_BYTES), str(file))
+        with self.locked("base") as is_locked:
+            now, _ = manifest_file.load(self._path)
             if base is not None:
                 if (base.fingerprint, base.sites) != (now.base.fingerprint, now.base.sites):
                     raise ValueError("another base model")
                 now = replace(now, base=base)
             new = replace(now, clip=clip or now.clip, judge=judge or now.judge)
-            write_atomic(file, manifest_file.to_bytes(new))
-            self._manifest = new
+
+            def check() -> None:
+                if not is_locked():
+                    raise StoreLockedError(
+                        f"the lock of the store was lost: {self._path}", hint="run the command again"
+                    )
+
+            with defer_signals("the change is saved"):
+                self.warnings += manifest_file.save(self._path, new, before=check)
+                self._manifest = new
 
     def _list_names(self, names: Sequence[str]) -> None:
         """Write the list for shell completion, which may be out of date."""
@@ -308,16 +368,11 @@ class Store:
 
     def cached(self, key: str) -> bytes | None:
         """What was cached under a key, or None. Not verified: the reader must detect damage."""
-        try:
-            return read_bounded(self._cache_file(key), _MAX_CACHED)
-        except (FileNotFoundError, CnsctlError):
-            return None
+        return Cache(self.cache_folder).get(key)
 
     def cache(self, key: str, data: bytes) -> None:
         """Cache data under a key; a failing disk is ignored."""
-        with suppress(CnsctlError):
-            make_folder(self.cache_folder)
-            write_atomic(self._cache_file(key), data)
+        Cache(self.cache_folder).put(key, data)
 
     def _current(self, *, reread: bool = False) -> tuple[Catalogue, Snapshot]:
         """The catalogue on disk. It is replaced, never written to, so another version is another file.
@@ -337,32 +392,3 @@ class Store:
             else:
                 self._read = (version, *self._read[1:])
         return self._read[1:]
-
-    def _cache_file(self, key: str) -> Path:
-        if not _CACHE_KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is not a key of the cache")
-        return self.cache_folder / key
-
-
-def default_path() -> Path:
-    """Where the store is by default: `CNSCTL_STORE`, else the platform's folder of user data.
-
-    Raises:
-        UsageError: the user has no home folder.
-    """
-    if named := os.environ.get("CNSCTL_STORE"):
-        return from_home(named)
-    import platformdirs
-
-    try:
-        found = Path(platformdirs.user_data_dir("cnsctl"))
-    except RuntimeError:
-        found = Path("~")
-    if not found.is_absolute():  # without a home folder, older versions leave the `~`
-        raise UsageError("no place for the store: this user has no home folder", reason="no-home")
-    return found
-
-
-def _refuse_windows() -> None:
-    if sys.platform == "win32":
-        raise UsageError("Windows is not supported", hint="install and run it inside WSL")

@@ -12,16 +12,26 @@ from tinydb.table import Document
 
 from cnsctl.concept import Mode
 from cnsctl.data.names import check_name
-from cnsctl.errors import BaseModelError, CnsctlError, NameTakenError, NotDurableError, NotSavedError
+from cnsctl.errors import BaseModelError, CnsctlError, DiskError, NameTakenError, NotDurableError, NotSavedError
 from cnsctl.formats import canonical
+from cnsctl.results import UndoResult
 from cnsctl.store import blobs
-from cnsctl.store.catalogue import CatalogueStorage, concepts_of, over, state_of
+from cnsctl.store.catalogue import PREVIOUS, CatalogueStorage, concepts_of, over, state_of
+from cnsctl.store.files import disk_problem
 from cnsctl.store.layout import BLOBS, INDEX
-from cnsctl.store.records import ConceptRecord, RunRecord, StateRecord, concept_fault, free_of, frozen
+from cnsctl.store.records import (
+    ConceptRecord,
+    RunRecord,
+    StateRecord,
+    blobs_of,
+    concept_fault,
+    free_of,
+    frozen,
+)
 from cnsctl.store.snapshot import not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from cnsctl.concept import Delta
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
     from cnsctl.store.index import Index
     from cnsctl.store.manifest import StoreManifest
     from cnsctl.store.ownership import Bits
+    from cnsctl.store.work import Work
 
 RUNS_KEPT = 100
 """Training runs and removals that the catalogue lists; older ones are dropped."""
@@ -43,9 +54,22 @@ class Transaction:
     Blobs are on disk before the catalogue refers to them. If the transaction fails, they remain as unreferenced files.
     """
 
-    def __init__(self, folder: Path, manifest: StoreManifest, catalogue: Catalogue) -> None:
-        """`catalogue` must be the one on disk, read under the store's lock."""
-        self._blobs, self._index = folder / BLOBS, folder / INDEX
+    def __init__(
+        self,
+        folder: Path,
+        manifest: StoreManifest,
+        catalogue: Catalogue,
+        *,
+        work: Work,
+        is_locked: Callable[[], bool],
+        began_s: float,
+    ) -> None:
+        """`catalogue` must be the one on disk, read under the store's lock; `is_locked`: is that lock still held?
+
+        The noted duration begins at `began_s`, by `time.monotonic`.
+        """
+        self._work, self._is_locked, self._began_s = work, is_locked, began_s
+        self._folder, self._blobs, self._index = folder, folder / BLOBS, folder / INDEX
         self._manifest = manifest
         self._storage = CatalogueStorage(folder, catalogue)
         self._db = over(self._storage)
@@ -53,7 +77,11 @@ class Transaction:
         """Neurons of the concepts added here, by id."""
         self._dropped: dict[str, ConceptRecord] = {}
         """Concepts removed here, by id."""
-        self._changed = False
+        self._changed = self._recounted = False
+        self.purges = False
+        """Forget the previous generation at the commit, so that nothing refers to the files of removed concepts.
+
+        This works on a full disk, too: the ownership index, which is derived from the deltas, is deleted if need be."""
         self.warnings: list[str] = []
         """What failed after the commit."""
 
@@ -82,14 +110,16 @@ class Transaction:
 
         Raises:
             InvalidNameError, NameTakenError: the name is not allowed, or taken.
+            StoreLockedError: another process trains under this name.
             BaseModelError: the delta belongs to another base model or mode.
             NotSavedError: the delta could not be read again.
             DiskError: full, read-only or failing.
         """
         name = check_name(fields["name"])
+        self._work.refuse_in_training(name)
         old = self._find(name)
         if old is not None and not replace:
-            raise _taken(name)
+            raise _taken(name, meanwhile=self._work.is_reserved(name))
         self._check_delta(delta)
         record = self._record_of(fields, delta, references, probe, preview)
         if old is not None:
@@ -109,7 +139,7 @@ class Transaction:
         key = self._require(name)
         record = self._record(key)
         self._drop(key)
-        self._note("rm", name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "removed")
+        self._note("rm", name, _now(), "removed")
         return record
 
     def rename(self, old: str, new: str) -> None:
@@ -118,11 +148,15 @@ class Transaction:
         Raises:
             ConceptNotFoundError: the old name is not in the store.
             InvalidNameError, NameTakenError: the new name is not allowed, or taken.
+            StoreLockedError: another process trains under one of the names.
         """
         key = self._require(old)
         if self._find(check_name(new)) is not None:
             raise _taken(new)
+        self._work.refuse_in_training(old, interrupted=False)
+        self._work.refuse_in_training(new)
         self._set(key, {"name": new})
+        self._note("mv", new, _now(), f"was {old}")
 
     def update(
         self, name: str, *, probe: bytes | None = None, scores: Mapping[str, float | str | None] | None = None
@@ -139,6 +173,49 @@ class Transaction:
         if scores is not None:
             fields["scores"] = dict(scores)
         self._set(key, fields)
+
+    def undo(self, previous: Catalogue) -> UndoResult:
+        """Go back to the concepts of the previous generation. A second call goes forward again.
+
+        Raises:
+            StoreDamagedError: a file that a concept needs is gone or damaged.
+            StoreLockedError, NameTakenError: a name that comes back is in training.
+        """
+        now = {record["id"]: record for record in concepts_of(self._storage.read())}
+        then = {record["id"]: record for record in concepts_of(previous.tables)}
+        back = [record for key, record in then.items() if key not in now]
+        gone = [record for key, record in now.items() if key not in then]
+        renamed = {
+            now[key]["name"]: then[key]["name"] for key in now.keys() & then if now[key]["name"] != then[key]["name"]
+        }
+        for name in (*(record["name"] for record in back), *renamed.values()):
+            self._work.refuse_in_training(name)
+        for sha in {sha for record in back for sha in blobs_of(record)}:
+            blobs.get(self._blobs, sha)
+        (before,), (old,) = (t["state"].values() for t in (self._storage.read(), previous.tables))
+        self._storage.write({"concepts": previous.tables["concepts"]})
+        counts = {key: old[key] for key in ("free", "owners", "recent", "owned", "uncounted")}
+        next_seq, generation = max(before["next_seq"], old["next_seq"]), before["generation"] + 1
+        self._set_state(**counts, next_seq=next_seq, generation=generation)
+        for name, outcome in (
+            *((record["name"], "restored") for record in back),
+            *((record["name"], "removed") for record in gone),
+            *((name, f"was {present}") for present, name in renamed.items()),
+        ):
+            self._note("undo", name, _now(), outcome)
+        self._changed = True
+        return UndoResult(
+            store=str(self._folder),
+            restored=tuple(record["name"] for record in back),
+            removed=tuple(record["name"] for record in gone),
+            renamed=renamed,
+        )
+
+    def recount(self) -> None:
+        """Count the ownership index again from all deltas that can be read."""
+        records = concepts_of(self._storage.read())
+        self._changed = self._recounted = True
+        self._set_state(**self._own_index().recounted(records))
 
     def expect_generation(self, generation: int) -> None:
         """Refuse to commit if concepts were added or removed since `Store.generation` returned this number.
@@ -166,24 +243,42 @@ class Transaction:
             return False
         gone = [record for key, record in self._dropped.items() if key not in self._masks]
         new = [mask for key, mask in self._masks.items() if key not in self._dropped]
-        if not gone and not new:
+        before = state_of(self._db)
+        if self.purges:
+            self._unlink_previous()
+        try:
+            if gone or new:
+                self._count(before, gone, new)
             self._put()
-        else:
-            from cnsctl.store.index import Index
-
-            index = Index(folder=self._index, blobs=self._blobs, sizes=self._manifest.base.sizes)
-            before = state_of(self._db)
-            self._count(index, before, gone, new)
+        except DiskError:
+            if not self.purges:
+                raise
+            fields = self._own_index().dropped(concepts_of(self._storage.read()))
+            self._set_state(generation=before["generation"] + 1, **fields)
             self._put()
-            try:
-                index.sweep(before, state_of(self._db))  # the previous generation refers to the files of `before`
+        if gone or new or self._recounted:
+            try:  # the previous generation refers to the files of `before`
+                kept = () if self.purges or self._recounted else (before,)
+                self._own_index().sweep(*kept, state_of(self._db))
             except (CnsctlError, OSError) as err:
                 self.warnings.append(f"old files of the ownership index remain: {err}")
         return True
 
+    def _own_index(self) -> Index:
+        from cnsctl.store.index import Index
+
+        return Index(folder=self._index, blobs=self._blobs, sizes=self._manifest.base.sizes)
+
+    def _unlink_previous(self) -> None:
+        path = self._folder / PREVIOUS
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as err:
+            raise disk_problem(err, "delete", path) from err
+
     def _put(self) -> None:
         try:
-            self._storage.commit()
+            self._storage.commit(self._is_locked, keep_previous=not self.purges)
         except NotDurableError as err:
             self.warnings.append(f"a power cut may undo it: {err.what}")
 
@@ -274,14 +369,14 @@ class Transaction:
     def _note(self, verb: str, name: str, when: str, outcome: str) -> None:
         self._changed = True
         runs = self._db.table("runs")
-        runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome))
+        runs.insert(RunRecord(verb=verb, name=name, when=when, outcome=outcome, seconds=seconds_since(self._began_s)))
         if len(runs) > RUNS_KEPT:
             runs.remove(doc_ids=sorted(run.doc_id for run in runs.all())[:-RUNS_KEPT])
 
-    def _count(self, index: Index, before: StateRecord, gone: Sequence[ConceptRecord], new: Sequence[Bits]) -> None:
+    def _count(self, before: StateRecord, gone: Sequence[ConceptRecord], new: Sequence[Bits]) -> None:
         """Update the index and the count of free neurons; the deltas of other concepts are not read."""
         left = (record for record in concepts_of(self._storage.read()) if record["id"] not in self._masks)
-        fields = index.update(before, gone=gone, left=left, new=new)
+        fields = self._own_index().update(before, gone=gone, left=left, new=new)
         self._set_state(generation=before["generation"] + 1, **fields)
 
     def _mask(self, delta: Delta) -> Bits:
@@ -290,5 +385,15 @@ class Transaction:
         return ownership.pack(delta.indices, self._manifest.base.sizes)
 
 
-def _taken(name: str) -> NameTakenError:
-    return NameTakenError(f"concept already exists: {name!r}", reason="name-taken", name=name)
+def seconds_since(began_s: float) -> float:
+    """Of a change that is noted, to a tenth."""
+    return round(max(0.0, time.monotonic() - began_s), 1)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _taken(name: str, *, meanwhile: bool = False) -> NameTakenError:
+    reason = "name-taken-meanwhile" if meanwhile else "name-taken"  # while a concept was trained under this name
+    return NameTakenError(f"concept already exists: {name!r}", reason=reason, name=name)

@@ -5,14 +5,15 @@ Owns who may write there, which runs are unfinished and when a folder is deleted
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cnsctl.concept import NAME
 from cnsctl.data.names import check_name
-from cnsctl.errors import CnsctlError, StoreLockedError
+from cnsctl.errors import CnsctlError, ConceptNotFoundError, NameTakenError, StoreLockedError
 from cnsctl.store import layout
-from cnsctl.store.files import TEMP_PREFIX, disk_problem, read_bounded, remove_unfinished, write_atomic
+from cnsctl.store.files import TEMP_PREFIX, disk_problem, read_bounded, remove_unfinished, sync_folder, write_atomic
 from cnsctl.store.lock import locked, locked_in
 
 if TYPE_CHECKING:
@@ -55,6 +56,58 @@ class Work:
             finally:
                 self._reserved.discard(name)
                 _remove_if_empty(folder)
+
+    def is_reserved(self, name: str) -> bool:
+        """Has this object reserved the name?"""
+        return name in self._reserved
+
+    def refuse_in_training(self, name: str, *, interrupted: bool = True) -> None:
+        """Check that a name is not reserved for a training run, unless this object has reserved it.
+
+        Args:
+            name: of a concept that is about to appear or to disappear.
+            interrupted: also refuse the name of an interrupted run.
+
+        Raises:
+            StoreLockedError: another process trains under this name.
+            NameTakenError: a run under this name was interrupted.
+        """
+        folder = self._of(name)
+        if name in self._reserved or not folder.is_dir():
+            return
+        try:
+            with suppress(FileNotFoundError), locked(folder / layout.LOCK, what=f"look at {name}"):
+                _remove_if_empty(folder)
+        except StoreLockedError as err:
+            raise StoreLockedError(
+                f"the name {name!r} is in training: {err.what}", hint="wait until it ends, or use another name"
+            ) from err
+        if interrupted and name in self.unfinished():
+            raise NameTakenError(
+                f"the name {name!r} has an interrupted training run", reason="name-unfinished", name=name
+            )
+
+    def rename(self, old: str, new: str) -> None:
+        """Give an interrupted training run another name, under which the same call continues it.
+
+        Raises:
+            ConceptNotFoundError: no run under the old name was interrupted.
+            StoreLockedError: another process trains under one of the names.
+            NameTakenError: a run under the new name was interrupted.
+            DiskError: it cannot be renamed.
+        """
+        self.refuse_in_training(new)
+        if old not in self.unfinished():
+            raise ConceptNotFoundError(f"no unfinished training run of {old[:80]!r}")
+        with self.reserve(old), self.reserve(new):
+            source, target = self._of(old), self._of(new)
+            try:
+                for entry in sorted(source.iterdir()):
+                    if entry.name != layout.LOCK:
+                        os.replace(entry, target / entry.name)  # noqa: PTH105  as in `files`
+                sync_folder(target)
+            except OSError as err:
+                raise disk_problem(err, "rename the training state in", source) from err
 
     @contextmanager
     def training(self) -> Iterator[None]:

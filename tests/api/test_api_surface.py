@@ -16,8 +16,9 @@ from commands import at, cnsctl, environment
 
 import cnsctl as package
 from cnsctl import Session, Store, TrainSettings, create_store
+from cnsctl import doctor as diagnose
 from cnsctl.cli.options import flags_of
-from cnsctl.cli.verbs import add, export, gen, init, mv, rm, score, show, verify
+from cnsctl.cli.verbs import add, check, doctor, export, gc, gen, init, mv, rm, score, show, verify
 from cnsctl.cli.verbs import eval as evaluate
 from cnsctl.settings import ComputeSettings, ExportSettings, GenerateSettings, settings_of
 
@@ -89,6 +90,9 @@ TWINS = {
     "show": (show, Store.show, {}),
     "mv": (mv, Store.rename, {}),
     "rm": (rm, Store.remove, {}),
+    "check": (check, Store.check, {}),
+    "gc": (gc, Store.gc, {}),
+    "doctor": (doctor, diagnose, {"store": "path"}),
     "init": (init, create_store, {"store": "path"}),
     "verify": (verify, Session.verify, {}),
     "eval": (evaluate, Session.evaluate, {}),
@@ -97,6 +101,8 @@ TWINS = {
 """Verb → its module, its twin, and parameters of another name."""
 
 OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force"}
+OF_THE_STORE = {"wait"}
+"""Keywords of `open_store`."""
 
 
 @pytest.mark.parametrize("verb", TWINS)
@@ -112,7 +118,7 @@ def test_defaults_are_those_of_the_command_line(verb):
     for name, parameter in inspect.signature(module.command).parameters.items():
         if name == "from_list":  # Session.train_list
             continue
-        if (name in declared and name not in taken) or (name in OF_THE_TERMINAL and name not in renamed):
+        if (name in declared and name not in taken) or (name in OF_THE_TERMINAL | OF_THE_STORE and name not in renamed):
             continue
         if (positive := name.removeprefix("no_")) != name:  # --no-preview is preview=False
             assert (taken[positive].default, parameter.default) == (True, False)

@@ -25,6 +25,7 @@ def both(tiny_folder, images_of_two, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for module in ("stores", "train"):
             patch.setattr(f"cnsctl.app.{module}.now", lambda: WHEN)
+        patch.setattr("cnsctl.store.transaction.seconds_since", lambda _began: 1.0)
         flags = [word for name, value in TRAIN.items() for word in (f"--{name.replace('_', '-')}", value)]
         assert cnsctl("init", "--base", tiny_folder, *at(folder / "shell")).code == 0
         pictures = images_of_two / "dog"

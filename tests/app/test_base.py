@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from commands import at, cnsctl, tree
 from metric_folders import make_clip, make_dino
 from original_files import make_folder, write_single_file
+from store_samples import manifest_of
 
 from cnsctl import create_store, estimate_memory, open_store
 from cnsctl.cli import tables
@@ -105,8 +105,8 @@ def test_a_store_on_a_single_file_is_the_store_on_its_folder(single, tmp_path):
     assert cnsctl("init", "--base", moved, "--copy", *at(tmp_path / "copy")).code == 0
     expected = image_of(tmp_path / "folder")
     assert image_of(tmp_path / "file") == expected
-    record = json.loads((tmp_path / "file" / "store.json").read_bytes())
-    assert (record["format"], record["base"]["kind"], record["base"]["path"]) == (2, "file", str(moved))
+    record = manifest_of(tmp_path / "file")
+    assert (record["base"]["kind"], record["base"]["path"]) == ("file", str(moved))
     assert not list((tmp_path / "file").rglob("*.safetensors"))
     moved.rename(tmp_path / "there.safetensors")
     assert image_of(tmp_path / "copy") == expected
@@ -145,12 +145,10 @@ def test_the_prediction_of_the_user_is_recorded_and_used(single, tiny_folder, tm
     assert "epsilon, v_prediction" in wrong.err
 
 
-def test_the_new_facts_of_a_store_do_not_change_the_old_ones(shared_store, metrics):
-    """A store that needs nothing new is written as before, so that older versions read it."""
-    record = json.loads((shared_store / "store.json").read_bytes())
-    assert record["format"] == 1
-    assert set(record) == {"format", "mode", "created", "base"}
-    assert not {"prediction", "origin"} & set(record["base"])
+def test_a_store_contains_no_facts_that_its_owner_did_not_give(shared_store):
+    record = manifest_of(shared_store)
+    assert set(record) == {"mode", "created", "base"}
+    assert not {"prediction", "origin", "checkpoint"} & set(record["base"])
 
 
 def test_a_clip_and_a_second_backbone_measure_once_they_are_recorded(stocked, metrics):
@@ -158,7 +156,10 @@ def test_a_clip_and_a_second_backbone_measure_once_they_are_recorded(stocked, me
     content = tree(stocked)
     done = cnsctl("base", "--clip", clip, "--judge", dino, *at(stocked))
     assert done.code == 0, done.err
-    assert {name for name, data in tree(stocked).items() if data != content.get(name)} == {"store.json"}
+    assert {name for name, data in tree(stocked).items() if data != content.get(name)} == {
+        "store.json",
+        "store.json.bak",
+    }
     with open_store(stocked).load() as session:
         result = session.evaluate("dog")
     (row,) = as_json(result)["concepts"]

@@ -107,9 +107,8 @@ def test_a_damaged_blob_is_found_before_it_is_used(stocked, tmp_path):
         done = cnsctl(*line, *at(stocked))
         assert done.code == 6, done.err
         assert "dog" in done.err
-        assert ("cnsctl rm dog" if line == ["verify"] else "cnsctl add dog IMAGES --replace") in " ".join(
-            done.err.split()
-        )
+        assert "cnsctl check" in done.err
+        assert "cnsctl rm" not in done.err, "the cause is not certain yet"
     assert cnsctl("gen", "<hat>", "-o", tmp_path / "y.png", *at(stocked)).code == 0
 
 
@@ -125,7 +124,7 @@ def test_every_damaged_concept_is_named_and_each_can_be_removed_alone(stocked):
             assert alone.code == 0, alone.err
     found = cnsctl("verify", "--json", *at(stocked))
     assert (found.code, [row["forgotten"] for row in found.json["concepts"]]) == (6, [True, True])
-    assert "cnsctl rm dog hat" in json.loads(found.err)["hint"]
+    assert "cnsctl check" in json.loads(found.err)["hint"]
     for name in ("dog", "hat"):
         assert cnsctl("rm", name, "-y", *at(stocked)).code == 0
 
@@ -212,9 +211,10 @@ def test_a_changed_weight_of_a_copied_base_model_is_damage_and_of_a_referenced_o
 
 
 def test_a_newer_store_asks_for_an_upgrade(stocked):
-    file = stocked / "store.json"
-    file.chmod(0o644)
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 3}))
+    for name in ("store.json", "store.json.bak"):
+        file = stocked / name
+        file.chmod(0o644)
+        file.write_text(json.dumps({**json.loads(file.read_text()), "format": 4}))
     done = cnsctl("ls", *at(stocked))
     assert done.code == 1
     assert "newer cnsctl" in done.err

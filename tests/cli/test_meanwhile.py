@@ -10,7 +10,8 @@ import pytest
 from commands import at, cnsctl
 
 from cnsctl.app import session, stores
-from cnsctl.errors import StoreNotFoundError, UsageError
+from cnsctl.errors import ConceptNotFoundError, StoreNotFoundError, UsageError
+from cnsctl.store import Store
 
 
 @pytest.fixture
@@ -52,6 +53,31 @@ def test_a_line_that_names_a_removed_concept_fails_alone(stocked, tmp_path, mean
     done = cnsctl(*line, stdin="<hat>\n<dog>\n<hat> again\n")
     assert [one["type"] for one in done.lines if one["type"] != "phase"] == ["image", "failed", "image", "result"]
     assert done.code == 3
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_reader_that_misses_a_file_reads_the_catalogue_once_more(stocked, tiny, monkeypatch, replaced):
+    """The concept was removed or replaced, and its files deleted, after its record was read."""
+    store = Store.open(stocked)
+    stale, honest, hat = [store.snapshot()], store.snapshot, store.concept("hat")
+    delta = store.delta(hat)
+    other = Store.open(stocked)
+    with other.transaction("change") as tx:
+        tx.purges = True
+        tx.remove("dog")
+        if replaced:
+            fields = {
+                key: hat[key]
+                for key in ("class_word", "tokens", "share", "share_denoiser", "created", "recipe", "scores")
+            }
+            tx.add({**fields, "name": "dog", "captions": []}, delta, references=[], probe=b"x")
+    monkeypatch.setattr(store, "snapshot", lambda: stale.pop() if stale else honest())
+    loaded = session.Session(store=store, base=tiny, device=tiny.device, dtype="fp32")
+    if replaced:
+        assert loaded.overlay(["dog"]).concepts["dog"].key == hat["delta"]
+    else:
+        with pytest.raises(ConceptNotFoundError):
+            loaded.overlay(["dog"])
 
 
 def test_commands_started_together_create_one_store(tmp_path):

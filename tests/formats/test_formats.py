@@ -72,6 +72,7 @@ def test_another_value_is_not_a_version(found):
 OWNERS = [
     "app/generate.py",
     "engine/proof.py",
+    "engine/training_state.py",
     "formats/bundle.py",
     "formats/delta.py",
     "results.py",
@@ -79,7 +80,7 @@ OWNERS = [
     "store/index.py",
     "store/manifest.py",
 ]
-"""Modules of the formats: PNG text, probe record, bundle, delta, JSON result, catalogue, ownership index, store manifest."""
+"""Modules of the formats: PNG text, probe record, training state, bundle, delta, JSON result, catalogue, index, store manifest."""
 
 
 def test_each_format_has_a_version_of_its_own():

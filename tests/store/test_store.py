@@ -16,10 +16,12 @@ from store_samples import (
     base_record,
     fields,
     make_delta,
+    manifest_of,
     names_in,
     new_store,
     same_delta,
     stage,
+    write_manifest,
 )
 
 from cnsctl.concept import Mode
@@ -209,19 +211,19 @@ def test_a_path_without_a_store_is_reported_with_the_path(tmp_path):
 
 def test_a_store_without_its_manifest_is_damaged_and_not_absent(store):
     (store.path / "store.json").unlink()
+    (store.path / "store.json.bak").unlink()
     with pytest.raises(StoreDamagedError, match=r"store\.json is missing"):
         Store.open(store.path)
 
 
-def test_a_store_of_a_newer_format_is_refused_by_name(store):
-    document = json.loads((store.path / "store.json").read_bytes())
-    (store.path / "store.json").write_text(json.dumps({"format": 3, "manifest": document}))
+def test_promise_7_a_store_of_a_newer_format_is_refused_by_name(store):
+    for name in ("store.json", "store.json.bak"):
+        (store.path / name).write_text(json.dumps({"format": 4, "manifest": {}}))
     with pytest.raises(FormatTooNewError, match="newer cnsctl"):
         Store.open(store.path)
 
 
 WRONG_MANIFEST = {
-    "format": lambda d: d.update(format="1"),
     "extra": lambda d: d.update(name="x"),
     "mode": lambda d: d.update(mode="blend"),
     "mode kind": lambda d: d.update(mode=["prompt"]),
@@ -254,11 +256,10 @@ WRONG_MANIFEST = {
 
 @pytest.mark.parametrize("change", WRONG_MANIFEST.values(), ids=WRONG_MANIFEST.keys())
 def test_a_manifest_with_one_wrong_part_is_refused(store, change):
-    path = store.path / "store.json"
-    document = json.loads(path.read_bytes())
+    document = manifest_of(store.path)
     Store.open(store.path)
     change(document)
-    path.write_text(json.dumps(document))
+    write_manifest(store.path, document)
     with pytest.raises(StoreDamagedError, match=r"store\.json"):
         Store.open(store.path)
 
@@ -268,8 +269,6 @@ def test_places_and_metric_models_are_replaced_alone_and_kept(store):
 
     from cnsctl.store import MetricModel
 
-    first = json.loads((store.path / "store.json").read_bytes())
-    assert first["format"] == 1  # nothing in it needs format 2
     clip = MetricModel(name="clip", path="/models/clip", fingerprint="a" * 64, origin="owner/clip@0123")
     judge = MetricModel(name="dino", path="/models/dino", fingerprint="b" * 64)
     moved = replace(store.base, path="/elsewhere", origin="owner/name@4567", prediction="v_prediction")
@@ -286,7 +285,8 @@ def test_places_and_metric_models_are_replaced_alone_and_kept(store):
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{" * 10**5, b"\xff", b'{"format":1,"format":1}'])
 def test_a_manifest_that_is_not_json_is_refused(store, content):
-    (store.path / "store.json").write_bytes(content)
+    for name in ("store.json", "store.json.bak"):
+        (store.path / name).write_bytes(content)
     with pytest.raises(StoreDamagedError):
         Store.open(store.path)
 
@@ -421,9 +421,9 @@ def test_a_damaged_blob_is_reported_and_the_other_blobs_are_readable(store):
 
 def test_a_delta_of_another_base_model_is_refused(store):
     record = add(store, "dog")
-    manifest = json.loads((store.path / "store.json").read_bytes())
+    manifest = manifest_of(store.path)
     manifest["base"]["fingerprint"] = "e" * 64
-    (store.path / "store.json").write_text(json.dumps(manifest))
+    write_manifest(store.path, manifest)
     with pytest.raises(StoreDamagedError, match="delta of 'dog' was trained on another base model: ffff"):
         Store.open(store.path).delta(record)
 

@@ -14,6 +14,7 @@ from cnsctl.errors import FormatTooNewError, StoreDamagedError
 from cnsctl.formats import canonical
 from cnsctl.store.catalogue import CatalogueStorage, concepts_of, first_tables, load, over, seal, unseal
 from cnsctl.store.records import concept_fault, frozen, run_fault, state_fault
+from cnsctl.store.seal import sealed
 
 RECORD = {
     **fields("dog", make_delta(0)),
@@ -48,7 +49,7 @@ def test_a_catalogue_is_json_with_a_line_per_document_and_its_format_and_hash():
     assert envelope["format"] == 1
     assert envelope["payload"] == TABLES
     payload = content[len(b'{"format":1,"payload":') : -len(b',"sha256":""}\n') - 64]
-    assert envelope["sha256"] == canonical.sha256(payload)
+    assert envelope["sha256"] == canonical.sha256(content[: -len(b',"sha256":""}\n') - 64])
     assert payload.split(b"\n")[1] == b'"1":' + canonical.dump(RECORD)
 
 
@@ -147,8 +148,8 @@ def test_a_damaged_catalogue_names_the_previous_generation_and_does_not_use_it(t
     path.write_bytes(content.replace(b'"cat"', b'"cow"'))
     with pytest.raises(StoreDamagedError, match="damaged") as caught:
         store.concepts()
-    assert "with 1 concepts" in caught.value.hint
-    assert "catalogue.json.bak" in caught.value.hint
+    assert "1 concepts" in caught.value.note
+    assert caught.value.reason == "previous-generation"
     (store.path / "catalogue.json.bak").replace(path)
     assert [c["name"] for c in store.concepts()] == ["dog"], "the advice works"
 
@@ -219,9 +220,9 @@ FORGED = {
 }
 
 
-def sealed(payload):
+def with_seal(payload):
     """A catalogue with a valid seal and this payload."""
-    return b'{"format":1,"payload":%s,"sha256":"%s"}\n' % (payload, canonical.sha256(payload).encode())
+    return sealed(payload, 1)
 
 
 def payload_of(tables):
@@ -234,7 +235,7 @@ def payload_of(tables):
 
 def test_the_functions_above_can_write_a_valid_catalogue():
     """Otherwise the forgeries would prove nothing."""
-    assert sealed(payload_of({name: TABLES[name] for name in ("concepts", "runs", "state")})) == seal(TABLES)
+    assert with_seal(payload_of({name: TABLES[name] for name in ("concepts", "runs", "state")})) == seal(TABLES)
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
@@ -242,7 +243,7 @@ def test_a_catalogue_with_a_valid_seal_and_wrong_tables_is_refused(forge):
     tables = copy.deepcopy(TABLES)
     forge(tables)
     with pytest.raises(StoreDamagedError):
-        unseal(sealed(payload_of(tables)), "x")
+        unseal(with_seal(payload_of(tables)), "x")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ def test_a_catalogue_with_a_valid_seal_and_other_lines_is_refused(change):
     payload = payload_of(TABLES)
     assert change(payload) != payload
     with pytest.raises(StoreDamagedError):
-        unseal(sealed(change(payload)), "x")
+        unseal(with_seal(change(payload)), "x")
 
 
 def test_tables_that_are_not_those_of_a_catalogue_are_not_sealed():
@@ -281,7 +282,9 @@ def test_the_sample_record_has_no_fault():
     """Otherwise the faults below would prove nothing."""
     assert concept_fault(RECORD) is None
     assert state_fault(TABLES["state"]["1"]) is None
-    assert run_fault({"verb": "add", "name": "dog", "when": RECORD["created"], "outcome": "kept"}) is None
+    assert (
+        run_fault({"verb": "add", "name": "dog", "when": RECORD["created"], "outcome": "kept", "seconds": 1.5}) is None
+    )
 
 
 @pytest.mark.parametrize(

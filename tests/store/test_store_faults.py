@@ -131,7 +131,7 @@ WRITER = """
 """
 
 
-def test_several_writers_lose_nothing_and_readers_get_no_third_state(tmp_path):
+def test_promise_2_several_writers_lose_nothing_and_readers_get_no_third_state(tmp_path):
     store = new_store(tmp_path / "s")
     writers = [start(WRITER, store.path, i, stderr=subprocess.PIPE) for i in range(4)]
     n_seen = 0

@@ -13,8 +13,9 @@ from store_samples import add, assert_sound, names_in, new_store
 from cnsctl.errors import CnsctlError, StoreNotFoundError, UsageError
 from cnsctl.store import Store
 from cnsctl.store.files import remove_unfinished
+from cnsctl.store.lock import locked
 
-FILES = ["blobs", "catalogue.json", "lock", "names", "store.json"]
+FILES = ["blobs", "catalogue.json", "lock", "names", "store.json", "store.json.bak"]
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, KeyboardInterrupt, Killed])
@@ -79,15 +80,19 @@ def test_a_failing_last_sync_is_a_warning_because_the_store_exists(tmp_path, mon
     assert assert_sound(path) == []
 
 
-def test_a_killed_init_is_cleaned_up_only_by_one_of_the_same_name(tmp_path):
-    abandoned = tmp_path / ".tmp-s-999-0123456789ab"
-    other = tmp_path / ".tmp-s-t-999-0123456789ab"
-    mine = tmp_path / ".tmp-s"
-    for folder in (abandoned, other, mine):
-        folder.mkdir()
-        (folder / "base").mkdir()
-    new_store(tmp_path / "s")
-    assert names_in(tmp_path) == sorted([other.name, mine.name, "s"])
+def test_killed_inits_are_cleaned_up_by_the_next_one_in_the_same_folder(tmp_path):
+    """Also if they were to create another store; folders of other programs, and of running processes, are kept."""
+    killed = [tmp_path / f".tmp-{name}-999-0123456789ab" for name in ("s", "t", "u")]
+    theirs = [tmp_path / ".tmp-s", tmp_path / ".tmp-x-999-0123456789ab", tmp_path / ".tmp-y-999-0123456789ab"]
+    for folder in (*killed, *theirs):
+        (folder / "base").mkdir(parents=True)
+        (folder / "lock").touch()
+    (killed[2] / "base").rmdir()
+    (killed[2] / "lock").unlink()
+    (theirs[1] / "mine").touch()
+    with locked(theirs[2] / "lock", what="init"):
+        new_store(tmp_path / "s")
+    assert names_in(tmp_path) == sorted([*(folder.name for folder in theirs), "s"])
 
 
 def test_a_killed_init_is_cleaned_up_after_another_one_succeeded(tmp_path):
@@ -143,7 +148,8 @@ def test_a_store_without_its_store_json_is_damaged_and_not_overwritten(tmp_path)
     """It resembles a killed init, but has no temporary folder."""
     store = new_store(tmp_path / "s")
     add(store, "dog")
-    (store.path / "store.json").unlink()
+    for name in ("store.json", "store.json.bak"):
+        (store.path / name).unlink()
     before = names_in(store.path)
     with pytest.raises(CnsctlError, match=r"store.json is missing"):
         Store.open(store.path)

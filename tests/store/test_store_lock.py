@@ -42,7 +42,7 @@ def assert_refused(path, match=None):
 def test_a_held_lock_is_refused_with_its_holder_work_and_age(tmp_path, holder):
     with pytest.raises(StoreLockedError) as caught, locked(tmp_path / "lock", what="rm dog"):
         pass
-    assert f"process {holder.pid} (add dog, for " in caught.value.what
+    assert f"process {holder.pid} on {os.uname().nodename} (add dog, for " in caught.value.what
     assert str(tmp_path) in caught.value.what
     assert caught.value.hint
     assert caught.value.exit_status == 5

@@ -9,7 +9,7 @@ import typer
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
-from cnsctl.settings import ComputeSettings, TrainSettings
+from cnsctl.settings import WAIT_S, ComputeSettings, TrainSettings
 
 
 @options.with_settings(settings=TrainSettings, compute=ComputeSettings)
@@ -57,6 +57,7 @@ def command(
             rich_help_panel="Merged mode",
         ),
     ] = False,
+    wait: options.Wait = WAIT_S,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -96,7 +97,9 @@ def command(
             compute=compute,
         )
         with Output(as_json=as_json, quiet=quiet, human=tables.trained_list, bare=tables.trained, lines=True) as shown:
-            result = shown.run(stores.with_store(store, lambda opened: train_list.train_list(opened, asked)))
+            result = shown.run(
+                stores.with_store(store, lambda opened: train_list.train_list(opened, asked), wait_s=wait)
+            )
         if (found := train_list.problem(result)) is not None:
             raise found
         return
@@ -120,4 +123,4 @@ def command(
     with Output(
         as_json=as_json, quiet=quiet, human=tables.added, bare=lambda r: [r.concept.name], lines=True
     ) as output:
-        output.run(stores.with_store(store, lambda opened: train(opened, request)))
+        output.run(stores.with_store(store, lambda opened: train(opened, request), wait_s=wait))

@@ -8,7 +8,7 @@ import typer
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
-from cnsctl.settings import ComputeSettings
+from cnsctl.settings import WAIT_S, ComputeSettings
 
 
 @options.with_settings(compute=(ComputeSettings, ("dtype",)))
@@ -34,6 +34,7 @@ def command(
     judge: options.Judge = None,
     compute: dict[str, Any],
     yes: options.YesDownload = False,
+    wait: options.Wait = WAIT_S,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -57,7 +58,7 @@ def command(
             estimates.run(base.estimated(stores.open_store(store) if model is None else None, model, compute))
         return
     with Output(as_json=as_json, quiet=quiet, human=tables.base, bare=lambda r: [r.place]) as output:
-        opened = stores.open_store(store)
+        opened = stores.open_store(store, wait_s=wait)
         if not changes:
             output.result(base.described(opened))
             return

@@ -9,6 +9,7 @@ import typer
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
+from cnsctl.settings import WAIT_S
 
 
 def command(
@@ -18,7 +19,11 @@ def command(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Delete only the training state; concepts stay")
     ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also delete their files, with the copies of images; undo is not possible")
+    ] = False,
     yes: options.Yes = False,
+    wait: options.Wait = WAIT_S,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -28,26 +33,29 @@ def command(
     Removes all of the named concepts, or none. The training state of these names is deleted too.
 
     In token and prompt mode no other image changes. In merged mode, later concepts that shared neurons are listed.
-    The files of a removed concept, including copies of its images, stay in the folder blobs of the store.
+    The files of a removed concept, including copies of its images, stay in the store until cnsctl gc deletes them;
+    cnsctl undo brings the concept back. With --purge they are deleted at once, also on a full disk.
 
     Example:  cnsctl rm dog hat -y
     """
     from cnsctl.app import concepts, stores
 
-    opened = stores.open_store(store)
+    opened = stores.open_store(store, wait_s=wait)
     concepts.removable(opened, names, only_unfinished=unfinished)
     if not yes:
-        _ask(names, unfinished=unfinished)
+        _ask(names, unfinished=unfinished, purge=purge)
     with Output(
         as_json=as_json, quiet=quiet, human=tables.removed, bare=lambda r: [*r.removed, *r.discarded]
     ) as output:
-        output.run(concepts.remove(opened, names, only_unfinished=unfinished))
+        output.run(concepts.remove(opened, names, only_unfinished=unfinished, purge=purge))
 
 
-def _ask(names: list[str], *, unfinished: bool) -> None:
+def _ask(names: list[str], *, unfinished: bool, purge: bool) -> None:
     from cnsctl.errors import UsageError
 
     option, what = ("--unfinished ", "delete the training state of") if unfinished else ("", "remove")
+    if purge and not unfinished:
+        option, what = "--purge ", "remove and delete, without undo,"
     if not sys.stdin.isatty():
         raise UsageError(
             "cannot ask for confirmation: stdin is not a terminal", hint=f"cnsctl rm {option}{' '.join(names)} -y"
