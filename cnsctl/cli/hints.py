@@ -81,6 +81,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
     "output": lambda _: "use another -o",
     "prediction": lambda f: f"if the weights are right, add --prediction {f['prediction']}",
+    "preview": lambda _: "use --no-preview; cnsctl gen has --steps and --sampler",
     "sampler": lambda _: "use --sampler base, dpm++2m or euler",
     "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",
     "schedule": lambda f: f"leave {flag(str(f['name']))} out, or use another --sampler",
