@@ -25,7 +25,7 @@ from cnsctl.app.stores import now, saved_but
 from cnsctl.app.understood import out_of_place, understood
 from cnsctl.app.verify import LOST_POINTS, checked, probe_record
 from cnsctl.concept import Mode
-from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError
+from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError, UsageError
 from cnsctl.events import Event, Note, Warn
 from cnsctl.store import defer_signals
 
@@ -79,7 +79,8 @@ def train(
         session = yield from started(
             store, request.compute, session, hash_weights=True, work="add", batch_size=batch_size, began=began
         )
-        session.base.check_sampler(session.base.generate_defaults)  # the preview must not fail after the training
+        if request.measure and request.preview:
+            _check_preview(session)
         refuse_long_class_word(session.base, request, class_word)
         job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE)
         yield from long_captions(session.base, job, images)
@@ -119,6 +120,16 @@ def _no_trace(store: Store, name: str, work: Path) -> Iterator[None]:
             with suppress(CnsctlError):  # the original failure must not be hidden
                 store.work.discard(name)
         raise
+
+
+def _check_preview(session: Session) -> None:
+    """The images after the training must not be what fails."""
+    try:
+        session.base.check_sampler(session.base.generate_defaults)
+    except UsageError as err:
+        raise UsageError(
+            f"cannot generate images after the training: {err.what}", note=err.note, reason="preview"
+        ) from err
 
 
 def _helped(

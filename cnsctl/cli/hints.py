@@ -119,6 +119,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "page-exists": lambda _: "use --force to overwrite it, or name another file",
     "previous-generation": lambda _: "cnsctl check --repair goes back to it; or restore catalogue.json from a backup",
     "prediction": lambda f: f"if the weights are right, add --prediction {f['prediction']}",
+    "preview": lambda _: "use --no-preview; cnsctl gen has --steps and --sampler",
     "sampler": lambda _: "use --sampler base, dpm++2m or euler",
     "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",
     "schedule": lambda f: f"leave {flag(str(f['name']))} out, or use another --sampler",
