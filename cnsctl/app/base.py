@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl import results
+from cnsctl.app.counting import Count
 from cnsctl.app.sources import opened, place_of, sourced
-from cnsctl.app.stores import base_model, base_of, metric_models, notes_on_metrics, open_base, predicts
+from cnsctl.app.stores import READ, base_model, base_of, metric_models, notes_on_metrics, open_base, predicts
 from cnsctl.errors import BaseModelError, UsageError
 from cnsctl.events import Event, Phase
 from cnsctl.settings import ComputeSettings, Dtype, complete
@@ -99,8 +100,10 @@ def changed(
     base = None
     if at is not None:
         source = yield from _moved(store, at)
-        yield Phase(name="read the base model")
-        base = replace(store.base, path=_fingerprint_checked(store, source), origin=source.origin)
+        count = Count.percent(READ)
+        yield count.begin()
+        path = yield from count.shares(_fingerprint_checked(store, source))
+        base = replace(store.base, path=path, origin=source.origin)
     models = yield from metric_models(clip=clip, judge=judge)
     store.set_places(base=base, clip=models.get("clip"), judge=models.get("judge"))
     if at is not None and clip is None:
@@ -122,20 +125,20 @@ def _moved(store: Store, at: str | Path) -> Generator[Event, None, Source]:
     return source
 
 
-def _fingerprint_checked(store: Store, source: Source) -> str:
+def _fingerprint_checked(store: Store, source: Source) -> Generator[float, None, str]:
     """The absolute path of a base model, if it is the store's.
 
     Raises:
         BaseModelError: it is another one.
     """
     from cnsctl.bases.base_folder import open_folder
-    from cnsctl.bases.facts import facts_of
+    from cnsctl.bases.facts import collecting
 
     prediction = predicts(store.base.prediction)  # the owner's word: what `init` accepted is accepted after a move
     is_file = source.kind == "file"
     known = open_base_at(store, source.path) if is_file else open_folder(source.path, prediction=prediction)
     try:
-        found = facts_of(known, with_files=False).fingerprint
+        found = (yield from collecting(known, with_files=False)).fingerprint
     except BaseModelError as err:
         if source.kind != "file":
             raise

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cnsctl.app.counting import Count
 from cnsctl.app.processes import is_main
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError
-from cnsctl.events import Event, Note, Phase
+from cnsctl.events import Event, Note, within
 from cnsctl.settings import ComputeSettings, Memory, complete
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def start(
     work: Work = "add",
     batch_size: int | None = None,
     began: Memory | None = None,
-) -> Session:
+) -> Generator[float, None, Session]:
     """Load the store's base model, and compare it with the facts recorded in the store.
 
     Args:
@@ -163,6 +164,9 @@ def start(
         work: what it is loaded for.
         batch_size: images per training step; by default the base model's.
         began: what a training run that is resumed saved; `auto` chooses it again.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: the base model is missing, or is another one.
@@ -177,8 +181,9 @@ def start(
     seen = _seen(store, folder)
     key = f"base-{hashlib.sha256(str(folder.shown.resolve()).encode()).hexdigest()[:24]}"
     is_known = not hash_weights and store.cached(key) == seen
+    checked = 0.2 if not is_known and store.base.path is None else 0.0  # elsewhere only small files are checked
     if not is_known:
-        hashing.check_folder(folder.path, store.base.files)
+        yield from within(hashing.checking_files(folder.path, store.base.files), 0.0, checked)
     known = store.base.fingerprint if is_known else None
     memory, chosen = memory_choice.choose(
         folder,
@@ -190,9 +195,10 @@ def start(
         cache=store,
         began=began,
     )
-    base = registry.load(
+    loading = registry.loading(
         folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=PLANS[memory]
     )
+    base = yield from within(loading, checked, 1.0)
     if base.fingerprint != store.base.fingerprint:
         raise BaseModelError(
             f"another base model is at {folder.shown}: {base.fingerprint[:12]}",
@@ -218,8 +224,11 @@ def started(
     """The given session, which was started with `hash_weights`, or else a new one."""
     if session is not None:
         return session
-    yield Phase(name="load the base model")
-    found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+    count = Count.percent("load the base model")
+    yield count.begin()
+    found = yield from count.shares(
+        start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+    )
     yield from (Note(text=text) for text in found.notes)
     return found
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl import results
+from cnsctl.app.counting import Count
 from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import BaseModelError, InvalidSettingError, StoreNotFoundError, UsageError
-from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.events import Event, Note, Phase, Warn, result_of, within
 from cnsctl.settings import GenerateSettings, Prediction, TrainSettings
 from cnsctl.store import BaseRecord, MetricModel, Store, default_path
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from cnsctl.bases.base_folder import BaseFolder
 
 R = TypeVar("R", bound=results.Result)
+
+READ = "read the base model"
+"""The phase in which a base model is loaded for its facts."""
 
 
 def now() -> str:
@@ -74,10 +78,14 @@ def create(
     refuse_taken(path)  # before a download
     source = yield from sourced(base)
     models = yield from metric_models(clip=clip, judge=judge)
-    if source.kind != "pocket":
-        yield Phase(name="read the base model")
     notes: list[str] = []
-    store = _created(path, source, Mode(mode), copy=copy, prediction=predicts(prediction), notes=notes, **models)
+    work = _creating(path, source, Mode(mode), copy=copy, prediction=predicts(prediction), notes=notes, **models)
+    if source.kind == "pocket":
+        store = result_of(work)
+    else:
+        count = Count.percent(READ)
+        yield count.begin()
+        store = yield from count.shares(work)
     free = results.Free(neurons=store.base.n_weights, share=1.0)
     yield from (Note(text=text) for text in notes)
     yield from saved_but(store)
@@ -96,7 +104,7 @@ def predicts(given: Prediction | str | None) -> Prediction | None:
     return None if given is None else Prediction(given)
 
 
-def _created(
+def _creating(
     path: Path | None,
     source: Source,
     mode: Mode,
@@ -106,16 +114,19 @@ def _created(
     clip: MetricModel | None = None,
     judge: MetricModel | None = None,
     notes: list[str] | None = None,
-) -> Store:
-    """Create a store; `notes` gets what the owner of the base model should read once."""
-    from cnsctl.bases.facts import facts_of, pocket_facts
+) -> Generator[float, None, Store]:
+    """Create a store; `notes` gets what the owner of the base model should read once. Yields the share that is done."""
+    from cnsctl.bases.facts import collecting, pocket_facts
 
     inside = copy or source.kind == "pocket"
     with opened(source, prediction=prediction, copy=copy) as folder:
         has_files = copy or source.kind == "file"  # the store always contains the configuration of a single file
         beside = (CHECKPOINT,) if copy and source.kind == "file" else ()
-        is_pocket = source.kind == "pocket"
-        known = pocket_facts() if is_pocket else facts_of(folder, with_files=has_files, beside=beside, notes=notes)
+        if source.kind == "pocket":
+            known = pocket_facts()
+        else:
+            work = collecting(folder, with_files=has_files, beside=beside, notes=notes)
+            known = yield from within(work, 0.0, 0.9 if copy else 1.0)  # the files are copied last
         if notes is not None:
             notes += folder.notes
         record = BaseRecord(
@@ -196,7 +207,7 @@ def open_or_create(path: Path | None) -> tuple[Store, bool]:
         return open_store(path), False
     except StoreNotFoundError:
         try:
-            return _created(path, _pocket(), DEFAULT_MODE, copy=False), True
+            return result_of(_creating(path, _pocket(), DEFAULT_MODE, copy=False)), True
         except UsageError as err:
             try:
                 return open_store(path), False  # another process was faster

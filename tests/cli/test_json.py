@@ -14,7 +14,7 @@ from commands import at, cnsctl
 from cnsctl import results
 
 LINES = {
-    "phase": ["phase", "total"],
+    "phase": ["phase", "total", "unit"],
     "step": ["phase", "step", "total", "loss"],
     "note": ["text"],
     "warning": ["text"],

@@ -213,7 +213,7 @@ def loaded(store, folder, **changes):
     """Events of one prompt whose file did not exist when the base model began to load."""
     request = GenerateRequest(prompts=["a"], seed=7, output=folder, settings=ONE_STEP, **changes)
     events = generate(Store.open(store), request)
-    assert next(events) == Phase(name="load the base model")
+    assert next(events) == Phase(name="load the base model", total=100, unit="%")
     return events
 
 
