@@ -7,6 +7,7 @@ Owns names and fields; must not know who creates or prints them.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,8 @@ class Phase:
     """Short words for a person: "train the token embedding"."""
     total: int | None = None
     """Steps in it, if they can be counted."""
+    unit: str | None = None
+    """What a step is, if the name does not say it: "%"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,3 +149,15 @@ def result_of(work: Generator[object, None, R]) -> R:
         except StopIteration as done:
             result: R = done.value
             return result
+
+
+def within(work: Generator[float, None, R], low: float, high: float) -> Generator[float, None, R]:
+    """Work that reports which share of it is done, as the part of a larger work from `low` to `high`."""
+    with closing(work):
+        while True:
+            try:
+                share = next(work)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            yield low + share * (high - low)

@@ -15,6 +15,7 @@ import torch
 from cnsctl.engine import neurons
 from cnsctl.engine.prompt_tokens import SplicedText, features, splice
 from cnsctl.engine.train import scored_neurons
+from cnsctl.events import result_of
 from cnsctl.settings import Select
 
 if TYPE_CHECKING:
@@ -80,13 +81,17 @@ def rows(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
 def own_tokens(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Scored at V* and the class word, not at every real token."""
     norms = _norms(base, job, vectors, lambda text: text.spans[job.name])
-    return neurons.concept_neurons(base, weights, norms, budget=job.settings.budget, general=job.general)
+    return result_of(
+        neurons.finding_concept_neurons(base, weights, norms, budget=job.settings.budget, general=job.general)
+    )
 
 
 def vectors_alone(base: Base, job: Job, vectors: Tensors, weights: Tensors) -> Mask:
     """Scored at V* alone."""
     norms = _norms(base, job, vectors, lambda text: next(iter(text.tokens.places.values())))
-    return neurons.concept_neurons(base, weights, norms, budget=job.settings.budget, general=job.general)
+    return result_of(
+        neurons.finding_concept_neurons(base, weights, norms, budget=job.settings.budget, general=job.general)
+    )
 
 
 SELECTIONS: dict[str, Callable[[Base, Job, Tensors, Tensors], Mask]] = {

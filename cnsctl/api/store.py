@@ -12,6 +12,7 @@ from cnsctl.api.run import Run
 from cnsctl.api.session import Session
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import UsageError
+from cnsctl.events import result_of
 from cnsctl.settings import WAIT_S, Device, Dtype, Memory, Prediction
 
 if TYPE_CHECKING:
@@ -331,9 +332,8 @@ class Store:
         """
         from cnsctl.app import session
 
-        return Session(
-            session.start(self._folder, {"device": device, "dtype": dtype, "memory": memory}, hash_weights=True)
-        )
+        compute = {"device": device, "dtype": dtype, "memory": memory}
+        return Session(result_of(session.start(self._folder, compute, hash_weights=True)))
 
 
 def _path(path: str | Path | None) -> Path | None:

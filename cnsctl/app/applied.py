@@ -14,6 +14,7 @@ from cnsctl.app.applied_tokens import TokenTable, token_names
 from cnsctl.app.pipeline_parts import WithoutAdapters, check_not_fused, check_readable
 from cnsctl.concept import Mode
 from cnsctl.errors import UsageError
+from cnsctl.events import result_of
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +92,7 @@ class AppliedPipeline:
             e: ClipEncoder(tokenizer=t.tokenizer, model=WithoutAdapters(t.text_encoder)) for e, t in self.tables.items()
         }
         weights = {site: projection.weight for site, projection in self.sites.items()}
-        self.fingerprint = fingerprint("sd1" if len(encoders) == 1 else "sdxl", encoders, weights)
+        self.fingerprint = result_of(fingerprint("sd1" if len(encoders) == 1 else "sdxl", encoders, weights))
 
     def check_unchanged(self) -> None:
         """Refuse if undoing would undo more than our own changes, or less.

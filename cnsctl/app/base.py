@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
+from cnsctl.app.counting import Count
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.sources import opened, place_of, sourced
 from cnsctl.app.stores import (
+    READ,
     base_model,
     base_of,
-    checkpoint_hash,
     metric_models,
     notes_on_metrics,
     open_base,
@@ -23,7 +24,7 @@ from cnsctl.app.stores import (
     saved_but,
 )
 from cnsctl.errors import BaseModelError, StoreDamagedError, UsageError
-from cnsctl.events import Event, Phase
+from cnsctl.events import Event, Phase, within
 from cnsctl.settings import ComputeSettings, Dtype, complete
 
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ def changed(
     refuse_unfit()
     if at is not None:
         source = yield from _moved(store, at)
-        yield Phase(name="read the base model")
-        base = replace(store.base, **_moved_facts(store, source), origin=source.origin)
+        count = Count.percent(READ)
+        yield count.begin()
+        facts = yield from count.shares(_moved_facts(store, source))
+        base = replace(store.base, **facts, origin=source.origin)
     models = yield from metric_models(clip=clip, judge=judge)
     store.set_places(base=base, clip=models.get("clip"), judge=models.get("judge"))
     yield from saved_but(store)
@@ -133,20 +136,21 @@ def _moved(store: Store, at: str | Path) -> Generator[Event, None, Source]:
     return source
 
 
-def _moved_facts(store: Store, source: Source) -> dict[str, Any]:
+def _moved_facts(store: Store, source: Source) -> Generator[float, None, dict[str, Any]]:
     """The absolute path of a base model and the hashes of its files, if it is the store's.
 
     Raises:
         BaseModelError: it is another one.
     """
     from cnsctl.bases.base_folder import open_folder
-    from cnsctl.bases.facts import facts_of
+    from cnsctl.bases.facts import collecting
+    from cnsctl.bases.hashing import hashing_file
 
     prediction = predicts(store.base.prediction)  # the owner's word: what `init` accepted is accepted after a move
     is_file = source.kind == "file"
     known = open_base_at(store, source.path) if is_file else open_folder(source.path, prediction=prediction)
     try:
-        facts = facts_of(known, with_files=True)
+        facts = yield from within(collecting(known, with_files=True), 0.0, 0.9)
     except BaseModelError as err:
         if source.kind != "file":
             raise
@@ -160,7 +164,10 @@ def _moved_facts(store: Store, source: Source) -> dict[str, Any]:
             reason="another-base",
         )
     files = store.base.files if is_file else facts.files  # the store contains the configuration of a single file
-    return {"path": str(place_of(known)), "files": files, "checkpoint": checkpoint_hash(known)}
+    checkpoint = None
+    if known.single_file is not None:
+        checkpoint = yield from within(hashing_file(known.single_file), 0.9, 1.0)
+    return {"path": str(place_of(known)), "files": files, "checkpoint": checkpoint}
 
 
 def open_base_at(store: Store, single_file: Path) -> BaseFolder:

@@ -5,6 +5,7 @@ Owns this number; must not know what a step is.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,10 +23,16 @@ class Count:
 
     phase: str
     total: int
+    unit: str | None = None
     done: int = 0
 
+    @classmethod
+    def percent(cls, phase: str) -> Count:
+        """Of a phase whose steps differ too much in size to be counted, such as the parts of a base model."""
+        return cls(phase, 100, unit="%")
+
     def begin(self) -> Phase:
-        return Phase(name=self.phase, total=self.total)
+        return Phase(name=self.phase, total=self.total, unit=self.unit)
 
     def step(self, steps: int = 1) -> Step:
         """The event of these steps, now done. What cannot be done counts too, so that the count reaches its total."""
@@ -41,6 +48,20 @@ class Count:
                 result: R = done.value
                 return result
             yield reported if isinstance(reported, Denoised) else self.step()
+
+    def shares(self, work: Generator[float, None, R]) -> Generator[Event, None, R]:
+        """Count work that reports which share of it is done, from 0 to 1, and return its result."""
+        with closing(work):
+            while True:
+                try:
+                    share = next(work)
+                except StopIteration as done:
+                    if self.done < self.total:
+                        yield self.step(self.total - self.done)
+                    result: R = done.value
+                    return result
+                if (steps := int(share * self.total) - self.done) > 0:
+                    yield self.step(steps)
 
 
 def parts(work: Generator[object, None, R], total: int) -> Generator[Event, None, R]:

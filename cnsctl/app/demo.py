@@ -13,14 +13,15 @@ import cnsctl
 from cnsctl import results
 from cnsctl.app.concepts import known_names
 from cnsctl.app.counting import Count
-from cnsctl.app.evaluate import GENERATE, class_prompt, generating
+from cnsctl.app.evaluate import GENERATE
 from cnsctl.app.output_paths import keep
+from cnsctl.app.probes import class_prompt, generating
 from cnsctl.app.requests import TrainRequest
-from cnsctl.app.session import Session, start
+from cnsctl.app.session import Session, started
 from cnsctl.app.stores import open_or_create
 from cnsctl.app.train import train
 from cnsctl.data.prompt_grammar import parse
-from cnsctl.events import Denoised, Event, Note, Phase
+from cnsctl.events import Denoised, Event, Note
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -69,8 +70,7 @@ def demo(
             allow_worse=True,  # the sheet shows it
         )
         yield from train(store, request)
-    yield Phase(name="load the base model")
-    session = start(store, compute)
+    session = yield from started(store, compute, None)
     overlay = session.overlay(CONCEPTS)
     lines = _lines()
     count = Count(GENERATE, sum(2 * len(line.prompts) for line in lines))

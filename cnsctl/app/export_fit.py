@@ -116,8 +116,8 @@ def _measured(
 ) -> Generator[Event, None, tuple[float, float, int]]:
     """Error removed through the file and in this store, and on how many images."""
     from cnsctl.app.concepts import measurable
-    from cnsctl.app.evaluate import encoded, removed_error
     from cnsctl.app.measuring import FEW, NO_IMAGES, Plan, sample
+    from cnsctl.app.probes import encoded, removed_error
     from cnsctl.engine.lora_effect import change_of, error_removed_through
 
     plan = Plan(rows=sample(measurable(record), FEW), level=NO_IMAGES)

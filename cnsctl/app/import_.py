@@ -5,6 +5,7 @@ Owns the order of these steps; must not know formats, formulas or terminals.
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ def import_(
         request: the files.
         session: a loaded session of this store; by default one is started.
     """
+    began_s = time.monotonic()
     _refuse_merged(store)
     budget = budget_of(store, checked(TrainSettings, _given(request)).get("budget"))
     with ExitStack() as held:
@@ -70,7 +72,7 @@ def import_(
             session = yield from started(store, request.compute, session, hash_weights=True)
             for arrival in new:
                 ready.append((yield from _prepared(session, arrival, budget)))  # noqa: PERF401  a list cannot yield
-        saved = (yield from _saved(store, ready, replace=request.replace)) if ready else {}
+        saved = (yield from _saved(store, ready, replace=request.replace, began_s=began_s)) if ready else {}
     yield from saved_but(store)
     rows = []
     for arrival in found:
@@ -206,13 +208,15 @@ def _prepared(session: Session, arrival: Arrival, budget: float) -> Generator[Ev
     return _Ready(arrival=arrival, delta=read, probe=probe)
 
 
-def _saved(store: Store, ready: Sequence[_Ready], *, replace: bool) -> Generator[Event, None, dict[str, ConceptRecord]]:
+def _saved(
+    store: Store, ready: Sequence[_Ready], *, replace: bool, began_s: float
+) -> Generator[Event, None, dict[str, ConceptRecord]]:
     """Commit all of them in one transaction; returns their records by name."""
     records = {}
     count = Count("save the concepts", len(ready))
     yield count.begin()
     created = now()
-    with store.transaction(f"import {' '.join(r.arrival.name for r in ready)}") as tx:
+    with store.transaction(f"import {' '.join(r.arrival.name for r in ready)}", began_s=began_s) as tx:
         for r in ready:
             delta = r.delta()
             records[r.arrival.name] = tx.add(

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cnsctl.app.counting import Count
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.processes import is_main
 from cnsctl.app.stores import base_of, damage_inside, damage_of, open_base
 from cnsctl.concept import Mode
 from cnsctl.errors import BaseModelError, StoreDamagedError
-from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.events import Event, Note, Warn, within
 from cnsctl.settings import ComputeSettings, Memory, complete
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def start(
     work: Work = "add",
     batch_size: int | None = None,
     began: Memory | None = None,
-) -> Session:
+) -> Generator[float, None, Session]:
     """Load the store's base model, and compare it with the facts recorded in the store.
 
     Args:
@@ -176,6 +177,9 @@ def start(
         batch_size: images per training step; by default the base model's.
         began: what a training run that is resumed saved; `auto` chooses it again.
 
+    Yields:
+        The share that is done.
+
     Raises:
         BaseModelError: the base model is missing, or is another one.
         StoreDamagedError: a file of the base model inside the store has changed.
@@ -183,10 +187,12 @@ def start(
     refuse_unfit()
     where: ComputeSettings = complete(ComputeSettings, {}, compute)
     with damage_inside(store):
-        return _loaded(store, where, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+        return (
+            yield from _loading(store, where, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+        )
 
 
-def _loaded(
+def _loading(
     store: Store,
     where: ComputeSettings,
     *,
@@ -194,7 +200,7 @@ def _loaded(
     work: Work,
     batch_size: int | None,
     began: Memory | None,
-) -> Session:
+) -> Generator[float, None, Session]:
     from cnsctl.bases import devices, memory_choice, registry
     from cnsctl.bases.memory_estimate import PLANS
 
@@ -202,7 +208,10 @@ def _loaded(
     folder = open_base(store)
     seen, key = _seen(store, folder), _key(folder)
     is_known = not hash_weights and store.cached(key) == seen
-    changed = () if is_known else _changed_files(store, folder)
+    changed: tuple[str, ...] = ()
+    checked = 0.0 if is_known else 0.2
+    if not is_known:
+        changed = yield from within(_finding_changed(store, folder), 0.0, checked)
     known = store.base.fingerprint if is_known else None
     memory, chosen = memory_choice.choose(
         folder,
@@ -214,9 +223,10 @@ def _loaded(
         cache=store,
         began=began,
     )
-    base = registry.load(
+    loading = registry.loading(
         folder, device=device, dtype=dtype, hash_weights=hash_weights, fingerprint=known, plan=PLANS[memory]
     )
+    base = yield from within(loading, checked, 1.0)
     _refuse_another(store, folder, base)
     if (
         not is_known and not changed and is_main() and seen == _seen(store, folder)
@@ -234,8 +244,11 @@ def _loaded(
     )
 
 
-def _changed_files(store: Store, folder: BaseFolder) -> tuple[str, ...]:
+def _finding_changed(store: Store, folder: BaseFolder) -> Generator[float, None, tuple[str, ...]]:
     """Compare all files of the base model with the hashes in the store. Outside the store, its owner may change them.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: one is missing.
@@ -244,15 +257,17 @@ def _changed_files(store: Store, folder: BaseFolder) -> tuple[str, ...]:
     from cnsctl.bases import hashing
 
     has_configuration = store.base.kind == "file"  # the store contains that of a single file
-    if store.base.path is None or has_configuration:
-        hashing.check_folder(folder.path, store.base.files)
-        changed = []
-    else:
-        changed = hashing.changed_files(folder.path, store.base.files)
-        changed += sorted(set(folder.files()) - set(store.base.files))
     file, known = folder.single_file, store.base.checkpoint
-    if file is not None and known is not None and hashing.file_hash(file) != known:
-        changed.append(file.name)
+    is_hashed = file is not None and known is not None  # then nearly all bytes are in it
+    changed: list[str] = []
+    if store.base.path is None or has_configuration:
+        yield from within(hashing.checking_files(folder.path, store.base.files), 0.0, 0.1 if is_hashed else 1.0)
+    else:
+        changed = yield from hashing.finding_changed(folder.path, store.base.files)
+        changed += sorted(set(folder.files()) - set(store.base.files))
+    if file is not None and known is not None:
+        found = yield from within(hashing.hashing_file(file), 0.1, 1.0)
+        changed += [file.name] if found != known else []
     return tuple(changed)
 
 
@@ -286,8 +301,11 @@ def started(
         return session
     complete(ComputeSettings, {}, compute)  # what is wrong is refused at once
     yield from damage_of(store)
-    yield Phase(name="load the base model")
-    found = start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+    count = Count.percent("load the base model")
+    yield count.begin()
+    found = yield from count.shares(
+        start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)
+    )
     if found.changed_files:
         yield Warn(
             text=f"files of the base model have changed since the store was created: {', '.join(found.changed_files)}; "

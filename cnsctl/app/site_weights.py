@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cnsctl.app.session import is_checked, start
 from cnsctl.app.stores import open_base
 from cnsctl.errors import BaseModelError
+from cnsctl.events import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,6 +92,6 @@ def check_base(store: Store) -> None:
     if is_checked(store, folder):
         return
     if store.base.path is None:  # the store recorded the hash of every file
-        hashing.check_folder(folder.path, store.base.files)
+        result_of(hashing.checking_files(folder.path, store.base.files))
         return
-    start(store, {"device": "cpu"})
+    result_of(start(store, {"device": "cpu"}))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl import results
+from cnsctl.app.counting import Count
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
@@ -21,7 +22,7 @@ from cnsctl.errors import (
     StoreNotFoundError,
     UsageError,
 )
-from cnsctl.events import Event, Note, Phase, Warn
+from cnsctl.events import Event, Note, Phase, Warn, result_of, within
 from cnsctl.home_folder import from_home
 from cnsctl.settings import WAIT_S, GenerateSettings, Prediction, TrainSettings
 from cnsctl.store import BaseRecord, MetricModel, Store, default_path
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from cnsctl.bases.base_folder import BaseFolder
 
 R = TypeVar("R", bound=results.Result)
+
+READ = "read the base model"
+"""The phase in which a base model is loaded for its facts."""
 
 
 def now() -> str:
@@ -89,10 +93,14 @@ def create(
         refuse_unfit()
     source = yield from sourced(base)
     models = yield from metric_models(clip=clip, judge=judge)
-    if source.kind != "pocket":
-        yield Phase(name="read the base model")
     notes: list[str] = []
-    store = _created(path, source, Mode(mode), copy=copy, prediction=predicts(prediction), notes=notes, **models)
+    work = _creating(path, source, Mode(mode), copy=copy, prediction=predicts(prediction), notes=notes, **models)
+    if source.kind == "pocket":
+        store = result_of(work)
+    else:
+        count = Count.percent(READ)
+        yield count.begin()
+        store = yield from count.shares(work)
     free = results.Free(neurons=store.base.n_weights, share=1.0)
     yield from (Note(text=text) for text in notes)
     yield from saved_but(store)
@@ -111,7 +119,7 @@ def predicts(given: Prediction | str | None) -> Prediction | None:
     return None if given is None else Prediction(given)
 
 
-def _created(
+def _creating(
     path: Path | None,
     source: Source,
     mode: Mode,
@@ -121,16 +129,22 @@ def _created(
     clip: MetricModel | None = None,
     judge: MetricModel | None = None,
     notes: list[str] | None = None,
-) -> Store:
-    """Create a store; `notes` gets what the owner of the base model should read once."""
-    from cnsctl.bases.facts import facts_of, pocket_facts
+) -> Generator[float, None, Store]:
+    """Create a store; `notes` gets what the owner of the base model should read once. Yields the share that is done."""
+    from cnsctl.bases.facts import collecting, pocket_facts
+    from cnsctl.bases.hashing import hashing_file
 
     inside = copy or source.kind == "pocket"
     with opened(source, prediction=prediction, copy=copy) as folder:
         has_files = copy or source.kind == "file"  # the store always contains the configuration of a single file
         beside = (CHECKPOINT,) if copy and source.kind == "file" else ()
-        is_pocket = source.kind == "pocket"
-        known = pocket_facts() if is_pocket else facts_of(folder, with_files=True, beside=beside, notes=notes)
+        file = None if inside else folder.single_file
+        if source.kind == "pocket":
+            known = pocket_facts()
+        else:
+            work = collecting(folder, with_files=True, beside=beside, notes=notes)
+            known = yield from within(work, 0.0, 0.9 if copy or file is not None else 1.0)  # then files, once more
+        checkpoint = None if file is None else (yield from within(hashing_file(file), 0.9, 1.0))
         if notes is not None:
             notes += folder.notes
         record = BaseRecord(
@@ -144,7 +158,7 @@ def _created(
             denoiser_weights=known.denoiser_weights,
             prediction=None if prediction is None else prediction.value,
             origin=source.origin,
-            checkpoint=checkpoint_hash(folder) if not inside else None,
+            checkpoint=checkpoint,
         )
         return Store.create(
             locate(path),
@@ -155,13 +169,6 @@ def _created(
             clip=clip,
             judge=judge,
         )
-
-
-def checkpoint_hash(folder: BaseFolder) -> str | None:
-    """SHA-256 of the single file of a base model, if it has one."""
-    from cnsctl.bases.hashing import file_hash
-
-    return None if folder.single_file is None else file_hash(folder.single_file)
 
 
 def metric_models(
@@ -225,7 +232,7 @@ def open_or_create(path: Path | None, *, wait_s: float | None = None) -> tuple[S
         return open_store(path, wait_s=wait_s), False
     except StoreNotFoundError:
         try:
-            return _created(path, _pocket(), DEFAULT_MODE, copy=False), True
+            return result_of(_creating(path, _pocket(), DEFAULT_MODE, copy=False)), True
         except UsageError as err:
             try:
                 return open_store(path, wait_s=wait_s), False  # another process was faster

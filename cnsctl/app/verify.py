@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from cnsctl import results
 from cnsctl.app.concepts import measurable, require, scores_of
 from cnsctl.app.counting import parts
-from cnsctl.app.evaluate import UNREADABLE, cannot_be_read, encoded, removed_error
+from cnsctl.app.evaluate import UNREADABLE, cannot_be_read
 from cnsctl.app.measuring import plan_again
+from cnsctl.app.probes import encoded, removed_error
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_model
 from cnsctl.concept import Mode

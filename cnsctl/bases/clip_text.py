@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.hashing import hashing_tensors
 from cnsctl.bases.placement import read_directly
 from cnsctl.bases.protocol import AS_TRAINED, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.text import lay_out, spliced, tokenized
 from cnsctl.errors import BaseModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from cnsctl.bases.placement import Outputs, Placement, Read
 
@@ -179,8 +179,14 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> None:
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
 
 
-def fingerprint(family: str, encoders: Mapping[str, ClipEncoder], sites: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the K/V weights, the text encoders and the tokenizers' meaning, rounded to fp16."""
+def fingerprint(
+    family: str, encoders: Mapping[str, ClipEncoder], sites: Mapping[str, torch.Tensor]
+) -> Generator[float, None, str]:
+    """SHA-256 over the K/V weights, the text encoders and the tokenizers' meaning, rounded to fp16.
+
+    Yields:
+        The share that is done.
+    """
     meaning: dict[str, Any] = {"family": family}
     tensors = list(sites.items())
     for i, encoder in enumerate(encoders.values(), start=1):
@@ -188,7 +194,7 @@ def fingerprint(family: str, encoders: Mapping[str, ClipEncoder], sites: Mapping
         meaning |= {f"{key}{suffix}": value for key, value in _meaning(encoder).items()}
         # transformers 5.0 calls them text_model.embeddings…, later ones embeddings…
         tensors += [(f"text{suffix}.{n.removeprefix('text_model.')}", p) for n, p in encoder.model.named_parameters()]
-    return tensors_hash(tensors, meaning=meaning)
+    return hashing_tensors(tensors, meaning=meaning)
 
 
 def _meaning(encoder: ClipEncoder) -> dict[str, Any]:

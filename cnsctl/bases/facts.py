@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnsctl.bases.base_folder import POCKET, open_folder
-from cnsctl.bases.hashing import check_names, folder_hashes
+from cnsctl.bases.hashing import check_names, hashing_files
+from cnsctl.events import result_of, within
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from cnsctl.bases.base_folder import BaseFolder
 
@@ -38,13 +39,13 @@ class BaseFacts:
 
 
 def facts(path: Path, *, with_files: bool) -> BaseFacts:
-    """The facts of the base model in a folder, as `facts_of` collects them."""
-    return facts_of(open_folder(path), with_files=with_files)
+    """The facts of the base model in a folder, as `collecting` finds them."""
+    return result_of(collecting(open_folder(path), with_files=with_files))
 
 
-def facts_of(
+def collecting(
     folder: BaseFolder, *, with_files: bool, beside: Sequence[str] = (), notes: list[str] | None = None
-) -> BaseFacts:
+) -> Generator[float, None, BaseFacts]:
     """Load a base model once, on the CPU, collect its facts, and measure what it predicts.
 
     Args:
@@ -53,26 +54,31 @@ def facts_of(
         beside: other files in the folder, which are hashed too.
         notes: gets what the measurement says, if its owner should read it.
 
+    Yields:
+        The share that is done.
+
     Raises:
         BaseModelError: the folder cannot be loaded, its weights predict something else than its configuration says, or
             the name of a file cannot be recorded.
     """
     import torch
 
-    from cnsctl.bases.prediction_check import prediction_note
-    from cnsctl.bases.registry import load
+    from cnsctl.bases.prediction_check import checking
+    from cnsctl.bases.registry import loading
 
     names = [*folder.files(), *beside] if with_files else []
     check_names(names)  # before the weights are read, which takes minutes
-    base = load(folder, device=torch.device("cpu"), dtype=torch.float32, first=True)
-    note = prediction_note(base)
+    measured = 0.8 if names else 1.0  # the files are hashed last
+    work = loading(folder, device=torch.device("cpu"), dtype=torch.float32, first=True)
+    base = yield from within(work, 0.0, 0.5 * measured)
+    note = yield from within(checking(base), 0.5 * measured, measured)
     if notes is not None and note is not None:
         notes.append(note)
     return BaseFacts(
         name=folder.name,
         family=folder.family.name,
         fingerprint=base.fingerprint,
-        files=folder_hashes(folder.path, names),
+        files=(yield from within(hashing_files(folder.path, names), measured, 1.0)),
         sites={site: (int(W.shape[0]), int(W.shape[1])) for site, W in base.sites.items()},
         denoiser_weights=base.denoiser_weights,
     )

@@ -12,24 +12,30 @@ import torch
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Mapping
 
 
-def refuse_weights(part: str, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+def refusing_weights(part: str, named: Mapping[str, torch.Tensor]) -> Generator[float, None, None]:
     """Refuse a part with NaN or Inf among its weights.
 
     One pass over memory without a copy: 0.3 to 0.5 s per GB on one core.
 
+    Yields:
+        The share that is done.
+
     Raises:
         BaseModelError: with the part and the first such weight.
     """
-    for name, tensor in named:
+    total, done = sum(tensor.numel() for tensor in named.values()), 0
+    for name, tensor in named.items():
         if tensor.is_floating_point() and tensor.numel() and not is_finite(tensor):
             raise BaseModelError(
                 f"weights of {part}/ contain NaN or Inf: {name}",
                 note="such a base model cannot generate an image",
                 hint="download the file again, or give another version of this part",
             )
+        done += tensor.numel()
+        yield done / max(1, total)
 
 
 def refuse_output(part: str, does: str, values: torch.Tensor) -> None:

@@ -10,23 +10,31 @@ import json
 from typing import TYPE_CHECKING
 
 from cnsctl.errors import BaseModelError, StoreDamagedError
+from cnsctl.events import within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from pathlib import Path
 
     import torch
 
 
-def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object = None) -> str:
+def hashing_tensors(
+    named: Iterable[tuple[str, torch.Tensor]], *, meaning: object = None
+) -> Generator[float, None, str]:
     """SHA-256 over tensors by name, rounded to fp16, and over a JSON-able meaning.
 
     fp16 and fp32 copies of one model agree; one changed weight does not.
+
+    Yields:
+        The share that is done.
     """
     import torch
 
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True, ensure_ascii=True).encode())
-    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+    tensors = sorted(named, key=lambda pair: pair[0])
+    total, done = sum(tensor.numel() for _, tensor in tensors), 0
+    for name, tensor in tensors:
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         if tensor.is_floating_point():
             half = (
@@ -35,20 +43,52 @@ def tensors_hash(named: Iterable[tuple[str, torch.Tensor]], *, meaning: object =
             digest.update(half.view(torch.uint8).numpy().tobytes())
         else:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        done += tensor.numel()
+        yield done / max(1, total)
     return digest.hexdigest()
 
 
-def file_hash(path: Path) -> str:
+def hashing_file(path: Path) -> Generator[float, None, str]:
     """SHA-256 of a file's bytes.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: it cannot be read.
     """
+    digest, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            size = max(1, path.stat().st_size)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                done += len(block)
+                yield min(1.0, done / size)
     except OSError as err:  # an error while reading does not name the file
         raise BaseModelError(f"cannot read {path}: {err.strerror}", hint="check the disk and the permissions") from err
+    return digest.hexdigest()
+
+
+def hashing_files(folder: Path, names: Iterable[str]) -> Generator[float, None, dict[str, str]]:
+    """SHA-256 of files of a base model, by relative POSIX path, sorted.
+
+    Yields:
+        The share that is done.
+
+    Raises:
+        BaseModelError: one cannot be read.
+    """
+    sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
+    total, done, found = max(1, sum(sizes.values())), 0, {}
+    for name, size in sizes.items():
+        found[name] = yield from within(hashing_file(folder / name), done / total, (done + size) / total)
+        done += size
+    return found
+
+
+_BLOCK = 1 << 22
+"""Bytes of a file that are read at a time."""
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -66,11 +106,6 @@ def check_names(names: Iterable[str]) -> None:
             )
 
 
-def folder_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files of a base model, by relative POSIX path, sorted."""
-    return {name: file_hash(folder / name) for name in sorted(names)}
-
-
 def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[str | int]]:
     """By name: the resolved path, size, mtime and ctime (ns) and inode of a file. If equal, the file was not written to.
 
@@ -85,29 +120,33 @@ def stamps(folder: Path, names: Iterable[str]) -> dict[str, list[str | int]]:
     return found
 
 
-def changed_files(folder: Path, hashes: Mapping[str, str]) -> list[str]:
+def finding_changed(folder: Path, hashes: Mapping[str, str]) -> Generator[float, None, list[str]]:
     """The files whose bytes differ from recorded hashes.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: a file is missing.
     """
-    changed = []
-    for name, expected in hashes.items():
-        if not (folder / name).is_file():
-            raise BaseModelError(f"file of the base model not found: {folder / name}", reason="base-changed")
-        if file_hash(folder / name) != expected:
-            changed.append(name)
-    return changed
+    for path in (folder / name for name in hashes):
+        if not path.is_file():
+            raise BaseModelError(f"file of the base model not found: {path}", reason="base-changed")
+    found = yield from hashing_files(folder, hashes)
+    return [name for name in hashes if found[name] != hashes[name]]
 
 
-def check_folder(folder: Path, hashes: Mapping[str, str]) -> None:
-    """Compare a folder with recorded hashes.
+def checking_files(folder: Path, hashes: Mapping[str, str]) -> Generator[float, None, None]:
+    """Compare files with recorded hashes.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: the folder or one of its files is missing.
         StoreDamagedError: the bytes of a file have changed.
     """
-    if changed := changed_files(folder, hashes):
+    if changed := (yield from finding_changed(folder, hashes)):
         raise StoreDamagedError(
             f"file of the base model has changed: {folder / changed[0]}",
             note=f"its SHA-256 is not the recorded {hashes[changed[0]][:12]}…",

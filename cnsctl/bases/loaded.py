@@ -7,7 +7,7 @@ Owns sites, hashes, devices and the binding of text; must not know a family, con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,7 @@ import torch
 from cnsctl.bases import samplers
 from cnsctl.bases.attention import installed
 from cnsctl.bases.base_folder import default_budget
-from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.hashing import hashing_tensors
 from cnsctl.bases.latents import Autoencoder
 from cnsctl.bases.memory_estimate import KEEP_ALL, Plan
 from cnsctl.bases.noise import NoiseSchedule
@@ -25,6 +25,7 @@ from cnsctl.bases.placement import Placement
 from cnsctl.bases.protocol import AS_TRAINED, Layer, Sample, Slot, TextFeatures, TextOptions, TokenizedText
 from cnsctl.bases.sampling import denoised
 from cnsctl.concept import Frame
+from cnsctl.events import within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +73,8 @@ class Components:
     layers: Sequence[Layer]
     vae: Any
     scheduler: Any
-    fingerprint: Callable[[Mapping[str, torch.Tensor]], str]
-    """From the sites' weights: SHA-256 over them, the text encoders and the tokenizers' meaning."""
+    fingerprint: Callable[[Mapping[str, torch.Tensor]], Generator[float, None, str]]
+    """From the sites' weights: SHA-256 over them, the text encoders and the tokenizers' meaning; yields its share done."""
     empty_is_zero: bool = False
     """An empty negative prompt is read as zeros instead of an encoded text (SDXL)."""
 
@@ -88,8 +89,8 @@ class LoadedBase:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        hash_weights: bool,
-        known: str | None,
+        fingerprint: str,
+        part_hashes: Mapping[str, str] | None,
         plan: Plan = KEEP_ALL,
     ) -> None:
         self.folder, self.name, self.family = folder, folder.name, folder.family.name
@@ -99,7 +100,7 @@ class LoadedBase:
         denoiser, vae = components.denoiser, components.vae
         self.denoiser_weights = sum(p.numel() for p in denoiser.parameters())
         named = dict(denoiser.named_parameters())
-        weights = {s: named[f"{s}.weight"].detach() for layer in self.layers for s in (layer.k, layer.v)}
+        weights = kv_weights(components)
         self.shapes: Mapping[str, tuple[int, int]] = {
             site: (int(W.shape[0]), int(W.shape[1])) for site, W in weights.items()
         }
@@ -114,8 +115,7 @@ class LoadedBase:
         if self.stacked_biases is not None:
             self.biases = dict(zip(weights, self.stacked_biases.split_with_sizes(sizes), strict=True))
         self.vector_widths = components.texts.widths
-        self.fingerprint = known or components.fingerprint(weights if self.stacked_sites is None else self.sites)
-        self.part_hashes: Mapping[str, str] | None = _part_hashes(folder, denoiser, vae) if hash_weights else None
+        self.fingerprint, self.part_hashes = fingerprint, part_hashes
         self.placement = self._placed(plan, weights)
         self.autoencoder = Autoencoder(vae, device, self.placement, tiles=plan.tiles)
         self.schedule = NoiseSchedule(components.scheduler)
@@ -263,18 +263,32 @@ def _stacked_biases(
     return torch.cat(rows).to(device, torch.float32)
 
 
-def _part_hashes(folder: BaseFolder, denoiser: torch.nn.Module, vae: torch.nn.Module) -> dict[str, str]:
-    """SHA-256 of each part that the fingerprint leaves out, and the settings in its file, not the library's defaults."""
+def kv_weights(parts: Components) -> dict[str, torch.Tensor]:
+    """W₀ of each site, as the denoiser has it after loading."""
+    named = dict(parts.denoiser.named_parameters())
+    return {site: named[f"{site}.weight"].detach() for layer in parts.layers for site in (layer.k, layer.v)}
+
+
+def part_hashes(folder: BaseFolder, parts: Components) -> Generator[float, None, dict[str, str]]:
+    """SHA-256 of each part that the fingerprint leaves out, and the settings in its file, not the library's defaults.
+
+    Yields:
+        The share that is done.
+    """
     family = folder.family
     modules = {
-        "denoiser": (family.denoiser, denoiser),
-        "decoder": (family.decoder, vae),
+        "denoiser": (family.denoiser, parts.denoiser),
+        "decoder": (family.decoder, parts.vae),
         "scheduler": (SCHEDULER, None),
     }
-    return {
-        part: tensors_hash([] if module is None else module.named_parameters(), meaning=folder.part_settings(name))
-        for part, (name, module) in modules.items()
-    }
+    tensors = {part: [] if module is None else list(module.named_parameters()) for part, (_, module) in modules.items()}
+    sizes = {part: sum(tensor.numel() for _, tensor in named) for part, named in tensors.items()}
+    total, done, found = sum(sizes.values()), 0, {}
+    for part, named in tensors.items():
+        hashing = hashing_tensors(named, meaning=folder.part_settings(modules[part][0]))
+        found[part] = yield from within(hashing, done / total, (done + sizes[part]) / total)
+        done += sizes[part]
+    return found
 
 
 SCHEDULER = "scheduler"

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 
-from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.hashing import hashing_tensors
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.errors import BaseModelError
+from cnsctl.events import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ def _loaded(kind: Any, folder: Path) -> Any:
 def _fingerprint(model: Any, processor: Any) -> str:
     settings = {key: value for key, value in processor.to_dict().items() if "processor" not in key}
     meaning = {"model": model.config.model_type, "images": {key: str(settings[key]) for key in sorted(settings)}}
-    return tensors_hash(model.named_parameters(), meaning=meaning)
+    return result_of(hashing_tensors(model.named_parameters(), meaning=meaning))
 
 
 def _pooled(answer: Any) -> torch.Tensor:

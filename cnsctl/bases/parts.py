@@ -6,6 +6,7 @@ Owns how a part is read; must not know the families or what the parts are used f
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,23 +20,29 @@ from cnsctl.bases.config_files import BOM, read_json
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_of
 from cnsctl.bases.refusals import refuse_denoiser
+from cnsctl.bases.single_file import open_single_file
 from cnsctl.errors import BaseModelError, CnsctlError, is_out_of_memory
+from cnsctl.events import within
 from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.family import Part
     from cnsctl.bases.part_files import Weights
+    from cnsctl.bases.single_file import SingleFile
 
 
-def load_parts(folder: BaseFolder, *, check_values: bool = False) -> dict[str, Any]:
+def loading_parts(folder: BaseFolder, *, check_values: bool = False) -> Generator[float, None, dict[str, Any]]:
     """Load every part of a pipeline, by name: modules in evaluation mode, without gradients.
 
     Args:
         folder: of the pipeline.
         check_values: refuse weights that contain NaN or Inf.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: a part is missing, cannot be loaded, or needs more than text and latents.
@@ -47,12 +54,35 @@ def load_parts(folder: BaseFolder, *, check_values: bool = False) -> dict[str, A
     for file in (file for each in files.values() for file in each if file.name in CONFIGURATIONS):
         read_json(file)
     refuse_denoiser(folder.shown, read_json(folder.path / family.denoiser / "config.json"), family.parts)
-    found = {}
-    for part in family.parts:
+    found, done = {}, 0.0
+    for part, size in _sizes(folder, files).items():
         found[part.name] = load_part(folder, part, files[part.name])
+        read = done + (size / 2 if check_values else size)
+        yield read
+        done += size
         if check_values and part.weights is not None:
-            finite.refuse_weights(part.name, found[part.name].state_dict().items())
+            yield from within(finite.refusing_weights(part.name, found[part.name].state_dict()), read, done)
     return found
+
+
+def _sizes(folder: BaseFolder, files: Mapping[str, Sequence[Path]]) -> dict[Part, float]:
+    """Each part's share of the weights, in the order of loading."""
+    if folder.single_file is not None:
+        file = open_single_file(folder.single_file)
+        sizes = {part: _n_weights(file, file.prefixes.get(part.name)) for part in folder.family.parts}
+    else:
+        sizes = {
+            part: sum(f.stat().st_size for f in files[part.name] if f.suffix == ".safetensors")
+            for part in folder.family.parts
+        }
+    total = max(1, sum(sizes.values()))
+    return {part: size / total for part, size in sizes.items()}
+
+
+def _n_weights(file: SingleFile, prefix: str | None) -> int:
+    return sum(
+        math.prod(shape) for name, shape in file.shapes.items() if prefix is not None and name.startswith(prefix)
+    )
 
 
 def empty_parts(folder: BaseFolder) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cnsctl.errors import BaseModelError
 from cnsctl.settings import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from cnsctl.bases.loaded import LoadedBase
 
@@ -57,8 +57,12 @@ class Check:
 
 
 @torch.no_grad()
-def check(base: LoadedBase) -> Check:
-    """Measure both readings with three calls of the denoiser."""
+def measuring(base: LoadedBase) -> Generator[float, None, Check]:
+    """Measure both readings with three calls of the denoiser.
+
+    Yields:
+        The share that is done.
+    """
     side = min(base.size, MAX_SIDE)
     latents = base.encode_images(_smooth(side)[None]).to(base.device)
     text = base.encode([base.tokenize([""])], {})
@@ -73,17 +77,21 @@ def check(base: LoadedBase) -> Check:
             for kind, target in targets.items():
                 wrong[kind] += float((output - target).square().mean())
                 norm[kind] += float(target.square().mean())
+            yield (i + 1) / len(SIGNAL)
     return Check(errors={kind: wrong[kind] / norm[kind] for kind in Prediction})
 
 
-def prediction_note(base: LoadedBase) -> str | None:
+def checking(base: LoadedBase) -> Generator[float, None, str | None]:
     """Check a base model. Returns what its owner should read, if the weights and the owner's word do not agree clearly.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: the weights clearly predict something else than the configuration says, and the owner has not
             said what they predict. With both errors.
     """
-    said, found = base.schedule.prediction, check(base)
+    said, found = base.schedule.prediction, (yield from measuring(base))
     if found.found is said:
         return None
     figures = f"relative error on a test image: {found}"

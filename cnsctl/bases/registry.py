@@ -6,15 +6,17 @@ Owns the list; must not know concepts or the store.
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.bases.pixart.family import PIXART
 from cnsctl.bases.refusals import difference
 from cnsctl.bases.sd1.family import SD1
 from cnsctl.bases.sdxl.family import SDXL
+from cnsctl.events import result_of, within
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     import torch
 
@@ -35,7 +37,12 @@ def family_of(index: Mapping[str, Any]) -> Family | None:
     return next((family for family in FAMILIES if not difference(index, family.parts)), None)
 
 
-def load(
+def load(folder: BaseFolder, **options: Any) -> LoadedBase:
+    """The result of `loading`, with the same options."""
+    return result_of(loading(folder, **options))
+
+
+def loading(
     folder: BaseFolder,
     *,
     device: torch.device,
@@ -44,7 +51,7 @@ def load(
     fingerprint: str | None = None,
     first: bool = False,
     plan: Plan | None = None,
-) -> LoadedBase:
+) -> Generator[float, None, LoadedBase]:
     """Load a base model.
 
     Args:
@@ -56,25 +63,44 @@ def load(
         first: a store is created on it: also run it once, which shows what is wrong with a folder that loads.
         plan: what saves memory; None for nothing.
 
+    Yields:
+        The share that is done.
+
     Raises:
         BaseModelError: the folder cannot be loaded.
     """
-    from cnsctl.bases.loaded import LoadedBase
+    from cnsctl.bases.loaded import LoadedBase, kv_weights, part_hashes
     from cnsctl.bases.memory_estimate import KEEP_ALL
-    from cnsctl.bases.parts import load_parts
+    from cnsctl.bases.parts import loading_parts
     from cnsctl.bases.trial import failing, refuse_broken
 
-    parts = load_parts(folder, check_values=fingerprint is None or hash_weights)
+    check = fingerprint is None or hash_weights
+    named, hashed = (_FINGERPRINT if fingerprint is None else 0.0), (_OTHERS if hash_weights else 0.0)
+    read, named, hashed, _ = _marks(_READ + (_CHECK if check else 0.0), named, hashed, _PLACE)
+    parts = yield from within(loading_parts(folder, check_values=check), 0.0, read)
     with failing(f"cannot use {folder.shown} as {folder.family.title}"):
+        components = import_module(folder.family.adapter).components(folder, parts)
+        if fingerprint is None:
+            fingerprint = yield from within(components.fingerprint(kv_weights(components)), read, named)
+        hashes = (yield from within(part_hashes(folder, components), named, hashed)) if hash_weights else None
         base = LoadedBase(
             folder,
-            import_module(folder.family.adapter).components(folder, parts),
+            components,
             device=device,
             dtype=dtype,
-            hash_weights=hash_weights,
-            known=fingerprint,
+            fingerprint=fingerprint,
+            part_hashes=hashes,
             plan=plan or KEEP_ALL,
         )
     if first:
         refuse_broken(base)
     return base
+
+
+_READ, _CHECK, _FINGERPRINT, _OTHERS, _PLACE = 1.0, 1.0, 0.3, 0.7, 1.0
+"""How long each part of loading takes, relative to reading the weights."""
+
+
+def _marks(*amounts: float) -> list[float]:
+    """The share of the whole at which each amount ends."""
+    return [end / sum(amounts) for end in accumulate(amounts)]

@@ -226,8 +226,8 @@ def _is_number(cell: str) -> bool:
 
 def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per kind of event
     match event:
-        case Phase(name=name, total=total):
-            return {"type": "phase", "phase": name, "total": total}
+        case Phase(name=name, total=total, unit=unit):
+            return {"type": "phase", "phase": name, "total": total, "unit": unit}
         case Step(phase=phase, step=step, total=total, loss=loss):
             return {"type": "step", "phase": phase, "step": step, "total": total, "loss": loss}
         case Note(text=text) | Warn(text=text):

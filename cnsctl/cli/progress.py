@@ -50,6 +50,7 @@ class Pace:
 
     def __init__(self, phase: Phase, clock: Clock) -> None:
         self.name, self.total, self.clock = phase.name, phase.total, clock
+        self.unit = "" if phase.unit is None else f" {phase.unit}"
         self.done, self.detail = 0, ""
         self.began_s = self._at_s = clock()
         self._whole_s: float | None = None
@@ -68,6 +69,11 @@ class Pace:
         self._at_s = self.clock()
         if self.total and self.done + part > 0:
             self._whole_s = (self._at_s - self.began_s) * self.total / (self.done + part)
+
+    @property
+    def count(self) -> str:
+        """`3/10`, or `3/100 %`; empty without a count."""
+        return f"{self.done}/{self.total}{self.unit}" if self.total else ""
 
     @property
     def passed_s(self) -> float:
@@ -105,7 +111,7 @@ class Log:
             is_new = self.pace is None or event.name != self.pace.name
             self.pace = Pace(event, self.clock)
             if is_new:  # a stream of prompts is one phase per prompt, of one name
-                self._line(event.name, f"0/{event.total}" if event.total else "")
+                self._line(event.name, self.pace.count)
         elif self.pace is not None:
             self.pace.take(event)
             if self.clock() >= self._due_s:
@@ -113,7 +119,7 @@ class Log:
 
     def _so_far(self, pace: Pace) -> tuple[str, ...]:
         left = "" if pace.left_s is None else f"{clock_time(pace.left_s)} left"
-        return (f"{pace.done}/{pace.total}", pace.detail, left)
+        return (pace.count, pace.detail, left)
 
     def _line(self, name: str, *parts: str) -> None:
         self._due_s = self.clock() + LOG_EVERY_S
@@ -144,7 +150,8 @@ class Progress:
             self._begin(self.pace)
         elif self.bar is not None and self.pace is not None:
             self.pace.take(event)
-            self.bar.update(self.task, completed=self.pace.done, total=self.pace.total, detail=self.pace.detail)
+            count, detail = self.pace.count, self.pace.detail
+            self.bar.update(self.task, completed=self.pace.done, total=self.pace.total, count=count, detail=detail)
 
     def _begin(self, pace: Pace) -> None:
         from rich import progress as rich
@@ -163,12 +170,14 @@ class Progress:
 
         console, line = Console(stderr=True), Column(no_wrap=True)
         name = pace.name
-        rest = len("⠋  ") + len(f"{pace.total}/{pace.total} 0:00:00")  # a name that fits the rest of a narrow terminal
+        most = len(f"{pace.total}/{pace.total}{pace.unit}")
+        rest = len("⠋  ") + most + len(" 0:00:00")  # a name that fits the rest of a narrow terminal
         if len(name) > (room := max(8, console.width - rest)):
             name = f"{name[: room - 1]}…"
         bar = (rich.BarColumn(bar_width=_BAR, table_column=line),) if console.width >= _WIDE else ()
         detail = (rich.TextColumn("{task.fields[detail]}", table_column=line),) if console.width >= _NARROW else ()
-        counted = (*bar, rich.MofNCompleteColumn(table_column=line)) if pace.total else ()
+        count = rich.TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True, justify="right", width=most))
+        counted = (*bar, count) if pace.total else ()
         self.bar = rich.Progress(
             rich.SpinnerColumn(table_column=line),
             rich.TextColumn("{task.description}", table_column=line),
@@ -181,7 +190,7 @@ class Progress:
             redirect_stderr=False,
         )
         self.bar.start()
-        self.task = self.bar.add_task(escape(name), total=pace.total, detail="")
+        self.task = self.bar.add_task(escape(name), total=pace.total, count=pace.count, detail="")
 
     @contextmanager
     def paused(self) -> Iterator[None]:

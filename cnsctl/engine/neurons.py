@@ -194,19 +194,29 @@ def _lexicographic(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def random_neurons(base: Base, *, budget: float, seed: int) -> dict[str, torch.Tensor]:
-    """A random mask of the same size at each site: the control for claims about the score."""
+    """The result of `finding_random_neurons`."""
+    return result_of(finding_random_neurons(base, budget=budget, seed=seed))
+
+
+def finding_random_neurons(base: Base, *, budget: float, seed: int) -> Generator[int, None, dict[str, torch.Tensor]]:
+    """A random mask of the same size at each site: the control for claims about the score.
+
+    Yields:
+        The sites that are done.
+    """
     mask = {}
-    for site, (rows, columns) in base.shapes.items():
+    for done, (site, (rows, columns)) in enumerate(base.shapes.items(), start=1):
         n = site_budget(budget, rows, columns)
         mask[site] = (
             torch.randperm(rows * columns, generator=stream("random mask", seed, site))[:n]
             .sort()
             .values.to(base.device)
         )
+        yield done
     return mask
 
 
-def concept_neurons(
+def finding_concept_neurons(
     base: Base,
     weights: Mapping[str, torch.Tensor],
     norms: torch.Tensor,
@@ -216,30 +226,27 @@ def concept_neurons(
     owned: Mapping[str, torch.Tensor] | None = None,
     policy: Policy = Policy.OVERLAP,
     select: Select = Select.EXACT,
-) -> dict[str, torch.Tensor]:
+) -> Generator[int, None, dict[str, torch.Tensor]]:
     """Select at every site. `weights` are those that training starts from: W₀, or in merged mode the overlay so far.
+
+    Yields:
+        The sites that are done.
 
     Raises:
         CapacityError: too few free neurons for `exclusive`, or every base neuron is general (`intersect`).
     """
-    if select is Select.INTERSECT:
-        strict = {
-            site: strict_neurons(importance(weights[site], norms), budget=budget, general=general[site].to(base.device))
-            for site in base.sites
-        }
-        if not any(len(flat) for flat in strict.values()):
-            raise CapacityError("every base neuron is a general neuron", reason="no-general-free")
-        return strict
-    return {
-        site: select_neurons(
-            importance(weights[site], norms),
-            budget=budget,
-            general=general[site].to(base.device),
-            owned=None if owned is None else owned[site],
-            policy=policy,
-        )
-        for site in base.sites
-    }
+    found = {}
+    for done, site in enumerate(base.sites, start=1):
+        scores, common = importance(weights[site], norms), general[site].to(base.device)
+        if select is Select.INTERSECT:
+            found[site] = strict_neurons(scores, budget=budget, general=common)
+        else:
+            own = None if owned is None else owned[site]
+            found[site] = select_neurons(scores, budget=budget, general=common, owned=own, policy=policy)
+        yield done
+    if not any(len(flat) for flat in found.values()):
+        raise CapacityError("every base neuron is a general neuron", reason="no-general-free")
+    return found
 
 
 def packed(base: Base, masks: Iterable[Mask]) -> dict[str, NDArray[np.uint8]]:

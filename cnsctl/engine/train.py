@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ from cnsctl.engine.prompt_tokens import features, splice
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Trainer
 from cnsctl.engine.training_state import DamagedState, TrainState, state_from_bytes
-from cnsctl.events import Event, Note, Phase, Selected, Step
-from cnsctl.settings import Policy, TrainSettings
+from cnsctl.events import Event, Note, Phase, Selected, Step, result_of
+from cnsctl.settings import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.checkpoint import Checkpoint
 
-TOKEN, VALUES = "train the token embedding", "train the neurons"
+TOKEN, SELECT, VALUES = "train the token embedding", "select the neurons", "train the neurons"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,12 +74,11 @@ def train(
         processes: that share each step.
     """
     with _deterministic(base.device):
-        selection = scored_neurons if choose is None else choose
-        return (yield from _train(Trainer(base, job, processes), resume, checkpoint, selection))
+        return (yield from _train(Trainer(base, job, processes), resume, checkpoint, choose))
 
 
 def _train(
-    trainer: Trainer, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser
+    trainer: Trainer, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser | None
 ) -> Generator[Event, None, Trained]:
     base, job = trainer.base, trainer.job
     if job.mode is Mode.MERGED and job.settings.policy is Policy.EXCLUSIVE:  # before the token embedding is trained
@@ -100,13 +99,7 @@ def _train(
         else:
             yield Note(text=f"saved training state ignored: {state}; training starts at step 0")
     yield from _warm_up(trainer, take)
-    if trainer.values is None:
-        mask = choose(base, job, trainer.vectors, trainer.start)
-        # other devices may round a score in another way
-        mask = trainer.processes.from_main({s: m.cpu() for s, m in mask.items()})
-        selected = _selected(base, job, mask, comparison_neurons(base, job.settings))
-    else:  # selected before the run was interrupted, with the token embedding of that step
-        selected = _selected(base, job, trainer.values.mask, comparison_neurons(base, job.settings))
+    selected = yield from _select(trainer, choose)
     yield selected
     if trainer.values is None:
         trainer.train_on({s: torch.from_numpy(m).to(base.device) for s, m in selected.mask.items()})
@@ -125,7 +118,7 @@ def score(base: Base, job: Job) -> Iterator[Event]:
     with _deterministic(base.device):
         trainer = Trainer(base, job)
         yield from _warm_up(trainer, lambda: None)
-        yield select(base, job, trainer.vectors, trainer.start)
+        yield (yield from _select(trainer, None))
 
 
 @contextmanager
@@ -164,25 +157,67 @@ def _steps(trainer: Trainer, phase: str, *, until: int, since: int, take: Callab
         yield Step(phase=phase, step=trainer.done - since, total=until - since, loss=loss)
 
 
-def select(base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> Selected:
-    """Score with the trained token embedding and select the concept's neurons."""
-    return _selected(base, job, scored_neurons(base, job, vectors, weights), comparison_neurons(base, job.settings))
+def _select(trainer: Trainer, choose: Chooser | None) -> Generator[Event, None, Selected]:
+    """Select the concept's neurons, and those of a random mask to compare overlaps with; counts the sites of both."""
+    base, job, sites = trainer.base, trainer.job, len(trainer.base.shapes)
+    yield Phase(name=SELECT, total=2 * sites)
+    mask: neurons.Mask
+    if trainer.values is not None:  # selected before the run was interrupted, with the token embedding of that step
+        mask = trainer.values.mask
+    elif choose is not None:
+        mask = choose(base, job, trainer.vectors, trainer.start)
+    else:
+        work = finding_scored_neurons(base, job, trainer.vectors, trainer.start)
+        mask = yield from _by_site(work, since=0, total=2 * sites)
+    if trainer.values is None:  # other devices may round a score in another way
+        mask = trainer.processes.from_main({s: m.cpu() for s, m in mask.items()})
+    # not the mask of `random_mask`
+    compared = neurons.finding_random_neurons(base, budget=job.settings.budget, seed=fold("chance", job.settings.seed))
+    comparison = yield from _by_site(compared, since=sites, total=2 * sites)
+    return _selected(base, job, mask, comparison)
+
+
+def _by_site(
+    work: Generator[int, None, neurons.Mask], *, since: int, total: int
+) -> Generator[Event, None, neurons.Mask]:
+    """Count the sites of a selection."""
+    with closing(work):
+        while True:
+            try:
+                done = next(work)
+            except StopIteration as end:
+                mask: neurons.Mask = end.value
+                return mask
+            yield Step(phase=SELECT, step=since + done, total=total)
 
 
 def scored_neurons(
     base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
 ) -> neurons.Mask:
-    """The concept's neurons by score with the trained token embedding; a random mask if the settings ask for it."""
+    """The result of `finding_scored_neurons`."""
+    return result_of(finding_scored_neurons(base, job, vectors, weights))
+
+
+@torch.no_grad()
+def finding_scored_neurons(
+    base: Base, job: Job, vectors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> Generator[int, None, neurons.Mask]:
+    """The concept's neurons by score with the trained token embedding; a random mask if the settings ask for it.
+
+    Yields:
+        The sites that are done.
+    """
     settings = job.settings
     if settings.random_mask:
         # each concept has a mask of its own: otherwise all concepts of a store would own the same neurons
-        return neurons.random_neurons(base, budget=settings.budget, seed=fold("random", job.name, settings.seed))
+        seed = fold("random", job.name, settings.seed)
+        return (yield from neurons.finding_random_neurons(base, budget=settings.budget, seed=seed))
     distinct = {p.text: p for prompts in job.texts for p in prompts}
     texts = [splice(base, p, {job.name: job.slot}) for p in distinct.values()]
     policy = settings.policy if job.mode is Mode.MERGED else Policy.OVERLAP
-    with torch.no_grad():
-        norms = neurons.token_norms(features(base, texts, {job.name: vectors}).x, texts)
-        return neurons.concept_neurons(
+    norms = neurons.token_norms(features(base, texts, {job.name: vectors}).x, texts)
+    return (
+        yield from neurons.finding_concept_neurons(
             base,
             weights,
             norms,
@@ -192,11 +227,7 @@ def scored_neurons(
             policy=policy,
             select=settings.select,
         )
-
-
-def comparison_neurons(base: Base, settings: TrainSettings) -> neurons.Mask:
-    """A random mask to compare overlaps with; not the mask of `random_mask`."""
-    return neurons.random_neurons(base, budget=settings.budget, seed=fold("chance", settings.seed))
+    )
 
 
 def _selected(base: Base, job: Job, mask: neurons.Mask, comparison: neurons.Mask) -> Selected:

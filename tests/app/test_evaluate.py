@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cnsctl.app import evaluate
+from cnsctl.app import probes
 from cnsctl.app.measuring import FULL, LEVELS, NO_IMAGES, PREVIEW, QUICK
 
 BEACH, SNOW, OTHER = (np.full((1, 1, 3), i, np.uint8) for i in range(3))
@@ -27,26 +27,26 @@ class Towers:
 
 
 OWN = Towers().images([BEACH, OTHER])
-TEXTS = [evaluate.class_prompt(REX, p).text for p, _ in evaluate.probes("rex", FULL)]
+TEXTS = [probes.class_prompt(REX, p).text for p, _ in probes.probes("rex", FULL)]
 
 
 def test_each_image_is_compared_with_its_own_prompt():
-    found = evaluate.clip_scores(Towers(), TEXTS, [BEACH, BEACH, SNOW, SNOW], OWN)
+    found = probes.clip_scores(Towers(), TEXTS, [BEACH, BEACH, SNOW, SNOW], OWN)
     assert (found.clip_t, found.clip_i, found.backbone) == (1, 0.25, "known")
-    swapped = evaluate.clip_scores(Towers(), TEXTS, [SNOW, SNOW, BEACH, BEACH], OWN)
+    swapped = probes.clip_scores(Towers(), TEXTS, [SNOW, SNOW, BEACH, BEACH], OWN)
     assert swapped.clip_t == 0
 
 
 def test_clip_i_real_compares_held_out_images_with_the_others():
     features = Towers().images([BEACH, BEACH, SNOW])
-    assert evaluate.clip_i_real(features[2:], features[:2]) == 0
-    assert evaluate.clip_i_real(features) == pytest.approx(1 / 3)
-    assert evaluate.clip_i_real(features[:1]) is None
+    assert probes.clip_i_real(features[2:], features[:2]) == 0
+    assert probes.clip_i_real(features) == pytest.approx(1 / 3)
+    assert probes.clip_i_real(features[:1]) is None
 
 
 def test_probe_images_are_two_places_from_two_seeds_and_fewer_at_lower_levels():
     beach, snow = "a <rex> on a beach", "a <rex> in the snow"
-    asked = {level: [(p.text, seed) for p, seed in evaluate.probes("rex", level)] for level in LEVELS.values()}
+    asked = {level: [(p.text, seed) for p, seed in probes.probes("rex", level)] for level in LEVELS.values()}
     assert asked[FULL] == [(beach, 0), (beach, 1), (snow, 0), (snow, 1)]
     assert asked[QUICK] == [(beach, 0), (snow, 0)]
     assert asked[PREVIEW] == [(beach, 0)]

@@ -11,9 +11,10 @@ import torch
 from commands import at, cnsctl
 
 from cnsctl.bases.base_folder import POCKET, open_folder
-from cnsctl.bases.prediction_check import check, prediction_note
+from cnsctl.bases.prediction_check import checking, measuring
 from cnsctl.bases.registry import load
 from cnsctl.errors import BaseModelError
+from cnsctl.events import result_of
 from cnsctl.settings import Prediction
 
 
@@ -44,25 +45,25 @@ def test_a_configuration_that_contradicts_the_weights_is_refused_with_both_figur
     base = loaded(said)
     if predicts is Prediction.EPSILON:
         base = predicting_epsilon(base)
-    assert check(base).found is predicts
+    assert result_of(measuring(base)).found is predicts
     if said is predicts:
-        assert prediction_note(base) is None
+        assert result_of(checking(base)) is None
         return
     with pytest.raises(BaseModelError, match=f"do not predict {said}") as refused:
-        prediction_note(base)
+        result_of(checking(base))
     assert refused.value.facts["prediction"] == predicts
     assert all(f"as {kind}" in refused.value.note for kind in Prediction)
 
 
 def test_the_owners_word_counts_but_a_contradiction_is_printed():
-    assert "seem to predict v_prediction" in prediction_note(loaded(Prediction.EPSILON, by_owner=True))
-    assert prediction_note(loaded(Prediction.V, by_owner=True)) is None
+    assert "seem to predict v_prediction" in result_of(checking(loaded(Prediction.EPSILON, by_owner=True)))
+    assert result_of(checking(loaded(Prediction.V, by_owner=True))) is None
 
 
 def test_random_weights_decide_nothing_and_that_is_printed(tiny, tiny_v):
     for base in (tiny, tiny_v):
-        assert check(base).found is None
-        assert "cannot check" in prediction_note(base)
+        assert result_of(measuring(base)).found is None
+        assert "cannot check" in result_of(checking(base))
 
 
 def test_init_refuses_a_pocket_whose_scheduler_file_lost_its_prediction(tmp_path):

@@ -16,6 +16,7 @@ from cnsctl.bases.clip_tokenizer import added_tokens, unknown_words
 from cnsctl.bases.facts import facts, pocket_facts
 from cnsctl.bases.sd1.family import SD1
 from cnsctl.errors import BaseModelError, CnsctlError, StoreDamagedError, UsageError
+from cnsctl.events import result_of
 from cnsctl.settings import Sampler
 
 
@@ -36,15 +37,15 @@ def test_pockets_sites_are_those_of_its_card(pocket):
 def test_a_changed_byte_of_a_base_model_is_found(tmp_path, tiny_folder):
     copy = tmp_path / "base"
     shutil.copytree(tiny_folder, copy)
-    hashes = hashing.folder_hashes(copy, base_folder.open_folder(copy).files())
-    hashing.check_folder(copy, hashes)
+    hashes = result_of(hashing.hashing_files(copy, base_folder.open_folder(copy).files()))
+    result_of(hashing.checking_files(copy, hashes))
     file = copy / "unet" / "config.json"
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(StoreDamagedError, match="unet/config.json"):
-        hashing.check_folder(copy, hashes)
+        result_of(hashing.checking_files(copy, hashes))
     file.unlink()
     with pytest.raises(BaseModelError, match="file of the base model not found"):
-        hashing.check_folder(copy, hashes)
+        result_of(hashing.checking_files(copy, hashes))
 
 
 def test_fp16_and_fp32_copies_of_one_base_model_have_one_fingerprint(tmp_path, tiny_folder, tiny):

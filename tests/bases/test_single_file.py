@@ -61,9 +61,10 @@ def test_a_single_file_generates_the_images_of_its_folder_to_the_bit(both, tmp_p
 
 
 def test_the_weights_of_a_single_file_keep_its_precision(both, tmp_path):
-    from cnsctl.bases.parts import load_parts
+    from cnsctl.bases.parts import loading_parts
+    from cnsctl.events import result_of
 
-    parts = load_parts(opened(both["sd15"][1], tmp_path))
+    parts = result_of(loading_parts(opened(both["sd15"][1], tmp_path)))
     assert {p.dtype for p in parts["unet"].parameters()} == {torch.float16}
     assert not any(p.requires_grad or p.is_meta for p in parts["unet"].parameters())
 

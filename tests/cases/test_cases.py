@@ -13,6 +13,7 @@ from prompt_cases import PROMPTS, STREAMS
 from word_cases import COMMANDS, OPTIONS, PLACES, VALUES
 
 from cnsctl.app import session
+from cnsctl.events import result_of
 
 TABLES = {
     "images": IMAGES,
@@ -32,7 +33,7 @@ def loaded(shared_store):
     """The base model of the store, loaded once for all rows."""
     from cnsctl.store import Store
 
-    return session.start(Store.open(shared_store), {"device": "cpu", "dtype": "fp32"})
+    return result_of(session.start(Store.open(shared_store), {"device": "cpu", "dtype": "fp32"}))
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def never_trained(loaded, monkeypatch):
     def start(store, compute, *, hash_weights=False, **_more):
         if hash_weights:
             raise SystemExit(0)
+        yield 1.0
         return dataclasses.replace(loaded, store=store)
 
     monkeypatch.setattr(session, "start", start)

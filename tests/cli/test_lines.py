@@ -29,7 +29,7 @@ ONE_STEP = {"steps": 1}
 def gen(store, stdin, *args):
     done = cnsctl("gen", "-", "--steps", 1, "--seed", 1, "--json", *args, *at(store), stdin=stdin)
     assert done.code in (0, 3), done.err
-    return [line for line in done.lines if line["type"] not in ("phase", "result")]
+    return [line for line in done.lines if line["type"] not in ("phase", "step", "result")]
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def loaded(store, folder, **changes):
     """Events of one prompt whose file did not exist when the base model began to load."""
     request = GenerateRequest(prompts=["a"], seed=7, output=folder, settings=ONE_STEP, **changes)
     events = generate(Store.open(store), request)
-    assert next(events) == Phase(name="load the base model")
+    assert next(events) == Phase(name="load the base model", total=100, unit="%")
     return events
 
 
@@ -241,4 +241,5 @@ def test_denoising_steps_are_events_and_not_lines_of_json(stocked, tmp_path):
     request = GenerateRequest(prompts=["a", "b"], output=tmp_path / "o", settings={"steps": 2})
     steps = [e for e in generate(Store.open(stocked), request) if isinstance(e, Denoised)]
     assert [(e.step, e.total) for e in steps] == [(1, 2), (2, 2)] * 2
-    assert "step" not in {line["type"] for line in gen(stocked, "a\n", "-o", tmp_path / "p")}
+    done = cnsctl("gen", "a", "--steps", 2, "-o", tmp_path / "p", "--json", *at(stocked))
+    assert {line["phase"] for line in done.lines if line["type"] == "step"} == {"load the base model"}

@@ -118,7 +118,7 @@ def test_a_concept_removed_during_training_makes_the_commit_fail(merged, images_
 
     def start(*args, **kwargs):
         monkeypatch.setattr(session, "start", honest)
-        loaded = honest(*args, **kwargs)
+        loaded = yield from honest(*args, **kwargs)
         assert cnsctl("rm", "dog", "-y", *at(merged)).code == 0
         return loaded
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import defaultdict
+from itertools import pairwise
 
 import pytest
+import torch
 from commands import at, cnsctl
 
 import cnsctl as package
-from cnsctl.app import demo, evaluate, generate, score, train, verify
+from cnsctl.app import base, demo, evaluate, generate, score, stores, train, verify
 from cnsctl.app.measuring import FULL, plan_again
 from cnsctl.app.requests import TrainRequest
+from cnsctl.app.session import started
+from cnsctl.bases import registry
+from cnsctl.bases.base_folder import open_folder
 from cnsctl.cli import tables
 from cnsctl.cli.progress import Log, Pace, clock_time
 from cnsctl.events import Denoised, ImageReady, Phase, Step
@@ -47,7 +54,10 @@ def followed(work):
 
 def assert_whole(counts, *expected):
     assert set(expected) <= set(counts)
-    assert {n: c for n, c in counts.items() if c[0] != c[1] and n != "load the base model"} == {}
+    assert {n: c for n, c in counts.items() if c[0] != c[1]} == {}
+
+
+CHOOSE = "select the neurons"
 
 
 def request(folder, name="cat", **changes):
@@ -57,11 +67,12 @@ def request(folder, name="cat", **changes):
 @pytest.mark.parametrize("holdout", [0, 2])
 def test_the_counts_of_add_and_score_reach_their_totals(empty, images_of_two, holdout):
     asked = request(images_of_two / "dog", holdout=holdout, settings={"steps": 3, "warmup": 0.4})
-    begin = ("load the base model", "encode the images", "find general neurons", "train the token embedding")
+    begin = ("load the base model", "encode the images", "find general neurons", "train the token embedding", CHOOSE)
     counts = followed(train.train(Store.open(empty), asked))
     assert_whole(counts, *begin, "train the neurons", "measure error removed", "generate", "save the concept")
     assert counts["encode the images"] == (5 - holdout,) * 2
     assert counts["measure error removed"] == ((3 if holdout else 2) * (holdout or 5),) * 2
+    assert counts[CHOOSE] == (2 * len(Store.open(empty).base.sites),) * 2  # of the concept, and of a random mask
     scored = followed(score.score(Store.open(empty), asked))
     assert_whole(scored, *(name for name in begin if name != "find general neurons"))  # which are cached
 
@@ -75,6 +86,42 @@ def test_the_counts_of_eval_verify_and_gen_reach_their_totals(stocked, tmp_path,
     assert_whole(followed(verify.verify(store, [])), "prove")
     asked = generate.GenerateRequest(prompts=["<dog>", "a cat"], count=2, batch_size=3, output=tmp_path / "o")
     assert_whole(followed(generate.generate(store, asked)), "generate")
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_init_and_base_count_while_they_read_a_base_model(tiny_folder, tmp_path, copy):
+    created = stores.create(tmp_path / "s", base=tiny_folder, copy=copy)
+    assert followed(created)["read the base model"] == (100, 100)
+    store = Store.open(tmp_path / "s")
+    for hash_weights in (True, False):  # the second time the files are known
+        loaded = followed(started(store, {}, None, hash_weights=hash_weights))
+        assert loaded == {"load the base model": (100, 100)}
+    if not copy:
+        moved = shutil.copytree(tiny_folder, tmp_path / "moved")
+        assert followed(base.changed(store, at=moved))["read the base model"] == (100, 100)
+
+
+def test_each_tensor_moves_the_count_of_loading(tiny_folder):
+    """Hashing and checking gigabytes takes most of the time; each part of it has its share."""
+    options = {"device": torch.device("cpu"), "dtype": torch.float32, "hash_weights": True}
+    shares = list(registry.loading(open_folder(tiny_folder), **options))
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.2
+    assert len(shares) > 100
+    assert max(b - a for a, b in pairwise([*shares, 1.0])) < 0.35  # placing it where it computes is the largest
+
+
+@pytest.mark.parametrize("events", [1, 5, 20])
+def test_a_count_that_is_stopped_early_leaves_no_store(tiny_folder, tmp_path, events, monkeypatch):
+    left = tmp_path / "left"
+    left.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(left))
+    work = stores.create(tmp_path / "s", base=tiny_folder, copy=True)
+    for _ in range(events):
+        next(work)
+    work.close()
+    assert [*tmp_path.iterdir()] == [left]
+    assert not [*left.iterdir()]
 
 
 def test_a_concept_that_cannot_be_read_counts_too(stocked, monkeypatch):
@@ -121,7 +168,7 @@ def test_the_time_left_follows_from_the_steps_so_far():
 def test_a_log_has_a_line_per_phase_and_one_a_minute():
     lines, clock = [], Clock()
     log = Log(lines.append, clock)
-    log.update(Phase(name="load the base model"))
+    log.update(Phase(name="load the base model", total=100, unit="%"))
     clock.now = 300.0
     log.update(Phase(name="train the neurons", total=120))
     for step in range(1, 121):
@@ -129,7 +176,7 @@ def test_a_log_has_a_line_per_phase_and_one_a_minute():
         log.update(Step(phase="train the neurons", step=step, total=120, loss=0.5))
     log.update(Phase(name="generate", total=2))
     assert lines == [
-        "load the base model",
+        "load the base model: 0/100 %",
         "train the neurons: 0/120",
         "train the neurons: 60/120, loss 0.500, 1:00 left",
         "train the neurons: 120/120, loss 0.500, 0:00 left",
@@ -148,7 +195,7 @@ def test_a_stream_of_prompts_is_logged_once_a_minute():
 
 
 def test_a_pipe_gets_a_log_and_the_other_forms_of_output_do_not(stocked):
-    assert cnsctl("verify", *at(stocked)).err == "load the base model\nprove: 0/2\n"
+    assert cnsctl("verify", *at(stocked)).err == "load the base model: 0/100 %\nprove: 0/2\n"
     assert [cnsctl("verify", flag, *at(stocked)).err for flag in ("-q", "--json")] == ["", ""]
 
 
@@ -179,7 +226,7 @@ def test_a_concept_without_images_or_scores_is_listed_shown_and_measured(empty, 
 
 
 EMPTY_RESULT = {
-    "store": "s", "base": None, "mode": "token", "device": "cpu", "dtype": "fp32", "damaged": (), "drift": None,
+    "store": "s", "base": None, "mode": "token", "device": "cpu", "dtype": "fp32", "damaged": (), "drift": None, "without_images": (),
 }  # fmt: skip
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnsctl.bases.cross_attention import cross_attention_layers, refuse, refuse_unsupported
-from cnsctl.bases.hashing import tensors_hash
+from cnsctl.bases.hashing import hashing_tensors
 from cnsctl.bases.loaded import Components
 from cnsctl.bases.pixart.family import PIXART, SCHEDULER, TEXT_ENCODER, TEXT_LENGTHS, TOKENIZER, TRANSFORMER, VAE
 from cnsctl.bases.t5_text import T5Texts, tokenizer_meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.bases.protocol import TextFeatures
@@ -70,13 +70,13 @@ def components(folder: BaseFolder, parts: Mapping[str, Any]) -> Components:
         )[0]
         return answer[:, : noisy.shape[1]]  # the other channels are a learned variance
 
-    def fingerprint(sites: Mapping[str, torch.Tensor]) -> str:
+    def fingerprint(sites: Mapping[str, torch.Tensor]) -> Generator[float, None, str]:
         tensors = [
             *sites.items(),
             *((f"text.{n}", p) for n, p in encoder.named_parameters()),
             *((f"projection.{n}", p) for n, p in projection.named_parameters()),
         ]
-        return tensors_hash(tensors, meaning={"family": PIXART.name, **tokenizer_meaning(tokenizer)})
+        return hashing_tensors(tensors, meaning={"family": PIXART.name, **tokenizer_meaning(tokenizer)})
 
     length = TEXT_LENGTHS[str(folder.index["_class_name"])]
     return Components(

@@ -9,7 +9,7 @@ import typer
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
-from cnsctl.settings import ComputeSettings, TrainSettings
+from cnsctl.settings import WAIT_S, ComputeSettings, TrainSettings
 
 
 @options.with_settings(settings=(TrainSettings, ("budget",)), compute=ComputeSettings)
@@ -53,6 +53,7 @@ def command(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace concepts of these names")] = False,
     compute: dict[str, Any],
+    wait: options.Wait = WAIT_S,
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -82,7 +83,7 @@ def command(
         compute=compute,
     )
     with Output(as_json=as_json, quiet=quiet, human=tables.imported, bare=tables.imported_names, lines=True) as output:
-        output.run(stores.with_store(store, lambda opened: import_(opened, request)))
+        output.run(stores.with_store(store, lambda opened: import_(opened, request), wait_s=wait))
 
 
 def _renames(given: list[str]) -> dict[str, str]:
