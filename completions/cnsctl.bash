@@ -55,7 +55,7 @@ _cnsctl() {
         eval) flags="--no-images --full --html --force --device --dtype --memory --store --json --quiet --help" ;;
         log) flags="--store --json --quiet --help" ;;
         export) flags="--format --rank --keys --output --force --no-measure --device --memory --store --json --quiet --help" ;;
-        import) flags="--name --class --kv-only --budget --rename --replace --device --dtype --memory --store --json --quiet --help" ;;
+        import) flags="--name --class --kv-only --budget --rename --replace --device --dtype --memory --wait --store --json --quiet --help" ;;
         init) flags="--store --base --copy --mode --prediction --clip --judge --yes --json --quiet --help" ;;
         base) flags="--at --estimate --clip --judge --dtype --yes --wait --store --json --quiet --help" ;;
         mv) flags="--unfinished --wait --store --json --quiet --help" ;;

@@ -173,6 +173,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from import' -l replace -d 'Replac
 complete -c cnsctl -n '__fish_seen_subcommand_from import' -l device -x -a 'auto cuda mps cpu' -d 'Where to compute; cuda:1 is the second GPU'
 complete -c cnsctl -n '__fish_seen_subcommand_from import' -l dtype -x -a 'auto fp32 bf16 fp16' -d 'Precision; fp16 only generates'
 complete -c cnsctl -n '__fish_seen_subcommand_from import' -l memory -x -a 'auto low lowest' -d 'Save memory, in exchange for time; auto: if the device has too little'
+complete -c cnsctl -n '__fish_seen_subcommand_from import' -l wait -x -d 'How long to wait for another process that writes to the store'
 complete -c cnsctl -n '__fish_seen_subcommand_from import' -l store -r -F -d 'The store'
 complete -c cnsctl -n '__fish_seen_subcommand_from import' -l json -d 'Print JSON, including errors (keys: docs/reference/json.md)'
 complete -c cnsctl -n '__fish_seen_subcommand_from import' -l quiet -d 'Print bare names or paths, one per line; no progress'
