@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from cnsctl.app.output_paths import STDOUT, check_folder
 from cnsctl.errors import DiskError, NotDurableError, UsageError
 from cnsctl.export_formats import ExportFormat
 from cnsctl.store import free_bytes, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-STDOUT = Path("-")
 
 TRIGGER = "cns-{}"
 """Name of an embedding's file, from the name of its concept."""
@@ -137,15 +136,6 @@ def check_places(paths: Sequence[Path], *, force: bool, folders: bool = False) -
             raise UsageError(f"not a folder of a pipeline: {path}", reason="output")
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot take a file."""
-    there = next((p for p in (folder, *folder.parents) if p.exists()), folder)
-    if there.exists() and not there.is_dir():
-        raise UsageError(f"not a folder: {there}", reason="output")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise DiskError(f"cannot write to {folder}: no write permission for {there}", reason="output")
-
-
 def check_space(folder: Path, needed: int) -> None:
     """Refuse an export that the disk has no room for.
 
@@ -192,7 +182,8 @@ def writing_folder(path: Path, *, force: bool) -> Iterator[Path]:
         DiskError: it cannot be written.
     """
     make_parent(path)
-    temp = path.with_name(f".tmp-{path.name[:40]}-{os.getpid()}")
+    # a number of this process is not unique: each container has a process 1
+    temp = path.with_name(f".tmp-{path.name[:40]}-{os.getpid()}-{os.urandom(6).hex()}")
     old = temp.with_name(f"{temp.name}-old")
     try:
         temp.mkdir()
@@ -204,11 +195,12 @@ def writing_folder(path: Path, *, force: bool) -> Iterator[Path]:
             path.rename(old)
         temp.rename(path)
     except OSError as err:
-        if old.exists() and not path.exists():
-            old.rename(path)
         raise DiskError(f"cannot write {path}: {err.strerror or err}", reason="output") from err
     finally:
-        for folder in (temp, old):
+        with suppress(OSError):
+            if old.exists() and not path.exists():  # also after Ctrl-C between the two renames
+                old.rename(path)
+        for folder in (temp, old) if path.exists() else (temp,):
             with suppress(OSError):
                 shutil.rmtree(folder)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commands import tree
+from concept_files import zeros_file
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from engine_samples import synthetic
 from safetensors.torch import save_file
@@ -18,6 +19,7 @@ from tiny import make_base, make_sdxl
 
 from cnsctl import create_store, errors, formats, open_store
 from cnsctl.api import CnsctlWarning
+from cnsctl.app import import_files
 from cnsctl.app.import_files import ImportRequest, arrivals
 from cnsctl.concept import Delta, Mode
 from cnsctl.data.prompt_grammar import parse
@@ -406,6 +408,27 @@ def test_the_norm_of_a_huge_rank_takes_no_more_memory_than_its_file(tmp_path):
         assert survey.share_left_out(file, {"s.attn2.to_k": (2, 2)}) == pytest.approx(1.0)
 
 
+def test_a_norm_is_not_computed_from_what_is_not_a_weight(tmp_path):
+    te = "lora_te_x"
+    pair = {f"{te}.lora_down.weight": torch.ones(2, 3), f"{te}.lora_up.weight": torch.ones(3, 2)}
+    for more, share in (
+        ({f"{te}.alpha": torch.tensor(2)}, pytest.approx(1.0)),
+        ({f"{te}.lora_up.weight": torch.ones(3, 2, dtype=torch.uint8)}, None),
+    ):
+        save_file(pair | more, tmp_path / "x.safetensors")
+        with tensor_file.open_file(tmp_path / "x.safetensors") as file:
+            assert survey.share_left_out(file, {"s.attn2.to_k": (2, 2)}) == share
+    save_file(pair | {f"{te}.alpha": torch.zeros(0)}, tmp_path / "x.safetensors")
+    with tensor_file.open_file(tmp_path / "x.safetensors") as file, pytest.raises(errors.DamagedFileError):
+        survey.share_left_out(file, {"s.attn2.to_k": (2, 2)})
+
+
+def test_a_norm_is_not_computed_from_a_tensor_of_any_size(tmp_path):
+    zeros_file(tmp_path / "x.safetensors", {"lora_te_x.diff": (1 << 20, 1 << 20)})
+    with tensor_file.open_file(tmp_path / "x.safetensors") as file:
+        assert survey.share_left_out(file, {"s.attn2.to_k": (2, 2)}) is None
+
+
 def test_a_file_of_another_family_is_refused_by_both_names(shared, tmp_path):
     stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     save_file(
@@ -440,6 +463,18 @@ def test_a_hostile_delta_is_refused_and_leaves_no_trace(shared, base, tmp_path, 
     with pytest.raises((errors.DamagedFileError, errors.UsageError), match=fault):
         shared[1].import_(file).result()
     assert tree(shared[0].path) == before
+
+
+def test_a_delta_in_a_bundle_is_refused_by_its_length_as_a_file_is(shared, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(import_files, "_BESIDE", -import_files._PER_WEIGHT * base_weights(shared) + 100)
+    file = bundled(tmp_path / "b.zip", base, {"huge": delta_of(base)})
+    monkeypatch.setattr("cnsctl.formats.bundle._check_delta", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(errors.DamagedFileError, match="too large for the base model: b.zip: huge"):
+        shared[1].import_(file).result()
+
+
+def base_weights(shared):
+    return shared[0]._folder.base.n_weights
 
 
 def test_a_flipped_bit_of_a_file_is_never_a_traceback(shared, base, tmp_path):

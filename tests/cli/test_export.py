@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import at, cnsctl
+from commands import at, cnsctl, tree
 from safetensors import safe_open
 from synthetic_stores import make_store
 from tiny import make_base
@@ -167,6 +167,58 @@ def test_a_folder_that_is_not_a_pipeline_is_never_replaced(store):
     assert done.code == 2
     assert "not a folder of a pipeline: model" in done.err
     assert Path("model").read_text() == "mine"
+
+
+def test_the_base_model_of_the_store_is_never_replaced(tmp_path, base):
+    own = shutil.copytree(base, tmp_path / "own")
+    used = make_store(tmp_path / "used" / "store", own, dog="dog").path
+    weights = next(own.glob("unet/*.safetensors"))
+    before = tree(tmp_path)
+    (tmp_path / "link").symlink_to(own)
+    for form, output in (("checkpoint", own), ("checkpoint", tmp_path / "link/../own"), ("kv", weights)):
+        done = cnsctl("export", "dog", "--format", form, "-o", output, "--force", *at(used))
+        assert tree(tmp_path) == before, (form, output)
+        assert done.code == 2
+        assert "the store needs what is at" in done.err
+
+
+def test_a_folder_that_is_replaced_comes_back_after_ctrl_c(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model_index.json").write_text("old")
+    rename = Path.rename
+
+    def second(self, target):
+        if ".tmp-" in self.name and "-old" not in self.name:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second)
+    with pytest.raises(KeyboardInterrupt), export_files.writing_folder(tmp_path / "model", force=True) as target:
+        (target / "model_index.json").write_text("new")
+    assert (tmp_path / "model/model_index.json").read_text() == "old"
+    assert names(tmp_path) == {"model", "here"}
+
+
+def test_two_containers_with_one_process_number_write_beside_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with export_files.writing_folder(tmp_path / "a", force=False) as first:
+        (first / "x").write_text("first")
+        with (
+            pytest.raises(ValueError, match="stopped"),
+            export_files.writing_folder(tmp_path / "a", force=False) as second,
+        ):
+            assert second != first
+            raise ValueError("stopped")
+    assert (tmp_path / "a/x").read_text() == "first"
+
+
+def test_the_texts_of_a_concept_without_a_class_word_have_no_gap(base, tmp_path):
+    used = make_store(tmp_path / "store", base, dog="").path
+    assert cnsctl("export", "dog", "--format", "embedding", *at(used)).code == 0
+    texts = metadata(Path("cns-dog.safetensors"))
+    assert texts["modelspec.trigger_phrase"] == "cns-dog"
+    assert "embedding:cns-dog; " in texts["modelspec.usage_hint"]
+    assert texts["modelspec.usage_hint"].endswith("diffusers: <dog>")
 
 
 def test_a_damaged_concept_is_refused_and_nothing_is_written(store, tmp_path):
