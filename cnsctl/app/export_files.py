@@ -202,7 +202,7 @@ def writing_folder(path: Path, *, force: bool) -> Iterator[Path]:
                 old.rename(path)
         for folder in (temp, old) if path.exists() else (temp,):
             with suppress(OSError):
-                shutil.rmtree(folder)
+                folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
 
 
 def _allow_reading(folder: Path) -> None:

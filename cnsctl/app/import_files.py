@@ -317,7 +317,8 @@ def _foreign(store: Store, request: ImportRequest, opened: Sequence[_File], cont
             note="a concept is K and V of cross-attention, and token embeddings",
             reason="import-nothing",
         )
-    _check_widths(store, content, shown)
+    with_vectors = next((f for f in opened if getattr(f.content, "vectors", None)), main)
+    _check_widths(store, content, shown_name(with_vectors.path))
     class_word, initial = _words(request, content)
     stems = [f.path.stem for f in (main, *opened)]
     return Arrival(

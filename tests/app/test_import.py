@@ -17,7 +17,7 @@ from engine_samples import synthetic
 from safetensors.torch import save_file
 from tiny import make_base, make_sdxl
 
-from cnsctl import create_store, errors, formats, open_store
+from cnsctl import apply_concept, create_store, errors, formats, open_store
 from cnsctl.api import CnsctlWarning
 from cnsctl.app import import_files
 from cnsctl.app.import_files import ImportRequest, arrivals
@@ -440,6 +440,32 @@ def test_a_file_of_another_family_is_refused_by_both_names(shared, tmp_path):
         with pytest.raises(errors.BaseModelError, match=family) as caught:
             shared[1].import_(tmp_path / f"{name}.safetensors", class_word="dog").result()
         assert "the store is on tiny (Stable Diffusion 1.x or 2.x, text width 40)" in caught.value.note
+
+
+def test_of_two_files_the_one_that_does_not_fit_is_named(shared, base, tmp_path):
+    save_file(lora(base), tmp_path / "w.safetensors")
+    save_file({"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)}, tmp_path / "xl.safetensors")
+    with pytest.raises(errors.BaseModelError, match="^xl.safetensors has token embeddings"):
+        shared[1].import_([tmp_path / "w.safetensors", tmp_path / "xl.safetensors"], name="two").result()
+
+
+@pytest.mark.parametrize("n", [15, 30])
+def test_weights_with_many_token_embeddings_are_fitted_to_the_prompts_that_have_room(shared, base, tmp_path, n):
+    save_file(lora(base), tmp_path / "w.safetensors")
+    save_file({"emb_params": torch.randn(n, 40)}, tmp_path / "e.safetensors")
+    run = shared[1].import_([tmp_path / "w.safetensors", tmp_path / "e.safetensors"], name=f"many-{n}")
+    if n == 15:
+        assert run.result().concepts[0].concept.tokens == n
+        return
+    with pytest.raises(errors.UsageError, match="too many token embeddings: 30"):
+        run.result()
+
+
+def test_a_delta_without_a_class_word_needs_a_name_in_a_pipeline(base, tmp_path):
+    file = written(tmp_path / "ti.safetensors", delta_of(base, class_word=""))
+    with pytest.raises(errors.InvalidNameError, match="no class word") as caught:
+        apply_concept(None, file)
+    assert "name=" in caught.value.hint
 
 
 # ------------------------------------------------------------------------------------- hostile files, other processes

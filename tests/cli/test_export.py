@@ -199,6 +199,17 @@ def test_a_folder_that_is_replaced_comes_back_after_ctrl_c(tmp_path, monkeypatch
     assert names(tmp_path) == {"model", "here"}
 
 
+def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model_index.json").write_text("old")
+    (tmp_path / "link").symlink_to("model")
+    with export_files.writing_folder(tmp_path / "link", force=True) as target:
+        (target / "model_index.json").write_text("new")
+    assert (tmp_path / "link/model_index.json").read_text() == "new"
+    assert (tmp_path / "model/model_index.json").read_text() == "old"
+    assert names(tmp_path) == {"model", "link", "here"}
+
+
 def test_two_containers_with_one_process_number_write_beside_each_other(tmp_path, monkeypatch):
     monkeypatch.setattr("os.getpid", lambda: 1)
     with export_files.writing_folder(tmp_path / "a", force=False) as first:
