@@ -178,13 +178,13 @@ def prepared(
 
 
 def _native(store: Store, record: ConceptRecord) -> Content:
-    """The delta as the store has it, verified."""
-    data = store.blob(record["delta"])
+    """The delta as the store has it, verified before the first file is written, and again when it is written."""
 
     def write(stream: BinaryIO) -> None:
-        stream.write(data)
+        stream.write(store.blob(record["delta"]))
 
-    return Content(kind="concept", concepts=(record["name"],), size=len(data), write=write)
+    size = len(store.blob(record["delta"]))
+    return Content(kind="concept", concepts=(record["name"],), size=size, write=write)
 
 
 def _tensors(form: ExportFormat, outgoing: Outgoing, keys: KeyStyle, concepts: tuple[str, ...]) -> Content:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.app.output_paths import STDOUT, check_folder
+from cnsctl.bases.part_files import INDEX
 from cnsctl.errors import DiskError, NotDurableError, UsageError
 from cnsctl.export_formats import ExportFormat
 from cnsctl.store import free_bytes, writing
@@ -43,9 +44,6 @@ _ENDS = {
 
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 """Names that Windows keeps for devices."""
-
-_MARK = "model_index.json"
-"""In every folder of a pipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ def place_of(output: Path | None, form: ExportFormat, *, files: int, beside: boo
             raise UsageError(f"cannot write {what} to stdout", note=f"the format is {form}", reason="export-to-stdout")
         return Place(folder=Path(), file=STDOUT, force=force)
     if form is ExportFormat.CHECKPOINT:
-        inside = output.is_dir() and not (output / _MARK).is_file()
+        inside = output.is_dir() and not (output / INDEX).is_file()
         return Place(folder=output if inside else output.parent, file=None if inside else output, force=force)
     suffix = SUFFIXES.get(form, SUFFIX)
     if output.is_dir() or output.suffix.lower() not in _OTHER_SUFFIXES:
@@ -132,7 +130,7 @@ def check_places(paths: Sequence[Path], *, force: bool, folders: bool = False) -
         check_folder(path.parent)
         if path.exists() and not force:
             raise exists(path)
-        if folders and path.exists() and not (path / _MARK).is_file():
+        if folders and path.exists() and not (path / INDEX).is_file():
             raise UsageError(f"not a folder of a pipeline: {path}", reason="output")
 
 

@@ -19,6 +19,7 @@ from cnsctl.errors import UsageError
 from cnsctl.export_formats import DEFAULT_KEYS, ExportFormat, KeyStyle
 from cnsctl.formats import modelspec
 from cnsctl.formats.contents import Factors, Incoming
+from cnsctl.formats.embedding import ENCODERS
 from cnsctl.formats.foreign import by_site, check_shape, table_of, token_of
 from cnsctl.formats.tensor_file import Tensor, shown
 from cnsctl.key_names import Leaf, Stem, key_table, split
@@ -147,12 +148,7 @@ def _peft_scale(settings: Mapping[str, object], site: str, rank: int) -> float:
 
 def _bundled(file: TensorFile) -> tuple[dict[str, NDArray[np.float32]], str | None, frozenset[str]]:
     """The token embeddings in a LoRA, their token, and their tensors, if the file has those of one concept."""
-    encoders = {
-        "string_to_param.*": "text_encoder",
-        "emb_params": "text_encoder",
-        "clip_l": "text_encoder",
-        "clip_g": "text_encoder_2",
-    }
+    encoders = {"string_to_param.*": "text_encoder", "emb_params": "text_encoder", **ENCODERS}
     found: dict[str, str] = {}
     names = set()
     for key in file.entries:

@@ -18,6 +18,7 @@ from cnsctl.bases.base_folder import POCKET
 from cnsctl.concept import Mode
 from cnsctl.export_formats import ExportFormat
 from cnsctl.formats import canonical
+from cnsctl.store import Store
 
 WEIGHTS = ["lora-exact", "diff", "kv", "custom-diffusion"]
 
@@ -57,6 +58,30 @@ def test_native_is_the_delta_byte_for_byte(store):
     assert cnsctl("export", "dog", "--format", "native", *at(store)).code == 0
     delta = cnsctl("show", "dog", "--json", *at(store)).json["delta"]
     assert Path("dog.delta.safetensors").read_bytes() == Path(delta).read_bytes()
+
+
+class Blob(bytes):
+    """Bytes that are counted while they live."""
+
+    live = 0
+
+    def __del__(self) -> None:
+        Blob.live -= 1
+
+
+@pytest.mark.parametrize("form", ["native", "bundle"])
+def test_deltas_are_not_kept_in_memory(merged, monkeypatch, form):
+    blob, most = Store.blob, 0
+
+    def counted(self: Store, sha: str) -> bytes:
+        nonlocal most
+        Blob.live += 1
+        most = max(most, Blob.live)
+        return Blob(blob(self, sha))
+
+    monkeypatch.setattr(Store, "blob", counted)
+    assert cnsctl("export", "dog", "hat", "cup", "--format", form, *at(merged)).code == 0
+    assert most <= 2  # the one that is read, and the one before it
 
 
 def test_a_bundle_contains_the_deltas_byte_for_byte(store):
