@@ -346,10 +346,8 @@ class Session:
         from cnsctl.app.evaluate import evaluate
 
         session, page = self._open(), None if html is None else Path(html)
-        if page is not None:
-            report_page.check_page(page, force=force)
         work = evaluate(session.store, names, images=images, full=full, session=session)
-        return Run(work if page is None else report_page.measured(session.store, work, page)).result()
+        return Run(work if page is None else report_page.measured(session.store, work, page, force=force)).result()
 
     def export(
         self,

@@ -183,8 +183,7 @@ class Store:
         """
         from cnsctl.app import report_page
 
-        report_page.check_page(Path(output), force=force)
-        return Run(report_page.gallery(self._folder, Path(output))).result()
+        return Run(report_page.gallery(self._folder, Path(output), force=force)).result()
 
     def rename(self, old: str, new: str, *, unfinished: bool = False) -> results.RenameResult:
         """Rename a concept; its bytes stay the same.

@@ -34,6 +34,8 @@ def apply(
     chosen = name
     if chosen is None:
         chosen = concept.concept.name if isinstance(concept, ShowResult) else "-".join(delta.class_word.split())
+    if not chosen and name is None:
+        raise InvalidNameError("the concept has no class word, so its file does not name it", hint='pass name="…"')
     if not NAME.fullmatch(chosen):
         raise InvalidNameError(f"invalid name: {chosen[:80]!r}", hint="use a-z, 0-9, - and _")
     how = _mode(delta, mode)

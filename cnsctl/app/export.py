@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnsctl import results
 from cnsctl.app import export_lines
 from cnsctl.app.concepts import require
 from cnsctl.app.export_contents import ALONE, DENSE, prepared
-from cnsctl.app.export_files import STDOUT, check_places, check_space, file_name, place_of, write_file
+from cnsctl.app.export_files import check_places, check_space, file_name, place_of, write_file
+from cnsctl.app.output_paths import STDOUT
 from cnsctl.concept import Mode
 from cnsctl.errors import UsageError
 from cnsctl.events import Event, Phase, Warn
@@ -22,7 +24,6 @@ from cnsctl.settings import ExportSettings, complete
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from cnsctl.app.export_contents import Content, Exported
     from cnsctl.app.session import Session
@@ -90,11 +91,12 @@ def export(
     place = place_of(
         request.output, settings.format, files=len(groups), beside=settings.format not in ALONE, force=request.force
     )
+    paths = [place.path([r["name"] for r in group], settings.format) for group in groups]
+    _refuse_own(store, paths)
     if settings.format is ExportFormat.CHECKPOINT:
         from cnsctl.app.export_checkpoint import export_checkpoint
 
         return (yield from export_checkpoint(store, records, place))
-    paths = [place.path([r["name"] for r in group], settings.format) for group in groups]
     check_places(paths, force=request.force)
     with ExitStack() as held:
         found = yield from prepared(store, records, settings, request, session=session, held=held)
@@ -138,6 +140,20 @@ def _groups(store: Store, records: Sequence[ConceptRecord], form: ExportFormat) 
     if form in {ExportFormat.BUNDLE, ExportFormat.CHECKPOINT} or (form in DENSE and store.mode is Mode.MERGED):
         return [records]
     return [[record] for record in records]
+
+
+def _refuse_own(store: Store, paths: Sequence[Path]) -> None:
+    """Refuse to replace the store, the base model that it reads, or a file or folder of them or around them.
+
+    Raises:
+        UsageError: whatever may be overwritten.
+    """
+    read = [store.path, *([] if store.base.path is None else [Path(store.base.path)])]
+    own = {place for path in read for place in (path.absolute(), path.resolve())}
+    for path in paths:
+        at = path.parent.resolve() / path.name  # of a link, the link itself is replaced
+        if any(at == one or at in one.parents or (one in at.parents and at.exists()) for one in own):
+            raise UsageError(f"the store needs what is at {path}", hint="export to another place")
 
 
 def _files(

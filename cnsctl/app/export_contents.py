@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.app.export_files import TRIGGER
@@ -124,10 +123,10 @@ class Exported:
             "ComfyUI": "embedding:{0} {1}", "A1111 and Forge": "{0} {1}", "InvokeAI": "<{0}> {1}",
         }  # fmt: skip
         shown = {
-            tool: ", ".join(phrase.format(TRIGGER.format(name), word) for name, word in words.items())
+            tool: ", ".join(phrase.format(TRIGGER.format(name), word).rstrip() for name, word in words.items())
             for tool, phrase in phrases.items()
         }
-        shown["diffusers"] = ", ".join(f"<{name}> {word}" for name, word in words.items())
+        shown["diffusers"] = ", ".join(f"<{name}> {word}".rstrip() for name, word in words.items())
         found = {
             "modelspec.title": ", ".join(names),
             "modelspec.trigger_phrase": shown["A1111 and Forge"],
@@ -179,20 +178,20 @@ def prepared(
 
 
 def _native(store: Store, record: ConceptRecord) -> Content:
-    """The delta as the store has it, verified."""
-    data = store.blob(record["delta"])
+    """The delta as the store has it, verified before the first file is written, and again when it is written."""
 
     def write(stream: BinaryIO) -> None:
-        stream.write(data)
+        stream.write(store.blob(record["delta"]))
 
-    return Content(kind="concept", concepts=(record["name"],), size=len(data), write=write)
+    size = len(store.blob(record["delta"]))
+    return Content(kind="concept", concepts=(record["name"],), size=size, write=write)
 
 
 def _tensors(form: ExportFormat, outgoing: Outgoing, keys: KeyStyle, concepts: tuple[str, ...]) -> Content:
     """A safetensors file of this format."""
-    from cnsctl.formats import tensor_file
+    from cnsctl.formats import tensor_file, writer
 
-    module = import_module(f"cnsctl.formats.{form.replace('-', '_')}")
+    module = writer(form)
     found, texts = module.tensors(outgoing, keys), module.metadata(outgoing, keys)
     return Content(
         kind=_KINDS.get(form, "weights"),

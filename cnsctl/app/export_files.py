@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from cnsctl.app.output_paths import STDOUT, check_folder
+from cnsctl.bases.part_files import INDEX
 from cnsctl.errors import DiskError, NotDurableError, UsageError
 from cnsctl.export_formats import ExportFormat
 from cnsctl.store import free_bytes, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-STDOUT = Path("-")
 
 TRIGGER = "cns-{}"
 """Name of an embedding's file, from the name of its concept."""
@@ -44,9 +44,6 @@ _ENDS = {
 
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 """Names that Windows keeps for devices."""
-
-_MARK = "model_index.json"
-"""In every folder of a pipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +83,7 @@ def place_of(output: Path | None, form: ExportFormat, *, files: int, beside: boo
             raise UsageError(f"cannot write {what} to stdout", note=f"the format is {form}", reason="export-to-stdout")
         return Place(folder=Path(), file=STDOUT, force=force)
     if form is ExportFormat.CHECKPOINT:
-        inside = output.is_dir() and not (output / _MARK).is_file()
+        inside = output.is_dir() and not (output / INDEX).is_file()
         return Place(folder=output if inside else output.parent, file=None if inside else output, force=force)
     suffix = SUFFIXES.get(form, SUFFIX)
     if output.is_dir() or output.suffix.lower() not in _OTHER_SUFFIXES:
@@ -133,17 +130,8 @@ def check_places(paths: Sequence[Path], *, force: bool, folders: bool = False) -
         check_folder(path.parent)
         if path.exists() and not force:
             raise exists(path)
-        if folders and path.exists() and not (path / _MARK).is_file():
+        if folders and path.exists() and not (path / INDEX).is_file():
             raise UsageError(f"not a folder of a pipeline: {path}", reason="output")
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot take a file."""
-    there = next((p for p in (folder, *folder.parents) if p.exists()), folder)
-    if there.exists() and not there.is_dir():
-        raise UsageError(f"not a folder: {there}", reason="output")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise DiskError(f"cannot write to {folder}: no write permission for {there}", reason="output")
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -192,7 +180,8 @@ def writing_folder(path: Path, *, force: bool) -> Iterator[Path]:
         DiskError: it cannot be written.
     """
     make_parent(path)
-    temp = path.with_name(f".tmp-{path.name[:40]}-{os.getpid()}")
+    # a number of this process is not unique: each container has a process 1
+    temp = path.with_name(f".tmp-{path.name[:40]}-{os.getpid()}-{os.urandom(6).hex()}")
     old = temp.with_name(f"{temp.name}-old")
     try:
         temp.mkdir()
@@ -204,13 +193,14 @@ def writing_folder(path: Path, *, force: bool) -> Iterator[Path]:
             path.rename(old)
         temp.rename(path)
     except OSError as err:
-        if old.exists() and not path.exists():
-            old.rename(path)
         raise DiskError(f"cannot write {path}: {err.strerror or err}", reason="output") from err
     finally:
-        for folder in (temp, old):
+        with suppress(OSError):
+            if old.exists() and not path.exists():  # also after Ctrl-C between the two renames
+                old.rename(path)
+        for folder in (temp, old) if path.exists() else (temp,):
             with suppress(OSError):
-                shutil.rmtree(folder)
+                folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
 
 
 def _allow_reading(folder: Path) -> None:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 COMFYUI, A1111, INVOKEAI, DIFFUSERS, CNSCTL = "ComfyUI", "A1111 and Forge", "InvokeAI", "diffusers", "cnsctl"
 
-_PATCHES = {ExportFormat.LORA, ExportFormat.LORA_EXACT, ExportFormat.DIFF}
-"""Formats that tools load as a LoRA."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cnsctl import results
 from cnsctl.app.concepts import IMPORT_LOST, ORIGIN_FORMAT, origin_of, summary
 from cnsctl.app.counting import Count
-from cnsctl.app.import_convert import budget_of, converting
+from cnsctl.app.import_convert import budget_of, converting, too_many_embeddings
 from cnsctl.app.import_files import Arrival, ImportRequest, arrivals
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import now, saved_but
@@ -200,11 +200,7 @@ def _prepared(session: Session, arrival: Arrival, budget: float) -> Generator[Ev
     except StoreDamagedError as err:
         raise DamagedFileError(f"{arrival.file} is damaged: {err.what}", hint="export it again") from err
     except UsageError as err:  # the only prompts are ours
-        raise UsageError(
-            f"{arrival.file} has too many token embeddings: {concept.n_vectors}",
-            note=f"{session.base.name} reads prompts that are too short for them",
-            hint="import it into a store on a base model that reads longer prompts",
-        ) from err
+        raise too_many_embeddings(session.base, concept.n_vectors) from err
     return _Ready(arrival=arrival, delta=read, probe=probe)
 
 

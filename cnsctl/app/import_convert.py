@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnsctl.app.session import Session
+    from cnsctl.bases.protocol import Base
     from cnsctl.formats.contents import Incoming
     from cnsctl.store import Store
 
@@ -95,6 +96,15 @@ def converting(
     return Converted(delta=delta, error=found[2])
 
 
+def too_many_embeddings(base: Base, n: int) -> UsageError:
+    """The error of a file whose token embeddings do not fit into our prompts; the user wrote none."""
+    return UsageError(
+        f"the file has too many token embeddings: {n}",
+        note=f"{base.name} reads prompts that are too short for them",
+        hint="import it into a store on a base model that reads longer prompts",
+    )
+
+
 def _of_words(session: Session, words: str | None) -> dict[str, NDArray[np.float32]]:
     """The base model's own embeddings of some words, one for each of their tokens."""
     found = {} if words is None else session.base.embeddings(words)
@@ -137,9 +147,12 @@ def _sparse(
     placed: dict[str, torch.Tensor] = {encoder: table.to(base.device) for encoder, table in rows.items()}
     slot = Slot(name=name, class_word=class_word, n_vectors=len(next(iter(rows.values()))))
     own = session.store.mode is Mode.TOKEN
-    fitted, unseen = (
-        tokens(base, prompts(name), slot, placed, own=own) for prompts in (fitted_prompts, unseen_prompts)
-    )
+    try:
+        fitted, unseen = (
+            tokens(base, prompts(name), slot, placed, own=own) for prompts in (fitted_prompts, unseen_prompts)
+        )
+    except UsageError as err:
+        raise too_many_embeddings(base, slot.n_vectors) from err
     work = sparsifying(
         base, incoming.weights, differences=incoming.differences, budget=budget, fitted=fitted, unseen=unseen
     )

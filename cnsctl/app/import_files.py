@@ -140,11 +140,8 @@ def _opened(store: Store, path: Path, held: ExitStack) -> _File:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(f"not a file: {path}", reason="import-file")
-        if formats.detect(path).NAME is ExportFormat.NATIVE and found.st_size > _longest(store):
-            raise DamagedFileError(
-                f"the delta is too large for the base model: {path}: {found.st_size} bytes",
-                hint="import it into a store on its own base model",
-            )
+        if formats.detect(path).NAME is ExportFormat.NATIVE:
+            _refuse_larger(store, str(path), found.st_size)
         content = held.enter_context(formats.opened(path, store.base.sites))
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -157,8 +154,13 @@ def _opened(store: Store, path: Path, held: ExitStack) -> _File:
     return _File(path=path, sha256=digest, content=content)
 
 
-def _longest(store: Store) -> int:
-    return _PER_WEIGHT * store.base.n_weights + _BESIDE
+def _refuse_larger(store: Store, shown: str, n_bytes: int) -> None:
+    """Refuse a delta that is too large for the base model, before it is read."""
+    if n_bytes > _PER_WEIGHT * store.base.n_weights + _BESIDE:
+        raise DamagedFileError(
+            f"the delta is too large for the base model: {shown}: {n_bytes} bytes",
+            hint="import it into a store on its own base model",
+        )
 
 
 def _other_family(store: Store, path: Path, err: BaseModelError) -> BaseModelError:
@@ -248,6 +250,7 @@ def _of_bundle(store: Store, request: ImportRequest, file: _File, bundle: Bundle
             reason="import-base",
         )
     for concept in bundle.concepts:
+        _refuse_larger(store, f"{shown_name(file.path)}: {concept.name}", concept.bytes)
 
         def delta(name: str = concept.name) -> Delta:
             try:
@@ -314,7 +317,8 @@ def _foreign(store: Store, request: ImportRequest, opened: Sequence[_File], cont
             note="a concept is K and V of cross-attention, and token embeddings",
             reason="import-nothing",
         )
-    _check_widths(store, content, shown)
+    with_vectors = next((f for f in opened if getattr(f.content, "vectors", None)), main)
+    _check_widths(store, content, shown_name(with_vectors.path))
     class_word, initial = _words(request, content)
     stems = [f.path.stem for f in (main, *opened)]
     return Arrival(

@@ -13,8 +13,10 @@ from cnsctl.app.concepts import holdout_of, require, summary
 from cnsctl.app.output_paths import check_folder, keep
 from cnsctl.app.processes import are_several
 from cnsctl.app.stores import base_model
+from cnsctl.data.prompt_grammar import parse, render_class
 from cnsctl.errors import CnsctlError, UsageError
 from cnsctl.events import Compared, Event, Warn
+from cnsctl.store import write_atomic, write_once
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -42,14 +44,31 @@ def check_page(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise UsageError(f"the page would replace a folder: {path}", hint="name a file, such as page.html")
     if path.exists() and not force:
-        raise UsageError(f"file already exists: {path}", reason="page-exists")
+        raise _exists(path)
     check_folder(path.parent)
 
 
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"file already exists: {path}", reason="page-exists")
+
+
+def _keep(path: Path, text: str, *, force: bool) -> None:
+    """Write the page. Without `force`, a file that another process has written meanwhile stays."""
+    try:
+        keep(path, text.encode(), write=write_atomic if force else write_once)
+    except FileExistsError as err:
+        raise _exists(path) from err
+
+
 def measured(
-    store: Store, work: Generator[Event, None, results.EvaluateResult], path: Path
+    store: Store, work: Generator[Event, None, results.EvaluateResult], path: Path, *, force: bool
 ) -> Generator[Event, None, results.EvaluateResult]:
-    """Pass on the events of `evaluate`, and write its result with the images as a page."""
+    """Pass on the events of `evaluate`, and write its result with the images as a page.
+
+    Raises:
+        UsageError, DiskError: as `check_page`, before anything is measured; or the file was written meanwhile.
+    """
+    check_page(path, force=force)
     images: dict[str, Compared] = {}
     while True:
         try:
@@ -60,17 +79,18 @@ def measured(
         if isinstance(event, Compared):
             images[event.name] = event
         yield event
-    keep(path, _evaluation(store, result, images).encode())
+    _keep(path, _evaluation(store, result, images), force=force)
     return result
 
 
-def gallery(store: Store, path: Path) -> Generator[Event, None, results.GalleryResult]:
+def gallery(store: Store, path: Path, *, force: bool) -> Generator[Event, None, results.GalleryResult]:
     """Write every concept of the store as a page; no model is loaded.
 
     Raises:
         ConceptNotFoundError: the store is empty.
-        DiskError: the page cannot be written.
+        UsageError, DiskError: as `check_page`.
     """
+    check_page(path, force=force)
     from cnsctl.report.pages import Page, html
 
     records, sections = require(store, []), []
@@ -85,7 +105,7 @@ def gallery(store: Store, path: Path) -> Generator[Event, None, results.GalleryR
         sections=sections,
         footer=_footer(),
     )
-    keep(path, html(page).encode())
+    _keep(path, html(page), force=force)
     return results.GalleryResult(store=str(store.path), page=str(path), concepts=tuple(r["name"] for r in records))
 
 
@@ -150,10 +170,11 @@ def _scores(row: results.Evaluated) -> list[Figure]:
 def _pairs(images: Compared, class_word: str) -> Iterator[Strip]:
     from cnsctl.report.pages import Strip, picture
 
-    plain = [prompt.replace(f"<{images.name}>", class_word) for prompt in images.prompts]
+    words = {images.name: class_word}
+    plain = [render_class(parse(prompt, words), words) for prompt in images.prompts]  # as they were generated
     for title, shown, prompts in (
         (f"<{images.name}>", images.images, images.prompts),
-        (f"{class_word}, same seeds", images.plain, plain),
+        (f"{class_word or 'without the concept'}, same seeds", images.plain, plain),
     ):
         pictures = [
             picture(pixels, alt=f"Generated from: {prompt}, seed {seed}", caption=f"{prompt}, seed {seed}")

@@ -11,6 +11,7 @@ Owns this algebra; must not know files, formats or the store.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,8 +53,17 @@ class Sparse:
 def tokens(
     base: Base, prompts: Sequence[Prompt], slot: Slot, vectors: Mapping[str, torch.Tensor], *, own: bool
 ) -> torch.Tensor:
-    """X at a concept's own tokens, or at all real tokens, of prompts that name it: (tokens, columns)."""
-    texts = [splice(base, prompt, {slot.name: slot}) for prompt in prompts]
+    """X at a concept's own tokens, or at all real tokens, of prompts that name it: (tokens, columns).
+
+    Raises:
+        UsageError: the concept fits into none of them. Those that are too long for it are left out.
+    """
+    texts = []
+    for prompt in prompts:
+        with suppress(UsageError):
+            texts.append(splice(base, prompt, {slot.name: slot}))
+    if not texts:
+        raise UsageError(f"{slot.n_vectors} token embeddings fit into none of the prompts")
     X = features(base, texts, {slot.name: vectors}).x
     places = [text.spans[slot.name] if own else text.tokens.real for text in texts]
     return torch.cat([x[list(at)] for x, at in zip(X, places, strict=True)])

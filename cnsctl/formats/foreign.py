@@ -5,6 +5,7 @@ Owns the sorting of tensors; must not know what each format holds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from cnsctl.key_names import KeyTable
 
     Shapes = Mapping[str, tuple[int, int]]
+
+
+_MOST_NUMBERS = 1 << 20
+"""In token embeddings: 77 of them, which fill a prompt of CLIP, are at most 13,617 wide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +121,8 @@ def table_of(file: TensorFile, name: str) -> NDArray[np.float32]:
     Raises:
         DamagedFileError: the tensor is not a vector or a table.
     """
+    shape = file.entries[name].shape
+    if len(shape) not in {1, 2} or not 0 < math.prod(shape) <= _MOST_NUMBERS:
+        raise file.damaged(f"tensor {shown(name)}: {_times(shape)} is not the shape of token embeddings")
     values = file.read(name)
-    if values.ndim not in {1, 2} or not values.size:
-        raise file.damaged(f"tensor {shown(name)}: {values.shape} is not a table of token embeddings")
     return values.reshape(-1, values.shape[-1])

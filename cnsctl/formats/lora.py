@@ -10,7 +10,6 @@ Owns the tensors of a LoRA; must not know how factors are fitted.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from cnsctl.errors import UsageError
 from cnsctl.export_formats import DEFAULT_KEYS, ExportFormat, KeyStyle
 from cnsctl.formats import modelspec
 from cnsctl.formats.contents import Factors, Incoming
+from cnsctl.formats.embedding import ENCODERS
 from cnsctl.formats.foreign import by_site, check_shape, table_of, token_of
 from cnsctl.formats.tensor_file import Tensor, shown
 from cnsctl.key_names import Leaf, Stem, key_table, split
@@ -36,6 +36,9 @@ NAME = ExportFormat.LORA
 
 _BUNDLED = "bundle_emb."
 """Before the token embeddings that some trainers put into a LoRA."""
+
+_MOST_RANK = 1 << 14
+"""More than any site has rows or columns. It bounds the memory for factors, whatever size a file announces."""
 
 _PEFT = "lora_adapter_metadata"
 """Text in which diffusers and peft keep rank and alpha."""
@@ -89,8 +92,10 @@ def _pair(file: TensorFile, site: str, parts: Mapping[Leaf, str], settings: Mapp
     down, up = (_flat(file, parts[leaf]) for leaf in (Leaf.DOWN, Leaf.UP))
     if down[0] != up[1] or not down[0]:
         raise file.damaged(f"{site}: factors of rank {down[0]} and {up[1]}")
+    if down[0] > _MOST_RANK:
+        raise file.damaged(f"{site}: factors of rank {down[0]}, {_MOST_RANK} allowed")
     alpha = parts.get(Leaf.ALPHA)
-    scale = _peft_scale(settings, site, down[0]) if alpha is None else _alpha(file, alpha) / down[0]
+    scale = _peft_scale(settings, site, down[0]) if alpha is None else file.number(alpha) / down[0]
     names = {"down": parts[Leaf.DOWN], "up": parts[Leaf.UP]}
     return _Pair(**names, rows=up[0], rank=down[0], columns=down[1], scale=scale)
 
@@ -101,12 +106,6 @@ def _flat(file: TensorFile, name: str) -> tuple[int, int]:
     if len(shape) < 2 or set(shape[2:]) - {1}:
         raise file.damaged(f"tensor {shown(name)}: {list(shape)} is not the shape of a factor")
     return shape[0], shape[1]
-
-
-def _alpha(file: TensorFile, name: str) -> float:
-    if math.prod(file.entries[name].shape) != 1:
-        raise file.damaged(f"tensor {shown(name)}: not one number")
-    return float(file.read(name).reshape(()))
 
 
 def _reader(file: TensorFile, pair: _Pair) -> Callable[[], NDArray[np.float32]]:
@@ -149,12 +148,7 @@ def _peft_scale(settings: Mapping[str, object], site: str, rank: int) -> float:
 
 def _bundled(file: TensorFile) -> tuple[dict[str, NDArray[np.float32]], str | None, frozenset[str]]:
     """The token embeddings in a LoRA, their token, and their tensors, if the file has those of one concept."""
-    encoders = {
-        "string_to_param.*": "text_encoder",
-        "emb_params": "text_encoder",
-        "clip_l": "text_encoder",
-        "clip_g": "text_encoder_2",
-    }
+    encoders = {"string_to_param.*": "text_encoder", "emb_params": "text_encoder", **ENCODERS}
     found: dict[str, str] = {}
     names = set()
     for key in file.entries:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnsctl.formats.tensor_file import FLOATS
 from cnsctl.key_names import Leaf, is_keys_or_values, key_table, split
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cnsctl.formats.tensor_file import Header, TensorFile
+    from cnsctl.formats.tensor_file import Entry, Header, TensorFile
 
 BY_WIDTH: Mapping[int, str] = {
     768: "Stable Diffusion 1.x",
@@ -28,6 +29,9 @@ BY_WIDTH: Mapping[int, str] = {
     4096: "a base model with T5, such as PixArt",
 }
 """Base models by the width of their text."""
+
+_LARGEST = 1 << 26
+"""Numbers in a tensor that is read for its norm; the token table of SD 2.x has 5 · 10⁷."""
 
 _KINDS: Mapping[str, re.Pattern[str]] = {
     "text encoder": re.compile(r"lora_te|text_encoder|text_model"),
@@ -69,6 +73,8 @@ def share_left_out(file: TensorFile, shapes: Mapping[str, tuple[int, int]]) -> f
         stem, leaf = split(key)
         if leaf not in {Leaf.DOWN, Leaf.UP, Leaf.ALPHA, Leaf.DIFFERENCE} and not key.startswith("bundle_emb."):
             return None
+        if leaf is not Leaf.ALPHA and not _is_readable(file.entries[key]):
+            return None
         parts.setdefault(stem, {})[leaf] = key
     inside = outside = 0.0
     for stem, found in parts.items():
@@ -80,6 +86,10 @@ def share_left_out(file: TensorFile, shapes: Mapping[str, tuple[int, int]]) -> f
             inside += square
     share = (outside / (inside + outside)) ** 0.5 if inside + outside else math.nan
     return share if math.isfinite(share) else None
+
+
+def _is_readable(entry: Entry) -> bool:
+    return entry.dtype in FLOATS and math.prod(entry.shape) <= _LARGEST
 
 
 def _square(file: TensorFile, parts: Mapping[Leaf, str]) -> float | None:
@@ -97,7 +107,7 @@ def _square(file: TensorFile, parts: Mapping[Leaf, str]) -> float | None:
     rank, size = len(down), len(up) * down.shape[1]
     if up.shape[1] != rank:
         return None
-    scale = float(file.read(parts[Leaf.ALPHA]).reshape(-1)[0]) / rank if Leaf.ALPHA in parts else 1.0
+    scale = file.number(parts[Leaf.ALPHA]) / rank if Leaf.ALPHA in parts else 1.0
     # of two ways to compute ‖up · down‖² the one with the smaller matrix, so that memory is bounded by the file
     square = _sum((up @ down) ** 2) if size < rank**2 else _sum((up.T @ up) * (down @ down.T))
     return scale**2 * square

@@ -50,6 +50,8 @@ _WRITTEN: Mapping[str, np.dtype[Any]] = {
 _READ: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
 }  # fmt: skip
+_INTEGERS: Mapping[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4")}
+"""Dtypes of single numbers beside those of weights: torch.tensor(8) is one of I64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -265,11 +267,7 @@ class TensorFile:
                 note=f"tensor {shown(name)}; weights are read in {', '.join(sorted(FLOATS))}",
                 hint="save the file in fp16 with the program that wrote it",
             )
-        self._stream.seek(self._body + entry.begin)
-        raw = self._stream.read(entry.end - entry.begin)
-        if len(raw) != entry.end - entry.begin:
-            raise self.damaged(f"tensor {shown(name)}: the file ends inside it")
-        found = np.frombuffer(raw, _READ[entry.dtype])
+        found = np.frombuffer(self._bytes(name), _READ[entry.dtype])
         if entry.dtype == "BF16":  # the upper half of a float32
             found = (found.astype("<u4") << 16).view("<f4")
         with np.errstate(over="ignore"):
@@ -277,6 +275,28 @@ class TensorFile:
         if not np.isfinite(values).all():
             raise self.damaged(f"tensor {shown(name)}: a number is not finite")
         return values
+
+    def number(self, name: str) -> float:
+        """Read a tensor of one number, which may be an integer: the alpha of a LoRA.
+
+        Raises:
+            UnknownFormatError: another dtype.
+            DamagedFileError: not one number, or not finite, or the file is now shorter.
+        """
+        entry = self.entries[name]
+        if math.prod(entry.shape) != 1:
+            raise self.damaged(f"tensor {shown(name)}: not one number")
+        if entry.dtype in _INTEGERS:
+            return float(np.frombuffer(self._bytes(name), _INTEGERS[entry.dtype])[0])
+        return float(self.read(name).reshape(()))
+
+    def _bytes(self, name: str) -> bytes:
+        entry = self.entries[name]
+        self._stream.seek(self._body + entry.begin)
+        raw = self._stream.read(entry.end - entry.begin)
+        if len(raw) != entry.end - entry.begin:
+            raise self.damaged(f"tensor {shown(name)}: the file ends inside it")
+        return raw
 
     def damaged(self, reason: object) -> DamagedFileError:
         """The error of a file that is not as a program writes it."""

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from commands import tree
+from concept_files import zeros_file
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from engine_samples import synthetic
 from safetensors.torch import save_file
 from tiny import make_base, make_sdxl
 
-from cnsctl import create_store, errors, formats, open_store
+from cnsctl import apply_concept, create_store, errors, formats, open_store
 from cnsctl.api import CnsctlWarning
+from cnsctl.app import import_files
 from cnsctl.app.import_files import ImportRequest, arrivals
 from cnsctl.concept import Delta, Mode
 from cnsctl.data.prompt_grammar import parse
@@ -406,6 +408,27 @@ def test_the_norm_of_a_huge_rank_takes_no_more_memory_than_its_file(tmp_path):
         assert survey.share_left_out(file, {"s.attn2.to_k": (2, 2)}) == pytest.approx(1.0)
 
 
+def test_a_norm_is_not_computed_from_what_is_not_a_weight(tmp_path):
+    te = "lora_te_x"
+    pair = {f"{te}.lora_down.weight": torch.ones(2, 3), f"{te}.lora_up.weight": torch.ones(3, 2)}
+    for more, share in (
+        ({f"{te}.alpha": torch.tensor(2)}, pytest.approx(1.0)),
+        ({f"{te}.lora_up.weight": torch.ones(3, 2, dtype=torch.uint8)}, None),
+    ):
+        save_file(pair | more, tmp_path / "x.safetensors")
+        with tensor_file.open_file(tmp_path / "x.safetensors") as file:
+            assert survey.share_left_out(file, {"s.attn2.to_k": (2, 2)}) == share
+    save_file(pair | {f"{te}.alpha": torch.zeros(0)}, tmp_path / "x.safetensors")
+    with tensor_file.open_file(tmp_path / "x.safetensors") as file, pytest.raises(errors.DamagedFileError):
+        survey.share_left_out(file, {"s.attn2.to_k": (2, 2)})
+
+
+def test_a_norm_is_not_computed_from_a_tensor_of_any_size(tmp_path):
+    zeros_file(tmp_path / "x.safetensors", {"lora_te_x.diff": (1 << 20, 1 << 20)})
+    with tensor_file.open_file(tmp_path / "x.safetensors") as file:
+        assert survey.share_left_out(file, {"s.attn2.to_k": (2, 2)}) is None
+
+
 def test_a_file_of_another_family_is_refused_by_both_names(shared, tmp_path):
     stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     save_file(
@@ -417,6 +440,32 @@ def test_a_file_of_another_family_is_refused_by_both_names(shared, tmp_path):
         with pytest.raises(errors.BaseModelError, match=family) as caught:
             shared[1].import_(tmp_path / f"{name}.safetensors", class_word="dog").result()
         assert "the store is on tiny (Stable Diffusion 1.x or 2.x, text width 40)" in caught.value.note
+
+
+def test_of_two_files_the_one_that_does_not_fit_is_named(shared, base, tmp_path):
+    save_file(lora(base), tmp_path / "w.safetensors")
+    save_file({"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)}, tmp_path / "xl.safetensors")
+    with pytest.raises(errors.BaseModelError, match="^xl.safetensors has token embeddings"):
+        shared[1].import_([tmp_path / "w.safetensors", tmp_path / "xl.safetensors"], name="two").result()
+
+
+@pytest.mark.parametrize("n", [17, 30])
+def test_weights_with_many_token_embeddings_are_fitted_to_the_prompts_that_have_room(shared, base, tmp_path, n):
+    save_file(lora(base), tmp_path / "w.safetensors")
+    save_file({"emb_params": torch.randn(n, 40)}, tmp_path / "e.safetensors")
+    run = shared[1].import_([tmp_path / "w.safetensors", tmp_path / "e.safetensors"], name=f"many-{n}")
+    if n == 17:
+        assert run.result().concepts[0].concept.tokens == n
+        return
+    with pytest.raises(errors.UsageError, match="too many token embeddings: 30"):
+        run.result()
+
+
+def test_a_delta_without_a_class_word_needs_a_name_in_a_pipeline(base, tmp_path):
+    file = written(tmp_path / "ti.safetensors", delta_of(base, class_word=""))
+    with pytest.raises(errors.InvalidNameError, match="no class word") as caught:
+        apply_concept(None, file)
+    assert "name=" in caught.value.hint
 
 
 # ------------------------------------------------------------------------------------- hostile files, other processes
@@ -440,6 +489,18 @@ def test_a_hostile_delta_is_refused_and_leaves_no_trace(shared, base, tmp_path, 
     with pytest.raises((errors.DamagedFileError, errors.UsageError), match=fault):
         shared[1].import_(file).result()
     assert tree(shared[0].path) == before
+
+
+def test_a_delta_in_a_bundle_is_refused_by_its_length_as_a_file_is(shared, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(import_files, "_BESIDE", -import_files._PER_WEIGHT * base_weights(shared) + 100)
+    file = bundled(tmp_path / "b.zip", base, {"huge": delta_of(base)})
+    monkeypatch.setattr("cnsctl.formats.bundle._check_delta", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(errors.DamagedFileError, match="too large for the base model: b.zip: huge"):
+        shared[1].import_(file).result()
+
+
+def base_weights(shared):
+    return shared[0]._folder.base.n_weights
 
 
 def test_a_flipped_bit_of_a_file_is_never_a_traceback(shared, base, tmp_path):

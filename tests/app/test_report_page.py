@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from commands import at, cnsctl
 
 from cnsctl import open_store
+from cnsctl.app import report_page
+from cnsctl.events import Compared
 
 
 def alts(text):
@@ -68,6 +71,35 @@ def test_a_page_never_replaces_a_file_or_a_folder(stocked, tmp_path, verb):
     assert (done.code, (tmp_path / "page.html").read_text()) == (2, "mine")
     assert "--force" in done.err
     assert cnsctl(*verb, tmp_path, *at(stocked)).code == 2
+
+
+def test_a_page_that_another_process_wrote_meanwhile_stays(stocked, tmp_path, monkeypatch):
+    page = tmp_path / "page.html"
+    listed = report_page._listed
+
+    def meanwhile(*given):
+        page.write_text("theirs")
+        return listed(*given)
+
+    monkeypatch.setattr(report_page, "_listed", meanwhile)
+    done = cnsctl("gallery", "-o", page, *at(stocked))
+    assert (done.code, page.read_text()) == (2, "theirs")
+    assert cnsctl("gallery", "-o", page, "--force", *at(stocked)).code == 0
+    assert page.read_text() != "theirs"
+
+
+def test_the_images_without_a_concept_are_named_by_their_prompts():
+    images = Compared(
+        name="fruit",
+        prompts=("a <fruit> on a beach",),
+        seeds=(1,),
+        images=(np.zeros((4, 4, 3), np.uint8),),
+        plain=(np.zeros((4, 4, 3), np.uint8),),
+    )
+    _, plain = report_page._pairs(images, "apple")
+    assert plain.pictures[0].caption == "an apple on a beach, seed 1"
+    _, plain = report_page._pairs(images, "")
+    assert plain.title == "without the concept, same seeds"
 
 
 def test_an_empty_store_has_no_gallery(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import at, cnsctl
+from commands import at, cnsctl, tree
 from safetensors import safe_open
 from synthetic_stores import make_store
 from tiny import make_base
@@ -18,6 +18,7 @@ from cnsctl.bases.base_folder import POCKET
 from cnsctl.concept import Mode
 from cnsctl.export_formats import ExportFormat
 from cnsctl.formats import canonical
+from cnsctl.store import Store
 
 WEIGHTS = ["lora-exact", "diff", "kv", "custom-diffusion"]
 
@@ -57,6 +58,30 @@ def test_native_is_the_delta_byte_for_byte(store):
     assert cnsctl("export", "dog", "--format", "native", *at(store)).code == 0
     delta = cnsctl("show", "dog", "--json", *at(store)).json["delta"]
     assert Path("dog.delta.safetensors").read_bytes() == Path(delta).read_bytes()
+
+
+class Blob(bytes):
+    """Bytes that are counted while they live."""
+
+    live = 0
+
+    def __del__(self) -> None:
+        Blob.live -= 1
+
+
+@pytest.mark.parametrize("form", ["native", "bundle"])
+def test_deltas_are_not_kept_in_memory(merged, monkeypatch, form):
+    blob, most = Store.blob, 0
+
+    def counted(self: Store, sha: str) -> bytes:
+        nonlocal most
+        Blob.live += 1
+        most = max(most, Blob.live)
+        return Blob(blob(self, sha))
+
+    monkeypatch.setattr(Store, "blob", counted)
+    assert cnsctl("export", "dog", "hat", "cup", "--format", form, *at(merged)).code == 0
+    assert most <= 2  # the one that is read, and the one before it
 
 
 def test_a_bundle_contains_the_deltas_byte_for_byte(store):
@@ -167,6 +192,69 @@ def test_a_folder_that_is_not_a_pipeline_is_never_replaced(store):
     assert done.code == 2
     assert "not a folder of a pipeline: model" in done.err
     assert Path("model").read_text() == "mine"
+
+
+def test_the_base_model_of_the_store_is_never_replaced(tmp_path, base):
+    own = shutil.copytree(base, tmp_path / "own")
+    used = make_store(tmp_path / "used" / "store", own, dog="dog").path
+    weights = next(own.glob("unet/*.safetensors"))
+    before = tree(tmp_path)
+    (tmp_path / "link").symlink_to(own)
+    for form, output in (("checkpoint", own), ("checkpoint", tmp_path / "link/../own"), ("kv", weights)):
+        done = cnsctl("export", "dog", "--format", form, "-o", output, "--force", *at(used))
+        assert tree(tmp_path) == before, (form, output)
+        assert done.code == 2
+        assert "the store needs what is at" in done.err
+
+
+def test_a_folder_that_is_replaced_comes_back_after_ctrl_c(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model_index.json").write_text("old")
+    rename = Path.rename
+
+    def second(self, target):
+        if ".tmp-" in self.name and "-old" not in self.name:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second)
+    with pytest.raises(KeyboardInterrupt), export_files.writing_folder(tmp_path / "model", force=True) as target:
+        (target / "model_index.json").write_text("new")
+    assert (tmp_path / "model/model_index.json").read_text() == "old"
+    assert names(tmp_path) == {"model", "here"}
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model_index.json").write_text("old")
+    (tmp_path / "link").symlink_to("model")
+    with export_files.writing_folder(tmp_path / "link", force=True) as target:
+        (target / "model_index.json").write_text("new")
+    assert (tmp_path / "link/model_index.json").read_text() == "new"
+    assert (tmp_path / "model/model_index.json").read_text() == "old"
+    assert names(tmp_path) == {"model", "link", "here"}
+
+
+def test_two_containers_with_one_process_number_write_beside_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with export_files.writing_folder(tmp_path / "a", force=False) as first:
+        (first / "x").write_text("first")
+        with (
+            pytest.raises(ValueError, match="stopped"),
+            export_files.writing_folder(tmp_path / "a", force=False) as second,
+        ):
+            assert second != first
+            raise ValueError("stopped")
+    assert (tmp_path / "a/x").read_text() == "first"
+
+
+def test_the_texts_of_a_concept_without_a_class_word_have_no_gap(base, tmp_path):
+    used = make_store(tmp_path / "store", base, dog="").path
+    assert cnsctl("export", "dog", "--format", "embedding", *at(used)).code == 0
+    texts = metadata(Path("cns-dog.safetensors"))
+    assert texts["modelspec.trigger_phrase"] == "cns-dog"
+    assert "embedding:cns-dog; " in texts["modelspec.usage_hint"]
+    assert texts["modelspec.usage_hint"].endswith("diffusers: <dog>")
 
 
 def test_a_damaged_concept_is_refused_and_nothing_is_written(store, tmp_path):

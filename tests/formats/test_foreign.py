@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from concept_files import SHAPES, save
+from concept_files import SHAPES, save, zeros_file
 
 from cnsctl import formats
 from cnsctl.errors import BaseModelError, DamagedFileError, UnknownFormatError
@@ -108,6 +108,15 @@ def test_the_record_of_peft_scales_as_peft_does(tmp_path, settings, scale):
     assert np.allclose(weights[SITE], B @ A * scale, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_alpha_may_be_an_integer_as_diffusers_converts_to_kohyas_names(tmp_path, dtype):
+    A, B = factors(4)
+    name = TABLE.name(Stem.KOHYA, SITE)
+    tensors = {f"{name}.lora_down.weight": A, f"{name}.lora_up.weight": B, f"{name}.alpha": np.array(8, dtype)}
+    _, weights = read(save(tmp_path / "x", tensors))
+    assert np.allclose(weights[SITE], 2 * B @ A, atol=1e-5)
+
+
 def test_factors_that_are_convolutions_of_one_pixel_are_read(tmp_path):
     A, B = factors(4)
     name = TABLE.name(Stem.KOHYA, SITE)
@@ -190,6 +199,26 @@ def test_a_file_of_a_known_format_that_does_not_add_up_is_damaged(tmp_path, tens
     path = save(tmp_path / "x", tensors)
     assert formats.detect(path)
     with pytest.raises(DamagedFileError, match="is damaged"):
+        read(path)
+
+
+BEYOND = {
+    "rank": {f"{STEM}.lora_down.weight": (1 << 30, 24), f"{STEM}.lora_up.weight": (16, 1 << 30)},
+    "token embedding": {"<x>": (1 << 33,)},
+    "token embedding in a LoRA": {
+        f"{STEM}.lora_down.weight": (4, 24),
+        f"{STEM}.lora_up.weight": (16, 4),
+        "bundle_emb.x.string_to_param.*": (1 << 16, 1 << 17),
+    },
+    "token embedding of Custom Diffusion": {f"{SITE}.weight": (16, 24), "modifier_token.<x>": (1 << 33,)},
+}
+"""Shapes of files that take no place on the disk, and more memory than any machine has."""
+
+
+@pytest.mark.parametrize("shapes", BEYOND.values(), ids=BEYOND)
+def test_no_tensor_is_read_that_is_larger_than_any_concept_needs(tmp_path, shapes):
+    path = zeros_file(tmp_path / "x", shapes)
+    with pytest.raises(DamagedFileError, match="damaged"):
         read(path)
 
 

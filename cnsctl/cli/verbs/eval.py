@@ -52,10 +52,8 @@ def command(
     from cnsctl.app import evaluate, report_page, stores
 
     opened = stores.open_store(store)
-    if html is not None:
-        report_page.check_page(html, force=force)
     work = evaluate.evaluate(opened, names or [], compute, images=not no_images, full=full)
     with Output(as_json=as_json, quiet=quiet, human=tables.evaluated, bare=tables.names) as output:
-        result = output.run(work if html is None else report_page.measured(opened, work, html))
+        result = output.run(work if html is None else report_page.measured(opened, work, html, force=force))
     if result.damaged:
         raise evaluate.cannot_be_read(result.store, result.damaged)

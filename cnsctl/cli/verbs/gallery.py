@@ -30,6 +30,5 @@ def command(
     from cnsctl.app import report_page, stores
 
     opened = stores.open_store(store)
-    report_page.check_page(output, force=force)
     with Output(as_json=as_json, quiet=quiet, human=tables.gallery, bare=lambda r: [r.page]) as view:
-        view.run(report_page.gallery(opened, output))
+        view.run(report_page.gallery(opened, output, force=force))
