@@ -124,10 +124,10 @@ class Exported:
             "ComfyUI": "embedding:{0} {1}", "A1111 and Forge": "{0} {1}", "InvokeAI": "<{0}> {1}",
         }  # fmt: skip
         shown = {
-            tool: ", ".join(phrase.format(TRIGGER.format(name), word) for name, word in words.items())
+            tool: ", ".join(phrase.format(TRIGGER.format(name), word).rstrip() for name, word in words.items())
             for tool, phrase in phrases.items()
         }
-        shown["diffusers"] = ", ".join(f"<{name}> {word}" for name, word in words.items())
+        shown["diffusers"] = ", ".join(f"<{name}> {word}".rstrip() for name, word in words.items())
         found = {
             "modelspec.title": ", ".join(names),
             "modelspec.trigger_phrase": shown["A1111 and Forge"],
@@ -171,6 +171,10 @@ def prepared(
         fits = yield from fitting(store, records, settings.rank, request, session)
     weights = None
     if form in DENSE:
+        if store.mode is Mode.TOKEN:
+            yield Note(
+                text=f"{form} acts on every word, also of negative prompts; here a delta acts on its own tokens alone"
+            )
         from cnsctl.app.site_weights import opened_weights
 
         weights = held.enter_context(opened_weights(store))

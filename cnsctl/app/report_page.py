@@ -14,7 +14,7 @@ from cnsctl.app.output_paths import check_folder, keep
 from cnsctl.app.processes import are_several
 from cnsctl.app.stores import base_model
 from cnsctl.errors import CnsctlError, UsageError
-from cnsctl.events import Compared, Event, Warn
+from cnsctl.events import Compared, Event, Note, Warn
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -61,6 +61,7 @@ def measured(
             images[event.name] = event
         yield event
     keep(path, _evaluation(store, result, images).encode())
+    yield Note(text=f"page: {path}")
     return result
 
 
@@ -176,7 +177,7 @@ def _listed(store: Store, record: ConceptRecord) -> tuple[Section, list[str]]:
     removed = facts.scores.error_removed
     figures = [
         Figure(name="Neurons", value=f"{facts.neurons:,}", meaning=f"{100 * facts.share:.2f} % of the K/V weights"),
-        Figure(name="Delta", value=f"{facts.bytes / 1024:.0f} KB"),
+        Figure(name="Delta", value=f"{facts.bytes / 1000:.0f} KB"),
     ]
     if removed is not None:
         figures.append(Figure(name="Error removed", value=f"{removed:.1f} %", meaning="right after training"))
