@@ -84,6 +84,24 @@ def test_eval_measures_the_others_and_says_why_not_it(with_toy):
     assert "cnsctl add cat-toy IMAGES --replace" in alone.err
 
 
+def test_an_imported_concept_can_be_exported_as_a_fitted_lora_without_images(stocked, tmp_path):
+    file = lora(tmp_path / "style.safetensors")
+    assert cnsctl("import", file, "--class", "dog", *at(stocked)).code == 0
+    done = cnsctl("export", "style", "-o", tmp_path / "out", "--json", *at(stocked))
+    assert done.code == 0, done.err
+    assert done.json["fidelity"][0]["error_removed"] is None
+
+
+def test_a_concept_without_weights_is_exported_as_an_embedding_only(with_toy, tmp_path):
+    for form in ("lora", "kv", "diff"):
+        done = cnsctl("export", "cat-toy", "--format", form, "-o", tmp_path / "out", *at(with_toy))
+        assert (done.code, (tmp_path / "out").exists()) == (2, False)
+        assert "no weights to export: cat-toy" in done.err
+        assert "use --format embedding" in done.err
+    done = cnsctl("export", "cat-toy", "--format", "embedding", "-o", tmp_path / "out", *at(with_toy))
+    assert done.code == 0, done.err
+
+
 def test_a_taken_name_is_refused_with_the_ways_out(with_toy, toy):
     before = tree(with_toy)
     done = cnsctl("import", toy, "--name", "dog", *at(with_toy))
