@@ -113,8 +113,8 @@ def _asked(store: Store, request: ExportRequest, form: ExportFormat) -> Sequence
     """The records of the concepts, in training order.
 
     Raises:
-        UsageError: without names, or with settings that the format does not have, or on a base model that it cannot
-            describe.
+        UsageError: without names or weights, or with settings that the format does not have, or on a base model that it
+            cannot describe.
     """
     if not request.names:
         raise UsageError("no name", hint="give the names of the concepts to export")
@@ -132,7 +132,13 @@ def _asked(store: Store, request: ExportRequest, form: ExportFormat) -> Sequence
             note=f"no other tool reads it; possible: {', '.join(sorted(ANY_FAMILY))}",
             reason="export-family",
         )
-    return require(store, request.names)
+    records = require(store, request.names)
+    bare = [record["name"] for record in records if not record["neurons"]]
+    if bare and form not in ALONE and store.mode is not Mode.MERGED:
+        raise UsageError(
+            f"no weights to export: {', '.join(bare)}", note="only token embeddings", reason="export-no-weights"
+        )
+    return records
 
 
 def _groups(store: Store, records: Sequence[ConceptRecord], form: ExportFormat) -> list[Sequence[ConceptRecord]]:

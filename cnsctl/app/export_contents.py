@@ -170,6 +170,10 @@ def prepared(
         fits = yield from fitting(store, records, settings.rank, request, session)
     weights = None
     if form in DENSE:
+        if store.mode is Mode.TOKEN:
+            yield Note(
+                text=f"{form} acts on every word, also of negative prompts; here a delta acts on its own tokens alone"
+            )
         from cnsctl.app.site_weights import opened_weights
 
         weights = held.enter_context(opened_weights(store))

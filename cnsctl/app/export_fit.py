@@ -12,7 +12,7 @@ from cnsctl import results
 from cnsctl.app.counting import Count
 from cnsctl.app.session import started
 from cnsctl.concept import Mode
-from cnsctl.events import Event, Phase, Step
+from cnsctl.events import Event, Note, Phase, Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -62,7 +62,9 @@ def fitting(
         found = yield from _fitted(session.base, name, concept, rank)
         factors[name] = {site: _rounded(pair) for site, pair in found.factors.items()}
         through = here = on = None
-        if request.measure:
+        if request.measure and not record["references"]:  # as after an import
+            yield Note(text=f"error removed is not measured: <{name}> has no images")
+        elif request.measure:
             through, here, on = yield from _measured(session, overlay, record, concept, factors[name])
         fidelity[name] = results.Fidelity(
             name=name,

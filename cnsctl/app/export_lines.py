@@ -5,6 +5,8 @@ The rules of the tools are in docs/how-to/use-in-*.md. Owns these lines; must no
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,19 +62,19 @@ def called(token: str, class_word: str) -> str:
 
 def native_lines(path: str, name: str) -> Iterator[results.UseIn]:
     """How a delta is used."""
-    yield results.UseIn(tool=CNSCTL, concept=name, place="anywhere", type=f"cnsctl import {path}")
-    call = f'cnsctl.apply_concept(pipe, "{path}", name="{name}")\nprompt = "<{name}> on a beach"'
+    yield results.UseIn(tool=CNSCTL, concept=name, place="anywhere", type=f"cnsctl import {shlex.quote(path)}")
+    call = f'cnsctl.apply_concept(pipe, {_text(path)}, name="{name}")\nprompt = "<{name}> on a beach"'
     yield results.UseIn(tool=DIFFUSERS, concept=name, place="anywhere", type=call)
 
 
 def bundle_lines(path: str) -> Iterator[results.UseIn]:
     """How several deltas in one file are used."""
-    yield results.UseIn(tool=CNSCTL, concept=None, place="anywhere", type=f"cnsctl import {path}")
+    yield results.UseIn(tool=CNSCTL, concept=None, place="anywhere", type=f"cnsctl import {shlex.quote(path)}")
 
 
 def checkpoint_lines(path: str, prompt: str) -> Iterator[results.UseIn]:
     """How a folder with merged concepts is used."""
-    call = f'pipe = DiffusionPipeline.from_pretrained("{path}")\nprompt = "{prompt} on a beach"'
+    call = f'pipe = DiffusionPipeline.from_pretrained({_text(path)})\nprompt = "{prompt} on a beach"'
     yield results.UseIn(tool=DIFFUSERS, concept=None, place="anywhere", type=call)
 
 
@@ -90,24 +92,29 @@ def _places(written: Written, loras: str, embeddings: str) -> str:
     return own if written.weights is None else f"{loras}/{written.weights.name}, {own}"
 
 
+def _text(path: str) -> str:
+    """A path as a string of Python."""
+    return json.dumps(path, ensure_ascii=False)
+
+
 def _python(form: ExportFormat, written: Written) -> Iterator[str]:
     """Lines of Python that load the files into a pipeline."""
     token = f"<{written.name}>"
+    if form is ExportFormat.KV or written.encoders > 1:
+        yield "from safetensors.torch import load_file"
     if written.weights is not None:
-        folder, name = written.weights.parent.as_posix(), written.weights.name
+        folder, name = _text(written.weights.parent.as_posix()), _text(written.weights.name)
         yield {
-            ExportFormat.LORA: f'pipe.load_lora_weights("{folder}", weight_name="{name}")',
-            ExportFormat.LORA_EXACT: f'pipe.load_lora_weights("{folder}", weight_name="{name}")',
-            ExportFormat.KV: f'pipe.unet.load_state_dict(load_file("{written.weights.as_posix()}"), strict=False)',
-            ExportFormat.CUSTOM_DIFFUSION: (
-                f'pipe.unet.load_attn_procs("{folder}", weight_name="{name}", _pipeline=pipe)'
-            ),
+            ExportFormat.LORA: f"pipe.load_lora_weights({folder}, weight_name={name})",
+            ExportFormat.LORA_EXACT: f"pipe.load_lora_weights({folder}, weight_name={name})",
+            ExportFormat.KV: f"pipe.unet.load_state_dict(load_file({_text(written.weights.as_posix())}), strict=False)",
+            ExportFormat.CUSTOM_DIFFUSION: (f"pipe.unet.load_attn_procs({folder}, weight_name={name}, _pipeline=pipe)"),
         }[form]
-    embedding = written.embedding.as_posix()
+    embedding = _text(written.embedding.as_posix())
     if written.encoders == 1:
-        yield f'pipe.load_textual_inversion("{embedding}", token="{token}")'
+        yield f'pipe.load_textual_inversion({embedding}, token="{token}")'
     else:
-        yield f'vectors = load_file("{embedding}")'
+        yield f"vectors = load_file({embedding})"
         for key, suffix in (("clip_l", ""), ("clip_g", "_2")):
             parts = f"text_encoder=pipe.text_encoder{suffix}, tokenizer=pipe.tokenizer{suffix}"
             yield f'pipe.load_textual_inversion({{"{token}": vectors["{key}"]}}, token="{token}", {parts})'

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from cnsctl.formats.bundle import Bundle
+    from cnsctl.formats.bundle import Bundle, BundledConcept
     from cnsctl.formats.contents import Incoming
     from cnsctl.store import Store
 
@@ -123,7 +123,7 @@ def arrivals(store: Store, request: ImportRequest, held: ExitStack) -> list[Arri
     if len(opened) == 1 and isinstance(contents[0], Delta):
         _refuse_choices(request)
         check_delta(store, contents[0], shown_name(opened[0].path))
-        return [_native(opened[0], contents[0], _name(request.name, [opened[0].path.stem]))]
+        return [_native(opened[0], contents[0], _name(request.name, [opened[0].path.stem.removesuffix(".delta")]))]
     foreign = [content for content in contents if isinstance(content, Incoming)]
     return [_foreign(store, request, opened, _joined(opened, foreign))]
 
@@ -252,13 +252,19 @@ def _of_bundle(store: Store, request: ImportRequest, file: _File, bundle: Bundle
     for concept in bundle.concepts:
         _refuse_larger(store, f"{shown_name(file.path)}: {concept.name}", concept.bytes)
 
-        def delta(name: str = concept.name) -> Delta:
+        def delta(said: BundledConcept = concept) -> Delta:
+            name = said.name
             try:
                 found = read(bundle.read(name))
             except StoreDamagedError as err:
                 what = f"{shown_name(file.path)} is damaged: {name}: {err.what.partition(': ')[2]}"
                 raise DamagedFileError(what, hint="download it or export it again") from err
             check_delta(store, found, f"{shown_name(file.path)}: {name}", base=bundle.base.name)
+            if (found.class_word, found.mode, found.n_neurons) != (said.class_word, said.mode, said.neurons):
+                raise DamagedFileError(
+                    f"{shown_name(file.path)} is damaged: its manifest does not describe the delta of {name}",
+                    hint="download it or export it again",
+                )
             return found
 
         name = check_name(request.name or request.renames.get(concept.name, concept.name))
@@ -319,7 +325,7 @@ def _foreign(store: Store, request: ImportRequest, opened: Sequence[_File], cont
         )
     with_vectors = next((f for f in opened if getattr(f.content, "vectors", None)), main)
     _check_widths(store, content, shown_name(with_vectors.path))
-    class_word, initial = _words(request, content)
+    class_word, initial = _words(request, content, shown)
     stems = [f.path.stem for f in (main, *opened)]
     return Arrival(
         name=_name(request.name, [*filter(None, [content.token]), *stems]),
@@ -362,7 +368,7 @@ def _check_widths(store: Store, content: Incoming, shown: str) -> None:
         )
 
 
-def _words(request: ImportRequest, content: Incoming) -> tuple[str, str | None]:
+def _words(request: ImportRequest, content: Incoming, shown: str) -> tuple[str, str | None]:
     """The class word, and the words whose embeddings the concept gets if the file has no token embeddings.
 
     These words then are the concept's own tokens, so that no class word follows: `<dog>` is read as "dog".
@@ -377,7 +383,7 @@ def _words(request: ImportRequest, content: Incoming) -> tuple[str, str | None]:
         return word, None
     if not word:
         raise UsageError(
-            "the file has no token embeddings, and no class word to take their place",
+            f"{shown} has no token embeddings, and no class word to take their place",
             note="a concept needs tokens on which its weights act",
             reason="import-class",
         )

@@ -15,7 +15,7 @@ from cnsctl.app.processes import are_several
 from cnsctl.app.stores import base_model
 from cnsctl.data.prompt_grammar import parse, render_class
 from cnsctl.errors import CnsctlError, UsageError
-from cnsctl.events import Compared, Event, Warn
+from cnsctl.events import Compared, Event, Note, Warn
 from cnsctl.store import write_atomic, write_once
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def measured(
             images[event.name] = event
         yield event
     _keep(path, _evaluation(store, result, images), force=force)
+    yield Note(text=f"page: {path}")
     return result
 
 
@@ -197,7 +198,7 @@ def _listed(store: Store, record: ConceptRecord) -> tuple[Section, list[str]]:
     removed = facts.scores.error_removed
     figures = [
         Figure(name="Neurons", value=f"{facts.neurons:,}", meaning=f"{100 * facts.share:.2f} % of the K/V weights"),
-        Figure(name="Delta", value=f"{facts.bytes / 1024:.0f} KB"),
+        Figure(name="Delta", value=f"{facts.bytes / 1000:.0f} KB"),
     ]
     if removed is not None:
         figures.append(Figure(name="Error removed", value=f"{removed:.1f} %", meaning="right after training"))

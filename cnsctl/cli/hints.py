@@ -64,6 +64,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "export-exists": lambda _: "use --force to overwrite it, or another -o",
     "export-family": lambda _: "use --format native, bundle or checkpoint",
     "export-folder": lambda _: "use -o DIR",
+    "export-no-weights": lambda _: "use --format embedding",
     "export-setting": lambda f: f"leave {flag(str(f['name']))} out",
     "export-suffix": lambda _: "use another -o; a path without a suffix is a folder",
     "export-to-stdout": lambda _: "use -o DIR, or --format native, embedding or bundle",

@@ -58,7 +58,7 @@ def shown(r: results.ShowResult) -> Iterable[str]:
     )
     yield f"<{c.name}>  {c.class_word or 'no class word'}, {counted(c.tokens, 'token embedding')}, {made}"
     if r.origin is not None:
-        yield from _origin(r.origin)
+        yield from _origin(r.origin, c.neurons)
     yield (
         f"  {c.neurons:,} neurons: {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser; {size(c.bytes)}"
     )
@@ -75,10 +75,10 @@ def shown(r: results.ShowResult) -> Iterable[str]:
         yield f"  {'held out' if i >= c.images - c.held_out else 'image'}: {path}"
 
 
-def _origin(o: results.Origin) -> Iterable[str]:
+def _origin(o: results.Origin, neurons: int) -> Iterable[str]:
     files = " and ".join(f"{file.name} (SHA-256 {file.sha256[:12]})" for file in o.files) or "a file"
     yield f"  from: {files}, format {o.format}"
-    if not o.scored:
+    if neurons and not o.scored:
         error = "" if o.error is None else f"; its keys and values differ from the file's by {percent(o.error, 1)}"
         yield f"  its neurons were not selected by scoring: they are the file's largest changes{error}"
     if o.lost is not None:
@@ -311,7 +311,10 @@ def exported(r: results.ExportResult) -> Iterable[str]:
             if f.error_removed is None or f.error_removed_here is None
             else f"; error removed {f.error_removed:.1f} %, in this store {f.error_removed_here:.1f} %"
         )
-        yield f"<{f.name}>: {f.kept:.1f} % of the effect kept, {f.leak:.1f} % on other words{removed}"
+        yield (
+            f"<{f.name}>: {f.kept:.1f} % of the effect on its own tokens kept, {f.leak:.1f} % of the effect on other words"
+            f"{removed}"
+        )
     for use in r.use:
         yield f"{use.tool}: {use.place}"
         yield from (f"  {line}" for line in use.type.splitlines())

@@ -52,6 +52,9 @@ _NOT_THE_FILE: Mapping[bytes, str] = {
 }
 """What people have instead of a file, by its first bytes in lower case."""
 
+_WHOLE_MODEL = ("model.diffusion_model.", "first_stage_model.", "conv_in.", "conditioner.embedders.")
+"""First parts of names of tensors that only a checkpoint or a whole UNet has."""
+
 
 class Format(Protocol):
     """What the module of each format that is read has."""
@@ -101,7 +104,7 @@ def detect(path: Path) -> Format:
     raise UnknownFormatError(
         f"unknown format: {path}",
         note=_what_it_is(header) or f"known formats, by the names of tensors: {known}",
-        hint="give a safetensors file of one of these formats",
+        hint="give a delta, a bundle, a textual inversion, or a safetensors file of K and V of cross-attention",
         reason="unknown-format",
     )
 
@@ -181,9 +184,15 @@ def _what_it_is(header: Header) -> str | None:
     from cnsctl.key_names import ALGORITHMS
 
     start = header.start.lower()
+    if not start:
+        return "the file is empty"
     for first, note in _NOT_THE_FILE.items():
         if start.startswith(first):
             return note
+    if not header.entries and start[8:9] != b"{":
+        return "it is neither a safetensors file nor a bundle"
+    if any(key.startswith(_WHOLE_MODEL) for key in header.entries):
+        return "it contains a whole model, not a concept; a checkpoint can be the base model of a new store"
     found = {name for key in header.entries for ending, name in ALGORITHMS.items() if key.endswith(ending)}
     return (
         f"a file of {', '.join(sorted(found))}; known are LoRA, full differences and whole weights" if found else None

@@ -86,7 +86,7 @@ class _Pair:
 def _pair(file: TensorFile, site: str, parts: Mapping[Leaf, str], settings: Mapping[str, object]) -> _Pair:
     missing = {Leaf.DOWN, Leaf.UP} - set(parts)
     if missing:
-        raise file.damaged(f"{site}: a LoRA without {' and '.join(sorted(missing))}")
+        raise file.damaged(f"{site}: a factor of the LoRA is missing: {' and '.join(sorted(missing))}")
     if rest := set(parts) - {Leaf.DOWN, Leaf.UP, Leaf.ALPHA}:
         raise file.damaged(f"{site}: a LoRA and another change: {shown(parts[min(rest)])}")
     down, up = (_flat(file, parts[leaf]) for leaf in (Leaf.DOWN, Leaf.UP))

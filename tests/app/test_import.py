@@ -78,7 +78,7 @@ def written(path, delta):
     return path
 
 
-def bundled(path, base, deltas, *, fingerprint=None):
+def bundled(path, base, deltas, *, fingerprint=None, class_word=None):
     data = {name: native.write(delta) for name, delta in deltas.items()}
     reference = BaseReference(
         name=base.name, family=base.family, fingerprint=fingerprint or base.fingerprint, origin=base.name
@@ -86,7 +86,7 @@ def bundled(path, base, deltas, *, fingerprint=None):
     concepts = [
         BundledConcept(
             name=name,
-            class_word=delta.class_word,
+            class_word=delta.class_word if class_word is None else class_word,
             mode=delta.mode,
             neurons=delta.n_neurons,
             created=None,
@@ -206,6 +206,14 @@ def test_a_bundle_is_one_transaction_with_the_bytes_of_its_deltas(shared, base, 
     for name, delta in zip(("b-one", "b-second", "b-three"), deltas.values(), strict=True):
         record = shared[0]._folder.concept(name)
         assert shared[0]._folder.blob(record["delta"]) == native.write(delta)
+
+
+def test_a_manifest_that_describes_another_delta_is_refused(shared, base, tmp_path):
+    store, session = shared
+    file = bundled(tmp_path / "b.zip", base, {"edited": delta_of(base, 8)}, class_word="cat")
+    with pytest.raises(errors.DamagedFileError, match="manifest does not describe the delta of edited"):
+        session.import_(file).result()
+    assert "edited" not in [c.name for c in store.list().concepts]
 
 
 def test_a_taken_name_keeps_a_whole_bundle_out_unless_it_is_replaced(shared, base, tmp_path):

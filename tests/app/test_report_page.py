@@ -37,6 +37,13 @@ def test_an_evaluation_shows_the_images_and_the_figures_of_the_result(evaluation
     assert "Ownership by site" in text
 
 
+def test_an_evaluation_says_where_its_page_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_page, "_evaluation", lambda *_: "a page")
+    events = list(report_page.measured(None, iter(()), tmp_path / "e.html"))
+    assert [event.text for event in events] == [f"page: {tmp_path / 'e.html'}"]
+    assert (tmp_path / "e.html").read_text() == "a page"
+
+
 def test_ownership_by_site_is_that_of_the_store(evaluation, shared_store):
     store = open_store(shared_store)
     shares = [float(share) for share in re.findall(r"<i style=\"width: ([\d.]+)%", evaluation[0])]
@@ -51,6 +58,8 @@ def test_a_gallery_shows_every_concept_without_a_model(stocked, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert {"dog", "hat"} <= set(re.findall(r'<section id="([^"]*)"', text))
     assert sum("Training image" in alt for alt in alts(text)) == 10
+    (size, *_) = (concept.bytes for concept in open_store(stocked).list().concepts)
+    assert f"{size / 1000:.0f} KB" in text
     assert 'cnsctl gen "&lt;dog&gt; on a beach"'.replace('"', "&#34;") in text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import shlex
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -333,11 +335,44 @@ def test_a_lora_of_merged_mode_is_fitted_to_all_deltas_at_the_tokens_of_its_conc
 
 def test_what_a_fitted_lora_keeps_is_printed(store):
     done = cnsctl("export", "dog", *at(store))
-    assert "% of the effect kept" in done.out
+    assert "% of the effect on its own tokens kept" in done.out
     assert "error removed" in done.out
     (row,) = cnsctl("export", "dog", "--force", "--no-measure", "--json", *at(store)).json["fidelity"]
     assert row["error_removed"] is row["measured_on"] is None
     assert 0 < row["kept"] <= 100
+
+
+def test_lines_to_type_can_be_pasted_whatever_the_folder_is_called(store):
+    """The shell and Python read the printed path as it is on disk."""
+    folder = "my 'odd' \"out\""
+    for form in ("native", "bundle", "kv", "custom-diffusion", "checkpoint"):
+        uses = cnsctl("export", "dog", "--format", form, "-o", f"{folder}/{form}", "--json", *at(store)).json["use"]
+        for use in uses:
+            if use["tool"] == "cnsctl":
+                assert Path(shlex.split(use["type"])[2]).is_file()
+            else:
+                texts = {n.value for n in ast.walk(ast.parse(use["type"])) if isinstance(n, ast.Constant)}
+                assert any(isinstance(text, str) and Path(text).exists() for text in texts)
+
+
+def test_lines_of_python_import_what_they_use(store):
+    (use,) = cnsctl("export", "dog", "--format", "kv", "--json", *at(store)).json["use"]
+    assert use["type"].splitlines()[0] == "from safetensors.torch import load_file"
+
+
+def test_a_format_that_acts_on_every_word_says_so_in_token_mode(store, base, tmp_path):
+    token = make_store(tmp_path / "token", base, mode=Mode.TOKEN, dog="dog").path
+    assert "acts on every word" in cnsctl("export", "dog", "--format", "diff", "-o", "a", *at(token)).err
+    assert "acts on every word" not in cnsctl("export", "dog", "--format", "embedding", "-o", "b", *at(token)).err
+    assert "acts on every word" not in cnsctl("export", "dog", "--format", "diff", "-o", "c", *at(store)).err
+
+
+def test_the_texts_of_a_concept_without_a_class_word_end_with_its_token(base, tmp_path):
+    path = make_store(tmp_path / "bare", base, toy="").path
+    assert cnsctl("export", "toy", "--format", "embedding", *at(path)).code == 0
+    texts = metadata(Path("cns-toy.safetensors"))
+    assert texts["modelspec.trigger_phrase"] == "cns-toy"
+    assert "embedding:cns-toy;" in texts["modelspec.usage_hint"]
 
 
 def test_the_texts_of_a_file_say_what_to_type(store):

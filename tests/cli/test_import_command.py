@@ -50,7 +50,7 @@ def test_the_record_says_where_it_comes_from(with_toy, toy):
     shown = cnsctl("show", "cat-toy", *at(with_toy)).out
     assert "<cat-toy>  no class word, 1 token embedding, imported " in shown
     assert f"from: cat-toy.safetensors (SHA-256 {sha[:12]}), format embedding" in shown
-    assert "not selected by scoring" in shown
+    assert "not selected by scoring" not in shown  # it has no neurons
     origin = cnsctl("show", "cat-toy", "--json", *at(with_toy)).json["origin"]
     assert origin == {
         "format": "embedding", "files": [{"name": "cat-toy.safetensors", "sha256": sha}], "scored": False,
@@ -84,6 +84,24 @@ def test_eval_measures_the_others_and_says_why_not_it(with_toy):
     assert "cnsctl add cat-toy IMAGES --replace" in alone.err
 
 
+def test_an_imported_concept_can_be_exported_as_a_fitted_lora_without_images(stocked, tmp_path):
+    file = lora(tmp_path / "style.safetensors")
+    assert cnsctl("import", file, "--class", "dog", *at(stocked)).code == 0
+    done = cnsctl("export", "style", "-o", tmp_path / "out", "--json", *at(stocked))
+    assert done.code == 0, done.err
+    assert done.json["fidelity"][0]["error_removed"] is None
+
+
+def test_a_concept_without_weights_is_exported_as_an_embedding_only(with_toy, tmp_path):
+    for form in ("lora", "kv", "diff"):
+        done = cnsctl("export", "cat-toy", "--format", form, "-o", tmp_path / "out", *at(with_toy))
+        assert (done.code, (tmp_path / "out").exists()) == (2, False)
+        assert "no weights to export: cat-toy" in done.err
+        assert "use --format embedding" in done.err
+    done = cnsctl("export", "cat-toy", "--format", "embedding", "-o", tmp_path / "out", *at(with_toy))
+    assert done.code == 0, done.err
+
+
 def test_a_taken_name_is_refused_with_the_ways_out(with_toy, toy):
     before = tree(with_toy)
     done = cnsctl("import", toy, "--name", "dog", *at(with_toy))
@@ -105,6 +123,7 @@ def test_a_lora_of_more_layers_is_refused_and_kv_only_takes_its_part(stocked, tm
     assert "% of the norm of its changes" in done.err
     assert "keys and values of its own tokens differ from the file's by" in done.err
     shown = cnsctl("show", "style", *at(stocked)).out
+    assert "not selected by scoring" in shown
     assert "left out of the file:" in shown
     assert "\x1b" not in refused.err + done.err + shown
 
@@ -113,12 +132,18 @@ def test_each_file_that_cannot_be_imported_gets_its_own_reason(stocked, toy, tmp
     torch.save({"x": torch.zeros(1)}, tmp_path / "bad.pt")
     (tmp_path / "cut.safetensors").write_bytes(toy.read_bytes()[:-1])
     (tmp_path / "text.safetensors").write_bytes(b"not a file of tensors")
+    (tmp_path / "empty.safetensors").touch()
+    save_file(
+        {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(4, 4, 3, 3)}, tmp_path / "model.safetensors"
+    )
     (tmp_path / "a\x1b[2Jb.safetensors").write_bytes(toy.read_bytes())
     before = tree(stocked)
     for name, code, words in (
         ("bad.pt", 2, "a pickle can run a program"),
         ("cut.safetensors", 1, "is damaged: length"),
-        ("text.safetensors", 2, "unknown format"),
+        ("text.safetensors", 2, "neither a safetensors file nor a bundle"),
+        ("empty.safetensors", 2, "the file is empty"),
+        ("model.safetensors", 2, "a whole model"),
         ("none.safetensors", 2, "file not found"),
         (".", 2, "not a file"),
         ("a\x1b[2Jb.safetensors", 2, "control characters"),
@@ -135,6 +160,7 @@ def test_names_and_choices_that_mean_nothing_are_refused(stocked, toy):
     for flags, words in (
         (("--rename", "a=b"), "only a bundle"),
         (("--rename", "a"), "not two names: 'a'"),
+        (("--rename", "a=b", "--rename", "a=c"), "two new names for 'a'"),
         (("--name", "A B"), "invalid name"),
         (("--class", "<x>"), "class word is not usable"),
         (("--budget", 2), "budget is out of range"),
@@ -142,6 +168,18 @@ def test_names_and_choices_that_mean_nothing_are_refused(stocked, toy):
         done = cnsctl("import", toy, *flags, *at(stocked))
         assert done.code == 2
         assert words in done.err
+
+
+def test_weights_without_token_embeddings_name_their_file_when_a_class_word_is_missing(stocked, tmp_path):
+    done = cnsctl("import", lora(tmp_path / "style.safetensors"), *at(stocked))
+    assert done.code == 2
+    assert "style.safetensors has no token embeddings" in done.err
+
+
+def test_a_delta_under_the_name_that_export_gave_it_is_the_same_concept(stocked, tmp_path):
+    assert cnsctl("export", "dog", "--format", "native", "-o", tmp_path / "out", *at(stocked)).code == 0
+    done = cnsctl("import", tmp_path / "out" / "dog.delta.safetensors", *at(stocked))
+    assert done.out.startswith("unchanged <dog>"), done.err
 
 
 def test_json_has_the_concepts_and_errors_are_json_too(stocked, toy):

@@ -135,9 +135,15 @@ def test_an_unknown_file_of_a_known_method_is_called_by_it(tmp_path, name, metho
     assert method in caught.value.note
 
 
-def test_an_unknown_file_is_refused_with_the_known_formats(tmp_path):
+def test_a_checkpoint_is_called_a_whole_model(tmp_path):
     with pytest.raises(UnknownFormatError, match="unknown format") as caught:
         formats.detect(zeros_file(tmp_path / "x", key_list("none_checkpoint_sd15")))
+    assert "a whole model" in caught.value.note
+
+
+def test_an_unknown_file_is_refused_with_the_known_formats(tmp_path):
+    with pytest.raises(UnknownFormatError, match="unknown format") as caught:
+        formats.detect(zeros_file(tmp_path / "x", {"layers.0.weight": (2, 2)}))
     assert "lora, custom-diffusion, diff, kv, embedding" in caught.value.note
 
 

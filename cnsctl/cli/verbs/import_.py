@@ -92,4 +92,7 @@ def _renames(given: list[str]) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in given]
     if wrong := [pair for pair, (old, _, new) in zip(given, pairs, strict=True) if not old or not new]:
         raise UsageError(f"not two names: {wrong[0][:80]!r}", hint="write --rename OLD=NEW")
+    olds = [old for old, _, _ in pairs]
+    if twice := [old for old in olds if olds.count(old) > 1]:
+        raise UsageError(f"two new names for {twice[0][:80]!r}", hint="write --rename OLD=NEW once for each concept")
     return {old: new for old, _, new in pairs}
