@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/cnsctl demo -o demo
 
-test: check $(VENV)/.tests
+test: check $(VENV)/.tests    # worksteal: the tests of a module stay together, so that what they share is made once
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-cpus: $(VENV)/.tests    # all tests with the arithmetic of older processors, then with two threads

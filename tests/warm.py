@@ -52,7 +52,8 @@ class Started:
     ) -> None:
         kept, (read, stdin), (stdout, written) = tempfile.TemporaryFile(), os.pipe(), os.pipe()  # noqa: SIM115
         streams = {"stdin": read, "stdout": written, "stderr": kept.fileno(), **given}
-        self._process = _forked.Process(target=_begin, args=(Streams(tuple(streams.values())), env, run, args))
+        begun = (Streams(tuple(streams.values())), env, run, args)
+        self._process = _forked.Process(target=_begin, args=begun, daemon=True)  # ended with the tests
         self._process.start()
         os.close(read)
         os.close(written)
