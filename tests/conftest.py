@@ -137,6 +137,19 @@ def package(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`add` saves what it has learned without measuring it, which takes as long as its training here."""
+    from cnsctl import results
+    from cnsctl.app import evaluate
+
+    def fresh(*_args, **_options):
+        yield from ()
+        return results.Scores(error_removed=1.0, clip_i=None, clip_t=None), [np.zeros((8, 8, 3), np.uint8)]
+
+    monkeypatch.setattr(evaluate, "fresh", fresh)
+
+
+@pytest.fixture
 def empty(tiny_folder: Path, tmp_path: Path) -> Path:
     """An empty store on the tiny base model."""
     from commands import at, cnsctl

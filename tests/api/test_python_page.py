@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import shutil
 from enum import Enum
 from pathlib import Path
 
 import pytest
-from tiny import EXAMPLES, write_facts
+from tiny import EXAMPLES
 
 import cnsctl
 from cnsctl.cli.main import GROUPS
@@ -20,22 +19,7 @@ PAGE = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
 CLASSES = (cnsctl.Store, cnsctl.Session, cnsctl.Run, cnsctl.AppliedConcept)
 
 
-@pytest.fixture
-def quick_pocket(tmp_path, monkeypatch, any_quality):
-    """A package whose pocket has few steps."""
-    from cnsctl.bases import base_folder, facts
-
-    pocket = Path(shutil.copytree(base_folder.POCKET, tmp_path / "package" / "pocket"))
-    settings = json.loads((pocket / "cnsctl.json").read_text())
-    settings["train"] |= {"steps": 4, "batch_size": 1}
-    settings["generate"] |= {"steps": 1}
-    (pocket / "cnsctl.json").write_text(json.dumps(settings))
-    monkeypatch.setattr(base_folder, "POCKET", pocket)
-    monkeypatch.setattr(facts, "POCKET_FACTS", pocket.with_name("facts.json"))
-    write_facts(pocket)
-
-
-def test_the_examples_run_in_order(quick_pocket, tmp_path, monkeypatch, capsys):
+def test_the_examples_run_in_order(package, tmp_path, monkeypatch, capsys, any_quality):
     here = tmp_path / "here"
     here.mkdir()
     shutil.copytree(EXAMPLES, here / "examples")

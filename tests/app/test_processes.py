@@ -8,23 +8,25 @@ import shutil
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from commands import at, cnsctl, environment, tree
 
 from cnsctl.store import Store
 
-SCRIPT = """
-import json, sys
-from pathlib import Path
-from commands import cnsctl
-for line in json.loads(sys.argv[1]):
-    done = cnsctl(*line)
-    print(json.dumps([done.code, done.out, done.err]), flush=True)
-"""
-"""Runs several commands in one process: importing torch takes seconds."""
+
+def commands(lines):
+    """In a process of a launch: print what each command answers."""
+    warnings.simplefilter("ignore")
+    for line in lines:
+        done = cnsctl(*line)
+        sys.stdout.write(json.dumps([done.code, done.out, done.err]) + "\n")
+        sys.stdout.flush()
+
 
 TOLERANCE = 2e-4
 """Mean difference of values after 10 steps of 1e-2: by the order in which the parts of a gradient are added."""
@@ -36,18 +38,10 @@ def together(lines, n=2):
         found.bind(("127.0.0.1", 0))
         port = str(found.getsockname()[1])
     common = {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    paths = f"{Path(__file__).parents[1]}:{Path(__file__).parents[2]}"
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps([[str(a) for a in line] for line in lines])],
-            env=environment(**common, RANK=str(i), LOCAL_RANK=str(i), OMP_NUM_THREADS="1", PYTHONPATH=paths),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for i in range(n)
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=240) for process in running]
-    assert all(process.returncode == 0 for process in running), [err[-2000:] for _, err in outputs]
-    found = [[json.loads(line) for line in out.splitlines()] for out, _ in outputs]
+    running = [warm.start(commands, lines, env=environment(**common, RANK=str(i), LOCAL_RANK=str(i))) for i in range(n)]
+    outputs = [process.finish(240) for process in running]
+    assert all(code == 0 for code, _, _ in outputs), [err[-2000:] for _, _, err in outputs]
+    found = [[json.loads(line) for line in out.splitlines()] for _, out, _ in outputs]
     assert all(code == 0 for process in found for code, _, _ in process), [e[-1500:] for p in found for _, _, e in p]
     return found
 

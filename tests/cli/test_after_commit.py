@@ -8,30 +8,22 @@ import os
 import shutil
 import signal
 
-import numpy as np
 import pytest
 from commands import at, cnsctl
 from faults import Fault, arm_after_commit
 
-from cnsctl import results
-from cnsctl.app import evaluate, session
+from cnsctl.app import session
 from cnsctl.store import Store
 
 
 @pytest.fixture
-def quick(tiny, monkeypatch):
+def quick(tiny, unmeasured, monkeypatch):
     """`add` without loading the base model and without measuring."""
     monkeypatch.setattr(
         session,
         "start",
         lambda store, *_a, **_k: session.Session(store=store, base=tiny, device=tiny.device, dtype="fp32"),
     )
-
-    def fresh(*_args, **_options):
-        yield from ()
-        return results.Scores(error_removed=1.0, clip_i=None, clip_t=None), [np.zeros((8, 8, 3), np.uint8)]
-
-    monkeypatch.setattr(evaluate, "fresh", fresh)
 
 
 def line_of(verb, images):

@@ -19,8 +19,9 @@ def pixels(path) -> np.ndarray:
         return np.asarray(image)
 
 
-@pytest.mark.parametrize("mode", ["prompt", "token", "merged"])
-@pytest.mark.parametrize("base", ["tiny_folder", "tiny_v_folder"])
+@pytest.mark.parametrize(
+    ("mode", "base"), [("prompt", "tiny_v_folder"), ("token", "tiny_folder"), ("merged", "tiny_v_folder")]
+)
 def test_train_generate_list_evaluate_remove(request, base, mode, tmp_path, images_of_two):
     store, out = at(tmp_path / "store"), tmp_path / "out"
     assert cnsctl("init", "--base", request.getfixturevalue(base), "--mode", mode, *store).code == 0

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
-import sys
 import weakref
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from commands import at, cnsctl
 
 from cnsctl.app import generate as app
@@ -76,17 +75,13 @@ def test_lines_that_have_arrived_share_batches_of_at_most_the_given_size(stocked
 
 
 def test_a_line_is_generated_without_waiting_for_more(stocked, tmp_path):
-    line = [sys.executable, "-m", "cnsctl", "gen", "-", "--batch-size", "4", "--steps", "1", "--seed", "1"]
-    with subprocess.Popen(
-        [*line, "-o", tmp_path / "o", *at(stocked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as started:
-        assert started.stdin is not None
-        assert started.stdout is not None
-        for prompt in ("a", "b"):
-            started.stdin.write(f"{prompt}\n")
-            assert Path(started.stdout.readline().strip()).name == f"{prompt}-1.png"
-        started.stdin.close()
-        assert started.wait(timeout=60) == 0
+    line = ("gen", "-", "--batch-size", 4, "--steps", 1, "--seed", 1, "-o", tmp_path / "o", *at(stocked))
+    started = warm.start(warm.cnsctl, *line)
+    for prompt in ("a", "b"):
+        started.stdin.write(f"{prompt}\n")
+        assert Path(started.stdout.readline().strip()).name == f"{prompt}-1.png"
+    code, _, err = started.finish()
+    assert code == 0, err
 
 
 def test_a_line_that_fails_in_a_batch_is_reported_in_its_turn_and_the_others_are_generated(stocked, tmp_path, batches):

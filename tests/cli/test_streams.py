@@ -12,6 +12,7 @@ import sys
 import termios
 
 import pytest
+import warm
 from commands import at, cnsctl, environment
 
 from cnsctl.cli.streams import fitted, json_line, terminal_size
@@ -31,9 +32,8 @@ def in_terminal(
     ours, theirs = pty.openpty()
     env = environment(TERM="xterm-256color", COLUMNS=str(columns), LINES="24", **changes)
     env = {key: value for key, value in env.items() if key not in OF_TERMINALS or key in changes}
-    started = subprocess.Popen(
-        [*PROGRAM, *map(str, args)], stdin=theirs, stdout=theirs if stdout is None else stdout, stderr=theirs, env=env
-    )
+    streams = {"stdin": theirs, "stdout": theirs if stdout is None else stdout, "stderr": theirs}
+    started = warm.start(warm.cnsctl, *args, env=env, **streams)
     os.close(theirs)
     os.write(ours, typed)
     seen = b""
@@ -46,7 +46,7 @@ def in_terminal(
             break
         seen += piece
     os.close(ours)
-    return started.wait(), seen.decode(errors="replace")
+    return started.finish()[0], seen.decode(errors="replace")
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
@@ -198,29 +198,16 @@ def test_a_wrong_call_is_reported_like_every_other_failure(line):
     assert (error["code"], error["exit"]) == ("usage", 2)
 
 
-@pytest.fixture
-def interruptible():
-    """Programs started now can be interrupted, also where the tests themselves run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("flag", [[], ["--json"]])
 def test_an_interrupted_command_leaves_with_130(stocked, tmp_path, flag):
-    started = subprocess.Popen(
-        [*PROGRAM, "gen", "-", "a", "-o", tmp_path, *flag, *at(stocked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert started.stdout is not None
+    started = warm.start(warm.cnsctl, "gen", "-", "a", "-o", tmp_path, *flag, *at(stocked))
     while flag and json.loads(started.stdout.readline())["type"] != "image":
         pass  # imports swallow interrupts
     if not flag:
         started.stdout.readline()  # the path of a image: now it waits for more prompts
     started.send_signal(signal.SIGINT)
-    _, err = started.communicate(timeout=60)
-    assert started.returncode == 130, err
+    code, _, err = started.finish()
+    assert code == 130, err
     assert "Traceback" not in err
     if flag:
         assert json.loads(err)["code"] == "interrupted"

@@ -20,8 +20,7 @@ from cnsctl.events import Phase, Selected
 ENGINE = str(Path(cnsctl.__file__).parent / "engine")
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize(("mode", "vectors"), [(Mode.TOKEN, 1), (Mode.TOKEN, 2), (Mode.PROMPT, 2), (Mode.MERGED, 1)])
 def test_a_run_stopped_at_any_step_ends_bit_identical_to_an_uninterrupted_one(tiny, mode, vectors):
     """In the token phase, at the change of phases, in the neurons, after the last step."""
     a_job = job(tiny, steps=10, warmup=0.4, mode=mode, token_embeddings=vectors)

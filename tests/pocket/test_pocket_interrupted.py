@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm
 from workshop import losses, run
 
-from pocket.training import models
+from pocket.training import models, recipes
 from pocket.training.render import captions, render, scenes
 from pocket.training.work import Work, read_notes, read_state, replace_folder, write_state
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -26,18 +25,15 @@ pytestmark = [
 ]
 
 
-def endless(work: Path, *, save_s: float) -> subprocess.Popen[bytes]:
+def endless(work: Path, *, save_s: float) -> warm.Started:
     """A process that trains the denoiser until it is told to stop, and saves its state so often."""
-    script = (
-        "import runpy\nfrom dataclasses import replace\nfrom pocket.training import recipes\n"
-        "tiny = recipes.tiny\n"
-        f"recipes.tiny = lambda recipe, steps: replace(tiny(recipe, steps=10**9), save_s={save_s})\n"
-        "runpy.run_module('pocket', run_name='__main__', alter_sys=True)\n"
-    )
-    command = ["train", "unet", "--work", str(work), "--tiny", "--threads", "1"]
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return warm.start(_endless, save_s, "train", "unet", "--work", work, "--tiny", "--threads", 1)
+
+
+def _endless(save_s: float, *command: object) -> None:
+    tiny = recipes.tiny
+    recipes.tiny = lambda recipe, steps: replace(tiny(recipe, steps=10**9), save_s=save_s)
+    warm.module("pocket", *command)
 
 
 def step_on_disk(work: Path) -> int:
@@ -45,7 +41,7 @@ def step_on_disk(work: Path) -> int:
     return int(read_notes(state)["step"]) if state.is_file() else 0
 
 
-def wait_for(done: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def wait_for(done: Callable[[], bool], process: warm.Started) -> None:
     while process.poll() is None and not done():
         time.sleep(0.02)
     assert process.poll() is None
@@ -58,8 +54,7 @@ def test_a_killed_stage_goes_on_from_its_last_state(work):
     try:
         wait_for(lambda: step_on_disk(work) >= 3, process)
     finally:
-        process.kill()
-        process.wait()
+        process.end()
     tensors, notes = read_state(state)
     assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
     run(work, "unet", tiny_steps=2)
@@ -74,10 +69,10 @@ def test_a_training_that_is_told_to_end_writes_what_it_has_learned(work):
     process = endless(work, save_s=1e9)
     try:
         wait_for(lambda: len(losses(work, "unet")) >= told + 3, process)
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 130
     finally:
-        process.kill()
+        process.end()
     assert step_on_disk(work) >= before + 3
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import warm
 from workshop import losses, run
 
 from pocket.__main__ import _parser
@@ -23,6 +26,7 @@ from pocket.lease.commands import machine_command
 from pocket.lease.packages import pack_packages
 from pocket.lease.parcel import MANIFEST, newest, put, sha256
 from pocket.lease.training import STAGES, UNET, WRITING_S, leased, weights_file
+from pocket.training import recipes
 from pocket.training.models import UNET_STATE, unet_to_use
 from pocket.training.plan import TrainSpec
 from pocket.training.work import Work, read_notes
@@ -85,28 +89,26 @@ def a_spec(work: Path, init: Path, *, minutes: float = 60) -> TrainSpec:
     )
 
 
-def a_process(tmp_path: Path, init: Path, *, save_s: float) -> subprocess.Popen[bytes]:
+def a_process(tmp_path: Path, init: Path, *, save_s: float) -> warm.Started:
     """`lease run` with tiny models, which writes a set so often and runs for ten minutes unless it is stopped."""
-    script = (
-        "import runpy\nfrom dataclasses import replace\nfrom pocket.training import recipes\n"
-        "tiny = recipes.tiny\n"
-        f"recipes.tiny = lambda recipe, steps: replace(tiny(recipe, steps=steps), save_s={save_s})\n"
-        "runpy.run_module('pocket', run_name='__main__', alter_sys=True)\n"
-    )
     options = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "run"), "--init", str(init)]
     command = ["lease", "run", "--tiny", "--minutes", "10", "--scenes", "64", "--threads", "1", *options]
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return warm.start(_saving_often, save_s, *command)
 
 
-def wait_until_trained(tmp_path: Path, process: subprocess.Popen[bytes], *, sets: bool) -> None:
+def _saving_often(save_s: float, *command: object) -> None:
+    tiny = recipes.tiny
+    recipes.tiny = lambda recipe, steps: replace(tiny(recipe, steps=steps), save_s=save_s)
+    warm.module("pocket", *command)
+
+
+def wait_until_trained(tmp_path: Path, process: warm.Started, *, sets: bool) -> None:
     log, manifest = tmp_path / "run/log.jsonl", tmp_path / "out/weights" / MANIFEST
     while process.poll() is None:
         if log.is_file() and len(losses(tmp_path / "run", "unet")) >= 3 and (manifest.is_file() or not sets):
             return
         time.sleep(0.02)
-    raise AssertionError(f"ended with {process.returncode}")
+    raise AssertionError(f"ended with {process.poll()}")
 
 
 def test_the_command_fits_and_is_understood_by_the_run():
@@ -264,10 +266,10 @@ def test_sigterm_writes_what_has_been_trained(tmp_path, weights):
     process = a_process(tmp_path, weights, save_s=1e9)
     try:
         wait_until_trained(tmp_path, process, sets=False)
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 130
     finally:
-        process.kill()
+        process.end()
     blob, record = newest(tmp_path / "out")
     state = tmp_path / "run" / UNET_STATE
     assert record["steps"] == read_notes(state)["step"] >= 3
@@ -279,8 +281,7 @@ def test_sigkill_leaves_the_last_complete_set(tmp_path, weights):
     try:
         wait_until_trained(tmp_path, process, sets=True)
     finally:
-        process.kill()
-        process.wait()
+        process.end()
     blob, record = newest(tmp_path / "out")
     assert record["sha256"] == sha256(blob)
     assert record["samples"] == 8 * record["steps"] > 0
