@@ -65,7 +65,7 @@ def test_the_fingerprint_does_not_depend_on_a_librarys_names(tiny, monkeypatch):
         for n, p in tiny.components.texts.modules[0].named_parameters()
     ]
     monkeypatch.setattr(tiny.components.texts.modules[0], "named_parameters", lambda: iter(named))
-    found = fingerprint("sd1", tiny.components.texts.encoders, tiny.sites)
+    found = result_of(fingerprint("sd1", tiny.components.texts.encoders, tiny.sites))
     assert found == tiny.fingerprint
 
 

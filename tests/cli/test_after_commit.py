@@ -19,11 +19,12 @@ from cnsctl.store import Store
 @pytest.fixture
 def quick(tiny, unmeasured, monkeypatch):
     """`add` without loading the base model and without measuring."""
-    monkeypatch.setattr(
-        session,
-        "start",
-        lambda store, *_a, **_k: session.Session(store=store, base=tiny, device=tiny.device, dtype="fp32"),
-    )
+
+    def start(store, *_args, **_options):
+        yield from ()
+        return session.Session(store=store, base=tiny, device=tiny.device, dtype="fp32")
+
+    monkeypatch.setattr(session, "start", start)
 
 
 def line_of(verb, images):
