@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+LEAST = 5
+"""Steps of a share that are reported together: each is a line of `--json`."""
+
 
 @dataclass(slots=True)
 class Count:
@@ -60,7 +63,7 @@ class Count:
                         yield self.step(self.total - self.done)
                     result: R = done.value
                     return result
-                if (steps := int(share * self.total) - self.done) > 0:
+                if (steps := int(share * self.total) - self.done) >= LEAST:
                     yield self.step(steps)
 
 
