@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnsctl.app.session import is_checked, start
-from cnsctl.app.stores import open_base
-from cnsctl.errors import BaseModelError
+from cnsctl.app.stores import damage_inside, open_base
+from cnsctl.errors import BaseModelError, DamagedFileError
 from cnsctl.events import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -65,10 +66,8 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
     with ExitStack() as held:
         found: dict[str, tuple[TensorFile, str]] = {}
         for path in wanted.files:
-            try:
+            with _of_base(store, path):
                 file = held.enter_context(open_file(path))
-            except (OSError, ValueError) as err:
-                raise BaseModelError(f"cannot read {path} as a safetensors file: {err}", reason="base-moved") from err
             found |= {site: (file, name) for site, name in wanted.names.items() if name in file.entries}
         for site, shape in store.base.sites.items():
             if site not in found or found[site][0].entries[found[site][1]].shape != tuple(shape):
@@ -77,6 +76,17 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
                     reason="another-base",
                 )
         yield BaseWeights(_found=found)
+
+
+@contextmanager
+def _of_base(store: Store, path: Path) -> Iterator[None]:
+    """A file that cannot be read is the base model's, not one that the user gave."""
+    with damage_inside(store):
+        try:
+            yield
+        except (OSError, ValueError, DamagedFileError) as err:
+            why = err.what if isinstance(err, DamagedFileError) else err
+            raise BaseModelError(f"cannot read {path} of the base model: {why}", reason="base-moved") from err
 
 
 def check_base(store: Store) -> None:
