@@ -41,7 +41,7 @@ def test_an_evaluation_shows_the_images_and_the_figures_of_the_result(evaluation
 
 def test_an_evaluation_says_where_its_page_is(tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "_evaluation", lambda *_: "a page")
-    events = list(report_page.measured(None, iter(()), tmp_path / "e.html"))
+    events = list(report_page.measured(None, iter(()), tmp_path / "e.html", force=False))
     assert [event.text for event in events] == [f"page: {tmp_path / 'e.html'}"]
     assert (tmp_path / "e.html").read_text() == "a page"
 

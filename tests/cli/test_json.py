@@ -41,7 +41,7 @@ def assert_is(value: Any, kind: Any) -> None:
             for one in value.values():
                 assert_is(one, inner[1])
     elif is_dataclass(kind):
-        hints = get_type_hints(kind, localns={"Mapping": Mapping})
+        hints = get_type_hints(kind, localns={"Mapping": Mapping, **vars(results)})
         declared = [f.name for f in fields(kind) if f.name in value or not f.metadata.get(results.ONLY_IF_SET)]
         assert list(value) == declared, kind
         for name, one in value.items():
