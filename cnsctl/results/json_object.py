@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnsctl.results import Result
+    from cnsctl.results.result import Result
 
 FORMAT = 1
 """Version of the JSON of all results."""

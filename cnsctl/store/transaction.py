@@ -14,7 +14,6 @@ from cnsctl.concept import Mode
 from cnsctl.data.names import check_name
 from cnsctl.errors import BaseModelError, CnsctlError, DiskError, NameTakenError, NotDurableError, NotSavedError
 from cnsctl.formats import canonical
-from cnsctl.results import UndoResult
 from cnsctl.store import blobs
 from cnsctl.store.catalogue import PREVIOUS, CatalogueStorage, concepts_of, over, state_of
 from cnsctl.store.files import disk_problem
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnsctl.concept import Delta
-    from cnsctl.results import Free
+    from cnsctl.results import Free, UndoResult
     from cnsctl.store.catalogue import Catalogue
     from cnsctl.store.index import Index
     from cnsctl.store.manifest import StoreManifest
@@ -204,6 +203,8 @@ class Transaction:
         ):
             self._note("undo", name, _now(), outcome)
         self._changed = True
+        from cnsctl.results import UndoResult
+
         return UndoResult(
             store=str(self._folder),
             restored=tuple(record["name"] for record in back),
