@@ -180,6 +180,8 @@ class Transaction:
             StoreDamagedError: a file that a concept needs is gone or damaged.
             StoreLockedError, NameTakenError: a name that comes back is in training.
         """
+        from cnsctl.results import UndoResult
+
         now = {record["id"]: record for record in concepts_of(self._storage.read())}
         then = {record["id"]: record for record in concepts_of(previous.tables)}
         back = [record for key, record in then.items() if key not in now]
@@ -203,8 +205,6 @@ class Transaction:
         ):
             self._note("undo", name, _now(), outcome)
         self._changed = True
-        from cnsctl.results import UndoResult
-
         return UndoResult(
             store=str(self._folder),
             restored=tuple(record["name"] for record in back),
