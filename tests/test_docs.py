@@ -71,6 +71,11 @@ def test_documents_that_code_mentions_exist():
     assert {mention for mention in mentions if not (ROOT / mention[1]).exists()} == set()
 
 
+def test_the_page_of_json_has_every_module_of_results():
+    modules = {path.stem for path in (ROOT / "cnsctl/results").glob("*.py")}
+    assert set(generator().RESULTS) == modules - {"__init__", "json_object", "result"}
+
+
 def test_the_index_links_every_page():
     index = ROOT / "docs/README.md"
     linked = {(index.parent / t.split("#")[0]).resolve() for t in re.findall(r"\]\(([^)\s]+)\)", prose(index))}

@@ -168,5 +168,13 @@ def test_light_commands_import_no_heavy_library(tmp_path, monkeypatch, arguments
     assert loaded_by(RUN, *arguments) & {*HEAVY, "rich"} <= allowed
 
 
+def test_a_command_loads_only_the_results_that_it_needs(tmp_path, monkeypatch):
+    add(new_store(tmp_path / "s"), "dog")
+    monkeypatch.setenv("CNSCTL_STORE", str(tmp_path / "s"))
+    loaded_by(
+        RUN + "assert 'cnsctl.results.store' in sys.modules\nassert 'cnsctl.results.care' not in sys.modules", "ls"
+    )
+
+
 def test_the_audit_above_detects_a_heavy_library():
     assert "numpy" in loaded_by("import cnsctl.store.index")

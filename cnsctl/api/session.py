@@ -340,7 +340,7 @@ class Session:
         Raises:
             ConceptNotFoundError: one of them is missing, or the store is empty.
             UsageError: the file of the page exists already.
-            DiskError: the page cannot be written.
+            DiskError: write permission is missing. If the page cannot be written later, that is a `CnsctlWarning`.
         """
         from cnsctl.app import report_page
         from cnsctl.app.evaluate import evaluate

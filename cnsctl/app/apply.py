@@ -30,7 +30,8 @@ def apply(
     check: bool = True,
 ) -> AppliedConcept:
     """Put a concept into a pipeline; see `cnsctl.apply_concept`."""
-    delta = _read(concept)
+    parts = parts_of(pipe)
+    delta = _read(concept, parts)
     chosen = name
     if chosen is None:
         chosen = concept.concept.name if isinstance(concept, ShowResult) else "-".join(delta.class_word.split())
@@ -39,7 +40,6 @@ def apply(
     if not NAME.fullmatch(chosen):
         raise InvalidNameError(f"invalid name: {chosen[:80]!r}", hint="use a-z, 0-9, - and _")
     how = _mode(delta, mode)
-    parts = parts_of(pipe)
     pipeline = APPLIED.get(parts.unet)
     if pipeline is None:
         pipeline = AppliedPipeline(parts)
@@ -60,12 +60,12 @@ def _mode(delta: Delta, mode: Mode | str | None) -> Mode:
     return Mode(mode)
 
 
-def _read(concept: str | Path | ShowResult) -> Delta:
+def _read(concept: str | Path | ShowResult, parts: Parts) -> Delta:
     """A delta from its file.
 
     Raises:
         UsageError: the file cannot be read, or it is not a delta.
-        DamagedFileError: it is not as it was written.
+        DamagedFileError: it is not as it was written, or too large for the pipeline.
     """
     from cnsctl.export_formats import ExportFormat
     from cnsctl.formats import detect, read_native
@@ -75,7 +75,7 @@ def _read(concept: str | Path | ShowResult) -> Delta:
         found = detect(file)
         if found.NAME is not ExportFormat.NATIVE:
             raise UsageError(f"{file} is not a delta: its format is {found.NAME}")
-        return read_native(file)
+        return read_native(file, {site: (p.out_features, p.in_features) for site, p in parts.sites.items()})
     except OSError as err:
         raise UsageError(f"cannot read the delta {file}: {err.strerror}") from err
 

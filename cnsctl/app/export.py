@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from cnsctl import results
 from cnsctl.app import export_lines
 from cnsctl.app.concepts import require
-from cnsctl.app.export_contents import ALONE, DENSE, prepared
+from cnsctl.app.export_contents import ALONE, DENSE, read, with_weights
 from cnsctl.app.export_files import check_places, check_space, file_name, place_of, write_file
 from cnsctl.app.output_paths import STDOUT
 from cnsctl.concept import Mode
@@ -98,10 +98,13 @@ def export(
 
         return (yield from export_checkpoint(store, records, place))
     check_places(paths, force=request.force)
+    found = yield from read(store, records, settings.format)
+    beside = [file for pair in zip(groups, paths, strict=True) for file in _beside(found, *pair, settings)]
+    check_places([*paths, *_changed(beside)], force=request.force)  # a fit takes minutes
     with ExitStack() as held:
-        found = yield from prepared(store, records, settings, request, session=session, held=held)
+        found = yield from with_weights(found, settings, request, session=session, held=held)
         files = list(_files(found, groups, paths, settings))
-        check_places([f.path for f in files if not (f.keep_equal and _is_equal(f))], force=request.force)
+        check_places(_changed(files), force=request.force)
         yield from _sized(files)
         for file in files:
             yield Phase(name="write the file" if file.path == STDOUT else f"write {file.path.name}")
@@ -169,10 +172,21 @@ def _files(
     for group, path in zip(groups, paths, strict=True):
         names = [record["name"] for record in group]
         yield _File(path=path, content=found.content(names, path, settings))
-        if settings.format not in ALONE:
-            for name in names:
-                beside = path.parent / file_name([name], ExportFormat.EMBEDDING)
-                yield _File(path=beside, content=found.embedding(name, beside), keep_equal=True)
+        yield from _beside(found, group, path, settings)
+
+
+def _beside(found: Exported, group: Sequence[ConceptRecord], path: Path, settings: ExportSettings) -> Iterator[_File]:
+    """The embeddings beside one file."""
+    if settings.format in ALONE:
+        return
+    for record in group:
+        beside = path.parent / file_name([record["name"]], ExportFormat.EMBEDDING)
+        yield _File(path=beside, content=found.embedding(record["name"], beside), keep_equal=True)
+
+
+def _changed(files: Sequence[_File]) -> list[Path]:
+    """The places of all but the embeddings that are there already."""
+    return [file.path for file in files if not (file.keep_equal and _is_equal(file))]
 
 
 def _is_equal(file: _File) -> bool:

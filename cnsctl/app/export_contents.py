@@ -6,7 +6,7 @@ Owns the step from concepts to `formats`; must not know where files are written,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl.app.export_files import TRIGGER
@@ -139,46 +139,55 @@ class Exported:
         return found
 
 
-def prepared(
-    store: Store,
-    records: Sequence[ConceptRecord],
+def read(store: Store, records: Sequence[ConceptRecord], form: ExportFormat) -> Generator[Event, None, Exported]:
+    """Read the deltas that the format needs.
+
+    Args:
+        store: of the concepts.
+        records: of the concepts that were asked for.
+        form: the format.
+    """
+    inside = store.concepts() if form not in ALONE and store.mode is Mode.MERGED else records
+    if others := [r["name"] for r in inside if r not in records]:
+        yield Note(text=f"merged mode: the weights also contain {', '.join(f'<{name}>' for name in others)}")
+    needed = form not in {ExportFormat.NATIVE, ExportFormat.BUNDLE}
+    deltas = {record["name"]: store.delta(record) for record in inside} if needed else {}
+    by_name = {record["name"]: record for record in records}
+    return Exported(store=store, records=by_name, deltas=deltas, weights=None, fits=None)
+
+
+def with_weights(
+    found: Exported,
     settings: ExportSettings,
     request: ExportRequest,
     *,
     session: Session | None,
     held: ExitStack,
 ) -> Generator[Event, None, Exported]:
-    """Read what the format needs: deltas, the base model's weights, or fitted factors.
+    """Add what else the format needs: the base model's weights, or fitted factors.
 
     Args:
-        store: of the concepts.
-        records: of the concepts that were asked for.
+        found: with the deltas.
         settings: with the format.
         request: what else was asked for.
         session: with the base model, if it is loaded.
         held: keeps files open until all is written.
     """
-    form, fits = settings.format, None
-    inside = store.concepts() if form not in ALONE and store.mode is Mode.MERGED else records
-    if others := [r["name"] for r in inside if r not in records]:
-        yield Note(text=f"merged mode: the weights also contain {', '.join(f'<{name}>' for name in others)}")
-    needed = form not in {ExportFormat.NATIVE, ExportFormat.BUNDLE}
-    deltas = {record["name"]: store.delta(record) for record in inside} if needed else {}
+    form, store = settings.format, found.store
     if form is ExportFormat.LORA:
         from cnsctl.app.export_fit import fitting
 
-        fits = yield from fitting(store, records, settings.rank, request, session)
-    weights = None
-    if form in DENSE:
-        if store.mode is Mode.TOKEN:
-            yield Note(
-                text=f"{form} acts on every word, also of negative prompts; here a delta acts on its own tokens alone"
-            )
-        from cnsctl.app.site_weights import opened_weights
+        fits = yield from fitting(store, list(found.records.values()), settings.rank, request, session)
+        return replace(found, fits=fits)
+    if form not in DENSE:
+        return found
+    if store.mode is Mode.TOKEN:
+        yield Note(
+            text=f"{form} acts on every word, also of negative prompts; here a delta acts on its own tokens alone"
+        )
+    from cnsctl.app.site_weights import opened_weights
 
-        weights = held.enter_context(opened_weights(store))
-    by_name = {record["name"]: record for record in records}
-    return Exported(store=store, records=by_name, deltas=deltas, weights=weights, fits=fits)
+    return replace(found, weights=held.enter_context(opened_weights(store)))
 
 
 def _native(store: Store, record: ConceptRecord) -> Content:

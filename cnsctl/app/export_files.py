@@ -119,7 +119,7 @@ def check_places(paths: Sequence[Path], *, force: bool, folders: bool = False) -
         folders: the paths are those of pipeline folders; nothing else is replaced by one.
 
     Raises:
-        UsageError: a file exists already, or two files would have one name.
+        UsageError: a file exists already, it would replace a folder, or two files would have one name.
         DiskError: write permission is missing.
     """
     if twice := [path for i, path in enumerate(paths) if path in paths[:i]]:
@@ -128,6 +128,8 @@ def check_places(paths: Sequence[Path], *, force: bool, folders: bool = False) -
         if path == STDOUT:
             continue
         check_folder(path.parent)
+        if path.is_dir() and not folders:
+            raise UsageError(f"the file would replace a folder: {path}", reason="output")
         if path.exists() and not force:
             raise exists(path)
         if folders and path.exists() and not (path / INDEX).is_file():

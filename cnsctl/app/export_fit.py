@@ -12,6 +12,7 @@ from cnsctl import results
 from cnsctl.app.counting import Count
 from cnsctl.app.session import started
 from cnsctl.concept import Mode
+from cnsctl.errors import CnsctlError
 from cnsctl.events import Event, Note, Phase, Step
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def fitting(
         if overlay.mode is Mode.MERGED:
             concept = _with_all(session.base, overlay, concept)
         found = yield from _fitted(session.base, name, concept, rank)
-        factors[name] = {site: _rounded(pair) for site, pair in found.factors.items()}
+        factors[name] = {site: _rounded(pair, name, site) for site, pair in found.factors.items()}
         through = here = on = None
         if request.measure and not record["references"]:  # as after an import
             yield Note(text=f"error removed is not measured: <{name}> has no images")
@@ -104,13 +105,18 @@ def _with_all(base: Base, overlay: Overlay, concept: Concept) -> Concept:
     return replace(concept, indices=indices, values=values)
 
 
-def _rounded(pair: Factors) -> Factors:
+def _rounded(pair: Factors, name: str, site: str) -> Factors:
     """As the file has them: fp16."""
     import numpy as np
 
-    return replace(
-        pair, down=pair.down.astype(np.float16).astype(np.float32), up=pair.up.astype(np.float16).astype(np.float32)
-    )
+    with np.errstate(over="ignore"):
+        down, up = (one.astype(np.float16).astype(np.float32) for one in (pair.down, pair.up))
+    if not (np.isfinite(down).all() and np.isfinite(up).all()):
+        raise CnsctlError(
+            f"the LoRA of <{name}> has no finite numbers in fp16 at {site}",
+            hint="export another format, or train the concept again with a lower learning rate",
+        )
+    return replace(pair, down=down, up=up)
 
 
 def _measured(

@@ -41,9 +41,6 @@ MAX_FILE_NAME = 200
 MAX_SETTINGS, MAX_TEXT, MAX_NUMBER = 100, 400, 1e15
 """Of a delta's recipe: entries, characters of each text, and size of each number."""
 
-_PER_WEIGHT, _BESIDE = 6, 64 << 20
-"""Bytes of a delta file at most: per K/V weight, and beside them."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRequest:
@@ -140,8 +137,6 @@ def _opened(store: Store, path: Path, held: ExitStack) -> _File:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(f"not a file: {path}", reason="import-file")
-        if formats.detect(path).NAME is ExportFormat.NATIVE:
-            _refuse_larger(store, str(path), found.st_size)
         content = held.enter_context(formats.opened(path, store.base.sites))
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -156,7 +151,9 @@ def _opened(store: Store, path: Path, held: ExitStack) -> _File:
 
 def _refuse_larger(store: Store, shown: str, n_bytes: int) -> None:
     """Refuse a delta that is too large for the base model, before it is read."""
-    if n_bytes > _PER_WEIGHT * store.base.n_weights + _BESIDE:
+    from cnsctl.formats.delta import most_bytes
+
+    if n_bytes > most_bytes(store.base.sites):
         raise DamagedFileError(
             f"the delta is too large for the base model: {shown}: {n_bytes} bytes",
             hint="import it into a store on its own base model",

@@ -19,7 +19,7 @@ from cnsctl.events import Compared, Event, Note, Warn
 from cnsctl.store import write_atomic, write_once
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cnsctl.report.pages import Bar, Cell, Figure, HeatMap, Picture, Section, Strip
@@ -61,12 +61,26 @@ def _keep(path: Path, text: str, *, force: bool) -> None:
 
 
 def measured(
-    store: Store, work: Generator[Event, None, results.EvaluateResult], path: Path, *, force: bool
+    store: Store,
+    work: Generator[Event, None, results.EvaluateResult],
+    path: Path,
+    *,
+    force: bool,
+    failed: Callable[[CnsctlError], None] | None = None,
 ) -> Generator[Event, None, results.EvaluateResult]:
     """Pass on the events of `evaluate`, and write its result with the images as a page.
 
+    Measuring takes minutes, so the result is returned even if the page cannot be written.
+
+    Args:
+        store: that is measured.
+        work: from `evaluate`.
+        path: of the page.
+        force: overwrite the file.
+        failed: called with the error if the page cannot be written; without it, that is a warning.
+
     Raises:
-        UsageError, DiskError: as `check_page`, before anything is measured; or the file was written meanwhile.
+        UsageError, DiskError: as `check_page`, before anything is measured.
     """
     check_page(path, force=force)
     images: dict[str, Compared] = {}
@@ -79,8 +93,15 @@ def measured(
         if isinstance(event, Compared):
             images[event.name] = event
         yield event
-    _keep(path, _evaluation(store, result, images), force=force)
-    yield Note(text=f"page: {path}")
+    try:
+        _keep(path, _evaluation(store, result, images), force=force)
+    except CnsctlError as err:
+        if failed is None:
+            yield Warn(text=f"the page was not written: {err}")
+        else:
+            failed(err)
+    else:
+        yield Note(text=f"page: {path}")
     return result
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnsctl.app.session import is_checked, start
-from cnsctl.app.stores import open_base
-from cnsctl.errors import BaseModelError
+from cnsctl.app.stores import damage_inside, open_base
+from cnsctl.errors import BaseModelError, DamagedFileError
 from cnsctl.events import result_of
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 class BaseWeights:
     """The opened files of a base model."""
 
+    _store: Store
     _found: Mapping[str, tuple[TensorFile, str]]
 
     def before(self, site: str) -> NDArray[np.float32]:
         """W₀ of a site, (rows, columns)."""
         file, name = self._found[site]
-        return file.read(name)
+        with _of_base(self._store):
+            return file.read(name)
 
     def site(self, site: str, deltas: Sequence[Delta]) -> SiteWeights:
         """A site without and with deltas. They are set in order: of a neuron that several own, the last value remains."""
@@ -65,10 +67,8 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
     with ExitStack() as held:
         found: dict[str, tuple[TensorFile, str]] = {}
         for path in wanted.files:
-            try:
+            with _of_base(store):
                 file = held.enter_context(open_file(path))
-            except (OSError, ValueError) as err:
-                raise BaseModelError(f"cannot read {path} as a safetensors file: {err}", reason="base-moved") from err
             found |= {site: (file, name) for site, name in wanted.names.items() if name in file.entries}
         for site, shape in store.base.sites.items():
             if site not in found or found[site][0].entries[found[site][1]].shape != tuple(shape):
@@ -76,7 +76,18 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
                     f"another base model is at {folder.shown}: {site} is missing or has another shape",
                     reason="another-base",
                 )
-        yield BaseWeights(_found=found)
+        yield BaseWeights(_store=store, _found=found)
+
+
+@contextmanager
+def _of_base(store: Store) -> Iterator[None]:
+    """A file that cannot be read is the base model's, not one that the user gave."""
+    with damage_inside(store):
+        try:
+            yield
+        except (OSError, ValueError, DamagedFileError) as err:
+            why = err.what if isinstance(err, DamagedFileError) else err
+            raise BaseModelError(f"cannot read a file of the base model: {why}", reason="base-moved") from err
 
 
 def check_base(store: Store) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cnsctl.bases.base_folder import BaseFolder
 
-R = TypeVar("R", bound=results.Result)
+R = TypeVar("R", bound="results.Result")
 
 READ = "read the base model"
 """The phase in which a base model is loaded for its facts."""

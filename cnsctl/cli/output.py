@@ -15,13 +15,15 @@ from cnsctl.cli.progress import Log, Progress, View
 from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, printable, terminal_size
 from cnsctl.errors import DiskError
 from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
-from cnsctl.results import FORMAT, Result, as_json
+from cnsctl.results import FORMAT, as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-R = TypeVar("R", bound=Result)
+    from cnsctl.results import Result
+
+R = TypeVar("R", bound="Result")
 
 EMPTY = ("", "–")
 """Cells without a value."""

@@ -61,6 +61,9 @@ def finding_moments(
 
     Yields:
         The prompts that are done.
+
+    Raises:
+        UsageError: a concept fits into none of them.
     """
     columns = next(iter(base.shapes.values()))[1]
     sums = {name: _Sum(columns) for name in concepts}
@@ -74,6 +77,9 @@ def finding_moments(
         words.add(x[sorted(real - named)])
         frame.add(x[sorted(set(range(len(x))) - real)])
         yield done
+    for name, one in sums.items():
+        if not one.tokens:
+            raise UsageError(f"<{name}> fits into none of the prompts: {concepts[name].n_vectors} token embeddings")
     return Moments(own={name: one.mean() for name, one in sums.items()}, words=words.mean(), frame=frame.mean())
 
 

@@ -108,6 +108,7 @@ class TokenMode:
         denoiser = self.denoiser()
         if denoiser is not None:
             self._hooks.append(denoiser.register_forward_pre_hook(self._read_marks, with_kwargs=True))
+            self._hooks.append(denoiser.register_forward_hook(self._forget, always_call=True))
         for other in self.others:
             self._hooks.append(other.register_forward_pre_hook(self._drop_marks, with_kwargs=True))
         for projection in self.sites.values():
@@ -118,6 +119,11 @@ class TokenMode:
         self.check()
         X, self._own = self._parts(_features(args, kwargs))
         return _with_features(args, kwargs, X)
+
+    def _forget(self, _module: torch.nn.Module, _args: Any, out: Any) -> None:
+        """After a call, or an error in it (without an output). With gradients, blocks may be computed again in the backward pass."""
+        if out is None or not torch.is_grad_enabled():
+            self._own = None
 
     def _drop_marks(self, _module: torch.nn.Module, args: Any, kwargs: Any) -> Any:
         return _with_features(args, kwargs, self._parts(_features(args, kwargs))[0])

@@ -4,7 +4,8 @@
     s[i]   minimizes ‖(s − ΔW[i]) Rᵀ‖² + λ ‖s − ΔW[i]‖² on the mask; s is 0 beside it
 
 R (r × columns) are the leading directions of X, scaled. K and V read ΔW through X alone, which spans few directions at the
-tokens of one concept. So a few weights per row can do there nearly what all of them do.
+tokens of one concept. So a few weights per row can do there nearly what all of them do. A row whose s is too large for fp16
+keeps ΔW[i] on the mask, and so does a site whose fit is worse on the tokens of other prompts.
 
 Owns this algebra; must not know files, formats or the store.
 """
@@ -101,19 +102,18 @@ def sparsifying(
     dropped = False
     for site, W in base.sites.items():
         change = _change(W, weights[site]() if site in weights else None, site, differences=differences)
-        mask, kept = change != 0, change
+        mask, choices = change != 0, [change]
         if int(mask.sum()) > site_budget(budget, *W.shape):
             dropped = True
             mask = _largest(change.abs() * norms, budget)
-            kept = _refitted(change, mask, R, squares)
+            choices = [_refitted(W, change, mask, R, squares), change * mask]
+        halves = [(W + kept).half() for kept in choices]
+        errors = [_effect(torch.where(mask, new.float() - W, 0) - change, unseen) for new in halves]
+        best = errors.index(min(errors))
         flat = mask.view(-1).nonzero().flatten()
         indices[site] = flat.cpu().numpy()
-        halves = (W + kept).view(-1)[flat].half()
-        values[site] = halves.cpu().numpy()
-        stored = torch.zeros_like(change).view(-1)
-        stored[flat] = halves.float() - W.view(-1)[flat]
-        wrong += float(((stored.view_as(change) - change) @ unseen.T).double().square().sum())
-        whole += float((change @ unseen.T).double().square().sum())
+        values[site] = halves[best].view(-1)[flat].cpu().numpy()
+        wrong, whole = wrong + errors[best], whole + _effect(change, unseen)
         yield site
     error = (wrong / whole) ** 0.5 if dropped and whole else None
     return Sparse(indices=indices, values=values, error=error)
@@ -144,10 +144,19 @@ def _directions(X: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def _refitted(change: torch.Tensor, mask: torch.Tensor, R: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-    """The change on the mask, corrected for what is missing beside it."""
+def _effect(change: torch.Tensor, X: torch.Tensor) -> float:
+    """‖ΔW Xᵀ‖²: its size in K or V at these tokens."""
+    return float((change @ X.T).double().square().sum())
+
+
+def _refitted(
+    W: torch.Tensor, change: torch.Tensor, mask: torch.Tensor, R: torch.Tensor, squares: torch.Tensor
+) -> torch.Tensor:
+    """The change on the mask, corrected for what is missing beside it, in rows where fp16 can represent the sum."""
     r, inside = len(R), mask.to(R.dtype)
     gram = (inside @ squares).view(-1, r, r) + RIDGE * torch.eye(r, device=R.device)  # (rows, r, r)
     missing = (change * ~mask) @ R.T  # (rows, r)
     correction: torch.Tensor = torch.linalg.solve(gram, missing) @ R  # (rows, columns)
-    return (change + correction) * inside
+    corrected, plain = torch.where(mask, change + correction, 0), change * mask
+    finite = torch.isfinite((W + corrected).half()) | ~mask
+    return torch.where(finite.all(1, keepdim=True), corrected, plain)

@@ -130,24 +130,36 @@ def opened(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Iterator[Delta 
         with open_bundle(path) as bundle:
             yield bundle
     elif found.NAME is ExportFormat.NATIVE:
-        yield read_native(path)
+        yield read_native(path, shapes)
     else:
         with open_file(path) as file:
             yield cast("Reader", found).read(file, shapes)
 
 
-def read_native(path: Path) -> Delta:
+def read_native(path: Path, shapes: Mapping[str, tuple[int, int]]) -> Delta:
     """Read a delta file that does not belong to a store.
+
+    Args:
+        path: the file.
+        shapes: of the base model's sites; no more is read than a delta of them can have.
 
     Raises:
         OSError: the file cannot be read.
-        DamagedFileError: it is not as cnsctl wrote it.
+        DamagedFileError: it is not as cnsctl wrote it, or too large.
         FormatTooNewError: written by a newer cnsctl.
     """
-    from cnsctl.formats.delta import read
+    from cnsctl.formats.delta import most_bytes, read
 
+    most = most_bytes(shapes)
+    with path.open("rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise DamagedFileError(
+            f"the delta is too large for the base model: {path}: {path.stat().st_size} bytes",
+            hint="use it with the base model that it was trained on",
+        )
     try:
-        return read(path.read_bytes())
+        return read(data)
     except StoreDamagedError as err:
         raise DamagedFileError(
             f"{path} is damaged: {err.what.partition(': ')[2]}", hint="download it or export it again"

@@ -39,6 +39,9 @@ FORMAT = 1
 
 KIND = "delta"
 _META = {"format", "kind", "class_word", "fingerprint", "mode", "recipe", "shapes"}
+_PER_WEIGHT, _BESIDE = 6, 64 << 20
+"""Bytes of a delta at most: per K/V weight, and beside them."""
+
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 """A site or text encoder, by `fullmatch`."""
 _VECTORS = "vectors."
@@ -77,6 +80,11 @@ def write(delta: Delta) -> bytes:
         "shapes": {site: list(shape) for site, shape in delta.shapes.items()},
     }
     return pack(meta, tensors)
+
+
+def most_bytes(shapes: Mapping[str, tuple[int, int]]) -> int:
+    """Bytes that no delta of these sites exceeds."""
+    return _PER_WEIGHT * sum(rows * columns for rows, columns in shapes.values()) + _BESIDE
 
 
 def read(data: bytes) -> Delta:

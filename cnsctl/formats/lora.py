@@ -40,6 +40,9 @@ _BUNDLED = "bundle_emb."
 _MOST_RANK = 1 << 14
 """More than any site has rows or columns. It bounds the memory for factors, whatever size a file announces."""
 
+_MOST_PATTERNS = 1 << 12
+"""Entries of peft's `alpha_pattern`. Each is compared with each site; a LoRA of the whole UNet of SDXL has under 1,000."""
+
 _PEFT = "lora_adapter_metadata"
 """Text in which diffusers and peft keep rank and alpha."""
 
@@ -58,6 +61,9 @@ def read(file: TensorFile, shapes: Mapping[str, tuple[int, int]]) -> Incoming:
     vectors, token, skip = _bundled(file)
     found = by_site(file, shapes, skip=skip)
     settings = _peft_settings(file.metadata)
+    patterns = settings.get("alpha_pattern")
+    if isinstance(patterns, dict) and len(patterns) > _MOST_PATTERNS:
+        raise file.damaged(f"alpha_pattern: {len(patterns)} entries, {_MOST_PATTERNS} allowed")
     pairs = {site: _pair(file, site, parts, settings) for site, parts in found.parts.items()}
     for site, pair in pairs.items():
         check_shape(site, (pair.rows, pair.columns), shapes[site])

@@ -14,7 +14,6 @@ from cnsctl.concept import Mode
 from cnsctl.data.names import check_name
 from cnsctl.errors import BaseModelError, CnsctlError, DiskError, NameTakenError, NotDurableError, NotSavedError
 from cnsctl.formats import canonical
-from cnsctl.results import UndoResult
 from cnsctl.store import blobs
 from cnsctl.store.catalogue import PREVIOUS, CatalogueStorage, concepts_of, over, state_of
 from cnsctl.store.files import disk_problem
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cnsctl.concept import Delta
-    from cnsctl.results import Free
+    from cnsctl.results import Free, UndoResult
     from cnsctl.store.catalogue import Catalogue
     from cnsctl.store.index import Index
     from cnsctl.store.manifest import StoreManifest
@@ -181,6 +180,8 @@ class Transaction:
             StoreDamagedError: a file that a concept needs is gone or damaged.
             StoreLockedError, NameTakenError: a name that comes back is in training.
         """
+        from cnsctl.results import UndoResult
+
         now = {record["id"]: record for record in concepts_of(self._storage.read())}
         then = {record["id"]: record for record in concepts_of(previous.tables)}
         back = [record for key, record in then.items() if key not in now]

@@ -19,7 +19,6 @@ from tiny import make_base, make_sdxl
 
 from cnsctl import apply_concept, create_store, errors, formats, open_store
 from cnsctl.api import CnsctlWarning
-from cnsctl.app import import_files
 from cnsctl.app.import_files import ImportRequest, arrivals
 from cnsctl.concept import Delta, Mode
 from cnsctl.data.prompt_grammar import parse
@@ -469,10 +468,10 @@ def test_weights_with_many_token_embeddings_are_fitted_to_the_prompts_that_have_
         run.result()
 
 
-def test_a_delta_without_a_class_word_needs_a_name_in_a_pipeline(base, tmp_path):
+def test_a_delta_without_a_class_word_needs_a_name_in_a_pipeline(base, tiny_folder, tmp_path):
     file = written(tmp_path / "ti.safetensors", delta_of(base, class_word=""))
     with pytest.raises(errors.InvalidNameError, match="no class word") as caught:
-        apply_concept(None, file)
+        apply_concept(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True), file)
     assert "name=" in caught.value.hint
 
 
@@ -500,11 +499,21 @@ def test_a_hostile_delta_is_refused_and_leaves_no_trace(shared, base, tmp_path, 
 
 
 def test_a_delta_in_a_bundle_is_refused_by_its_length_as_a_file_is(shared, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(import_files, "_BESIDE", -import_files._PER_WEIGHT * base_weights(shared) + 100)
+    monkeypatch.setattr(native, "_BESIDE", -native._PER_WEIGHT * base_weights(shared) + 100)
     file = bundled(tmp_path / "b.zip", base, {"huge": delta_of(base)})
     monkeypatch.setattr("cnsctl.formats.bundle._check_delta", lambda *_: pytest.fail("it was read"))
     with pytest.raises(errors.DamagedFileError, match="too large for the base model: b.zip: huge"):
         shared[1].import_(file).result()
+
+
+def test_a_delta_is_refused_by_its_length_before_it_is_read(shared, base, tiny_folder, tmp_path, monkeypatch):
+    file = written(tmp_path / "huge.safetensors", delta_of(base))
+    monkeypatch.setattr(native, "_BESIDE", -native._PER_WEIGHT * base_weights(shared) + 100)
+    monkeypatch.setattr(native, "read", lambda _: pytest.fail("it was read"))
+    with pytest.raises(errors.DamagedFileError, match=r"too large for the base model: .*huge\.safetensors"):
+        shared[1].import_(file).result()
+    with pytest.raises(errors.DamagedFileError, match=r"too large for the base model: .*huge\.safetensors"):
+        apply_concept(StableDiffusionPipeline.from_pretrained(tiny_folder, local_files_only=True), file)
 
 
 def base_weights(shared):

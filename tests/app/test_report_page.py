@@ -9,7 +9,9 @@ import pytest
 from commands import at, cnsctl
 
 from cnsctl import open_store
+from cnsctl.api import CnsctlWarning, Run
 from cnsctl.app import report_page
+from cnsctl.errors import DiskError
 from cnsctl.events import Compared
 
 
@@ -39,9 +41,33 @@ def test_an_evaluation_shows_the_images_and_the_figures_of_the_result(evaluation
 
 def test_an_evaluation_says_where_its_page_is(tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "_evaluation", lambda *_: "a page")
-    events = list(report_page.measured(None, iter(()), tmp_path / "e.html"))
+    events = list(report_page.measured(None, iter(()), tmp_path / "e.html", force=False))
     assert [event.text for event in events] == [f"page: {tmp_path / 'e.html'}"]
     assert (tmp_path / "e.html").read_text() == "a page"
+
+
+def full(*_args, **_kwargs):
+    raise DiskError("no space left", reason="output")
+
+
+def test_a_page_that_cannot_be_written_does_not_lose_the_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_page, "_evaluation", lambda *_: "a page")
+    monkeypatch.setattr(report_page, "_keep", full)
+
+    def work():
+        yield from ()
+        return "the result"
+
+    run = Run(report_page.measured(None, work(), tmp_path / "e.html", force=False))
+    with pytest.warns(CnsctlWarning, match="the page was not written: no space left"):
+        assert run.result() == "the result"
+
+
+def test_eval_prints_its_result_and_ends_with_the_error_of_its_page(stocked, tmp_path, monkeypatch):
+    monkeypatch.setattr(report_page, "_keep", full)
+    done = cnsctl("eval", "dog", "--no-images", "--html", tmp_path / "e.html", "--json", *at(stocked))
+    assert (done.code, [row["name"] for row in done.json["concepts"]]) == (1, ["dog"])
+    assert "no space left" in done.err
 
 
 def test_ownership_by_site_is_that_of_the_store(evaluation, shared_store):

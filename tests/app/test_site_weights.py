@@ -14,8 +14,10 @@ from synthetic_stores import make_store
 from tiny import make_base
 
 from cnsctl import open_store
+from cnsctl.app import site_weights
 from cnsctl.app.site_weights import opened_weights
 from cnsctl.bases import base_folder, registry
+from cnsctl.errors import BaseModelError, StoreDamagedError
 
 
 def as_loaded(folder):
@@ -57,6 +59,22 @@ def test_a_base_model_that_has_changed_is_refused(tmp_path):
     shutil.rmtree(base)
     for form, code in (("native", 0), ("bundle", 0), ("kv", 1)):
         assert cnsctl("export", "dog", "--format", form, "-o", tmp_path / "c", *at(store.path)).code == code
+
+
+@pytest.mark.parametrize(("copy", "error"), [(False, BaseModelError), (True, StoreDamagedError)])
+@pytest.mark.parametrize("part", ["header", "numbers"])
+def test_a_damaged_file_is_named_as_the_base_models(tmp_path, monkeypatch, copy, error, part):
+    base = make_base(tmp_path / "base")
+    store = make_store(tmp_path / "store", base, copy=copy, dog="dog")
+    file = (store.path / "base" if copy else base) / "unet" / "diffusion_pytorch_model.safetensors"
+    monkeypatch.setattr(site_weights, "check_base", lambda _: None)  # it was checked, and is damaged meanwhile
+    file.chmod(0o644)
+    if part == "header":
+        file.write_bytes(b"\1" + file.read_bytes()[1:])
+    else:
+        save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(error, match="cannot read .* of the base model"), opened_weights(store) as weights:
+        weights.before(next(iter(store.base.sites)))
 
 
 def test_a_store_with_a_damaged_copy_of_its_base_model_is_refused(tmp_path):

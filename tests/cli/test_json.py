@@ -41,7 +41,9 @@ def assert_is(value: Any, kind: Any) -> None:
             for one in value.values():
                 assert_is(one, inner[1])
     elif is_dataclass(kind):
-        hints = get_type_hints(kind, localns={"Mapping": Mapping})
+        hints = get_type_hints(
+            kind, localns={"Mapping": Mapping, **{name: getattr(results, name) for name in results.__all__}}
+        )
         declared = [f.name for f in fields(kind) if f.name in value or not f.metadata.get(results.ONLY_IF_SET)]
         assert list(value) == declared, kind
         for name, one in value.items():

@@ -27,6 +27,7 @@ from cnsctl.engine.lora_effect import (
 from cnsctl.engine.lora_fit import RANK, fit, target
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.engine.prompt_tokens import features
+from cnsctl.errors import UsageError
 from cnsctl.formats.contents import Factors
 
 sizes = st.fixed_dictionaries(
@@ -173,6 +174,12 @@ def test_prompts_in_which_the_concept_does_not_fit_are_left_out(tiny):
     fits, long = prompt("a ", named("rex")), prompt("a cat " * 20, named("rex"))
     alone, both = (second_moments(tiny, rex, prompts) for prompts in ([fits], [fits, long]))
     assert torch.equal(alone.own["rex"], both.own["rex"])
+
+
+def test_a_concept_that_fits_into_no_prompt_is_refused(tiny):
+    """Without any of its tokens, every LoRA would seem to keep everything."""
+    with pytest.raises(UsageError, match="<rex> fits into none of the prompts"):
+        second_moments(tiny, {"rex": synthetic(tiny, 1)}, [prompt("a cat " * 20, named("rex")), prompt("a cat")])
 
 
 def test_no_measured_prompt_is_a_calibration_prompt():

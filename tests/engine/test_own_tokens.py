@@ -166,3 +166,44 @@ def test_gradients_reach_the_features():
     world.denoiser(None, 0, X).sum().backward()
     assert X.grad is not None
     assert X.grad.shape == X.shape
+
+
+def test_no_features_are_kept_after_a_call_or_an_error_in_it(monkeypatch):
+    world = World()
+    world.mode.set([world.concept(0)])
+    X = world.features(TEXTS)
+    plain = torch.nn.functional.linear(X[..., :7], world.denoiser.to_k.weight, world.denoiser.to_k.bias)
+    with torch.no_grad():
+        world.denoiser(None, 0, X)
+        torch.testing.assert_close(world.denoiser.to_k(X[..., :7]), plain)
+
+    def failing(*_):
+        raise RuntimeError
+
+    hook = world.denoiser.to_v.register_forward_pre_hook(failing)
+    with pytest.raises(RuntimeError):
+        world.denoiser(None, 0, X)
+    hook.remove()
+    torch.testing.assert_close(world.denoiser.to_k(X[..., :7]), plain)
+
+
+def test_a_block_that_the_backward_pass_computes_again_reads_the_same_features():
+    """Gradient checkpointing, which scripts use with guidance by gradients."""
+    gradients = []
+    for checkpointed in (False, True):
+        world = World()
+        world.mode.set([world.concept(0)])
+        X = world.features(TEXTS).detach().requires_grad_()
+        if checkpointed:
+            layer = world.denoiser.to_k
+            block = torch.nn.Module()
+            block.forward = lambda x, layer=layer: torch.utils.checkpoint.checkpoint(
+                lambda given: layer(given).square(), x, use_reentrant=False
+            )
+            world.denoiser.forward = lambda _x, _t, encoder_hidden_states, b=block: b(encoder_hidden_states)
+        else:
+            to_k = world.denoiser.to_k
+            world.denoiser.forward = lambda _x, _t, encoder_hidden_states, f=to_k: f(encoder_hidden_states).square()
+        world.denoiser(None, 0, X).sum().backward()
+        gradients.append(X.grad)
+    torch.testing.assert_close(*gradients)

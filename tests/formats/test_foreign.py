@@ -87,6 +87,15 @@ def test_alpha_scales_each_site_by_its_own_rank(tmp_path, alpha):
     assert np.allclose(weights[OTHER], D @ C * alpha / 2, atol=1e-4)
 
 
+def test_patterns_of_alpha_without_end_are_refused(tmp_path):
+    A, B = factors(4)
+    name = TABLE.name(Stem.UNET, SITE)
+    settings = {"unet.lora_alpha": 8, "unet.alpha_pattern": {f"x{i}": 1 for i in range(5000)}}
+    tensors = {f"{name}.lora_A.weight": A, f"{name}.lora_B.weight": B}
+    with pytest.raises(DamagedFileError, match="alpha_pattern: 5000 entries"):
+        read(save(tmp_path / "x", tensors, {"lora_adapter_metadata": json.dumps(settings)}))
+
+
 @pytest.mark.parametrize(
     ("settings", "scale"),
     [

@@ -75,7 +75,7 @@ OWNERS = [
     "engine/training_state.py",
     "formats/bundle.py",
     "formats/delta.py",
-    "results.py",
+    "results/json_object.py",
     "store/catalogue.py",
     "store/index.py",
     "store/manifest.py",

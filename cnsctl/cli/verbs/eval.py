@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
 from cnsctl.settings import ComputeSettings
+
+if TYPE_CHECKING:
+    from cnsctl.errors import CnsctlError
 
 
 @options.with_settings(compute=ComputeSettings)
@@ -53,7 +56,12 @@ def command(
 
     opened = stores.open_store(store)
     work = evaluate.evaluate(opened, names or [], compute, images=not no_images, full=full)
+    failures: list[CnsctlError] = []
+    if html is not None:
+        work = report_page.measured(opened, work, html, force=force, failed=failures.append)
     with Output(as_json=as_json, quiet=quiet, human=tables.evaluated, bare=tables.names) as output:
-        result = output.run(work if html is None else report_page.measured(opened, work, html, force=force))
+        result = output.run(work)
     if result.damaged:
-        raise evaluate.cannot_be_read(result.store, result.damaged)
+        failures.append(evaluate.cannot_be_read(result.store, result.damaged))
+    if failures:  # all that could be measured is printed
+        raise failures[-1]

@@ -1,0 +1,175 @@
+"""What commands return that check, clean and explain a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is not as it was written."""
+
+    part: str
+    """The file or folder, relative to the store."""
+    problem: str
+    """What is wrong with it."""
+    concepts: tuple[str, ...]
+    """Concepts that need it."""
+    kind: str
+    """`derived`: --repair makes it again. `lost`: only a backup restores it. `unneeded`: no concept needs it."""
+    repaired: str | None
+    """What `--repair` has done; null if nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """`check`: what is damaged. The exit status is 6 if anything is and was not repaired."""
+
+    store: str
+    """Its folder."""
+    concepts: int
+    """In the catalogue."""
+    files: int
+    """Checked."""
+    bytes: int
+    """Of these files."""
+    read_data: bool
+    """Whether every byte was read; else names, sizes, catalogue and ownership index."""
+    findings: tuple[Finding, ...]
+    """What is wrong."""
+    unreferenced: int
+    """Files that no concept needs; `gc` deletes them, except what `undo` needs."""
+    unreferenced_bytes: int
+    """Of these files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectResult:
+    """`gc`: what was deleted, or with `-n` would be."""
+
+    store: str
+    """Its folder."""
+    dry_run: bool
+    """Whether nothing was deleted."""
+    deleted: int
+    """Files."""
+    deleted_bytes: int
+    """Of these files."""
+    young: int
+    """Unreferenced files that are younger than an hour; they are kept."""
+    young_bytes: int
+    """Of these files."""
+    kept_for_undo: int
+    """Files that only the previous generation needs."""
+    kept_for_undo_bytes: int
+    """Of these files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoResult:
+    """`undo`: how the concepts differ from before."""
+
+    store: str
+    """Its folder."""
+    restored: tuple[str, ...]
+    """Concepts that are back."""
+    removed: tuple[str, ...]
+    """Concepts that are gone; a second `undo` restores them."""
+    renamed: Mapping[str, str]
+    """By the name before: the name now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRun:
+    """One change of one concept."""
+
+    when: str
+    """UTC, ISO 8601."""
+    verb: str
+    """The command."""
+    name: str
+    """Of the concept, after the change."""
+    outcome: str
+    """What was done."""
+    seconds: float
+    """How long it took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogResult:
+    """`log`: the last changes."""
+
+    store: str
+    """Its folder."""
+    runs: tuple[LoggedRun, ...]
+    """Oldest first; the store keeps 100."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFacts:
+    """A store, for a bug report."""
+
+    problem: str | None
+    """Why it cannot be read; null if it can."""
+    mode: str | None
+    """`token`, `prompt` or `merged`."""
+    base: str | None
+    """Family of its base model."""
+    inside: bool | None
+    """Whether the store contains the base model."""
+    concepts: int | None
+    """How many."""
+    generation: int | None
+    """Counts changes."""
+    unfinished: int | None
+    """Interrupted or running training runs."""
+    free: float | None
+    """Share of the K/V weights that no concept owns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """Where the store is."""
+
+    file_system: str | None
+    """Such as `ext4` or `nfs4`; null if the system does not say it."""
+    free_bytes: int
+    """That this user can write."""
+    writable: bool
+    """Whether this user may write there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorResult:
+    """`doctor`: what a bug report needs. Paths are in it only with `--paths`."""
+
+    version: str
+    """Of cnsctl."""
+    python: str
+    """Its version."""
+    system: str
+    """Operating system and processor."""
+    cores: int
+    """Of the processor."""
+    libraries: Mapping[str, str | None]
+    """Versions; null if one is not installed."""
+    device: str
+    """That `--device auto` chooses."""
+    dtype: str
+    """That `--dtype auto` chooses."""
+    devices: tuple[str, ...]
+    """All that there are, with their names."""
+    store: StoreFacts | None
+    """Null if the store does not exist."""
+    disk: Disk
+    """Of the store, or where it would be."""
+    locks: tuple[str, ...]
+    """Processes that write to the store, or train in it."""
+    formats: Mapping[str, int]
+    """The number of each file format that this version writes."""
+    paths: Mapping[str, str] | None
+    """With `--paths`: places of the package and the store. Otherwise null."""

@@ -1,0 +1,111 @@
+"""A store and its concepts, as most results contain them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """The base model of a store."""
+
+    name: str
+    """Such as `pocket`."""
+    family: str
+    """Such as `sd1`."""
+    fingerprint: str
+    """SHA-256 over what a delta depends on: K/V weights, text encoder, tokenizer."""
+    weights_kv: int
+    """Weights in the K and V projections of cross-attention."""
+    weights_denoiser: int
+    """Weights of the denoiser."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Free:
+    """K/V weights that no concept owns."""
+
+    neurons: int
+    """How many."""
+    share: float
+    """Of all K/V weights, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Scores of a concept."""
+
+    error_removed: float | None
+    """Percent of the base model's denoising error, with the class word, that naming the concept removes."""
+    clip_i: float | None
+    """Mean cosine similarity of CLIP image features: generated images against the concept's images."""
+    clip_t: float | None
+    """Mean cosine similarity of CLIP features: generated images against the prompt with the class word."""
+    backbone: str | None = None
+    """The CLIP of both; null if the base model has none."""
+    measured_on: int | None = None
+    """How many of the concept's images error removed was measured on; null if it was not."""
+    level: str | None = None
+    """The images that were generated: `full`, `quick`, `preview` (not scored) or `none`; null if nothing was measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concept:
+    """A concept in the store."""
+
+    name: str
+    """`<NAME>` in prompts."""
+    class_word: str
+    """What kind of thing it is; empty if its token embeddings stand alone."""
+    tokens: int
+    """Trained token embeddings that stand for it, before its class word."""
+    neurons: int
+    """K/V weights that it changes."""
+    share: float
+    """Of the K/V weights, 0 to 1."""
+    share_denoiser: float
+    """Of all weights of the denoiser, 0 to 1."""
+    bytes: int
+    """Of its delta on disk."""
+    created: str
+    """UTC, ISO 8601."""
+    images: int
+    """Its images."""
+    held_out: int
+    """Of these, images that were not trained on (`--holdout`)."""
+    scores: Scores
+    """As measured right after training; each is null if it was not measured."""
+    damaged: bool
+    """Whether its delta is missing or has another size than recorded. `verify` finds every other damage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreResult:
+    """`init`: the new store."""
+
+    store: str
+    """Its folder."""
+    base: BaseModel
+    """Its base model."""
+    mode: str
+    """`token`, `prompt` or `merged`."""
+    free: Free
+    """What concepts can still take without sharing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListResult:
+    """`ls`: the concepts of a store."""
+
+    store: str
+    """Its folder."""
+    base: BaseModel
+    """Its base model."""
+    mode: str
+    """`token`, `prompt` or `merged`."""
+    free: Free
+    """What concepts can still take without sharing."""
+    concepts: tuple[Concept, ...]
+    """In training order."""
+    unfinished: tuple[str, ...]
+    """Names whose training is running or was interrupted."""
