@@ -24,7 +24,7 @@ from cnsctl.app.stores import (
     saved_but,
 )
 from cnsctl.errors import BaseModelError, StoreDamagedError, UsageError
-from cnsctl.events import Event, Phase, within
+from cnsctl.events import Event, within
 from cnsctl.settings import ComputeSettings, Dtype, complete
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ def estimated(
 
 
 def _estimated(folder: BaseFolder, dtype: str) -> Generator[Event, None, results.EstimateResult]:
-    from cnsctl.bases.memory_estimate import estimate
+    from cnsctl.bases.memory_estimate import estimating
 
-    yield Phase(name="follow a step without weights")
-    return estimate(folder, dtype=dtype)
+    count = Count.percent("follow a step without weights")
+    yield count.begin()
+    return (yield from count.shares(estimating(folder, dtype=dtype)))

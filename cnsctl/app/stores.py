@@ -22,7 +22,7 @@ from cnsctl.errors import (
     StoreNotFoundError,
     UsageError,
 )
-from cnsctl.events import Event, Note, Phase, Warn, result_of, within
+from cnsctl.events import Event, Note, Warn, result_of, within
 from cnsctl.home_folder import from_home
 from cnsctl.settings import WAIT_S, GenerateSettings, Prediction, TrainSettings
 from cnsctl.store import BaseRecord, MetricModel, Store, default_path
@@ -184,12 +184,14 @@ def metric_models(
         if given is None:
             continue
         source = yield from sourced(given, pipeline=False)
-        yield Phase(name=f"read the {'CLIP' if field == 'clip' else 'second backbone'}")
-        found[field] = _metric_model(source, field)
+        count = Count.percent(f"read the {'CLIP' if field == 'clip' else 'second backbone'}")
+        yield count.begin()
+        found[field] = yield from count.shares(_reading_metric_model(source, field))
     return found
 
 
-def _metric_model(source: Source, field: str) -> MetricModel:
+def _reading_metric_model(source: Source, field: str) -> Generator[float, None, MetricModel]:
+    """Load a model that measures images once, for its fingerprint. Yields the share that is done."""
     import torch
 
     from cnsctl.bases.metric_models import ImageTower, StockClip
@@ -200,7 +202,9 @@ def _metric_model(source: Source, field: str) -> MetricModel:
     name = folder.name if source.origin is None else source.origin.partition("@")[0]
     kind = StockClip if field == "clip" else ImageTower
     model = kind(folder, name=name, device=torch.device("cpu"))
-    return MetricModel(name=name, path=str(folder), fingerprint=model.fingerprint, origin=source.origin)
+    yield 0.5
+    fingerprint = yield from within(model.fingerprinting(), 0.5, 1.0)
+    return MetricModel(name=name, path=str(folder), fingerprint=fingerprint, origin=source.origin)
 
 
 def notes_on_metrics(store: Store) -> Iterator[Note]:

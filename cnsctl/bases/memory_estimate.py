@@ -39,9 +39,10 @@ from cnsctl.bases.parts import empty_parts
 from cnsctl.bases.tensor_bytes import peak
 from cnsctl.concept import Frame
 from cnsctl.errors import BaseModelError
+from cnsctl.events import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
     from cnsctl.bases.base_folder import BaseFolder
@@ -128,11 +129,19 @@ def total(
 
 
 def estimate(folder: BaseFolder, *, dtype: str) -> results.EstimateResult:
+    """The result of `estimating`."""
+    return result_of(estimating(folder, dtype=dtype))
+
+
+def estimating(folder: BaseFolder, *, dtype: str) -> Generator[float, None, results.EstimateResult]:
     """Estimate the memory of `add` and `gen` with each setting.
 
     Args:
         folder: the base model; of its files, only configurations are read.
         dtype: precision of the denoiser.
+
+    Yields:
+        The share that is done.
 
     Raises:
         BaseModelError: a configuration cannot be read, or the denoiser cannot be followed.
@@ -141,7 +150,10 @@ def estimate(folder: BaseFolder, *, dtype: str) -> results.EstimateResult:
     try:
         followed = _Followed(folder)
         batch = int(folder.train["batch_size"])
-        rows = tuple(followed.row(name, plan, DTYPES[dtype], batch) for name, plan in PLANS.items())
+        rows = []
+        for done, (name, plan) in enumerate(PLANS.items()):
+            yield done / len(PLANS)
+            rows.append(followed.row(name, plan, DTYPES[dtype], batch))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError) as err:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise BaseModelError(f"cannot estimate the memory of {folder.shown}: {reason}") from err
@@ -154,7 +166,7 @@ def estimate(folder: BaseFolder, *, dtype: str) -> results.EstimateResult:
         height=followed.side,
         batch_size=batch,
         parts=tuple(results.PartSize(part=n, weights=followed.sizes[n], bytes=bytes_of[n]) for n in followed.sizes),
-        memory=rows,
+        memory=tuple(rows),
     )
 
 

@@ -5,7 +5,7 @@ Owns loading, fingerprints and features; must not know what is compared.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from cnsctl.errors import BaseModelError
 from cnsctl.events import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,8 +30,10 @@ _UNREADABLE = (OSError, ValueError, KeyError, AttributeError, RuntimeError, Type
 class ImageFeatures(Protocol):
     """What a backbone offers for the similarity of images."""
 
-    backbone: str
-    """Its name and fingerprint. Scores of different backbones must not be compared."""
+    @property
+    def backbone(self) -> str:
+        """Its name and fingerprint. Scores of different backbones must not be compared."""
+        ...
 
     def images(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Unit features of images (h, w, 3) uint8: (n, d)."""
@@ -55,10 +57,25 @@ class ImageTower:
             self._model, "get_image_features"
         ):
             raise BaseModelError(f"not an image model: {folder} is a {config.model_type}", hint="give a DINOv2 folder")
-        self._device = device
-        self.fingerprint = _fingerprint(self._model, self._processor)
-        self.backbone = f"{name}-{self.fingerprint[:8]}"
+        self._device, self._name = device, name
         self._model.to(device).eval()
+
+    def fingerprinting(self) -> Generator[float, None, str]:
+        """SHA-256 over the weights and what decides how an image is read. Yields the share that is done."""
+        settings = {key: value for key, value in self._processor.to_dict().items() if "processor" not in key}
+        images = {key: str(settings[key]) for key in sorted(settings)}
+        meaning = {"model": self._model.config.model_type, "images": images}
+        return (yield from hashing_tensors(self._model.named_parameters(), meaning=meaning))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The result of `fingerprinting`."""
+        return result_of(self.fingerprinting())
+
+    @property
+    def backbone(self) -> str:
+        """Its name and fingerprint."""
+        return f"{self._name}-{self.fingerprint[:8]}"
 
     @torch.no_grad()
     def images(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -139,12 +156,6 @@ def _loaded(kind: Any, folder: Path) -> Any:
     if absent := [*report["missing_keys"], *report["mismatched_keys"]]:
         raise ValueError(f"{len(absent)} weights are missing, such as {min(map(str, absent))}")
     return model.eval().requires_grad_(requires_grad=False)
-
-
-def _fingerprint(model: Any, processor: Any) -> str:
-    settings = {key: value for key, value in processor.to_dict().items() if "processor" not in key}
-    meaning = {"model": model.config.model_type, "images": {key: str(settings[key]) for key in sorted(settings)}}
-    return result_of(hashing_tensors(model.named_parameters(), meaning=meaning))
 
 
 def _pooled(answer: Any) -> torch.Tensor:

@@ -207,14 +207,15 @@ def test_init_says_that_clip_scores_stay_empty(tiny_folder, metrics, tmp_path):
 def test_an_estimate_is_of_the_store_or_of_a_named_base_model(shared_store, tiny_folder, single, monkeypatch):
     from cnsctl.bases import memory_estimate
 
-    stock, made = memory_estimate.estimate, {}
+    stock, made = memory_estimate.estimating, {}
 
     def once(folder, *, dtype):  # each base model is followed once in this test
         key = (folder.name, dtype)
-        made[key] = made.get(key) or stock(folder, dtype=dtype)
+        if key not in made:
+            made[key] = yield from stock(folder, dtype=dtype)
         return made[key]
 
-    monkeypatch.setattr(memory_estimate, "estimate", once)
+    monkeypatch.setattr(memory_estimate, "estimating", once)
     of_store = cnsctl("base", "--estimate", "--json", *at(shared_store)).json
     of_folder = cnsctl("base", "--estimate", tiny_folder, "--json").json
     assert of_store == of_folder == plain(as_json(estimate_memory(tiny_folder)))
