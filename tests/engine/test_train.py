@@ -247,7 +247,7 @@ def test_the_result_does_not_depend_on_the_order_of_threads(pocket):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        a_job = job(pocket, steps=3, batch_size=4)
+        a_job = job(pocket, steps=2, batch_size=4)
         first = trained(pocket, a_job).delta
         assert all(same_delta(first, trained(pocket, a_job).delta) for _ in range(2))
     finally:
