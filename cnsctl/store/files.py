@@ -64,21 +64,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o666, before: Callable
         NotDurableError: the new file is there, but a power cut may bring the old one back.
         DiskError: full, read-only or failing; the old file is there.
     """
-    # fsync errors are final: a second fsync of the same pages may succeed without writing, so a retry writes a new file
-    temp = _temp(path)
-    try:
-        with _written(temp, data, mode):
-            before()
-            os.replace(temp, path)
-    except OSError as err:
-        raise disk_problem(err, "write", path) from err
-    finally:
-        with suppress(OSError):  # after the rename the name is free
-            os.unlink(temp)
-    try:
-        sync_folder(path.parent)
-    except OSError as err:
-        raise not_durable(err, path) from err
+    with _placed(path) as temp, _written(temp, data, mode):
+        before()
+        os.replace(temp, path)
 
 
 def write_once(path: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -89,21 +77,8 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         NotDurableError: the file is there, but a power cut may remove it.
         DiskError: full, read-only or failing.
     """
-    temp = _temp(path)
-    try:
-        with _written(temp, data, mode):
-            _name_once(temp, path, mode)
-    except FileExistsError:
-        raise
-    except OSError as err:
-        raise disk_problem(err, "write", path) from err
-    finally:
-        with suppress(OSError):
-            os.unlink(temp)
-    try:
-        sync_folder(path.parent)
-    except OSError as err:
-        raise not_durable(err, path) from err
+    with _placed(path) as temp, _written(temp, data, mode):
+        _name_once(temp, path, mode)
 
 
 @contextmanager
@@ -120,18 +95,31 @@ def writing(path: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[Binar
         NotDurableError: the file is there, but a power cut may remove it.
         DiskError: full, read-only or failing.
     """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _placed(path) as temp, open(os.open(temp, flags, mode), "wb") as file:  # noqa: PTH123  a descriptor
+        _try_lock(file.fileno())  # shows that it is not abandoned
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if overwrite:
+            os.replace(temp, path)
+        else:
+            _name_once(temp, path, mode)
+
+
+@contextmanager
+def _placed(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`. The block writes that file and renames it; afterwards the folder is on disk too.
+
+    Raises:
+        FileExistsError: the block raised it.
+        NotDurableError: the file is there, but a power cut may undo the rename.
+        DiskError: full, read-only or failing.
+    """
+    # fsync errors are final: a second fsync of the same pages may succeed without writing, so a retry writes a new file
     temp = _temp(path)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temp, flags, mode), "wb") as file:  # noqa: PTH123  a descriptor
-            _try_lock(file.fileno())  # shows that it is not abandoned
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            if overwrite:
-                os.replace(temp, path)
-            else:
-                _name_once(temp, path, mode)
+        yield temp
     except FileExistsError:
         raise
     except OSError as err:
