@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
+from cnsctl import results
 from cnsctl.app.export_files import TRIGGER
 from cnsctl.app.stores import open_base
 from cnsctl.concept import Mode
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from cnsctl import results
     from cnsctl.app.export import ExportRequest
     from cnsctl.app.export_fit import Fits
     from cnsctl.app.session import Session
@@ -67,7 +67,10 @@ class Exported:
 
     @property
     def fidelity(self) -> Mapping[str, results.Fidelity]:
-        return {} if self.fits is None else self.fits.fidelity
+        """Of weights: a fitted LoRA as measured; a whole difference does all that the delta does, on every word."""
+        if self.fits is not None:
+            return self.fits.fidelity
+        return {} if self.weights is None else {name: _whole(name) for name in self.records}
 
     @property
     def n_encoders(self) -> int:
@@ -188,6 +191,12 @@ def with_weights(
     from cnsctl.app.site_weights import opened_weights
 
     return replace(found, weights=held.enter_context(opened_weights(store)))
+
+
+def _whole(name: str) -> results.Fidelity:
+    return results.Fidelity(
+        name=name, kept=100.0, leak=100.0, error_removed=None, error_removed_here=None, measured_on=None
+    )
 
 
 def _native(store: Store, record: ConceptRecord) -> Content:

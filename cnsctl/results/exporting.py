@@ -21,7 +21,7 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """How much of a concept an approximation keeps."""
+    """How much of a concept exported weights keep. The whole difference keeps all, and acts as much on other words."""
 
     name: str
     """Of the concept."""
@@ -64,6 +64,6 @@ class ExportResult:
     files: tuple[ExportedFile, ...]
     """In the order in which they were written."""
     fidelity: tuple[Fidelity, ...]
-    """Of each concept, if the format is an approximation."""
+    """Of each concept, if the format contains weights; a checkpoint's is not listed."""
     use: tuple[UseIn, ...]
     """What to do with them."""

@@ -342,6 +342,14 @@ def test_what_a_fitted_lora_keeps_is_printed(store):
     assert 0 < row["kept"] <= 100
 
 
+@pytest.mark.parametrize("form", WEIGHTS)
+def test_a_whole_difference_keeps_all_and_acts_as_much_on_other_words(store, form):
+    (row,) = cnsctl("export", "dog", "--format", form, "--json", *at(store)).json["fidelity"]
+    assert (row["kept"], row["leak"], row["error_removed"]) == (100, 100, None)
+    done = cnsctl("export", "dog", "--format", form, "--force", *at(store))
+    assert "100.0 % of the effect on its own tokens kept, 100.0 % of the effect on other words" in done.out
+
+
 def test_lines_to_type_can_be_pasted_whatever_the_folder_is_called(store):
     """The shell and Python read the printed path as it is on disk."""
     folder = "my 'odd' \"out\""
