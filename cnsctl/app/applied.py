@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cnsctl.app.applied_tokens import TokenTable, token_names
 from cnsctl.app.pipeline_parts import WithoutAdapters, check_not_fused, check_readable
+from cnsctl.bases.registry import FAMILIES
 from cnsctl.concept import Mode
 from cnsctl.errors import UsageError
 from cnsctl.events import result_of
@@ -92,7 +93,8 @@ class AppliedPipeline:
             e: ClipEncoder(tokenizer=t.tokenizer, model=WithoutAdapters(t.text_encoder)) for e, t in self.tables.items()
         }
         weights = {site: projection.weight for site, projection in self.sites.items()}
-        self.fingerprint = result_of(fingerprint("sd1" if len(encoders) == 1 else "sdxl", encoders, weights))
+        family = next(f.name for f in FAMILIES if f.has_clip_text and list(f.text_encoders) == list(encoders))
+        self.fingerprint = result_of(fingerprint(family, encoders, weights))
 
     def check_unchanged(self) -> None:
         """Refuse if undoing would undo more than our own changes, or less.

@@ -77,7 +77,12 @@ def _read(concept: str | Path | ShowResult, parts: Parts) -> Delta:
             raise UsageError(f"{file} is not a delta: its format is {found.NAME}")
         return read_native(file, {site: (p.out_features, p.in_features) for site, p in parts.sites.items()})
     except OSError as err:
-        raise UsageError(f"cannot read the delta {file}: {err.strerror}") from err
+        hint = (
+            "pass the path of an exported delta, or what Store.show(name) returns"
+            if NAME.fullmatch(str(file))
+            else None
+        )
+        raise UsageError(f"cannot read the delta {file}: {err.strerror}", hint=hint) from err
 
 
 def _check_parts(parts: Parts, pipeline: AppliedPipeline) -> None:

@@ -16,6 +16,7 @@ from cnsctl.app.concepts import require
 from cnsctl.app.export_contents import ALONE, DENSE, read, with_weights
 from cnsctl.app.export_files import check_places, check_space, file_name, place_of, write_file
 from cnsctl.app.output_paths import STDOUT
+from cnsctl.bases import registry
 from cnsctl.concept import Mode
 from cnsctl.errors import UsageError
 from cnsctl.events import Event, Phase, Warn
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 LARGE = 500_000_000
 """Bytes; the size of a larger file is printed as a warning before it is written."""
-
-STABLE_DIFFUSION = {"sd1", "sdxl"}
-"""Families whose concepts other tools read."""
 
 ANY_FAMILY = {ExportFormat.NATIVE, ExportFormat.BUNDLE, ExportFormat.CHECKPOINT}
 
@@ -129,7 +127,7 @@ def _asked(store: Store, request: ExportRequest, form: ExportFormat) -> Sequence
                 reason="export-setting",
                 name=name,
             )
-    if form not in ANY_FAMILY and store.base.family not in STABLE_DIFFUSION:
+    if form not in ANY_FAMILY and not registry.named(store.base.family).has_clip_text:
         raise UsageError(
             f"no {form} for a concept of the family {store.base.family}",
             note=f"no other tool reads it; possible: {', '.join(sorted(ANY_FAMILY))}",
@@ -161,7 +159,7 @@ def _refuse_own(store: Store, paths: Sequence[Path]) -> None:
     own = {place for path in read for place in (path.absolute(), path.resolve())}
     for path in paths:
         at = path.parent.resolve() / path.name  # of a link, the link itself is replaced
-        if any(at == one or at in one.parents or (one in at.parents and at.exists()) for one in own):
+        if any(at == one or at in one.parents or one in at.parents for one in own):
             raise UsageError(f"the store needs what is at {path}", hint="export to another place")
 
 

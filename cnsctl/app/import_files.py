@@ -356,7 +356,7 @@ def _check_widths(store: Store, content: Incoming, shown: str) -> None:
 
     widths = [table.shape[1] for table in content.vectors.values()]
     text = next(iter(store.base.sites.values()))[1]
-    if widths and store.base.family in ("sd1", "sdxl") and sum(widths) != text:
+    if widths and registry.named(store.base.family).has_clip_text and sum(widths) != text:
         family = BY_WIDTH.get(sum(widths))
         raise BaseModelError(
             f"{shown} has token embeddings for another base model" + ("" if family is None else f": {family}"),

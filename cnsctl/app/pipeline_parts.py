@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cnsctl.bases.registry import FAMILIES
 from cnsctl.errors import BaseModelError, UsageError
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 SITES = ("attn2.to_k", "attn2.to_v")
 """How the names of the K and V projections of cross-attention end."""
-
-ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
-"""Attributes of a pipeline: its text encoders, the second of which only SDXL has, with their tokenizers."""
 
 WRAPPED = "base_layer"
 """Where a layer of PEFT keeps the layer that it wraps."""
@@ -31,7 +29,7 @@ class Parts:
 
     unet: Any
     encoders: Mapping[str, Any]
-    """By the names of `ENCODERS`."""
+    """Text encoders by their attributes of the pipeline, which the families declare."""
     tokenizers: Mapping[str, Any]
     """Of these text encoders, by the names of the text encoders."""
     others: tuple[Any, ...]
@@ -55,7 +53,8 @@ def parts_of(pipe: Any) -> Parts:
             f"unsupported pipeline: {type(pipe).__name__} has no {missing[0]}",
             hint="use a StableDiffusionPipeline or a StableDiffusionXLPipeline",
         )
-    names = {e: t for e, t in ENCODERS.items() if getattr(pipe, e, None) is not None}
+    declared = {e: t for family in FAMILIES if family.has_clip_text for e, t in family.text_encoders.items()}
+    names = {e: t for e, t in declared.items() if getattr(pipe, e, None) is not None}
     unet = _itself(pipe.unet)
     others = [_itself(pipe.controlnet)] if getattr(pipe, "controlnet", None) is not None else []
     found = Parts(

@@ -62,5 +62,9 @@ class Family:
     """Fields of `GenerateSettings` for base models without settings of their own."""
     adapter: str
     """The module whose `components` checks the loaded parts and puts them together; it imports the libraries."""
+    text_encoders: Mapping[str, str]
+    """The parts that encode text with their tokenizers, in the order in which their outputs are joined."""
+    has_clip_text: bool
+    """X is the outputs of CLIP's text encoders side by side, as the formats of other tools assume."""
     image_sizes: tuple[tuple[int, int], ...] = ()
     """Heights and widths of the images that the family was trained on, if they are published."""

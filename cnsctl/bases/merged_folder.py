@@ -75,17 +75,12 @@ def write_folder(folder: BaseFolder, target: Path, changes: Changes) -> None:
             _save(folder, part, files, to, partial(_set_tokens, tokens=tokens, tokenizer=tokenizer))
         elif part.weights is not None and folder.single_file is not None:
             _save(folder, part, files, to, lambda _: None)
-        elif part.name not in {tokenizer_of(encoder) for encoder in changes.tokens}:
+        elif part.name not in {family.text_encoders[encoder] for encoder in changes.tokens}:
             _copy(files, to)
     _copy_index(folder, target)
     if folder.prediction is not None:  # the owner's word, which the configuration contradicts
         file = target / family.scheduler / SCHEDULER_FILE
         _write_json(file, {**read_json(file), "prediction_type": folder.prediction.value})
-
-
-def tokenizer_of(encoder: str) -> str:
-    """The tokenizer of a text encoder: `text_encoder_2` has `tokenizer_2`."""
-    return encoder.replace("text_encoder", "tokenizer")
 
 
 def _save(folder: BaseFolder, part: Part, files: list[Path], target: Path, change: Callable[[Any], None]) -> None:
@@ -129,7 +124,7 @@ def _set_tokens(encoder: Any, tokens: Mapping[str, NDArray[np.float32]], tokeniz
 
 def _save_tokenizer(folder: BaseFolder, encoder: Part, target: Path, tokens: Iterable[str]) -> Any:
     """Write the tokenizer of a text encoder with new tokens. Returns it."""
-    (part,) = (p for p in folder.family.parts if p.name == tokenizer_of(encoder.name))
+    (part,) = (p for p in folder.family.parts if p.name == folder.family.text_encoders[encoder.name])
     files = part_files(folder.path, part)
     _copy(files, target / part.name)  # older versions of the library read vocab.json, which newer ones do not write
     tokenizer = load_part(folder, part, files)

@@ -37,6 +37,11 @@ def family_of(index: Mapping[str, Any]) -> Family | None:
     return next((family for family in FAMILIES if not difference(index, family.parts)), None)
 
 
+def named(family: str) -> Family:
+    """The family that a store records."""
+    return next(one for one in FAMILIES if one.name == family)
+
+
 def load(folder: BaseFolder, **options: Any) -> LoadedBase:
     """The result of `loading`, with the same options."""
     return result_of(loading(folder, **options))

@@ -218,10 +218,10 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         mode = info.external_attr >> 16
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise ValueError(f"member {shown} is compressed, or its size is wrong")
-        if info.flag_bits or info.comment or info.extra[:2] not in {b"", _LARGE}:
-            raise ValueError(f"member {shown} is encrypted, or was written by another program")
-        if not info.filename or info.is_dir() or not stat.S_ISREG(mode):
+        if not info.filename or info.is_dir() or stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
             raise ValueError(f"member {shown} is not a file")
+        if info.flag_bits or info.comment or info.extra[:2] not in {b"", _LARGE} or not stat.S_ISREG(mode):
+            raise ValueError(f"member {shown} is encrypted, or was written by another program")
         if info.header_offset != reached:
             raise ValueError(f"member {shown} does not follow the one before it")
         reached += 30 + len(info.filename.encode()) + info.file_size

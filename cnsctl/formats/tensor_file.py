@@ -147,8 +147,10 @@ def parse(data: bytes, length: int, *, max_header: int = MAX_HEADER) -> tuple[di
         ValueError: it is not the header of a safetensors file.
     """
     n_header = int.from_bytes(data[:8], "little")
-    if length < 8 or n_header > min(max_header, length - 8):
-        raise ValueError(f"header: {n_header} bytes announced in a file of {length}, {max_header} allowed")
+    if n_header > max_header:
+        raise ValueError(f"header: {n_header:,} bytes announced, {max_header:,} allowed")
+    if length < 8 or n_header > length - 8:
+        raise ValueError(f"the file ends inside its header, after {length:,} of at least {8 + n_header:,} bytes")
     raw = data[8 : 8 + n_header]
     if not raw.startswith(b"{"):
         raise ValueError("header: not a JSON object")

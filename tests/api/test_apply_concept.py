@@ -283,6 +283,9 @@ def test_a_second_pipeline_of_the_same_parts_sees_the_concept(pipe, dog):
 def test_what_cannot_be_used_is_refused_in_words(pipe, dog, tmp_path):
     with pytest.raises(errors.UsageError, match="cannot read the delta"):
         apply_concept(pipe, tmp_path / "missing.safetensors")
+    with pytest.raises(errors.UsageError) as refused:
+        apply_concept(pipe, "dog")
+    assert "Store.show" in refused.value.hint
     (tmp_path / "noise").write_bytes(b"no delta" * 10)
     with pytest.raises(errors.UnknownFormatError):
         apply_concept(pipe, tmp_path / "noise")

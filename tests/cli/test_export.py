@@ -202,7 +202,8 @@ def test_the_base_model_of_the_store_is_never_replaced(tmp_path, base):
     weights = next(own.glob("unet/*.safetensors"))
     before = tree(tmp_path)
     (tmp_path / "link").symlink_to(own)
-    for form, output in (("checkpoint", own), ("checkpoint", tmp_path / "link/../own"), ("kv", weights)):
+    inside = ("native", used / "new.safetensors")
+    for form, output in (("checkpoint", own), ("checkpoint", tmp_path / "link/../own"), ("kv", weights), inside):
         done = cnsctl("export", "dog", "--format", form, "-o", output, "--force", *at(used))
         assert tree(tmp_path) == before, (form, output)
         assert done.code == 2

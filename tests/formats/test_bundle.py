@@ -185,6 +185,14 @@ def test_a_bundle_with_one_wrong_member_is_refused(tmp_path, data):
         opened(tmp_path, data)
 
 
+def test_a_member_that_another_program_added_is_named_for_what_it_is(tmp_path):
+    stream = io.BytesIO(GOOD)
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr("notes.txt", "mine")
+    with pytest.raises(DamagedFileError, match="'notes.txt' is encrypted, or was written by another program"):
+        opened(tmp_path, stream.getvalue())
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 def test_two_members_of_one_name_are_refused(tmp_path):
     twice = [*standard(), (info_of(DOG), DELTAS["dog"])]

@@ -207,6 +207,12 @@ def test_more_tensors_than_any_model_has_are_refused_at_once(monkeypatch):
         TensorFile(io.BytesIO(header(entries)))
 
 
+def test_a_file_cut_inside_its_header_names_both_lengths():
+    whole = changed() + BODY
+    with pytest.raises(DamagedFileError, match=r"ends inside its header, after 20 of at least \d+ bytes"):
+        TensorFile(io.BytesIO(whole[:20]))
+
+
 def test_a_file_that_shrinks_after_it_was_opened_is_damaged(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(written([Tensor(name="x", shape=(200_000,), dtype="F16", make=lambda: np.zeros(200_000))]))
