@@ -134,7 +134,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Use": ("gen", "demo"),
     "Inspect": ("ls", "show", "gallery", "verify", "eval", "log"),
     "Exchange": ("export", "import"),
-    "Maintain": ("init", "base", "mv", "rm", "undo", "check", "gc", "doctor", "completion"),
+    "Maintain": ("init", "base", "mv", "rm", "undo", "check", "gc", "backup", "restore", "doctor", "completion"),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""
 

@@ -2,10 +2,12 @@
 
 from cnsctl.results.base import BaseResult, EstimateResult
 from cnsctl.results.care import (
+    BackupResult,
     CheckResult,
     CollectResult,
     DoctorResult,
     LogResult,
+    RestoreResult,
     UndoResult,
 )
 from cnsctl.results.concepts import RemoveResult, RenameResult, ShowResult
@@ -36,6 +38,8 @@ Result = (
     | DemoResult
     | CheckResult
     | CollectResult
+    | BackupResult
+    | RestoreResult
     | UndoResult
     | LogResult
     | DoctorResult

@@ -291,12 +291,12 @@ def _files(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("base: files is not an object")  # noqa: TRY004  one exception for every fault
     for path, sha in value.items():
-        if not _is_inside(path) or not isinstance(sha, str) or not _SHA256.fullmatch(sha):
+        if not is_inside(path) or not isinstance(sha, str) or not _SHA256.fullmatch(sha):
             raise ValueError(f"base: file {path[:80]!r} is not a safe relative path with a SHA-256")
     return value
 
 
-def _is_inside(path: str) -> bool:
+def is_inside(path: str) -> bool:
     """Is it a normalized relative path that does not leave its folder?"""
     parts = PurePosixPath(path).parts
     return path.isprintable() and "\\" not in path and path == "/".join(parts) != "" and ".." not in parts

@@ -133,6 +133,11 @@ class Store:
         return self._path
 
     @property
+    def manifest(self) -> StoreManifest:
+        """What never changes in the store, and where models outside it are."""
+        return self._manifest
+
+    @property
     def mode(self) -> Mode:
         return self._manifest.mode
 
