@@ -300,6 +300,23 @@ class Store:
 
         return Run(backup(self._folder, Path(file), force=force, with_base=with_base)).result()
 
+    def migrate(self, *, dry_run: bool = False, back: bool = False) -> results.MigrateResult:
+        """Bring the store to the newest format; open it again afterwards. Its files are kept as they were.
+
+        Args:
+            dry_run: change nothing.
+            back: go back to the older format, if no concept has changed since.
+
+        Raises:
+            UsageError: there is nothing to go back to, or concepts have changed since.
+            StoreLockedError: another process writes to the store.
+            StoreDamagedError: a file cannot be read.
+            DiskError: the disk is full, read-only or failing; a second call continues.
+        """
+        from cnsctl.app.migrate import migrate
+
+        return migrate(self._folder, dry_run=dry_run, back=back)
+
     def log(self) -> results.LogResult:
         """The last 100 changes, oldest first."""
         from cnsctl.app.log import log

@@ -250,6 +250,15 @@ def restored(r: results.RestoreResult) -> Iterable[str]:
         yield f"concepts: {', '.join(r.concepts)}"
 
 
+def migrated(r: results.MigrateResult) -> Iterable[str]:
+    does = "would change" if r.dry_run else "changed"
+    yield from (f"{does} {f.file}: format {f.before} to {f.after}" for f in r.files)
+    if not r.files:
+        yield "nothing to migrate: the store has the newest format"
+    if r.kept is not None:
+        yield f"the files from before are in {r.kept}; cnsctl migrate --back restores them"
+
+
 def undone(r: results.UndoResult) -> Iterable[str]:
     yield from (f"restored <{name}>" for name in r.restored)
     yield from (f"removed <{name}>" for name in r.removed)

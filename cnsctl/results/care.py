@@ -116,6 +116,34 @@ class RestoreResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigratedFile:
+    """A file whose format has changed."""
+
+    file: str
+    """In the store."""
+    before: int
+    """Its format before."""
+    after: int
+    """Its format now, or with `-n` then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateResult:
+    """`migrate`: which files of the store have another format now, or with `-n` would have."""
+
+    store: str
+    """Its folder."""
+    dry_run: bool
+    """Whether nothing was changed."""
+    back: bool
+    """Whether it is the way back to the older format."""
+    files: tuple[MigratedFile, ...]
+    """Empty if the store has the newest format."""
+    kept: str | None
+    """Folder with the files from before; null if nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UndoResult:
     """`undo`: how the concepts differ from before."""
 

@@ -7,6 +7,7 @@ from cnsctl.results.care import (
     CollectResult,
     DoctorResult,
     LogResult,
+    MigrateResult,
     RestoreResult,
     UndoResult,
 )
@@ -40,6 +41,7 @@ Result = (
     | CollectResult
     | BackupResult
     | RestoreResult
+    | MigrateResult
     | UndoResult
     | LogResult
     | DoctorResult

@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from cnsctl.store.snapshot import Snapshot
     from cnsctl.store.store import Store
 
-_MAX_BASE_FILE = 1 << 40
-
 
 class Vanished(Exception):
     """A file that a backup needs is gone, because another command has changed the store since the catalogue was read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
     """What a backup contains, and where it is."""
 
@@ -63,7 +61,7 @@ class Plan:
             return
         with _named(self.store, self.state, member.path, source):
             is_base = member.path.startswith(f"{layout.BASE}/")
-            yield from read_pieces(source, _MAX_BASE_FILE if is_base else blobs.MAX_BYTES)
+            yield from read_pieces(source, layout.MAX_BASE_FILE if is_base else blobs.MAX_BYTES)
 
     def changed(self, member: Member) -> CnsctlError:
         """The error about a file whose content is not what the store has recorded."""

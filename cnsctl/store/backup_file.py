@@ -17,7 +17,7 @@ from cnsctl.errors import DamagedFileError, DiskError, UnknownFormatError
 from cnsctl.formats import canonical
 from cnsctl.store.files import PIECE, disk_problem
 from cnsctl.store.manifest import is_inside
-from cnsctl.store.seal import payload_of, sealed
+from cnsctl.store.seal import frame_of, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -175,7 +175,8 @@ class BackupReader:
         content = self._exactly(size, LIST)
         self._expect(_padding(size), f"the end of {LIST}")
         try:
-            return _parsed(payload_of(content, FORMAT, f"the backup {self._shown}"))
+            _, payload = frame_of(content, FORMAT, f"the backup {self._shown}")  # format 1 is the first
+            return _parsed(payload)
         except ValueError as err:
             raise self.damaged(f"{LIST}: {err}") from err
 

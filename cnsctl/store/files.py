@@ -111,6 +111,23 @@ def writing(path: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[Binar
 
 
 @contextmanager
+def writing_new(path: Path) -> Iterator[BinaryIO]:
+    """A large file in a new folder that nothing reads yet. Its name is durable only after `sync_folder`.
+
+    Raises:
+        DiskError: full, read-only or failing.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o666), "wb") as file:  # noqa: PTH123  a descriptor
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as err:
+        raise disk_problem(err, "write", path) from err
+
+
+@contextmanager
 def _placed(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`. The block writes that file and renames it; afterwards the folder is on disk too.
 

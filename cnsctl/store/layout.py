@@ -18,9 +18,11 @@ from cnsctl.store.files import (
     TEMP_PREFIX,
     disk_problem,
     make_folder,
+    read_pieces,
     remove_unfinished,
     sync_folder,
     write_atomic,
+    writing_new,
 )
 from cnsctl.store.lock import locked, locked_in
 from cnsctl.store.signals import defer_signals
@@ -39,6 +41,9 @@ CHECKPOINT = "checkpoint.safetensors"
 CACHE = "cache"
 DAMAGED = "damaged"
 """What `check --repair` moves away, because it cannot be read."""
+
+MAX_BASE_FILE = 1 << 40
+"""Bytes of a file of a base model: larger ones do not exist."""
 
 INDEX = "index"
 NAMES = "names"
@@ -175,7 +180,8 @@ def _move_parts(temp: Path, path: Path) -> None:
             os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
     except BaseException as err:
         _remove_parts(path)
-        (temp / manifest_file.FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # the temporary folder is deleted, too
+            (temp / manifest_file.FILE).unlink(missing_ok=True)
         if isinstance(err, OSError):
             raise disk_problem(err, "create the store", path) from err
         raise
@@ -283,30 +289,31 @@ def _names_in(folder: Path) -> list[str]:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file durably. Not a hard link: editing the original must not edit the store's base model."""
-    import shutil
-
     make_folder(target.parent)
+    with writing_new(target) as copy:
+        if not _reflinked(source, copy):
+            for piece in _pieces(source):
+                copy.write(piece)
     try:
-        content = source.open("rb")
-    except OSError as err:
-        raise BaseModelError(
-            f"cannot read the base model: {source}: {err.strerror}", hint="restore its folder"
-        ) from err
-    try:
-        with content, target.open("xb") as copy:
-            if not _reflinked(content, copy):
-                shutil.copyfileobj(content, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
         sync_folder(target.parent)
     except OSError as err:
-        raise disk_problem(err, "copy the base model to", target) from err
+        raise disk_problem(err, "write", target) from err
 
 
-def _reflinked(source: BinaryIO, target: BinaryIO) -> bool:
+def _reflinked(source: Path, target: BinaryIO) -> bool:
     import fcntl
 
-    with suppress(OSError):  # few file systems support it, and only on Linux
-        fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+    with suppress(OSError), source.open("rb") as content:  # few file systems support it, and only on Linux
+        fcntl.ioctl(target.fileno(), _FICLONE, content.fileno())
         return True
     return False
+
+
+def _pieces(source: Path) -> Iterator[bytes]:
+    """The content of a file of the base model."""
+    try:
+        yield from read_pieces(source, MAX_BASE_FILE)
+    except FileNotFoundError as err:
+        raise BaseModelError(f"file of the base model not found: {source}", hint="restore its folder") from err
+    except CnsctlError as err:
+        raise BaseModelError(f"cannot copy the base model: {err.what}", hint="restore its folder") from err

@@ -12,7 +12,7 @@ from cnsctl.formats import canonical
 from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
 from cnsctl.store.backup import files_needed
-from cnsctl.store.files import make_folder, write_atomic, writing
+from cnsctl.store.files import disk_problem, make_folder, sync_folder, write_atomic, writing_new
 from cnsctl.store.snapshot import snapshot_of
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Restoring:
             if member.path == catalogue.FILE:
                 self._understand(first)
         if folder is not None:
+            for inner in {(folder / member.path).parent for member in self.reader.members}:
+                _sync(inner)
             names = "".join(f"{name}\n" for name in self.snapshot.names)
             write_atomic(folder / layout.NAMES, names.encode("ascii"))
 
@@ -109,7 +111,14 @@ def _written(folder: Path | None, member: Member, pieces: Iterable[bytes]) -> It
         return
     path = folder / member.path
     make_folder(path.parent)
-    with writing(path, overwrite=True) as file:
+    with writing_new(path) as file:
         for piece in pieces:
             file.write(piece)
             yield len(piece)
+
+
+def _sync(folder: Path) -> None:
+    try:
+        sync_folder(folder)
+    except OSError as err:
+        raise disk_problem(err, "write", folder) from err
