@@ -203,6 +203,21 @@ def _opened(path: Path, limit: int) -> Iterator[tuple[int, int]]:
         raise disk_problem(err, "read", path) from err
 
 
+def entries_of(folder: Path) -> list[Path]:
+    """What a folder contains, sorted.
+
+    Raises:
+        FileNotFoundError: it does not exist, or is not a folder.
+        DiskError: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from err
+    except OSError as err:
+        raise disk_problem(err, "read the folder", folder) from err
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its missing parents, so that all of them survive a power cut.
 
