@@ -15,9 +15,8 @@ import pytest
 from commands import at, cnsctl, environment
 
 import cnsctl as package
-from cnsctl import Session, Store, TrainSettings, create_store
+from cnsctl import Session, Store, TrainSettings, create_store, restore_store
 from cnsctl import doctor as diagnose
-from cnsctl import restore_store
 from cnsctl.cli.options import flags_of
 from cnsctl.cli.verbs import (
     add,
