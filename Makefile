@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-cpus check tour full-size docs completions clean
+.PHONY: demo test test-cpus check tour full-size docs completions terminal dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cnsctl demo -o demo
@@ -38,6 +38,19 @@ completions: $(VENV)/.tests    # also the golden files of the help texts
 	$(BIN)/cnsctl completion fish > completions/cnsctl.fish
 	$(BIN)/python -m pytest tests/cli/test_help.py --write-golden
 
+terminal: $(VENV)/.tests    # docs/terminal.svg: the README's commands in a terminal, with all steps
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python docs/terminal.py
+
+dist: $(VENV)/.installed    # sdist and wheel; then a user's first commands, in a bare environment outside the clone
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build
+	$(PYTHON) -m venv dist/bare
+	dist/bare/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd dist && HOME="$$PWD/home" PATH="$$PWD/bare/bin:$$PATH" CNSCTL_STORE="$$PWD/store" sh -ec ' \
+	  cnsctl demo -o demo; cnsctl add dog "$(CURDIR)/examples/dog"; cnsctl gen "<dog> on a beach" -o beach.png; cnsctl verify'
+
 # An editable install: the weights stay where git put them. Reinstalled when what it depends on changes.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,4 +63,4 @@ $(VENV)/.tests: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

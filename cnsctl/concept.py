@@ -78,6 +78,8 @@ class Delta:
     """Mode of the store in which it was trained, or fitted to its tokens after an import."""
     recipe: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Settings of the training run."""
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Metadata that a newer version added to its file."""
 
     @property
     def n_neurons(self) -> int:

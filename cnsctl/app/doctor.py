@@ -56,7 +56,7 @@ def doctor(path: Path | None = None, *, paths: bool = False) -> results.DoctorRe
         store=facts,
         disk=_disk(place),
         locks=() if store is None else tuple(_locks(store, paths=paths)),
-        formats=_formats(),
+        formats=format_numbers(),
         paths=places if paths else None,
     )
 
@@ -124,9 +124,12 @@ def _locks(store: Store, *, paths: bool) -> Iterator[str]:
             yield f"{what}: {holder}" if paths else f"{what}: {holder.partition(' on ')[0]}"
 
 
-def _formats() -> dict[str, int]:
+def format_numbers() -> dict[str, int]:
+    """The version of each format that this cnsctl writes."""
     from cnsctl.app.generate import FORMAT as PNG
     from cnsctl.engine.proof import FORMAT as PROBE
+    from cnsctl.engine.training_state import FORMAT as STATE
+    from cnsctl.formats.bundle import FORMAT as BUNDLE
     from cnsctl.formats.delta import FORMAT as DELTA
     from cnsctl.results import FORMAT as JSON
     from cnsctl.store.backup_file import FORMAT as BACKUP
@@ -135,6 +138,6 @@ def _formats() -> dict[str, int]:
     from cnsctl.store.manifest import FORMAT as STORE
 
     return {
-        "store": STORE, "catalogue": CATALOGUE, "delta": DELTA, "index": INDEX, "probe": PROBE, "png": PNG, "json": JSON,
-        "backup": BACKUP,
+        "store": STORE, "catalogue": CATALOGUE, "index": INDEX, "delta": DELTA, "bundle": BUNDLE, "backup": BACKUP,
+        "probe": PROBE, "state": STATE, "png": PNG, "json": JSON,
     }  # fmt: skip

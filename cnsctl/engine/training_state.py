@@ -16,12 +16,14 @@ import safetensors
 import safetensors.torch
 import torch
 
+from cnsctl.formats.versions import check_version
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
 FORMAT = 2
-"""Version of training states."""
+"""Version of training states. Format 1, without a seal, was never released."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,13 +49,18 @@ def state_to_bytes(state: TrainState) -> bytes:
 
 
 def state_from_bytes(data: bytes) -> TrainState | None:
-    """The state, or None if it is of another format.
+    """The state, or None if it is of a format that was never released.
 
     Raises:
         DamagedState: a bit differs from what was written.
+        FormatTooNewError: written by a newer cnsctl.
     """
     meta, tensors = _read(data)
-    if meta.get("format") != FORMAT:
+    try:
+        check_version(meta.get("format"), FORMAT, "the training state")
+    except ValueError as err:
+        raise DamagedState(str(err)) from err
+    if meta["format"] != FORMAT:
         return None
     return TrainState(step=int(meta["step"]), parts=meta["parts"], losses=tuple(meta["losses"]), tensors=tensors)
 

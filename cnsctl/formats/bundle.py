@@ -246,7 +246,7 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> byt
 def _manifest(data: bytes) -> tuple[BaseReference, tuple[BundledConcept, ...]]:
     found = canonical.parse_object(data)
     check_version(found.get("format"), FORMAT, "the bundle")
-    if set(found) != {"format", "kind", "base", "concepts"} or found["kind"] != KIND:
+    if not {"kind", "base", "concepts"} <= set(found) or found["kind"] != KIND:
         raise ValueError("the manifest is not one of a bundle")
     listed = found["concepts"]
     if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_CONCEPTS:
@@ -261,9 +261,11 @@ def _manifest(data: bytes) -> tuple[BaseReference, tuple[BundledConcept, ...]]:
 
 
 def _record(value: object, kind: type[Record]) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != {field.name for field in fields(kind)}:
+    """The fields of a record; other keys are those of a newer version."""
+    known = {field.name for field in fields(kind)}
+    if not isinstance(value, dict) or not known <= set(value):
         raise ValueError(f"the manifest: not the keys of {kind.__name__}")
-    return value
+    return {key: value[key] for key in known}
 
 
 def _concept(value: Mapping[str, Any]) -> BundledConcept:

@@ -38,7 +38,7 @@ FORMAT = 1
 """Version of delta files."""
 
 KIND = "delta"
-_META = {"format", "kind", "class_word", "fingerprint", "mode", "recipe", "shapes"}
+_META = frozenset({"format", "kind", "class_word", "fingerprint", "mode", "recipe", "shapes"})
 _PER_WEIGHT, _BESIDE = 6, 64 << 20
 """Bytes of a delta at most: per K/V weight, and beside them."""
 
@@ -71,6 +71,7 @@ def write(delta: Delta) -> bytes:
             f"cannot save the delta of {delta.class_word!r}: {err}", hint="use a lower learning rate"
         ) from err
     meta = {
+        **delta.more,
         "format": FORMAT,
         "kind": KIND,
         "class_word": delta.class_word,
@@ -105,6 +106,7 @@ def read(data: bytes) -> Delta:
             fingerprint=_text(meta, "fingerprint"),
             mode=Mode(_text(meta, "mode")),
             recipe=_recipe(meta),
+            more={key: value for key, value in meta.items() if key not in _META},
         )
         _check(delta)
     except ValueError as err:
@@ -134,7 +136,7 @@ def _damaged(err: ValueError) -> StoreDamagedError:
 def _parsed(data: bytes) -> tuple[Mapping[str, object], Shapes, Tensors]:
     header = read_header(data)
     check_version(header.meta.get("format"), FORMAT, "the delta")
-    if set(header.meta) != _META or header.meta["kind"] != KIND:
+    if not set(header.meta) >= _META or header.meta["kind"] != KIND:
         raise ValueError(f"metadata: not a {KIND}")
     shapes = _shapes(header.meta["shapes"])
     tensors = read_tensors(data, header)

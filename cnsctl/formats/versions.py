@@ -1,5 +1,8 @@
 """Version numbers of formats. Each format has its own, `FORMAT`, in the module that owns it.
 
+A number changes if a reader of the old one would read something wrong. A key that may be ignored is added without a new
+number: readers ignore keys that they do not know, and keep them where they write the file again.
+
 Owns how a version is checked; must not know which formats exist.
 """
 

@@ -8,7 +8,7 @@ Owns its fields, its format, its check and its copy; must not know how a base mo
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,8 @@ class BaseRecord:
     """Where it was downloaded from: `OWNER/NAME@COMMIT`."""
     checkpoint: str | None = None
     """SHA-256 of its single file, if that is outside the store."""
+    more: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """Keys that a newer version added."""
 
     @property
     def n_weights(self) -> int:
@@ -85,6 +87,8 @@ class MetricModel:
     """SHA-256 over its weights and configuration."""
     origin: str | None = None
     """Where it was downloaded from: `OWNER/NAME@COMMIT`."""
+    more: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """Keys that a newer version added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,12 @@ class StoreManifest:
     """A second backbone for the similarity of images."""
     format: int = FORMAT
     """Of the file that it was read from."""
+    more: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """Keys that a newer version added."""
+
+
+_BASE = frozenset(BaseRecord.__dataclass_fields__) - {"more"}
+"""Fields of the base model."""
 
 
 def to_bytes(manifest: StoreManifest) -> bytes:
@@ -110,19 +120,29 @@ def to_bytes(manifest: StoreManifest) -> bytes:
         ValueError: the result could not be read again.
         CapacityError: the result is larger than its reader accepts.
     """
-    base = {**asdict(manifest.base), "sites": {site: list(shape) for site, shape in manifest.base.sites.items()}}
-    models = {key: asdict(model) for key in _MODELS if (model := getattr(manifest, key)) is not None}
+    base = {**_object(manifest.base), "sites": {site: list(shape) for site, shape in manifest.base.sites.items()}}
+    models = {key: _object(model) for key in _MODELS if (model := getattr(manifest, key)) is not None}
     document = {
+        **manifest.more,
         "mode": str(manifest.mode),
         "created": manifest.created,
         "base": {key: value for key, value in base.items() if key not in _OPTIONAL or value is not None},
-        **{key: {k: v for k, v in model.items() if v is not None} for key, model in models.items()},
+        **{
+            key: {k: v for k, v in model.items() if k not in _OPTIONAL or v is not None}
+            for key, model in models.items()
+        },
     }
     content = sealed(canonical.dump(document), FORMAT)
     _parse(content, FILE)
     if len(content) > MAX_BYTES:
         raise CapacityError(f"{FILE} would be too large: {len(content)} bytes (at most {MAX_BYTES})")
     return content
+
+
+def _object(record: BaseRecord | MetricModel) -> dict[str, object]:
+    """Its fields, and the keys of a newer version beside them."""
+    known = asdict(record)
+    return {**known.pop("more"), **known}
 
 
 def from_bytes(content: bytes, shown: str) -> StoreManifest:
@@ -220,25 +240,30 @@ def _read(path: Path) -> StoreManifest:
 def _parse(content: bytes, shown: str) -> StoreManifest:
     number, payload = frame_of(content, FORMAT, shown)
     document = upgraded(FILE, number, payload, FORMAT)
-    _check_keys(document, {"mode", "created", "base"}, optional=_MODELS, what="its")
+    more = _more(document, {"mode", "created", "base"}, optional=_MODELS, what="its")
     return StoreManifest(
         base=_base(document["base"]),
         mode=Mode(_line(document, "mode")),
         created=_line(document, "created"),
         format=number,
+        more=more,
         **{key: _model(document[key], key) for key in _MODELS if key in document},
     )
 
 
-def _check_keys(found: Mapping[str, object], required: set[str], *, optional: Collection[str], what: str) -> None:
-    if not required <= set(found) <= required | set(optional):
+def _more(
+    found: Mapping[str, object], required: Collection[str], *, optional: Collection[str], what: str
+) -> dict[str, object]:
+    """The keys that a newer version added."""
+    if not set(required) <= set(found):
         raise ValueError(f"{what} keys are not {', '.join(sorted(required))}")
+    return {key: value for key, value in found.items() if key not in required and key not in optional}
 
 
 def _base(value: object) -> BaseRecord:
     if not isinstance(value, dict):
         raise ValueError("base: not an object")  # noqa: TRY004  one exception for every fault
-    _check_keys(value, set(BaseRecord.__dataclass_fields__) - _OPTIONAL, optional=_OPTIONAL, what="base: its")
+    more = _more(value, _BASE - _OPTIONAL, optional=_OPTIONAL, what="base: its")
     kind, path, n_denoiser = _line(value, "kind"), value["path"], value["denoiser_weights"]
     if kind not in KINDS:
         raise ValueError(f"base: kind {kind[:40]!r} is not one of {', '.join(KINDS)}")
@@ -260,6 +285,7 @@ def _base(value: object) -> BaseRecord:
         prediction=value.get("prediction"),
         origin=_line(value, "origin") if value.get("origin") is not None else None,
         checkpoint=_sha256(value["checkpoint"]) if value.get("checkpoint") is not None else None,
+        more=more,
     )
 
 
@@ -272,13 +298,15 @@ def _sha256(value: object) -> str:
 def _model(value: object, key: str) -> MetricModel:
     if not isinstance(value, dict):
         raise ValueError(f"{key}: not an object")  # noqa: TRY004  one exception for every fault
-    _check_keys(value, {"name", "path", "fingerprint"}, optional=("origin",), what=f"{key}: its")
+    more = _more(value, {"name", "path", "fingerprint"}, optional=("origin",), what=f"{key}: its")
     if not _is_absolute(value["path"]):
         raise ValueError(f"{key}: path is not absolute")
     if not _SHA256.fullmatch(_line(value, "fingerprint")):
         raise ValueError(f"{key}: fingerprint is not a SHA-256")
     origin = _line(value, "origin") if "origin" in value else None
-    return MetricModel(name=_line(value, "name"), path=value["path"], fingerprint=value["fingerprint"], origin=origin)
+    return MetricModel(
+        name=_line(value, "name"), path=value["path"], fingerprint=value["fingerprint"], origin=origin, more=more
+    )
 
 
 def _is_absolute(path: object) -> bool:

@@ -12,6 +12,7 @@ import warm
 from commands import at, catalogue, cnsctl
 
 from cnsctl.app import evaluate, resume, train
+from cnsctl.engine import training_state
 from cnsctl.engine.trainer import Trainer
 from cnsctl.errors import CnsctlError
 from cnsctl.store import Store
@@ -122,6 +123,21 @@ def test_add_stopped_in_its_first_step_starts_again(empty, line, whole, steps):
     assert cnsctl(*line, *at(empty)).code == 130
     assert cnsctl(*line, *at(empty)).code == 0
     assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
+
+
+def test_a_training_state_of_a_newer_cnsctl_is_refused_and_stays(empty, line, steps, monkeypatch):
+    """It may be the work of hours."""
+    steps.stop_in, steps.stop = 2, interrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(training_state, "FORMAT", training_state.FORMAT + 1)
+        assert cnsctl(*line, *at(empty)).code == 130
+    file = empty / "work" / "cat" / train.STATE_FILE
+    state = file.read_bytes()
+    done = cnsctl(*line, *at(empty))
+    assert done.code == 1
+    assert "error[format-too-new]: the training state has format 3" in done.err
+    assert file.read_bytes() == state
+    assert steps.done == 1
 
 
 @pytest.mark.parametrize("late", [(train, "_with_new"), (evaluate, "fresh"), (train, "_record_fields")])

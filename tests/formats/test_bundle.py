@@ -202,7 +202,6 @@ def test_two_members_of_one_name_are_refused(tmp_path):
 
 MANIFESTS = {
     "kind": lambda m: m.update(kind="delta"),
-    "more": lambda m: m.update(x=1),
     "less": lambda m: m.pop("base"),
     "format": lambda m: m.update(format=0),
     "no concepts": lambda m: m.update(concepts=[]),
@@ -218,9 +217,9 @@ MANIFESTS = {
     "true": lambda m: m["concepts"][0].update(neurons=True),
     "sha": lambda m: m["concepts"][0].update(sha256="F" * 64),
     "other sha": lambda m: m["concepts"][0].update(sha256="0" * 64),
-    "a key": lambda m: m["concepts"][0].update(path="/etc/passwd"),
+    "a key": lambda m: m["concepts"][0].pop("sha256"),
     "base": lambda m: m["base"].update(name=""),
-    "base key": lambda m: m["base"].update(x=""),
+    "base key": lambda m: m["base"].pop("origin"),
     "base text": lambda m: m["base"].update(origin=7),
 }
 
