@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 PAGES = {
     "store": "store-format.md", "catalogue": "store-format.md", "index": "store-format.md", "state": "store-format.md",
-    "delta": "delta-format.md", "bundle": "delta-format.md", "probe": "probe-record.md", "png": "png-text.md",
+    "delta": "delta-format.md", "bundle": "delta-format.md", "backup": "backup-format.md", "probe": "probe-record.md", "png": "png-text.md",
     "json": "json.md",
 }  # fmt: skip
 """The page of each format."""
@@ -62,7 +62,7 @@ def test_each_format_has_the_number_of_its_golden_file_and_a_page_that_says_it()
     """Another number needs new golden files beside these, and a reader of both."""
     numbers = doctor.format_numbers()
     assert numbers == {
-        "store": 3, "catalogue": 1, "delta": 1, "bundle": 1, "index": 1, "probe": 1, "state": 2, "png": 1, "json": 1,
+        "store": 3, "catalogue": 1, "delta": 1, "bundle": 1, "backup": 1, "index": 1, "probe": 1, "state": 2, "png": 1, "json": 1,
     }  # fmt: skip
     listed = (REFERENCE / "formats.md").read_text(encoding="utf-8")
     for name, number in numbers.items():
