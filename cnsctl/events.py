@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+TRAIN_TOKEN, SELECT_NEURONS, TRAIN_NEURONS = "train the token embedding", "select the neurons", "train the neurons"
+"""Phases of a training run: what trains and what foresees it both name them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What is expected from now to the end of the command; it replaces what was expected before."""
+
+    phases: tuple[tuple[str, float], ...]
+    """Names of phases in order, each with its rough cost. A phase that does not come is skipped."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
@@ -43,6 +54,10 @@ class Step:
     """Steps in it."""
     loss: float | None = None
     """Of a training step."""
+    loss_first: float | None = None
+    """Mean loss of the first steps of the run: a single loss says little."""
+    loss_now: float | None = None
+    """Mean loss of the last steps; None before there are as many again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +69,7 @@ class Denoised:
     total: int
     """Some samplers take more steps than they are asked for."""
     images: int = 1
-    """Images that are generated together, each a step of the phase."""
+    """Images that are generated together, each a step of the phase; 0: none of its steps, but a preview."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +144,20 @@ class Compared:
     """With the class word alone: the same."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Preview:
+    """Images of a concept during its training, side by side. They do not change what is trained."""
+
+    step: int
+    """Training steps that are done."""
+    path: str
+    """Its PNG file."""
+    prompts: tuple[str, ...]
+    """Of each image, from left to right: the same with the same seeds at each preview."""
+    pixels: Any = field(repr=False)
+    """(height, width of all, 3) uint8, RGB."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """One of several inputs failed; the others continue."""
@@ -138,7 +167,7 @@ class Failed:
     error: CnsctlError
 
 
-Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Compared | Failed
+Event = Ahead | Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Compared | Preview | Failed
 
 
 def result_of(work: Generator[object, None, R]) -> R:

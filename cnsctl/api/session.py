@@ -69,6 +69,8 @@ class Session:
         allow_worse: bool = False,
         preview: bool = True,
         measure: bool = True,
+        preview_every: int = 0,
+        preview_folder: str | Path | None = None,
         **settings: Any,
     ) -> Run[results.TrainResult]:
         """Train a concept and save it in the store. Nothing happens until the run is iterated or asked for its result.
@@ -87,6 +89,8 @@ class Session:
                 CLIP-I.
             preview: generate images after the training, if at most 10 % of its time allows it.
             measure: measure the concept after the training; if false, images are not generated either.
+            preview_every: generate four images every N steps, each time an event `Preview`; the result is the same.
+            preview_folder: also write them here.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
@@ -112,6 +116,8 @@ class Session:
             allow_worse=allow_worse,
             preview=preview,
             measure=measure,
+            preview_every=preview_every,
+            preview_folder=None if preview_folder is None else from_home(preview_folder),
         )
         return Run(train(session.store, request, session=session))
 

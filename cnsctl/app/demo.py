@@ -13,7 +13,7 @@ import cnsctl
 from cnsctl import results
 from cnsctl.app.concepts import known_names
 from cnsctl.app.counting import Count
-from cnsctl.app.evaluate import GENERATE
+from cnsctl.app.forecast import GENERATE
 from cnsctl.app.output_paths import keep
 from cnsctl.app.probes import class_prompt, generating
 from cnsctl.app.requests import TrainRequest

@@ -40,6 +40,9 @@ class ListRequest:
     replace: bool = False
     allow_forgetting: bool = False
     allow_worse: bool = False
+    preview_every: int = 0
+    preview_folder: Path | None = None
+    """Gets a folder NAME-previews per concept."""
     compute: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,6 +96,8 @@ def _request(concept: ListedConcept, request: ListRequest) -> TrainRequest:
         replace=request.replace,
         allow_forgetting=request.allow_forgetting,
         allow_worse=request.allow_worse,
+        preview_every=request.preview_every,
+        preview_folder=None if request.preview_folder is None else request.preview_folder / f"{concept.name}-previews",
         compute=request.compute,
     )
 

@@ -14,7 +14,7 @@ from cnsctl.cli.hints import HINTS, hint_of
 from cnsctl.cli.progress import Log, Progress, View
 from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, printable, terminal_size
 from cnsctl.errors import DiskError
-from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
+from cnsctl.events import Ahead, Denoised, Event, Failed, ImageReady, Note, Phase, Preview, Selected, Step, Warn
 from cnsctl.results import FORMAT, as_json
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Output(Generic[R]):
 
     def _show(self, event: Event) -> None:
         match event:
-            case Phase() | Step() | Denoised():
+            case Ahead() | Phase() | Step() | Denoised():
                 if self.progress is not None:
                     self.progress.update(event)
             case Note(text=text, reason=reason) if not self.quiet:
@@ -124,6 +124,11 @@ class Output(Generic[R]):
                 self._say(text + (shared if event.shared or event.shared_random else ""))
             case ImageReady():
                 self._image(event)
+            case Preview(step=step, path=path, pixels=pixels) if not self.quiet:
+                self._say(f"step {step}: {path}")
+                if isinstance(self.progress, Progress):
+                    with self._still():
+                        self._preview(pixels)
             case _:
                 pass
 
@@ -142,18 +147,21 @@ class Output(Generic[R]):
             out(_bare(event.path))
             if self.previews > 0 and event.pixels is not None:  # None: another process made it
                 self.previews -= 1
-                self._preview(event)
+                self._preview(event.pixels)
         if self.progress is not None:
             self.progress.update(event)
 
-    def _preview(self, event: ImageReady) -> None:
+    def _preview(self, pixels: Any) -> None:
+        """Show an image, or several side by side, each as wide as one alone."""
         from cnsctl.cli.preview import preview_bytes, protocol_of
 
         if (protocol := protocol_of(os.environ)) is not None:
             size = terminal_size(sys.stderr)
-            cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 4)))
+            height, width = pixels.shape[:2]
+            most = 2 * (size.lines - 4) * width / height
+            cells = max(1, int(min(PREVIEW_CELLS * max(1, width / height), size.columns, most)))
             with given_up(sys.stderr):
-                sys.stderr.write(preview_bytes(event.pixels, protocol=protocol, width_cells=cells))
+                sys.stderr.write(preview_bytes(pixels, protocol=protocol, width_cells=cells))
                 sys.stderr.flush()
 
     def note(self, text: str) -> None:
@@ -230,8 +238,13 @@ def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case 
     match event:
         case Phase(name=name, total=total, unit=unit):
             return {"type": "phase", "phase": name, "total": total, "unit": unit}
-        case Step(phase=phase, step=step, total=total, loss=loss):
-            return {"type": "step", "phase": phase, "step": step, "total": total, "loss": loss}
+        case Step(phase=phase, step=step, total=total, loss=loss, loss_first=first, loss_now=now):
+            losses = {"loss": loss, "loss_first": first, "loss_now": now}
+            return {"type": "step", "phase": phase, "step": step, "total": total, **losses}
+        case Denoised(step=step, total=total, images=images):
+            return {"type": "denoised", "step": step, "total": total, "images": images}
+        case Preview(step=step, path=path, prompts=prompts):
+            return {"type": "preview", "step": step, "path": path, "prompts": list(prompts)}
         case Note(text=text) | Warn(text=text):
             return {"type": "note" if isinstance(event, Note) else "warning", "text": text}
         case Failed(prompt=prompt, error=err):

@@ -41,6 +41,15 @@ def command(
     masks: options.Masks = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the concept of this name")] = False,
     no_preview: Annotated[bool, typer.Option("--no-preview", help="Do not generate images after the training")] = False,
+    preview_every: Annotated[
+        int,
+        typer.Option(
+            "--preview-every",
+            metavar="N",
+            help="Generate four images every N steps, into NAME-previews/; the result is the same.  [default: never]",
+            show_default=False,
+        ),
+    ] = 0,
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Save right after the training, without scores and images")
     ] = False,
@@ -94,6 +103,8 @@ def command(
             replace=replace,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
+            preview_every=preview_every,
+            preview_folder=Path(),
             compute=compute,
         )
         with Output(as_json=as_json, quiet=quiet, human=tables.trained_list, bare=tables.trained, lines=True) as shown:
@@ -118,6 +129,8 @@ def command(
         allow_worse=allow_worse,
         preview=not no_preview,
         measure=not no_measure,
+        preview_every=preview_every,
+        preview_folder=Path(f"{name}-previews"),
         compute=compute,
     )
     with Output(
