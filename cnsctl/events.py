@@ -158,6 +158,16 @@ class Preview:
     """(height, width of all, 3) uint8, RGB."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sheet:
+    """A contact sheet is complete."""
+
+    path: str
+    """Its PNG file."""
+    pixels: Any = field(repr=False)
+    """(height, width, 3) uint8, RGB."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """One of several inputs failed; the others continue."""
@@ -167,7 +177,7 @@ class Failed:
     error: CnsctlError
 
 
-Event = Ahead | Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Compared | Preview | Failed
+Event = Ahead | Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Compared | Preview | Sheet | Failed
 
 
 def result_of(work: Generator[object, None, R]) -> R:

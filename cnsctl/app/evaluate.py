@@ -56,7 +56,6 @@ UNREADABLE = (StoreDamagedError, DiskError, FormatTooNewError)
 """Why a concept cannot be read; the other concepts can."""
 
 
-
 def evaluate(
     store: Store,
     names: Sequence[str],

@@ -14,7 +14,7 @@ from cnsctl.cli.hints import HINTS, hint_of
 from cnsctl.cli.progress import Log, Progress, View
 from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, printable, terminal_size
 from cnsctl.errors import DiskError
-from cnsctl.events import Ahead, Denoised, Event, Failed, ImageReady, Note, Phase, Preview, Selected, Step, Warn
+from cnsctl.events import Ahead, Denoised, Event, Failed, ImageReady, Note, Phase, Preview, Selected, Sheet, Step, Warn
 from cnsctl.results import FORMAT, as_json
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ PREVIEWS = 8
 
 PREVIEW_CELLS = 32
 """Columns of a preview; fewer if the terminal is small."""
+
+SHEET_CELLS = 110
+"""Columns of a contact sheet, which may be taller than the terminal: it comes once, and scrolls."""
 
 
 class Output(Generic[R]):
@@ -124,11 +127,8 @@ class Output(Generic[R]):
                 self._say(text + (shared if event.shared or event.shared_random else ""))
             case ImageReady():
                 self._image(event)
-            case Preview(step=step, path=path, pixels=pixels) if not self.quiet:
-                self._say(f"step {step}: {path}")
-                if isinstance(self.progress, Progress):
-                    with self._still():
-                        self._preview(pixels)
+            case Preview() | Sheet() if not self.quiet:
+                self._images(event)
             case _:
                 pass
 
@@ -151,17 +151,26 @@ class Output(Generic[R]):
         if self.progress is not None:
             self.progress.update(event)
 
-    def _preview(self, pixels: Any) -> None:
-        """Show an image, or several side by side, each as wide as one alone."""
+    def _images(self, event: Preview | Sheet) -> None:
+        """Several images side by side: a preview during the training, or a contact sheet."""
+        if isinstance(event, Preview):
+            self._say(f"step {event.step}: {event.path}")
+        if isinstance(self.progress, Progress):
+            with self._still():
+                self._preview(event.pixels, cells=SHEET_CELLS if isinstance(event, Sheet) else None)
+
+    def _preview(self, pixels: Any, *, cells: int | None = None) -> None:
+        """Show an image in at most so many columns; by default several side by side, each as wide as one alone."""
         from cnsctl.cli.preview import preview_bytes, protocol_of
 
         if (protocol := protocol_of(os.environ)) is not None:
             size = terminal_size(sys.stderr)
-            height, width = pixels.shape[:2]
-            most = 2 * (size.lines - 4) * width / height
-            cells = max(1, int(min(PREVIEW_CELLS * max(1, width / height), size.columns, most)))
+            shape = pixels.shape[1] / pixels.shape[0]
+            if cells is None:
+                cells = int(min(PREVIEW_CELLS * max(1, shape), 2 * (size.lines - 4) * shape))
+            width = max(1, min(cells, size.columns))
             with given_up(sys.stderr):
-                sys.stderr.write(preview_bytes(pixels, protocol=protocol, width_cells=cells))
+                sys.stderr.write(preview_bytes(pixels, protocol=protocol, width_cells=width))
                 sys.stderr.flush()
 
     def note(self, text: str) -> None:
@@ -243,6 +252,8 @@ def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case 
             return {"type": "step", "phase": phase, "step": step, "total": total, **losses}
         case Denoised(step=step, total=total, images=images):
             return {"type": "denoised", "step": step, "total": total, "images": images}
+        case Sheet(path=path):
+            return {"type": "sheet", "path": path}
         case Preview(step=step, path=path, prompts=prompts):
             return {"type": "preview", "step": step, "path": path, "prompts": list(prompts)}
         case Note(text=text) | Warn(text=text):

@@ -148,7 +148,9 @@ class Course:
 
     def _computed(self) -> list[Pace]:
         """The phases so far whose time tells that of others."""
-        return [p for p in (*self._past, self.pace) if p is not None and p.is_alike and p.cost and p.whole_s is not None]
+        return [
+            p for p in (*self._past, self.pace) if p is not None and p.is_alike and p.cost and p.whole_s is not None
+        ]
 
     def _rate(self, paces: list[Pace]) -> float | None:
         """Seconds per unit of cost."""

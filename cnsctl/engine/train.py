@@ -126,9 +126,7 @@ def _train(
             text=f"{projection.full_rows:,} of {projection.used_rows:,} rows are not trained: earlier concepts read all "
             "of their directions"
         )
-    yield from _steps(
-        trainer, TRAIN_NEURONS, until=job.settings.steps, since=trainer.warmup, take=take, watch=watch
-    )
+    yield from _steps(trainer, TRAIN_NEURONS, until=job.settings.steps, since=trainer.warmup, take=take, watch=watch)
     return Trained(delta=_delta(trainer), selected=selected, final_loss=_final_loss(trainer))
 
 
@@ -349,7 +347,9 @@ def _delta(trainer: Trainer) -> Delta:
     return Delta(
         shapes=dict(base.shapes),
         indices={s: mask[s].cpu().numpy() if mask else np.empty(0, np.int64) for s in base.shapes},
-        values={s: values[s].cpu().numpy().astype(np.float16) if values else np.empty(0, np.float16) for s in base.shapes},
+        values={
+            s: values[s].cpu().numpy().astype(np.float16) if values else np.empty(0, np.float16) for s in base.shapes
+        },
         vectors={e: v.detach().cpu().numpy().astype(np.float16) for e, v in trainer.vectors.items()},
         class_word=job.class_word,
         fingerprint=base.fingerprint,

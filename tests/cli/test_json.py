@@ -17,6 +17,7 @@ LINES = {
     "phase": ["phase", "total", "unit"],
     "step": ["phase", "step", "total", "loss", "loss_first", "loss_now"],
     "denoised": ["step", "total", "images"],
+    "sheet": ["path"],
     "preview": ["step", "path", "prompts"],
     "note": ["text"],
     "warning": ["text"],
