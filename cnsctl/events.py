@@ -57,7 +57,7 @@ class Step:
     loss_first: float | None = None
     """Mean loss of the first steps of the run: a single loss says little."""
     loss_now: float | None = None
-    """Mean loss of the last steps; None before there are as many again."""
+    """Mean loss of the last steps; null before there are as many again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

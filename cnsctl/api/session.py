@@ -130,6 +130,8 @@ class Session:
         replace: bool = False,
         allow_forgetting: bool = False,
         allow_worse: bool = False,
+        preview_every: int = 0,
+        preview_folder: str | Path | None = None,
         **settings: Any,
     ) -> Run[results.TrainListResult]:
         """Train the concepts of a `concepts_list.json`, one after another. Those that the store has are skipped.
@@ -141,6 +143,8 @@ class Session:
             replace: train the concepts that the store has again.
             allow_forgetting: as for `train`.
             allow_worse: as for `train`.
+            preview_every: as for `train`.
+            preview_folder: gets a folder `NAME-previews` per concept.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
@@ -158,6 +162,8 @@ class Session:
             replace=replace,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
+            preview_every=preview_every,
+            preview_folder=None if preview_folder is None else from_home(preview_folder),
             compute={"dtype": session.dtype},  # fp16 is refused
         )
         return Run(train_list(session.store, request, session=session))

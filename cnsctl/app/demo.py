@@ -6,7 +6,6 @@ Owns which images and prompts the demo shows, and what it compares; must not kno
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +52,9 @@ PLACES = ("in a desert", "on the moon")
 
 TIMED_STEPS = 4
 """Denoising steps that are timed for the estimate. The first one, which also prepares the others, does not count."""
+
+WORTH_TIMING = 100
+"""Cost of work that is worth this: less is done when the estimate is."""
 
 WORTH_SAYING_S = 20.0
 """Shorter work needs no estimate."""
@@ -168,14 +170,15 @@ def _estimate(session: Session, ahead: Costs, training: Sequence[str]) -> Iterat
     from cnsctl.engine.generate import Request, Texts, generation
     from cnsctl.engine.overlay import EMPTY
 
+    if sum(cost for _, cost in ahead) < WORTH_TIMING:
+        return
     settings = replace(session.base.generate_defaults, steps=TIMED_STEPS)
     request = Request(prompt=parse(CONCEPTS[FIRST], ()), seed=0)
     ends = []
-    with closing(generation(Texts(session.base, settings), EMPTY, [request], settings)) as events:
-        for event in events:
-            if not isinstance(event, Denoised):
-                break
-            ends.append(time.monotonic())
+    for event in generation(Texts(session.base, settings), EMPTY, [request], settings):
+        if not isinstance(event, Denoised):
+            break
+        ends.append(time.monotonic())
     rows = 2 if settings.guidance_scale > 1 else 1
     row_s = median(b - a for a, b in pairwise(ends)) / rows if len(ends) > 1 else 0.0
     whole_s = row_s * sum(cost for _, cost in ahead)

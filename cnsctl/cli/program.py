@@ -34,7 +34,7 @@ def quoted(word: str) -> str:
 def program() -> str:
     """`cnsctl` if the shell finds it, else its path; `python -m cnsctl` if it runs as a module."""
     called = Path(sys.argv[0])
-    if called.name == "__main__.py":
+    if called.name == "__main__.py" and called.parent.name == NAME:
         return f"{shlex.quote(sys.executable)} -m {NAME}"
     found = shutil.which(NAME)
     if called.name == NAME and called.exists() and (found is None or not Path(found).samefile(called)):

@@ -39,13 +39,14 @@ def command(
     """
     from cnsctl.app.demo import EXAMPLES, demo, problem
 
-    with Output(
+    shown: Output[results.DemoResult] = Output(
         as_json=as_json,
         quiet=quiet,
         human=lambda r: _shown(r, EXAMPLES / "robot"),
         bare=lambda r: [r.sheet],
         lines=True,
-    ) as shown:
+    )
+    with shown:
         result = shown.run(demo(output, settings, compute))
     if (found := problem(result)) is not None:
         raise found
