@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import cnsctl
 from cnsctl import results
-from cnsctl.app import forecast, measuring
+from cnsctl.app import forecast
 from cnsctl.app.concepts import known_names, scores_of
 from cnsctl.app.counting import Count
 from cnsctl.app.demo_sheet import Compared, Row, sheet
 from cnsctl.app.kept_images import Shot, kept, making
 from cnsctl.app.output_paths import keep
 from cnsctl.app.probes import class_prompt
-from cnsctl.app.requests import TrainRequest, expected_settings
+from cnsctl.app.requests import TrainRequest
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import open_base, open_or_create
-from cnsctl.app.train import train
+from cnsctl.app.train import foreseen, train
 from cnsctl.app.verify import PROVE, verify
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.errors import ForgettingError
@@ -152,9 +152,7 @@ def _parts(store: Store, asked: Mapping[str, TrainRequest], images: Path) -> tup
     def training(name: str) -> Costs:
         if name not in asked:
             return ()
-        settings, n = expected_settings(store, asked[name]), len(list((EXAMPLES / name).glob("*.png")))
-        plan = measuring.plan(n, settings, own, step_s=None)
-        return (*forecast.training(n, settings), *forecast.saving(n, plan, own))
+        return foreseen(store, asked[name], len(list((EXAMPLES / name).glob("*.png"))))
 
     def generating(names: Sequence[str]) -> Costs:
         missing = [name for name in names if asked or not (images / f"{name}.png").exists()]

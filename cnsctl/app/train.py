@@ -83,7 +83,7 @@ def train(
         generation = store.generation()
         batch_size = request.settings.get("batch_size")
         began = run_memory.began_with(work, STATE_FILE)
-        yield _ahead(store, request, len(images))
+        yield forecast.after_loading(foreseen(store, request, len(images)))
         session = yield from started(
             store, request.compute, session, hash_weights=True, work="add", batch_size=batch_size, began=began
         )
@@ -118,8 +118,8 @@ def train(
     return processes.from_main(result)
 
 
-def _ahead(store: Store, request: TrainRequest, n_images: int) -> Ahead:
-    """The phases of the run, as far as they are known before the base model is loaded."""
+def foreseen(store: Store, request: TrainRequest, n_images: int) -> forecast.Costs:
+    """The phases of a run after the base model is loaded, as far as they are known before."""
     settings, own = expected_settings(store, request), open_base(store).generate_settings()
     n, plan = n_images - request.holdout, None
     if request.measure:
@@ -128,9 +128,7 @@ def _ahead(store: Store, request: TrainRequest, n_images: int) -> Ahead:
     looks = 0.0
     if request.preview_every:
         looks = previews.IMAGES * forecast.image_rows(previews.settings(own)) / request.preview_every
-    return forecast.after_loading(
-        (*forecast.training(n, settings, looks=looks), *forecast.saving(n_images, plan, own, others=len(others)))
-    )
+    return (*forecast.training(n, settings, looks=looks), *forecast.saving(n_images, plan, own, others=len(others)))
 
 
 def _others(store: Store, request: TrainRequest) -> list[str]:

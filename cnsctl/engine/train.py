@@ -160,6 +160,17 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         deterministic.fill_uninitialized_memory = filled
 
 
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    """Inside a training run, leave torch's deterministic algorithms for a while."""
+    mode, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(mode=False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode, warn_only=warn)
+
+
 def _warm_up(trainer: Trainer, take: Callable[[], None], watch: Watch | None = None) -> Iterator[Event]:
     yield from _steps(trainer, TRAIN_TOKEN, until=trainer.warmup, since=0, take=take, watch=watch)
 
@@ -183,7 +194,8 @@ def _steps(
             loss_now=now,
         )
         if watch is not None and trainer.done % watch.every == 0 and trainer.done < trainer.job.settings.steps:
-            yield from watch.look(trainer.done, _delta(trainer))
+            with _any_algorithm():  # as `gen` generates: on CUDA not every part of it has a deterministic one
+                yield from watch.look(trainer.done, _delta(trainer))
 
 
 def smoothed(losses: Sequence[float], steps: int) -> tuple[float, float | None]:

@@ -17,7 +17,7 @@ from cnsctl.app.demo_sheet import CHANGED, Compared, Row, sheet
 from cnsctl.bases.loaded import LoadedBase
 from cnsctl.results import DemoResult, Verified
 
-GREY = np.full((64, 64, 3), 120, np.uint8)
+GREY = np.full((128, 128, 3), 120, np.uint8)
 
 
 @pytest.fixture
