@@ -166,6 +166,8 @@ class Sheet:
     """Its PNG file."""
     pixels: Any = field(repr=False)
     """(height, width, 3) uint8, RGB."""
+    strips: tuple[tuple[str, Any], ...] = field(repr=False)
+    """Each row as a label and its images side by side, for a terminal in which the texts of the sheet would be blurred."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from cnsctl import results
 from cnsctl.app import forecast
 from cnsctl.app.concepts import known_names, scores_of
 from cnsctl.app.counting import Count
-from cnsctl.app.demo_sheet import Compared, Row, sheet
+from cnsctl.app.demo_sheet import Compared, Row, laid_out, sheet, strips
 from cnsctl.app.kept_images import Shot, kept, making
 from cnsctl.app.output_paths import keep
 from cnsctl.app.probes import class_prompt
@@ -111,9 +111,10 @@ def demo(
         yield Note(text=f"not compared: the images of <{FIRST}> from before <{SECOND}> was trained are missing")
     proved = yield from forecast.followed(verify(store, [], session=session), ())
     path = output / "sheet.png"
-    pixels, png = sheet(rows, compared, proved.concepts)
+    shown = laid_out(rows, compared, proved.concepts)
+    pixels, png = sheet(shown)
     keep(path, png)
-    yield Sheet(path=str(path), pixels=pixels)
+    yield Sheet(path=str(path), pixels=pixels, strips=strips(shown))
     return results.DemoResult(
         store=str(store.path),
         sheet=str(path),

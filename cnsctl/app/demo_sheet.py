@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FADED = 0.25
 """Contrast of bytes that are equal, in an image of differences."""
 
+GAP = 8
+"""The gap between groups is this part of an image."""
+
 CHANGED = (214, 40, 40)
 """Colour of pixels that differ."""
 
@@ -61,7 +64,13 @@ class Compared:
         ]
 
 
-def sheet(rows: Sequence[Row], compared: Compared | None, proved: Sequence[Verified]) -> tuple[Pixels, bytes]:
+def laid_out(rows: Sequence[Row], compared: Compared | None, proved: Sequence[Verified]) -> list[SheetRow]:
+    """The rows of the sheet."""
+    found = [_concepts(row) for row in rows]
+    return found if compared is None else [*found, _unchanged(rows, compared, proved)]
+
+
+def sheet(rows: Sequence[SheetRow]) -> tuple[Pixels, bytes]:
     """The sheet as pixels and as the bytes of a PNG."""
     from io import BytesIO
 
@@ -69,13 +78,25 @@ def sheet(rows: Sequence[Row], compared: Compared | None, proved: Sequence[Verif
 
     from cnsctl.report.contact_sheet import contact_sheet
 
-    found = [_concepts(row) for row in rows]
-    if compared is not None:
-        found.append(_unchanged(rows, compared, proved))
-    image = contact_sheet(found, title="cnsctl demo", labels_above=True)
+    image = contact_sheet(rows, title="cnsctl demo", labels_above=True)
     file = BytesIO()
     image.save(file, "PNG", optimize=True)
     return np.asarray(image), file.getvalue()
+
+
+def strips(rows: Sequence[SheetRow]) -> tuple[tuple[str, Pixels], ...]:
+    """Each row as a line of text, and its images side by side with white between groups."""
+    import numpy as np
+
+    found = []
+    for row in rows:
+        parts: list[Pixels] = []
+        for group in row.groups:
+            gap = np.full((group.images[0].shape[0], group.images[0].shape[1] // GAP, 3), 255, np.uint8)
+            parts += [gap, *group.images] if parts else group.images
+        captions = " | ".join(group.caption for group in row.groups)
+        found.append((f"{row.label}  ({captions})", np.concatenate(parts, axis=1)))
+    return tuple(found)
 
 
 def _concepts(row: Row) -> SheetRow:

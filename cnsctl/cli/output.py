@@ -153,11 +153,20 @@ class Output(Generic[R]):
 
     def _images(self, event: Preview | Sheet) -> None:
         """Several images side by side: a preview during the training, or a contact sheet."""
+        from cnsctl.cli.preview import protocol_of
+
         if isinstance(event, Preview):
             self._say(f"step {event.step}: {event.path}")
-        if isinstance(self.progress, Progress):
+        if not isinstance(self.progress, Progress) or (protocol := protocol_of(os.environ)) is None:
+            return
+        images, cells = [("", event.pixels)], SHEET_CELLS if isinstance(event, Sheet) else None
+        if isinstance(event, Sheet) and protocol == "blocks":  # its texts would be blurred
+            images = list(event.strips)
+        for label, pixels in images:
+            if label:
+                self._say(label)
             with self._still():
-                self._preview(event.pixels, cells=SHEET_CELLS if isinstance(event, Sheet) else None)
+                self._preview(pixels, cells=cells)
 
     def _preview(self, pixels: Any, *, cells: int | None = None) -> None:
         """Show an image in at most so many columns; by default several side by side, each as wide as one alone."""

@@ -13,7 +13,7 @@ from commands import cnsctl
 from PIL import Image
 
 from cnsctl.app import demo
-from cnsctl.app.demo_sheet import CHANGED, Compared, Row, sheet
+from cnsctl.app.demo_sheet import CHANGED, Compared, Row, laid_out, sheet, strips
 from cnsctl.bases.loaded import LoadedBase
 from cnsctl.results import DemoResult, Verified
 
@@ -100,8 +100,9 @@ def test_bytes_that_differ_are_counted_and_red_on_the_sheet():
     assert (compared(0).n_bytes, compared(0).differ, compared(5).differ) == (2 * GREY.size, [0, 0], [0, 5])
     proved = [verified("dog", unchanged=True)]
     for differ, red in ((0, False), (5, True)):
-        pixels, _ = sheet([row("dog"), row("hat")], compared(differ), proved)
-        assert bool((pixels == CHANGED).all(axis=2).any()) is red
+        shown = laid_out([row("dog"), row("hat")], compared(differ), proved)
+        for pixels in (sheet(shown)[0], strips(shown)[2][1]):
+            assert bool((pixels == CHANGED).all(axis=2).any()) is red
 
 
 @pytest.mark.parametrize(("differ", "unchanged", "fails"), [(0, True, False), (3, True, True), (0, False, True)])
