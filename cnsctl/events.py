@@ -55,9 +55,9 @@ class Step:
     loss: float | None = None
     """Of a training step."""
     loss_first: float | None = None
-    """Mean loss of the first steps of the run: a single loss says little."""
+    """Mean loss of the first third of the steps so far: a single loss says little."""
     loss_now: float | None = None
-    """Mean loss of the last steps; null before there are as many again."""
+    """Mean loss of the last third; null in the first steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 UNLIKE = "%"
 """Unit of phases that read files: their time says nothing about phases that compute."""
 
+TRUSTED = 1 / 3
+"""Share of a phase after which its own pace alone tells its end; before, the expected cost counts too."""
+
 ENOUGH = 0.02
 """Of the cost of a command: what must be computed before its pace tells the time that is left."""
 
@@ -143,7 +146,8 @@ class Course:
         if own is None or expected is None:
             whole = expected if own is None else own
         else:
-            whole = pace.share * own + (1 - pace.share) * expected
+            trust = min(1.0, pace.share / TRUSTED)
+            whole = trust * own + (1 - trust) * expected
         return None if whole is None else max(0.0, whole * (1 - pace.share) - (self.clock() - pace.at_s))
 
     def _computed(self) -> list[Pace]:

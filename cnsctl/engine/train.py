@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.checkpoint import Checkpoint
 
-SMOOTHED = 25
-"""Most steps in a smoothed loss."""
+SMOOTHED = 5
+"""Least steps in a smoothed loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -184,7 +184,7 @@ def _steps(
     while trainer.done < until:
         loss = trainer.step()
         take()
-        first, now = smoothed(trainer.losses, trainer.job.settings.steps)
+        first, now = smoothed(trainer.losses)
         yield Step(
             phase=phase,
             step=trainer.done - since,
@@ -198,11 +198,16 @@ def _steps(
                 yield from watch.look(trainer.done, _delta(trainer))
 
 
-def smoothed(losses: Sequence[float], steps: int) -> tuple[float, float | None]:
-    """Mean loss of the first steps and of the last ones, None before there are as many: single losses scatter widely."""
-    n = max(1, min(SMOOTHED, steps // 6))
-    first, now = losses[:n], losses[-n:] if len(losses) >= 2 * n else ()
-    return sum(first) / len(first), sum(now) / n if now else None
+def smoothed(losses: Sequence[float]) -> tuple[float, float | None]:
+    """Mean loss of the first third of the steps and of the last third; None before there are enough.
+
+    Single losses scatter by a third, mostly with the noise level, and training lowers them by a fifth: shorter means
+    would say nothing.
+    """
+    n = len(losses) // 3
+    if n < SMOOTHED:
+        return sum(losses) / len(losses), None
+    return sum(losses[:n]) / n, sum(losses[-n:]) / n
 
 
 def _select(trainer: Trainer, choose: Chooser | None) -> Generator[Event, None, Selected]:
