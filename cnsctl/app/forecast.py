@@ -34,9 +34,9 @@ GENERAL_ROWS, SELECT_ROWS = 20, 5
 """Of finding general neurons, which are cached, and of selecting a concept's: on pocket."""
 
 
-def after_loading(costs: Costs) -> Ahead:
+def after_loading(costs: Costs, *, share: float = LOAD_SHARE) -> Ahead:
     """Of a command that loads the base model first; if it is loaded already, that phase is skipped."""
-    return Ahead(phases=((LOAD, LOAD_SHARE * sum(cost for _, cost in costs)), *costs))
+    return Ahead(phases=((LOAD, share * sum(cost for _, cost in costs)), *costs))
 
 
 def image_rows(settings: GenerateSettings) -> int:

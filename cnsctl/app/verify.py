@@ -36,6 +36,9 @@ LOST_POINTS = 5.0
 
 PROVE = "prove"
 
+LOADING = 20.0
+"""How many times longer than the proofs loading takes: seconds against milliseconds."""
+
 PROOF_PROBES = 2
 """Probe prompts that the proof computes: alone, and in a sentence."""
 
@@ -59,7 +62,7 @@ def verify(
 ) -> Generator[Event, None, results.VerifyResult]:
     """Prove concepts unchanged, without an image; in merged mode, measure those that others moved."""
     require(store, names)
-    yield after_loading(((PROVE, len(names) or len(store.concepts())),))
+    yield after_loading(((PROVE, len(names) or len(store.concepts())),), share=LOADING)
     session = yield from started(store, compute or {}, session, hash_weights=True)
     records = require(store, names)  # loading takes seconds, in which another process may have changed the store
     everyone, damaged = _whole(session) if store.mode is Mode.MERGED else (None, {})

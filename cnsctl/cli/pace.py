@@ -21,6 +21,9 @@ UNLIKE = "%"
 TRUSTED = 1 / 3
 """Share of a phase after which its own pace alone tells its end; before, the expected cost counts too."""
 
+NEGLIGIBLE = 0.1
+"""Share of a command that may be left out of the time left, if nothing tells how long it takes."""
+
 ENOUGH = 0.02
 """Of the cost of a command: what must be computed before its pace tells the time that is left."""
 
@@ -132,7 +135,9 @@ class Course:
             return None
         later, rate = sum(cost for _, cost in self._ahead), self._rate(self._computed())
         now = self._now_left_s()
-        if (now is None and (rate is None or self.pace.cost)) or (later and rate is None):
+        if now is None and (rate is None or self.pace.cost):
+            return None
+        if rate is None and later > NEGLIGIBLE * self._cost:
             return None
         return (now or 0.0) + later * (rate or 0.0)
 

@@ -168,9 +168,10 @@ class Line:
         if not pace.total:
             yield [clock_time(pace.passed_s)]
             return
-        left = "-:--" if left_s is None else clock_time(left_s)
+        short = "-:--" if left_s is None else clock_time(left_s)
+        left = short if left_s is None else f"{short} left"
         part = f"step {pace.part}" if pace.part else ""
         if not pace.count:
-            yield from ([part, f"{left} left"], [pace.part, left])
+            yield from ([part, left], [pace.part, short])
             return
-        yield from ([pace.count, f"{left} left", pace.loss or part], [pace.count, f"{left} left"], [pace.count, left])
+        yield from ([pace.count, left, pace.loss or part], [pace.count, left], [pace.count, short])

@@ -144,3 +144,11 @@ def test_a_preview_is_not_a_part_of_the_next_step(course, clock):
     step(course, clock, 1, 5)
     course.take(Denoised(step=3, total=48, images=0))
     assert course.pace.share == 0.5
+
+
+def test_while_a_base_model_is_loaded_the_time_left_is_told_if_hardly_anything_comes_later(course, clock):
+    course.take(Ahead(phases=(("load", 20), ("prove", 1))))
+    begin(course, "load", 100, "%")
+    *_, last = step(course, clock, 0.1, 50)
+    assert last == pytest.approx(5)
+    assert course.share == pytest.approx(0.5)
