@@ -19,13 +19,13 @@ UNLIKE = "%"
 """Unit of phases that read files: their time says nothing about phases that compute."""
 
 TRUSTED = 1 / 3
-"""Share of a phase after which its own pace alone tells its end; before, the expected cost counts too."""
+"""Share of a phase after which only its own pace counts; before, the expected cost counts too."""
 
 NEGLIGIBLE = 0.1
-"""Share of a command that may be left out of the time left, if nothing tells how long it takes."""
+"""Share of a command that may be left out of the time left, if it is unknown how long that takes."""
 
 ENOUGH = 0.02
-"""Of the cost of a command: what must be computed before its pace tells the time that is left."""
+"""Of the cost of a command: what must be computed before the time left follows from its pace."""
 
 
 class Pace:
@@ -156,7 +156,7 @@ class Course:
         return None if whole is None else max(0.0, whole * (1 - pace.share) - (self.clock() - pace.at_s))
 
     def _computed(self) -> list[Pace]:
-        """The phases so far whose time tells that of others."""
+        """The phases so far whose pace is comparable with that of others."""
         return [
             p for p in (*self._past, self.pace) if p is not None and p.is_alike and p.cost and p.whole_s is not None
         ]

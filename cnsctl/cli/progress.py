@@ -132,7 +132,7 @@ class Progress:
 
 
 class Line:
-    """One line about the work, made anew for the width that the terminal has now: the numbers stay, the bar is dropped."""
+    """One line about the work, in the width that the terminal has now: the numbers stay, the bar is dropped."""
 
     def __init__(self, course: Course) -> None:
         from rich.spinner import Spinner

@@ -86,6 +86,8 @@ def test_the_command_writes_them_beside_the_user_and_says_so(empty, images, tmp_
     (preview,) = [one for one in cnsctl(*line, "--replace", "--json").lines if one["type"] == "preview"]
     assert preview["path"] == "dog-previews/step-00003.png"
     assert len(preview["prompts"]) == 4
+    again = cnsctl(*line, "--replace", "--preview-folder", "looks")
+    assert "step 3: looks/step-00003.png\n" in again.err
 
 
 def test_a_number_of_steps_below_zero_and_a_folder_that_cannot_be_one_are_refused_at_once(empty, images, tmp_path):

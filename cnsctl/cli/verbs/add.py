@@ -46,10 +46,20 @@ def command(
         typer.Option(
             "--preview-every",
             metavar="N",
-            help="Generate four images every N steps, into NAME-previews/; the result is the same.  [default: never]",
+            help="Generate four images every N steps; the result is the same.  [default: never]",
             show_default=False,
         ),
     ] = 0,
+    preview_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--preview-folder",
+            metavar="DIR",
+            readable=False,
+            help="Folder of these images.  [default: NAME-previews]",
+            show_default=False,
+        ),
+    ] = None,
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Save right after the training, without scores and images")
     ] = False,
@@ -104,7 +114,7 @@ def command(
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
             preview_every=preview_every,
-            preview_folder=Path(),
+            preview_folder=preview_folder or Path(),
             compute=compute,
         )
         with Output(as_json=as_json, quiet=quiet, human=tables.trained_list, bare=tables.trained, lines=True) as shown:
@@ -130,7 +140,7 @@ def command(
         preview=not no_preview,
         measure=not no_measure,
         preview_every=preview_every,
-        preview_folder=Path(f"{name}-previews"),
+        preview_folder=preview_folder or Path(f"{name}-previews"),
         compute=compute,
     )
     with Output(
