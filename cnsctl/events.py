@@ -40,6 +40,8 @@ class Phase:
     """Steps in it, if they can be counted."""
     unit: str | None = None
     """What a step is, if the name does not say it: "%"."""
+    beside: float = 0.0
+    """Work in it beside its steps, in steps that take as long: previews."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,8 @@ class Denoised:
     """Some samplers take more steps than they are asked for."""
     images: int = 1
     """Images that are generated together, each a step of the phase; 0: none of its steps, but a preview."""
+    beside: float = 0.0
+    """Of a preview: the steps of the phase that all of it takes as long as."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

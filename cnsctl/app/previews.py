@@ -1,5 +1,7 @@
 """Images of a concept while it is trained: the same prompts and seeds every few steps, side by side in one file.
 
+The images are those of a measurement in full, so that they can be compared with the images after the training.
+
 Owns which images these are, and their files; must not know terminals. What it generates does not change the training:
 every random number of a training step comes from a seed and the number of the step.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
+from cnsctl.app.forecast import image_rows, step_rows
 from cnsctl.app.measuring import FULL, QUICK
 from cnsctl.app.output_paths import keep
 from cnsctl.app.probes import generating, probes
@@ -25,9 +28,6 @@ if TYPE_CHECKING:
     from cnsctl.engine.job import Job
     from cnsctl.engine.train import Watch
     from cnsctl.settings import GenerateSettings
-
-IMAGES = FULL.images
-"""In one preview: those of a measurement in full, so that they can be compared with the images after the training."""
 
 
 def settings(own: GenerateSettings) -> GenerateSettings:
@@ -48,7 +48,21 @@ def watching(session: Session, job: Job, every: int, folder: Path | None) -> Wat
 
     if not every:
         return None
-    return Watch(every=every, look=lambda step, delta: _previewed(session, job, step, delta, folder))
+    return Watch(
+        every=every,
+        worth=_worth(session, job),
+        look=lambda step, delta: _previewed(session, job, step, delta, folder),
+    )
+
+
+def _worth(session: Session, job: Job) -> float:
+    """Training steps that take as long as a preview."""
+    return rows(session.base.generate_defaults) / step_rows(job.settings)
+
+
+def rows(own: GenerateSettings) -> int:
+    """The cost of a preview."""
+    return FULL.images * image_rows(settings(own))
 
 
 def _previewed(session: Session, job: Job, step: int, delta: Delta, folder: Path | None) -> Iterator[Event]:
@@ -72,7 +86,9 @@ def _previewed(session: Session, job: Job, step: int, delta: Delta, folder: Path
                 break
             if isinstance(event, Denoised):
                 done += 1
-                yield Denoised(step=done, total=max(done, len(asked) * event.total), images=0)
+                yield Denoised(
+                    step=done, total=max(done, len(asked) * event.total), images=0, beside=_worth(session, job)
+                )
         pixels = np.concatenate(images, axis=1)
         path = "" if folder is None else str(_kept(folder / f"step-{step:05}.png", png_bytes(pixels)))
     except CnsctlError as err:

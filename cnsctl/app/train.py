@@ -127,7 +127,7 @@ def foreseen(store: Store, request: TrainRequest, n_images: int) -> forecast.Cos
     others = _others(store, request)
     looks = 0.0
     if request.preview_every:
-        looks = previews.IMAGES * forecast.image_rows(previews.settings(own)) / request.preview_every
+        looks = previews.rows(own) / request.preview_every
     return (*forecast.training(n, settings, looks=looks), *forecast.saving(n_images, plan, own, others=len(others)))
 
 

@@ -41,7 +41,8 @@ class Pace:
         self.name, self.total, self.cost, self.clock = phase.name, phase.total, cost, clock
         self.unit = "" if phase.unit is None else f" {phase.unit}"
         self.is_alike = phase.unit != UNLIKE
-        self.done, self.part, self.loss = 0, "", ""
+        self.done, self.part, self.loss, self.is_preview = 0, "", "", False
+        self._beside, self._beside_done, self._beside_now = phase.beside, 0.0, 0.0
         self.share = 0.0
         """Of the phase, that is done."""
         self.began_s = self.at_s = clock()
@@ -50,17 +51,20 @@ class Pace:
 
     def take(self, event: Step | Denoised | ImageReady) -> None:
         """Count an event of the phase."""
-        begun = 0.0
+        begun, self.is_preview = 0.0, False
         match event:
             case Step(step=step, total=total, loss=loss):
                 self.done, self.total, self.part = step, total, ""
                 self.loss = "" if loss is None else _loss(event)
-            case Denoised(step=step, total=total, images=images):
-                begun, self.part = images * step / total, f"{step}/{total}"
+                self._beside_done, self._beside_now = self._beside_done + self._beside_now, 0.0
+            case Denoised(step=step, total=total, images=images, beside=beside):
+                begun, self.part, self.is_preview = images * step / total, f"{step}/{total}", not images
+                self._beside_now = beside * step / total
             case ImageReady():
                 self.done, self.part = self.done + 1, ""
         if self.total:
-            self.share = max(self.share, min(1.0, (self.done + begun) / self.total))
+            done = self.done + begun + self._beside_done + self._beside_now
+            self.share = max(self.share, min(1.0, done / (self.total + self._beside)))
             self.at_s = self.clock()
             if self._first is None and self.share > 0:
                 self._first = (self.at_s, self.share)

@@ -171,7 +171,8 @@ class Line:
         short = "-:--" if left_s is None else clock_time(left_s)
         left = short if left_s is None else f"{short} left"
         part = f"step {pace.part}" if pace.part else ""
+        detail = f"preview {pace.part}" if pace.is_preview else pace.loss or part
         if not pace.count:
             yield from ([part, left], [pace.part, short])
             return
-        yield from ([pace.count, left, pace.loss or part], [pace.count, left], [pace.count, short])
+        yield from ([pace.count, left, detail], [pace.count, left], [pace.count, short])

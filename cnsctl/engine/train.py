@@ -59,6 +59,8 @@ class Watch:
 
     every: int
     """Steps between two looks."""
+    worth: float
+    """Training steps that a look takes as long as."""
     look: Callable[[int, Delta], Iterator[Event]]
     """From the steps done and the concept so far: what to report. Before the neurons are selected it has none."""
 
@@ -180,7 +182,9 @@ def _steps(
 ) -> Iterator[Event]:
     if trainer.done >= until:
         return
-    yield Phase(name=phase, total=until - since)
+    last = min(until, trainer.job.settings.steps - 1)  # what is trained then is measured
+    beside = 0.0 if watch is None else watch.worth * (last // watch.every - trainer.done // watch.every)
+    yield Phase(name=phase, total=until - since, beside=beside)
     while trainer.done < until:
         loss = trainer.step()
         take()
@@ -193,7 +197,7 @@ def _steps(
             loss_first=first,
             loss_now=now,
         )
-        if watch is not None and trainer.done % watch.every == 0 and trainer.done < trainer.job.settings.steps:
+        if watch is not None and trainer.done % watch.every == 0 and trainer.done <= last:
             with _any_algorithm():  # as `gen` generates: on CUDA not every part of it has a deterministic one
                 yield from watch.look(trainer.done, _delta(trainer))
 

@@ -139,11 +139,17 @@ def test_the_next_line_of_a_stream_begins_anew(course, clock):
         assert course.share == 1
 
 
-def test_a_preview_is_not_a_part_of_the_next_step(course, clock):
-    begin(course, "train", 10)
-    step(course, clock, 1, 5)
-    course.take(Denoised(step=3, total=48, images=0))
-    assert course.pace.share == 0.5
+def test_previews_are_work_beside_the_steps(course, clock):
+    """Ten steps, of which four previews that take as long as five steps each interrupt them: 30 seconds in all."""
+    course.take(Phase(name="train", total=10, beside=20.0))
+    for n in range(1, 11):
+        step(course, clock, 1)
+        for part in range(1, 6) if n % 2 == 0 and n < 10 else ():
+            assert course.left_s == (None if n == 1 else pytest.approx(30 - clock.now))
+            clock.now += 1
+            course.take(Denoised(step=part, total=5, images=0, beside=5.0))
+            assert course.pace.count == f"{n}/10"
+    assert (course.share, course.left_s) == (1.0, 0.0)
 
 
 def test_while_a_base_model_is_loaded_the_time_left_is_told_if_hardly_anything_comes_later(course, clock):
