@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+TRAIN_TOKEN, SELECT_NEURONS, TRAIN_NEURONS = "train the token embedding", "select the neurons", "train the neurons"
+"""Phases of a training run: what trains and what foresees it both name them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What is expected from now to the end of the command; it replaces what was expected before."""
+
+    phases: tuple[tuple[str, float], ...]
+    """Names of phases in order, each with its rough cost. A phase that does not come is skipped."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
@@ -29,6 +40,8 @@ class Phase:
     """Steps in it, if they can be counted."""
     unit: str | None = None
     """What a step is, if the name does not say it: "%"."""
+    beside: float = 0.0
+    """Work in it beside its steps, in steps that take as long: previews."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +56,10 @@ class Step:
     """Steps in it."""
     loss: float | None = None
     """Of a training step."""
+    loss_first: float | None = None
+    """Mean loss of the first third of the steps so far: a single loss says little."""
+    loss_now: float | None = None
+    """Mean loss of the last third; null in the first steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +71,9 @@ class Denoised:
     total: int
     """Some samplers take more steps than they are asked for."""
     images: int = 1
-    """Images that are generated together, each a step of the phase."""
+    """Images that are generated together, each a step of the phase; 0: none of its steps, but a preview."""
+    beside: float = 0.0
+    """Of a preview: the steps of the phase that all of it takes as long as."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +148,32 @@ class Compared:
     """With the class word alone: the same."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Preview:
+    """Images of a concept during its training, side by side. They do not change what is trained."""
+
+    step: int
+    """Training steps that are done."""
+    path: str
+    """Its PNG file."""
+    prompts: tuple[str, ...]
+    """Of each image, from left to right: the same with the same seeds at each preview."""
+    pixels: Any = field(repr=False)
+    """(height, width of all, 3) uint8, RGB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sheet:
+    """A contact sheet is complete."""
+
+    path: str
+    """Its PNG file."""
+    pixels: Any = field(repr=False)
+    """(height, width, 3) uint8, RGB."""
+    strips: tuple[tuple[str, Any], ...] = field(repr=False)
+    """Each row as a label and its images side by side, for a terminal in which the texts of the sheet would be blurred."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """One of several inputs failed; the others continue."""
@@ -138,7 +183,7 @@ class Failed:
     error: CnsctlError
 
 
-Event = Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Compared | Failed
+Event = Ahead | Phase | Step | Denoised | Note | Warn | Selected | ImageReady | Compared | Preview | Sheet | Failed
 
 
 def result_of(work: Generator[object, None, R]) -> R:

@@ -29,6 +29,8 @@ complete -c cnsctl -n '__fish_seen_subcommand_from add' -l masks -r -F -d 'Grey 
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l replace -d 'Replace the concept of this name'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l restart -d 'Delete the state of an interrupted run of this name, and train from step 0'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l no-preview -d 'Do not generate images after the training'
+complete -c cnsctl -n '__fish_seen_subcommand_from add' -l preview-every -x -d 'Generate four images every N steps; the result is the same'
+complete -c cnsctl -n '__fish_seen_subcommand_from add' -l preview-folder -r -F -d 'Folder of these images'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l no-measure -d 'Save right after the training, without scores and images'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l allow-worse -d 'Save the concept even if it is worse than its class word'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l steps -x -d 'Training steps (2 to 100,000)'

@@ -70,6 +70,8 @@ class Session:
         allow_worse: bool = False,
         preview: bool = True,
         measure: bool = True,
+        preview_every: int = 0,
+        preview_folder: str | Path | None = None,
         **settings: Any,
     ) -> Run[results.TrainResult]:
         """Train a concept and save it in the store. Nothing happens until the run is iterated or asked for its result.
@@ -89,6 +91,8 @@ class Session:
                 CLIP-I.
             preview: generate images after the training, if at most 10 % of its time allows it.
             measure: measure the concept after the training; if false, images are not generated either.
+            preview_every: generate four images every N steps, each time an event `Preview`; the result is the same.
+            preview_folder: also write them here.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
@@ -115,6 +119,8 @@ class Session:
             allow_worse=allow_worse,
             preview=preview,
             measure=measure,
+            preview_every=preview_every,
+            preview_folder=None if preview_folder is None else from_home(preview_folder),
         )
         return Run(train(session.store, request, session=session))
 
@@ -128,6 +134,8 @@ class Session:
         restart: bool = False,
         allow_forgetting: bool = False,
         allow_worse: bool = False,
+        preview_every: int = 0,
+        preview_folder: str | Path | None = None,
         **settings: Any,
     ) -> Run[results.TrainListResult]:
         """Train the concepts of a `concepts_list.json`, one after another. Those that the store has are skipped.
@@ -140,6 +148,8 @@ class Session:
             restart: as for `train`, of each concept that is interrupted.
             allow_forgetting: as for `train`.
             allow_worse: as for `train`.
+            preview_every: as for `train`.
+            preview_folder: gets a folder `NAME-previews` per concept.
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
@@ -158,6 +168,8 @@ class Session:
             restart=restart,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
+            preview_every=preview_every,
+            preview_folder=None if preview_folder is None else from_home(preview_folder),
             compute={"dtype": session.dtype},  # fp16 is refused
         )
         return Run(train_list(session.store, request, session=session))

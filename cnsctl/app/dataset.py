@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.counting import Count
+from cnsctl.app.forecast import ENCODE, GENERAL
 from cnsctl.app.processes import is_main
 from cnsctl.data.prompt_templates import calibration_texts, caption_prompt, probe_prompts, training_texts
 from cnsctl.errors import ImageError, UsageError
@@ -80,7 +81,7 @@ def _latents(
         kept = training_state.latents_from_bytes(read_bounded(file, MAX_BYTES), key=key.hexdigest())
         if kept is not None:
             return kept
-    count = Count("encode the images", len(images))
+    count = Count(ENCODE, len(images))
     yield count.begin()
     found = yield from count.each(session.encoding(image.pixels for image in images))
     if file is not None and not (keep and file.exists()):
@@ -160,7 +161,7 @@ def _general(session: Session) -> Generator[Event, None, dict[str, Any]]:
     cached = session.store.cached(f"general-{key[:24]}")
     found = None if cached is None else training_state.masks_from_bytes(cached, shapes=shapes)
     if found is None:
-        count = Count("find general neurons", len(texts) + len(session.base.sites))
+        count = Count(GENERAL, len(texts) + len(session.base.sites))
         yield count.begin()
         found = yield from count.each(neurons.finding_general_neurons(session.base, texts))
         if is_main():

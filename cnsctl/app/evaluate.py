@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cnsctl import results
 from cnsctl.app.concepts import holdout_of, measurable, require, scores_of, without_images
 from cnsctl.app.counting import Count
+from cnsctl.app.forecast import COMPARE, GENERATE, MEASURE, OF_BASE, OF_CLASS, after_loading, evaluating
 from cnsctl.app.measuring import MANY, plan_again, sample
 from cnsctl.app.probes import (
     NOISES,
@@ -26,12 +27,12 @@ from cnsctl.app.probes import (
 )
 from cnsctl.app.processes import together
 from cnsctl.app.session import Session, judged, started
-from cnsctl.app.stores import base_model
+from cnsctl.app.stores import base_model, open_base
 from cnsctl.concept import Mode
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.data.prompt_templates import base_probe_texts
 from cnsctl.errors import DiskError, FormatTooNewError, StoreDamagedError
-from cnsctl.events import Compared, Denoised, Event, Warn
+from cnsctl.events import Ahead, Compared, Denoised, Event, Warn
 from cnsctl.metrics.forgetting import drift, forgetting
 from cnsctl.metrics.similarity import clip_i
 
@@ -53,9 +54,6 @@ if TYPE_CHECKING:
 
 UNREADABLE = (StoreDamagedError, DiskError, FormatTooNewError)
 """Why a concept cannot be read; the other concepts can."""
-
-MEASURE, GENERATE, COMPARE = "measure error removed", "generate", "compare by CLIP"
-OF_BASE, OF_CLASS = "generate without a concept", "generate with the class word"
 
 
 def evaluate(
@@ -79,6 +77,7 @@ def evaluate(
     """
     yield from without_images(require(store, names))
     processes = together(compute or {})
+    yield _ahead(store, require(store, names), images=images, full=full)
     session = yield from started(store, compute or {}, session)
     if images:
         session.base.check_sampler(session.base.generate_defaults)
@@ -108,6 +107,13 @@ def evaluate(
         without_images=tuple(name for name, has_images in every if not has_images),
         drift=drifted,
     )
+
+
+def _ahead(store: Store, records: Sequence[ConceptRecord], *, images: bool, full: bool) -> Ahead:
+    plans = [plan_again(scores_of(r), measurable(r), full=full) for r in records if r["references"]]
+    drift = len(base_probe_texts()) if images else 0
+    own = open_base(store).generate_settings()
+    return after_loading(evaluating(plans, own, noises=len(NOISES), drift=drift))
 
 
 def _acting(session: Session, whole: Overlay, name: str) -> Overlay:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl import __version__, results
 from cnsctl.app.concepts import known_names
+from cnsctl.app.forecast import GENERATE, after_loading, image_rows
 from cnsctl.app.output_paths import STDOUT, Outputs, Planned, outputs
 from cnsctl.app.processes import together
 from cnsctl.app.session import Session, started
-from cnsctl.app.stores import base_of
+from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data import other_syntax
 from cnsctl.data.prompt_grammar import missed, parse
@@ -92,6 +93,9 @@ def generate(
     processes.gathered(None)  # before one of them writes an image
     own = [planned[i] for i in processes.share(len(planned))]
     yield from _named_elsewhere(request.settings)
+    if own:
+        expected = complete(GenerateSettings, asdict(open_base(store).generate_settings()), request.settings)
+        yield after_loading(((GENERATE, len(own) * image_rows(expected)),))
     session = yield from started(store, request.compute, session)
     most = len(own) if request.stream is None else MAX_BATCH
     work = _Generation(session, request, negative, places, read, most=most)
@@ -260,7 +264,7 @@ class _Generation:
         from cnsctl.engine import generate as engine
 
         yield from self._warnings(overlay, planned)
-        yield Phase(name="generate", total=len(planned))
+        yield Phase(name=GENERATE, total=len(planned))
         requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
         places = iter(planned)
         for event in engine.generation(self.texts, overlay, requests, self.settings, batch=self.batch):

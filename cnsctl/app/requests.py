@@ -10,6 +10,7 @@ from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.environment import refuse_unfit
+from cnsctl.app.output_paths import check_folder
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import Mode
@@ -59,6 +60,10 @@ class TrainRequest:
     """Generate images after the training."""
     measure: bool = True
     """Measure the concept after the training; without it, images are not generated either."""
+    preview_every: int = 0
+    """Training steps between two previews; 0 for none."""
+    preview_folder: Path | None = None
+    """Gets a file per preview during the training."""
     compute: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `ComputeSettings` that the user gave."""
 
@@ -85,6 +90,7 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
     refuse_taken_name(store, request)
     settings = checked(TrainSettings, request.settings)
     _refuse_unmeasured(store, request)
+    _check_previews(request)
     sizes = image_sizes(open_base(store), settings)
     found = read_images(list(request.sources), sizes=sizes, recursive=request.recursive, masks=request.masks)
     _check_holdout(request.holdout, len(found.images))
@@ -133,6 +139,15 @@ def image_sizes(folder: BaseFolder, settings: Mapping[str, Any]) -> Sequence[Siz
     return bucket_sizes(resolution, multiple)
 
 
+def expected_settings(store: Store, request: TrainRequest) -> TrainSettings:
+    """The settings of the training as far as they are known before the base model is loaded: its budget may differ."""
+    folder = open_base(store)
+    found: TrainSettings = complete(
+        TrainSettings, {"budget": 1.0, "resolution": folder.size, **folder.train}, request.settings
+    )
+    return found
+
+
 def refuse_half_for_training(compute: Mapping[str, Any]) -> None:
     """fp16 gradients of a denoiser underflow, so training in fp16 is refused."""
     if complete(ComputeSettings, {}, compute).dtype is Dtype.FP16:
@@ -177,6 +192,14 @@ def refuse_damaged(store: Store, name: str, *, files: bool = False) -> None:
                 reason="damaged-concept",
                 name=record["name"],
             ) from err
+
+
+def _check_previews(request: TrainRequest) -> None:
+    """Refuse a number of steps below zero, and a folder that cannot take a file."""
+    if request.preview_every < 0:
+        raise InvalidSettingError("preview_every", request.preview_every, allowed="1 or more, or 0 for none")
+    if request.preview_every and request.preview_folder is not None:
+        check_folder(request.preview_folder)
 
 
 def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[str, str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cnsctl.engine.checkpoint import Checkpoint
     from cnsctl.engine.job import Job
     from cnsctl.engine.processes import Processes
-    from cnsctl.engine.train import Trained
+    from cnsctl.engine.train import Trained, Watch
 
 MAX_BYTES = 16 << 30
 """Of a training state that is read."""
@@ -31,7 +31,9 @@ WRITE_EVERY_S = 30.0
 """Seconds of training that a power cut or SIGKILL can lose. Every other end loses only the step in progress."""
 
 
-def trained(base: Base, job: Job, file: Path, processes: Processes | None = None) -> Generator[Event, None, Trained]:
+def trained(
+    base: Base, job: Job, file: Path, processes: Processes | None = None, *, watch: Watch | None = None
+) -> Generator[Event, None, Trained]:
     """Train, from the state in the file if there is one. At the end, the file contains the last complete step.
 
     Raises:
@@ -46,7 +48,9 @@ def trained(base: Base, job: Job, file: Path, processes: Processes | None = None
     checkpoint = Checkpoint()
     with (
         _Keeper(file, checkpoint) as keeper,
-        closing(train.train(base, job, resume=resume, checkpoint=checkpoint, processes=processes)) as events,
+        closing(
+            train.train(base, job, resume=resume, checkpoint=checkpoint, processes=processes, watch=watch)
+        ) as events,
     ):
         while True:
             try:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
 from cnsctl.app.dataset import long_captions, make_job
-from cnsctl.app.requests import TrainRequest, admit
+from cnsctl.app.forecast import after_loading, selecting
+from cnsctl.app.requests import TrainRequest, admit, expected_settings
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_model
 from cnsctl.events import Event, Selected
@@ -30,6 +31,8 @@ def score(
 
     admitted = admit(store, replace(request, replace=True))
     batch_size = request.settings.get("batch_size")
+    settings = expected_settings(store, request)
+    yield after_loading(selecting(len(admitted.images) - request.holdout, settings))
     session = yield from started(store, request.compute, session, work="add", batch_size=batch_size)
     job = yield from make_job(session, request, admitted.class_word, admitted.images)
     yield from long_captions(session.base, job, admitted.images)

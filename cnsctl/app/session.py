@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnsctl.app.counting import Count
 from cnsctl.app.environment import refuse_unfit
+from cnsctl.app.forecast import LOAD
 from cnsctl.app.processes import is_main
 from cnsctl.app.stores import base_of, damage_inside, damage_of, open_base
 from cnsctl.concept import Mode
@@ -301,7 +302,7 @@ def started(
         return session
     complete(ComputeSettings, {}, compute)  # what is wrong is refused at once
     yield from damage_of(store)
-    count = Count.percent("load the base model")
+    count = Count.percent(LOAD)
     yield count.begin()
     found = yield from count.shares(
         start(store, compute, hash_weights=hash_weights, work=work, batch_size=batch_size, began=began)

@@ -11,22 +11,29 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
-from cnsctl.app import evaluate, measuring, run_memory
+from cnsctl.app import evaluate, forecast, measuring, previews, run_memory
 from cnsctl.app.acceptance import accepted
 from cnsctl.app.concepts import HOLDOUT, summary
 from cnsctl.app.counting import Count
 from cnsctl.app.dataset import long_captions, make_job, refuse_long_class_word
 from cnsctl.app.measuring import timed
 from cnsctl.app.processes import together
-from cnsctl.app.requests import Admitted, TrainRequest, admit, refuse_damaged, refuse_taken_name
+from cnsctl.app.requests import (
+    Admitted,
+    TrainRequest,
+    admit,
+    expected_settings,
+    refuse_damaged,
+    refuse_taken_name,
+)
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
-from cnsctl.app.stores import now, saved_but
+from cnsctl.app.stores import now, open_base, saved_but
 from cnsctl.app.understood import out_of_place, understood
 from cnsctl.app.verify import LOST_POINTS, checked, probe_record
 from cnsctl.concept import Mode
 from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError, UsageError
-from cnsctl.events import Event, Note, Warn
+from cnsctl.events import Ahead, Event, Note, Warn
 from cnsctl.store import defer_signals
 
 if TYPE_CHECKING:
@@ -78,10 +85,11 @@ def train(
         generation = store.generation()
         batch_size = request.settings.get("batch_size")
         began = run_memory.began_with(work, STATE_FILE)
+        yield forecast.after_loading(foreseen(store, request, len(images)))
         session = yield from started(
             store, request.compute, session, hash_weights=True, work="add", batch_size=batch_size, began=began
         )
-        if request.measure and request.preview:
+        if (request.measure and request.preview) or request.preview_every:
             _check_preview(session)
         refuse_long_class_word(session.base, request, class_word)
         keeps = (work / STATE_FILE).exists()  # a run with other images, which is refused below, can be continued
@@ -91,7 +99,8 @@ def train(
         yield Note(text=_plan(job))
         processes.from_main(job.latents)
         yield from run_memory.keep(work, session.memory, began)
-        found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE, processes))
+        watch = previews.watching(session, job, request.preview_every, request.preview_folder)
+        found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE, processes, watch=watch))
         measured = _plan_of(session, request, job, len(images), step_s)
         result = yield from _save(
             session,
@@ -110,6 +119,24 @@ def train(
                 store.warnings.append(err.what)
     yield from saved_but(store)
     return processes.from_main(result)
+
+
+def foreseen(store: Store, request: TrainRequest, n_images: int) -> forecast.Costs:
+    """The phases of a run after the base model is loaded, as far as they are known before."""
+    settings, own = expected_settings(store, request), open_base(store).generate_settings()
+    n, plan = n_images - request.holdout, None
+    if request.measure:
+        plan = measuring.plan(request.holdout or n, settings, own, step_s=None, preview=request.preview)
+    others = _others(store, request)
+    looks = 0.0
+    if request.preview_every:
+        looks = previews.rows(own) / request.preview_every
+    return (*forecast.training(n, settings, looks=looks), *forecast.saving(n_images, plan, own, others=len(others)))
+
+
+def _others(store: Store, request: TrainRequest) -> list[str]:
+    """In merged mode, the concepts that are checked after the training: in the other modes they cannot change."""
+    return [name for name in store.snapshot().names if name != request.name] if store.mode is Mode.MERGED else []
 
 
 @contextmanager
@@ -187,7 +214,8 @@ def _save(
     from cnsctl.data.png import png_bytes
 
     store, name = session.store, request.name
-    overlay = _with_new(session, job.prior, name, found.delta)
+    overlay, own = _with_new(session, job.prior, name, found.delta), session.base.generate_defaults
+    yield Ahead(phases=forecast.saving(len(images), measured, own, others=len(_others(store, request))))
     if store.mode is Mode.MERGED:  # in the other modes no other concept can change
         yield from _others_checked(session, overlay, request)
     scores: results.Scores = NOT_MEASURED
@@ -203,7 +231,7 @@ def _save(
         yield from accepted(
             session, overlay, job, scores, plan=measured, pixels=pixels, allow_worse=request.allow_worse
         )
-    count = Count("save the concept", len(images) + 1)
+    count = Count(forecast.SAVE, len(images) + 1)
     yield count.begin()
     record = probe_record(session, overlay, name)
     yield count.step()
@@ -284,7 +312,7 @@ def _others_checked(session: Session, overlay: Overlay, request: TrainRequest) -
     """
     lost = []
     others = [r for r in session.store.concepts() if r["name"] in overlay.concepts and r["name"] != request.name]
-    count = Count("check that nothing was forgotten", len(others))
+    count = Count(forecast.OTHERS, len(others))
     yield count.begin()
     for record in others:
         outcome = yield from checked(session, overlay, record)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import errors, results
+from cnsctl.app.forecast import followed
 from cnsctl.app.requests import TrainRequest, image_sizes, refuse_half_for_training
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_of
-from cnsctl.app.train import train
+from cnsctl.app.train import foreseen, train
 from cnsctl.bases.base_folder import open_folder
 from cnsctl.data.concept_lists import ListedConcept, read_concepts_list
 from cnsctl.errors import (
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 FATAL = (BaseModelError, DiskError, FormatTooOldError, StoreDamagedError, StoreNotFoundError)
 """Failures that every later concept would meet too."""
 
+SUPPOSED = 5
+"""Images of a concept that was not read yet: for the time that is left, of which they decide little."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
@@ -48,6 +52,9 @@ class ListRequest:
     restart: bool = False
     allow_forgetting: bool = False
     allow_worse: bool = False
+    preview_every: int = 0
+    preview_folder: Path | None = None
+    """Gets a folder NAME-previews per concept."""
     compute: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,7 +85,14 @@ def train_list(
         yield Note(text=f"training <{concept.name}>, {at} of {len(listed)}, on {concept.folder}")
         session = yield from started(store, request.compute, session, hash_weights=True)
         try:
-            found = yield from train(store, _request(concept, request), session=session)
+            waiting = [
+                _request(later, request)
+                for later in listed[at:]
+                if request.replace or later.name not in store.snapshot().names
+            ]
+            later = [cost for one in waiting for cost in foreseen(store, one, request.holdout + SUPPOSED)]
+            work = train(store, _request(concept, request), session=session)
+            found = yield from followed(work, tuple(later))
         except FATAL:
             raise
         except CnsctlError as err:
@@ -102,6 +116,8 @@ def _request(concept: ListedConcept, request: ListRequest) -> TrainRequest:
         restart=request.restart,
         allow_forgetting=request.allow_forgetting,
         allow_worse=request.allow_worse,
+        preview_every=request.preview_every,
+        preview_folder=None if request.preview_folder is None else request.preview_folder / f"{concept.name}-previews",
         compute=request.compute,
     )
 

@@ -13,6 +13,7 @@ from cnsctl import results
 from cnsctl.app.concepts import measurable, require, scores_of
 from cnsctl.app.counting import parts
 from cnsctl.app.evaluate import UNREADABLE, cannot_be_read
+from cnsctl.app.forecast import after_loading
 from cnsctl.app.measuring import plan_again
 from cnsctl.app.probes import encoded, removed_error
 from cnsctl.app.session import Session, started
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 LOST_POINTS = 5.0
 """In merged mode: an earlier concept that loses more points of error removed than this counts as forgotten."""
+
+PROVE = "prove"
+
+LOADING = 20.0
+"""How many times longer than the proofs loading takes: seconds against milliseconds."""
 
 PROOF_PROBES = 2
 """Probe prompts that the proof computes: alone, and in a sentence."""
@@ -56,10 +62,11 @@ def verify(
 ) -> Generator[Event, None, results.VerifyResult]:
     """Prove concepts unchanged, without an image; in merged mode, measure those that others moved."""
     require(store, names)
+    yield after_loading(((PROVE, len(names) or len(store.concepts())),), share=LOADING)
     session = yield from started(store, compute or {}, session, hash_weights=True)
     records = require(store, names)  # loading takes seconds, in which another process may have changed the store
     everyone, damaged = _whole(session) if store.mode is Mode.MERGED else (None, {})
-    yield Phase(name="prove", total=len(records))
+    yield Phase(name=PROVE, total=len(records))
     rows: list[results.Verified] = []
     other_parts: set[str] = set()
     for i, record in enumerate(records):
@@ -75,7 +82,7 @@ def verify(
                 rows.append(_proved(outcome))
         except UNREADABLE as err:
             rows.append(_unreadable(name, err))
-        yield Step(phase="prove", step=i + 1, total=len(records))
+        yield Step(phase=PROVE, step=i + 1, total=len(records))
     missing = [
         _unreadable(name, err) for name, err in damaged.items() if name not in {record["name"] for record in records}
     ]

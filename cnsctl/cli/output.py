@@ -14,7 +14,7 @@ from cnsctl.cli.hints import HINTS, hint_of
 from cnsctl.cli.progress import Log, Progress, View
 from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, printable, terminal_size
 from cnsctl.errors import DiskError, UsageError
-from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
+from cnsctl.events import Ahead, Denoised, Event, Failed, ImageReady, Note, Phase, Preview, Selected, Sheet, Step, Warn
 from cnsctl.results import FORMAT, as_json
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ PREVIEWS = 8
 
 PREVIEW_CELLS = 32
 """Columns of a preview; fewer if the terminal is small."""
+
+SHEET_CELLS = 110
+"""Columns of a contact sheet, which may be taller than the terminal: it comes once, and scrolls."""
 
 
 class Output(Generic[R]):
@@ -108,7 +111,7 @@ class Output(Generic[R]):
 
     def _show(self, event: Event) -> None:
         match event:
-            case Phase() | Step() | Denoised():
+            case Ahead() | Phase() | Step() | Denoised():
                 if self.progress is not None:
                     self.progress.update(event)
             case Note(text=text, reason=reason) if not self.quiet:
@@ -124,6 +127,8 @@ class Output(Generic[R]):
                 self._say(text + (shared if event.shared or event.shared_random else ""))
             case ImageReady():
                 self._image(event)
+            case Preview() | Sheet() if not self.quiet:
+                self._images(event)
             case _:
                 pass
 
@@ -142,18 +147,39 @@ class Output(Generic[R]):
             out(_bare(event.path))
             if self.previews > 0 and event.pixels is not None:  # None: another process made it
                 self.previews -= 1
-                self._preview(event)
+                self._preview(event.pixels)
         if self.progress is not None:
             self.progress.update(event)
 
-    def _preview(self, event: ImageReady) -> None:
+    def _images(self, event: Preview | Sheet) -> None:
+        """Several images side by side: a preview during the training, or a contact sheet."""
+        from cnsctl.cli.preview import protocol_of
+
+        if isinstance(event, Preview):
+            self._say(f"step {event.step}: {event.path}")
+        if not isinstance(self.progress, Progress) or (protocol := protocol_of(os.environ)) is None:
+            return
+        images, cells = [("", event.pixels)], SHEET_CELLS if isinstance(event, Sheet) else None
+        if isinstance(event, Sheet) and protocol == "blocks":  # its texts would be blurred
+            images = list(event.strips)
+        for label, pixels in images:
+            if label:
+                self._say(label)
+            with self._still():
+                self._preview(pixels, cells=cells)
+
+    def _preview(self, pixels: Any, *, cells: int | None = None) -> None:
+        """Show an image in at most so many columns; by default several side by side, each as wide as one alone."""
         from cnsctl.cli.preview import preview_bytes, protocol_of
 
         if (protocol := protocol_of(os.environ)) is not None:
             size = terminal_size(sys.stderr)
-            cells = max(1, min(PREVIEW_CELLS, size.columns, 2 * (size.lines - 4)))
+            shape = pixels.shape[1] / pixels.shape[0]
+            if cells is None:
+                cells = int(min(PREVIEW_CELLS * max(1, shape), 2 * (size.lines - 4) * shape))
+            width = max(1, min(cells, size.columns))
             with given_up(sys.stderr):
-                sys.stderr.write(preview_bytes(event.pixels, protocol=protocol, width_cells=cells))
+                sys.stderr.write(preview_bytes(pixels, protocol=protocol, width_cells=width))
                 sys.stderr.flush()
 
     def note(self, text: str) -> None:
@@ -242,8 +268,15 @@ def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case 
     match event:
         case Phase(name=name, total=total, unit=unit):
             return {"type": "phase", "phase": name, "total": total, "unit": unit}
-        case Step(phase=phase, step=step, total=total, loss=loss):
-            return {"type": "step", "phase": phase, "step": step, "total": total, "loss": loss}
+        case Step(phase=phase, step=step, total=total, loss=loss, loss_first=first, loss_now=now):
+            losses = {"loss": loss, "loss_first": first, "loss_now": now}
+            return {"type": "step", "phase": phase, "step": step, "total": total, **losses}
+        case Denoised(step=step, total=total, images=images):
+            return {"type": "denoised", "step": step, "total": total, "images": images}
+        case Sheet(path=path):
+            return {"type": "sheet", "path": path}
+        case Preview(step=step, path=path, prompts=prompts):
+            return {"type": "preview", "step": step, "path": path, "prompts": list(prompts)}
         case Note(text=text) | Warn(text=text):
             return {"type": "note" if isinstance(event, Note) else "warning", "text": text}
         case Failed(prompt=prompt, error=err):

@@ -1,6 +1,6 @@
-"""Progress on stderr: on a terminal one line that is rewritten, in a log a line per phase and one a minute.
+"""Progress on stderr: on a terminal one line that is rewritten, in a log a line per phase and one every 30 seconds.
 
-Owns the time that is left, and these lines; must not know where results go.
+Owns these lines; must not know how the time that is left is found, or where results go.
 """
 
 from __future__ import annotations
@@ -9,30 +9,29 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cnsctl.events import Denoised, ImageReady, Phase, Step
+from cnsctl.cli.pace import Course
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    Clock = Callable[[], float]
+    from rich.console import Console, ConsoleOptions, RenderResult
 
-_BAR = 24
-"""Columns of the bar."""
+    from cnsctl.cli.pace import Clock, Counted
 
-_WIDE = 72
-"""Columns that a terminal needs for a bar beside the text."""
+_BAR, _SHORT_BAR = 24, 8
+"""Columns of the bar, if there is room, and the least of it: below that there is none."""
 
-_NARROW = 56
-"""Columns below which the loss is also left out."""
+_NAME = 8
+"""Columns of the phase's name that stay in the narrowest terminal."""
 
-LOG_EVERY_S = 60.0
+LOG_EVERY_S = 30.0
 """Seconds between two lines of one phase in a log."""
 
 
 class View(Protocol):
     """Shows how far the work is."""
 
-    def update(self, event: Phase | Step | Denoised | ImageReady) -> None:
+    def update(self, event: Counted) -> None:
         """Show an event."""
         ...
 
@@ -45,47 +44,6 @@ class View(Protocol):
         ...
 
 
-class Pace:
-    """How far a phase is, and how long the rest of it takes if it continues as it did so far."""
-
-    def __init__(self, phase: Phase, clock: Clock) -> None:
-        self.name, self.total, self.clock = phase.name, phase.total, clock
-        self.unit = "" if phase.unit is None else f" {phase.unit}"
-        self.done, self.detail = 0, ""
-        self.began_s = self._at_s = clock()
-        self._whole_s: float | None = None
-
-    def take(self, event: Step | Denoised | ImageReady) -> None:
-        """Count an event of the phase."""
-        part = 0.0
-        match event:
-            case Step(step=step, total=total, loss=loss):
-                self.done, self.total = step, total
-                self.detail = "" if loss is None else f"loss {loss:.3f}"
-            case Denoised(step=step, total=total, images=images):
-                part, self.detail = images * step / total, f"step {step}/{total}"
-            case ImageReady():
-                self.done += 1
-        self._at_s = self.clock()
-        if self.total and self.done + part > 0:
-            self._whole_s = (self._at_s - self.began_s) * self.total / (self.done + part)
-
-    @property
-    def count(self) -> str:
-        """`3/10`, or `3/100 %`; empty without a count."""
-        return f"{self.done}/{self.total}{self.unit}" if self.total else ""
-
-    @property
-    def passed_s(self) -> float:
-        """Seconds since the phase began."""
-        return self.clock() - self.began_s
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds until the end of the phase; None until it has done something."""
-        return None if self._whole_s is None else max(0.0, self._whole_s - self.passed_s)
-
-
 def clock_time(seconds: float) -> str:
     """`0:07`, `12:00` or `1:05:00`."""
     whole = round(seconds)
@@ -94,7 +52,7 @@ def clock_time(seconds: float) -> str:
 
 
 class Log:
-    """Lines for a file: one when a phase begins, and one a minute while it lasts.
+    """Lines for a file: one when a phase begins, and one every 30 seconds while it lasts.
 
     Args:
         write: prints a line.
@@ -102,24 +60,20 @@ class Log:
     """
 
     def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
-        self.write, self.clock = write, clock
-        self.pace: Pace | None = None
+        self.write, self.clock, self.course = write, clock, Course(clock)
         self._due_s = 0.0
 
-    def update(self, event: Phase | Step | Denoised | ImageReady) -> None:
-        if isinstance(event, Phase):
-            is_new = self.pace is None or event.name != self.pace.name
-            self.pace = Pace(event, self.clock)
-            if is_new:  # a stream of prompts is one phase per prompt, of one name
-                self._line(event.name, self.pace.count)
-        elif self.pace is not None:
-            self.pace.take(event)
-            if self.clock() >= self._due_s:
-                self._line(self.pace.name, *self._so_far(self.pace))
-
-    def _so_far(self, pace: Pace) -> tuple[str, ...]:
-        left = "" if pace.left_s is None else f"{clock_time(pace.left_s)} left"
-        return (pace.count, pace.detail, left)
+    def update(self, event: Counted) -> None:
+        is_new = self.course.take(event)
+        if (pace := self.course.pace) is None:
+            return
+        if is_new:
+            self._line(pace.name, pace.count)
+        elif self.clock() >= self._due_s:
+            left_s = self.course.left_s
+            share = f"{100 * self.course.share:.0f} % of all" if self.course.is_planned else ""
+            left = "" if left_s is None else f"{clock_time(left_s)} left"
+            self._line(pace.name, pace.count, f"step {pace.part}" if pace.part else "", share, left, pace.loss)
 
     def _line(self, name: str, *parts: str) -> None:
         self._due_s = self.clock() + LOG_EVERY_S
@@ -135,75 +89,90 @@ class Log:
 
 
 class Progress:
-    """A line that is shown during a phase, below everything else that is printed."""
+    """A line that is shown during the work, below everything else that is printed."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        self.clock = clock
-        self.bar: Any = None
-        self.task: Any = None
-        self.pace: Pace | None = None
+        self.course = Course(clock)
+        self.live: Any = None
 
-    def update(self, event: Phase | Step | Denoised | ImageReady) -> None:
-        if isinstance(event, Phase):
-            self.stop()
-            self.pace = Pace(event, self.clock)
-            self._begin(self.pace)
-        elif self.bar is not None and self.pace is not None:
-            self.pace.take(event)
-            count, detail = self.pace.count, self.pace.detail
-            self.bar.update(self.task, completed=self.pace.done, total=self.pace.total, count=count, detail=detail)
+    def update(self, event: Counted) -> None:
+        self.course.take(event)
+        if self.live is None and self.course.pace is not None:
+            self._begin()
 
-    def _begin(self, pace: Pace) -> None:
-        from rich import progress as rich
+    def _begin(self) -> None:
         from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Column
-        from rich.text import Text
+        from rich.live import Live
 
-        class Left(rich.ProgressColumn):
-            """Time that is left, from the steps so far; without a count, the time that has passed."""
-
-            def render(self, task: rich.Task) -> Text:  # noqa: ARG002  the base class's signature
-                if not pace.total:
-                    return Text(clock_time(pace.passed_s), style="progress.elapsed")
-                return Text("-:--" if pace.left_s is None else clock_time(pace.left_s), style="progress.remaining")
-
-        console, line = Console(stderr=True), Column(no_wrap=True)
-        name = pace.name
-        most = len(f"{pace.total}/{pace.total}{pace.unit}")
-        rest = len("⠋  ") + most + len(" 0:00:00")  # a name that fits the rest of a narrow terminal
-        if len(name) > (room := max(8, console.width - rest)):
-            name = f"{name[: room - 1]}…"
-        bar = (rich.BarColumn(bar_width=_BAR, table_column=line),) if console.width >= _WIDE else ()
-        detail = (rich.TextColumn("{task.fields[detail]}", table_column=line),) if console.width >= _NARROW else ()
-        count = rich.TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True, justify="right", width=most))
-        counted = (*bar, count) if pace.total else ()
-        self.bar = rich.Progress(
-            rich.SpinnerColumn(table_column=line),
-            rich.TextColumn("{task.description}", table_column=line),
-            *counted,
-            Left(table_column=line),
-            *detail,
-            console=console,
+        self.live = Live(
+            Line(self.course),
+            console=Console(stderr=True),
+            refresh_per_second=8,
             transient=True,
             redirect_stdout=False,  # rich would print the result on the terminal, even if stdout is a file
             redirect_stderr=False,
         )
-        self.bar.start()
-        self.task = self.bar.add_task(escape(name), total=pace.total, count=pace.count, detail="")
+        self.live.start()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Remove the line while others are printed, and show it again below them."""
-        if self.bar is not None:
-            self.bar.stop()
+        if self.live is not None:
+            self.live.stop()
         try:
             yield
         finally:
-            if self.bar is not None:
-                self.bar.start()
+            if self.live is not None:
+                self.live.start()
 
     def stop(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+
+class Line:
+    """One line about the work, in the width that the terminal has now: the numbers stay, the bar is dropped."""
+
+    def __init__(self, course: Course) -> None:
+        from rich.spinner import Spinner
+
+        self.course, self.spinner = course, Spinner("dots")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        pace, share = self.course.pace, self.course.share
+        if pace is None:
+            return
+        width = options.max_width - 1  # a line of full width would wrap in some terminals
+        for numbers in self._numbers():
+            shown = " ".join(text for text in numbers if text)
+            spare = width - len("⠋  ") - len(shown)
+            if spare >= min(_NAME, len(pace.name)):
+                break
+        name = pace.name if len(pace.name) <= spare else f"{pace.name[: max(_NAME, spare) - 1]}…"
+        percent = f"{100 * share:3.0f} %"
+        room = spare - len(name) - len(percent) - 2
+        yield Text(f"{self.spinner.render(console.get_time())} {name} ", end="")
+        if room >= _SHORT_BAR and pace.total:
+            yield ProgressBar(completed=100 * share, width=min(_BAR, room))
+            yield Text(f" {percent} ", end="", style="progress.percentage")
+        yield Text(shown, end="", style="progress.remaining")
+
+    def _numbers(self) -> Iterator[Sequence[str]]:
+        """What to show beside the name, from most to least: the time left is that of the whole command."""
+        pace, left_s = self.course.pace, self.course.left_s
+        assert pace is not None
+        if not pace.total:
+            yield [clock_time(pace.passed_s)]
+            return
+        short = "-:--" if left_s is None else clock_time(left_s)
+        left = short if left_s is None else f"{short} left"
+        part = f"step {pace.part}" if pace.part else ""
+        detail = f"preview {pace.part}" if pace.is_preview else pace.loss or part
+        if not pace.count:
+            yield from ([part, left], [pace.part, short])
+            return
+        yield from ([pace.count, left, detail], [pace.count, left], [pace.count, short])

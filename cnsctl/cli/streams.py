@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cnsctl.cli.program import Command
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -56,9 +58,9 @@ def printable(text: str) -> str:
 
 def fitted(text: str, stream: TextIO) -> str:
     """A line for a person, without control characters; at a terminal, wrapped between words at its width."""
+    if isinstance(text, Command) or not stream.isatty():
+        return printable(text)
     text = printable(text)
-    if not stream.isatty():
-        return text
     import textwrap
 
     width = max(_LEAST, terminal_size(stream).columns)

@@ -352,11 +352,6 @@ def nothing(_: object) -> Iterable[str]:
     return ()
 
 
-def demo(r: results.DemoResult) -> Iterable[str]:
-    yield f"contact sheet: {r.sheet}"
-    yield f"store: {r.store}"
-
-
 def size(n_bytes: int) -> str:
     return f"{n_bytes / 1000:.0f} KB" if n_bytes < 1_000_000 else f"{n_bytes / 1e6:.1f} MB"
 

@@ -27,16 +27,17 @@ from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Trainer
 from cnsctl.engine.training_state import DamagedState, TrainState, state_from_bytes
 from cnsctl.errors import NameTakenError
-from cnsctl.events import Event, Note, Phase, Selected, Step, result_of
+from cnsctl.events import SELECT_NEURONS, TRAIN_NEURONS, TRAIN_TOKEN, Event, Note, Phase, Selected, Step, result_of
 from cnsctl.settings import Policy, TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from cnsctl.bases.protocol import Base
     from cnsctl.engine.checkpoint import Checkpoint
 
-TOKEN, SELECT, VALUES = "train the token embedding", "select the neurons", "train the neurons"
+SMOOTHED = 5
+"""Least steps in a smoothed loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,6 +54,18 @@ Chooser = Callable[["Base", Job, "Mapping[str, torch.Tensor]", "Mapping[str, tor
 """From the base model, the job, the trained token embeddings and the starting weights: the neurons to train."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Looks at a concept during its training."""
+
+    every: int
+    """Steps between two looks."""
+    worth: float
+    """Training steps that a look takes as long as."""
+    look: Callable[[int, Delta], Iterator[Event]]
+    """From the steps done and the concept so far: what to report. Before the neurons are selected it has none."""
+
+
 def train(
     base: Base,
     job: Job,
@@ -61,6 +74,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     choose: Chooser | None = None,
     processes: Processes = ALONE,
+    watch: Watch | None = None,
 ) -> Generator[Event, None, Trained]:
     """Train one concept.
 
@@ -73,13 +87,18 @@ def train(
         checkpoint: receives the state after each complete step, also if this generator fails or is closed.
         choose: selects the neurons instead of the score; for controls in benchmarks.
         processes: that share each step.
+        watch: sees the concept as it is every few steps; what it generates does not change what is trained.
     """
     with _deterministic(base.device):
-        return (yield from _train(Trainer(base, job, processes), resume, checkpoint, choose))
+        return (yield from _train(Trainer(base, job, processes), resume, checkpoint, choose, watch))
 
 
 def _train(
-    trainer: Trainer, resume: bytes | None, checkpoint: Checkpoint | None, choose: Chooser | None
+    trainer: Trainer,
+    resume: bytes | None,
+    checkpoint: Checkpoint | None,
+    choose: Chooser | None,
+    watch: Watch | None,
 ) -> Generator[Event, None, Trained]:
     base, job = trainer.base, trainer.job
     if job.mode is Mode.MERGED and job.settings.policy is Policy.EXCLUSIVE:  # before the token embedding is trained
@@ -99,7 +118,7 @@ def _train(
         else:
             take()
             yield Note(text=f"training resumes after step {state.step}")
-    yield from _warm_up(trainer, take)
+    yield from _warm_up(trainer, take, watch)
     selected = yield from _select(trainer, choose)
     yield selected
     if trainer.values is None:
@@ -110,7 +129,7 @@ def _train(
             text=f"{projection.full_rows:,} of {projection.used_rows:,} rows are not trained: earlier concepts read all "
             "of their directions"
         )
-    yield from _steps(trainer, VALUES, until=job.settings.steps, since=trainer.warmup, take=take)
+    yield from _steps(trainer, TRAIN_NEURONS, until=job.settings.steps, since=trainer.warmup, take=take, watch=watch)
     return Trained(delta=_delta(trainer), selected=selected, final_loss=_final_loss(trainer))
 
 
@@ -144,24 +163,62 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         deterministic.fill_uninitialized_memory = filled
 
 
-def _warm_up(trainer: Trainer, take: Callable[[], None]) -> Iterator[Event]:
-    yield from _steps(trainer, TOKEN, until=trainer.warmup, since=0, take=take)
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    """Inside a training run, leave torch's deterministic algorithms for a while."""
+    mode, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(mode=False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode, warn_only=warn)
 
 
-def _steps(trainer: Trainer, phase: str, *, until: int, since: int, take: Callable[[], None]) -> Iterator[Event]:
+def _warm_up(trainer: Trainer, take: Callable[[], None], watch: Watch | None = None) -> Iterator[Event]:
+    yield from _steps(trainer, TRAIN_TOKEN, until=trainer.warmup, since=0, take=take, watch=watch)
+
+
+def _steps(
+    trainer: Trainer, phase: str, *, until: int, since: int, take: Callable[[], None], watch: Watch | None
+) -> Iterator[Event]:
     if trainer.done >= until:
         return
-    yield Phase(name=phase, total=until - since)
+    last = min(until, trainer.job.settings.steps - 1)  # what is trained then is measured
+    beside = 0.0 if watch is None else watch.worth * (last // watch.every - trainer.done // watch.every)
+    yield Phase(name=phase, total=until - since, beside=beside)
     while trainer.done < until:
         loss = trainer.step()
         take()
-        yield Step(phase=phase, step=trainer.done - since, total=until - since, loss=loss)
+        first, now = smoothed(trainer.losses)
+        yield Step(
+            phase=phase,
+            step=trainer.done - since,
+            total=until - since,
+            loss=loss,
+            loss_first=first,
+            loss_now=now,
+        )
+        if watch is not None and trainer.done % watch.every == 0 and trainer.done <= last:
+            with _any_algorithm():  # as `gen` generates: on CUDA not every part of it has a deterministic one
+                yield from watch.look(trainer.done, _delta(trainer))
+
+
+def smoothed(losses: Sequence[float]) -> tuple[float, float | None]:
+    """Mean loss of the first third of the steps and of the last third; None before there are enough.
+
+    Single losses scatter by a third, mostly with the noise level, and training lowers them by a fifth: shorter means
+    would say nothing.
+    """
+    n = len(losses) // 3
+    if n < SMOOTHED:
+        return sum(losses) / len(losses), None
+    return sum(losses[:n]) / n, sum(losses[-n:]) / n
 
 
 def _select(trainer: Trainer, choose: Chooser | None) -> Generator[Event, None, Selected]:
     """Select the concept's neurons, and those of a random mask to compare overlaps with; counts the sites of both."""
     base, job, sites = trainer.base, trainer.job, len(trainer.base.shapes)
-    yield Phase(name=SELECT, total=2 * sites)
+    yield Phase(name=SELECT_NEURONS, total=2 * sites)
     mask: neurons.Mask
     if trainer.values is not None:  # selected before the run was interrupted, with the token embedding of that step
         mask = trainer.values.mask
@@ -189,7 +246,7 @@ def _by_site(
             except StopIteration as end:
                 mask: neurons.Mask = end.value
                 return mask
-            yield Step(phase=SELECT, step=since + done, total=total)
+            yield Step(phase=SELECT_NEURONS, step=since + done, total=total)
 
 
 def scored_neurons(
@@ -318,16 +375,17 @@ def _final_loss(trainer: Trainer) -> float:
 
 
 def _delta(trainer: Trainer) -> Delta:
-    """The trained delta, rounded to fp16: the proof compares the stored values."""
+    """The trained delta, rounded to fp16: the proof compares the stored values. Without neurons before their selection."""
     base, job = trainer.base, trainer.job
-    if trainer.values is None:
-        raise RuntimeError("no values were trained")
+    values = {} if trainer.values is None else trainer.values.by_site()
+    mask = {} if trainer.values is None else trainer.values.mask
     settings = {k: (str(v) if isinstance(v, StrEnum) else v) for k, v in asdict(job.settings).items()}
-    values = {s: v.cpu().numpy().astype(np.float16) for s, v in trainer.values.by_site().items()}
     return Delta(
         shapes=dict(base.shapes),
-        indices={s: m.cpu().numpy() for s, m in trainer.values.mask.items()},
-        values=values,
+        indices={s: mask[s].cpu().numpy() if mask else np.empty(0, np.int64) for s in base.shapes},
+        values={
+            s: values[s].cpu().numpy().astype(np.float16) if values else np.empty(0, np.float16) for s in base.shapes
+        },
         vectors={e: v.detach().cpu().numpy().astype(np.float16) for e, v in trainer.vectors.items()},
         class_word=job.class_word,
         fingerprint=base.fingerprint,

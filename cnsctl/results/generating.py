@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cnsctl.results.measuring import Verified
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateResult:
@@ -37,11 +39,19 @@ class GalleryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """`demo`: where it wrote."""
+    """`demo`: where it wrote, and what it proves."""
 
     store: str
     """The store's folder."""
     sheet: str
     """The contact sheet, PNG."""
+    images: str
+    """Folder of the images that were generated for it."""
     concepts: tuple[str, ...]
-    """On the sheet."""
+    """On the sheet, in training order."""
+    bytes_compared: int | None
+    """Of the pixels of the first concept, generated before and after the second one was trained; null if the earlier images are missing."""
+    bytes_differ: int | None
+    """How many of them differ."""
+    verified: tuple[Verified, ...]
+    """What `verify` says about each concept."""

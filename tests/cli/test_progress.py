@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import shutil
 import tempfile
 from collections import defaultdict
@@ -10,6 +12,7 @@ from itertools import pairwise
 import pytest
 import torch
 from commands import at, cnsctl
+from rich.console import Console
 
 import cnsctl as package
 from cnsctl.app import base, demo, evaluate, generate, score, stores, train, verify
@@ -19,8 +22,9 @@ from cnsctl.app.session import started
 from cnsctl.bases import registry
 from cnsctl.bases.base_folder import open_folder
 from cnsctl.cli import tables
-from cnsctl.cli.progress import Log, Pace, clock_time
-from cnsctl.events import Denoised, ImageReady, Phase, Step
+from cnsctl.cli.pace import Course
+from cnsctl.cli.progress import Line, Log, clock_time
+from cnsctl.events import Ahead, Denoised, ImageReady, Phase, Step
 from cnsctl.results import EvaluateResult
 from cnsctl.store import Store
 
@@ -33,13 +37,22 @@ class Clock:
 
 
 def followed(work):
-    """The last count of each phase that has a total. Every step belongs to the phase that began last, and counts up."""
+    """The last count of each phase that has a total. Every step belongs to the phase that began last, and counts up.
+
+    What is said to be ahead comes in this order, but for phases that are not needed this time, and nothing else comes.
+    """
     found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    current = None
+    current, ahead = None, None
     for event in work:
         match event:
+            case Ahead(phases=phases):
+                assert all(cost > 0 for _, cost in phases)
+                ahead = [name for name, _ in phases]
             case Phase(name=name, total=total):
                 current, found[name] = name, [0, total]
+                if ahead is not None and name != evaluate.OF_CLASS:  # which only a bad result needs
+                    assert name in ahead
+                    del ahead[: ahead.index(name) + 1]
             case Step(phase=name, step=step, total=total):
                 assert (name, total) == (current, found[name][1])
                 assert step > found[name][0]
@@ -148,50 +161,88 @@ def test_the_counts_of_the_demo_reach_their_totals(package, tmp_path):
     assert_whole(followed(demo.demo(tmp_path / "d", {"steps": 3}, {})), "generate")
 
 
-def test_the_time_left_follows_from_the_steps_so_far():
-    clock = Clock()
-    pace = Pace(Phase(name="generate", total=10), clock)
-    assert pace.left_s is None
-    clock.now = 4.0
-    pace.take(Denoised(step=1, total=5, images=2))  # 0.4 of 10 images
-    assert pace.left_s == pytest.approx(96)
-    clock.now = 20.0
-    pace.take(Step(phase="generate", step=2, total=10))
-    assert pace.left_s == pytest.approx(80)
-    clock.now = 25.0  # nothing happened since: it counts down, and not below zero
-    assert pace.left_s == pytest.approx(75)
-    clock.now = 1000.0
-    assert pace.left_s == 0
-    assert [clock_time(s) for s in (7, 61, 3900)] == ["0:07", "1:01", "1:05:00"]
-
-
-def test_a_log_has_a_line_per_phase_and_one_a_minute():
+def test_a_log_has_a_line_per_phase_and_one_every_30_seconds():
     lines, clock = [], Clock()
     log = Log(lines.append, clock)
+    log.update(Ahead(phases=(("load the base model", 16), ("train the neurons", 120), ("generate", 40))))
     log.update(Phase(name="load the base model", total=100, unit="%"))
-    clock.now = 300.0
+    clock.now = 40.0
     log.update(Phase(name="train the neurons", total=120))
     for step in range(1, 121):
-        clock.now += 1.0
-        log.update(Step(phase="train the neurons", step=step, total=120, loss=0.5))
+        clock.now += 0.5
+        losses = {"loss": 0.5, "loss_first": 0.284, "loss_now": None if step < 100 else 0.2216}
+        log.update(Step(phase="train the neurons", step=step, total=120, **losses))
     log.update(Phase(name="generate", total=2))
     assert lines == [
         "load the base model: 0/100 %",
         "train the neurons: 0/120",
-        "train the neurons: 60/120, loss 0.500, 1:00 left",
-        "train the neurons: 120/120, loss 0.500, 0:00 left",
+        "train the neurons: 60/120, 58 % of all, 0:50 left, loss 0.284",
+        "train the neurons: 120/120, 83 % of all, 0:20 left, loss 0.284 → 0.222",
         "generate: 0/2",
     ]
+    assert [clock_time(s) for s in (7, 61, 3900)] == ["0:07", "1:01", "1:05:00"]
 
 
-def test_a_stream_of_prompts_is_logged_once_a_minute():
+def test_a_stream_of_prompts_is_logged_every_30_seconds():
     lines, clock = [], Clock()
     log = Log(lines.append, clock)
-    for _ in range(100):
+    for _ in range(70):
         log.update(Phase(name="generate", total=1))
-        clock.now += 1.0
+        clock.now += 0.5
+        log.update(Denoised(step=1, total=2))
+        clock.now += 0.5
         log.update(ImageReady(path="a.png", seed=0, prompt="a", concepts=(), pixels=None, png=b""))
-    assert lines == ["generate: 0/1", "generate: 1/1, 0:00 left"]
+    assert lines == ["generate: 0/1", "generate: 1/1, 0:00 left", "generate: 1/1, 0:00 left"]
+
+
+def shown(course, columns):
+    """The line on a terminal of this width."""
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    console.print(Line(course))
+    return console.file.getvalue().rstrip("\n")
+
+
+def in_training():
+    clock = Clock()
+    course = Course(clock)
+    course.take(Ahead(phases=(("train the token embedding", 30), ("train the neurons", 120))))
+    course.take(Phase(name="train the token embedding", total=30))
+    for step in range(1, 16):
+        clock.now += 1.0
+        course.take(
+            Step(phase="train the token embedding", step=step, total=30, loss=0.5, loss_first=0.28, loss_now=0.22)
+        )
+    return course
+
+
+def test_a_narrow_terminal_keeps_the_numbers_and_drops_the_bar_which_comes_back_when_it_is_widened():
+    course = in_training()
+    wide = "train the token embedding ━━ 10 % 15/30 2:15 left loss 0.280 → 0.220"
+    for columns, expected in (
+        (100, wide),
+        (24, "train the… 15/30 2:15"),
+        (40, "train the token embe… 15/30 2:15 left"),
+        (60, "train the token embed… 15/30 2:15 left loss 0.280 → 0.220"),
+        (100, wide),
+    ):
+        line = shown(course, columns)
+        assert len(line) < columns
+        assert " ".join(re.sub("[━╸╺]+", "━━", line)[2:].split()) == expected
+
+
+def test_a_single_image_is_counted_in_inference_steps():
+    clock = Clock()
+    course = Course(clock)
+    course.take(Phase(name="generate", total=1))
+    for step in range(1, 8):
+        clock.now += 1.0
+        course.take(Denoised(step=step, total=28))
+    assert (course.share, course.left_s) == (pytest.approx(0.25), pytest.approx(21))
+    assert "generate step 7/28 0:21 left" in shown(course, 40)
+    assert "generate 7/28 0:21" in shown(course, 21)
+    course.take(Phase(name="generate", total=4))  # one of several
+    course.take(Denoised(step=7, total=28))
+    assert "generate 0/4" in shown(course, 40)
 
 
 def test_a_pipe_gets_a_log_and_the_other_forms_of_output_do_not(stocked):

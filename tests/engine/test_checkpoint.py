@@ -15,7 +15,7 @@ from cnsctl.concept import Mode
 from cnsctl.engine import train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.trainer import Trainer
-from cnsctl.events import Selected
+from cnsctl.events import TRAIN_NEURONS, Selected
 
 ENGINE = str(Path(cnsctl.__file__).parent / "engine")
 
@@ -83,7 +83,7 @@ def test_an_interrupt_at_any_line_of_a_step_leaves_the_state_before_it_or_after_
     for n in range(1, 10_000):
         checkpoint, trace = Checkpoint(), Interrupt(n)
         events = train.train(tiny, a_job, resume=before, checkpoint=checkpoint)
-        while getattr(event := next(events), "name", None) != train.VALUES:
+        while getattr(event := next(events), "name", None) != TRAIN_NEURONS:
             pass
         sys.settrace(trace)
         try:

@@ -30,6 +30,13 @@ def test_the_same_job_gives_the_same_delta(base, mode):
     assert same_delta(trained(base, job(base, mode=mode)).delta, trained(base, job(base, mode=mode)).delta)
 
 
+@pytest.mark.parametrize(
+    ("done", "expected"), [(1, (1.0, None)), (14, (7.5, None)), (15, (3.0, 13.0)), (300, (50.5, 250.5))]
+)
+def test_a_smoothed_loss_is_the_mean_of_the_first_third_of_the_steps_and_of_the_last(done, expected):
+    assert train.smoothed([float(n) for n in range(1, done + 1)]) == expected
+
+
 def test_another_seed_gives_another_delta(base):
     assert not same_delta(trained(base, job(base)).delta, trained(base, job(base, seed=1)).delta)
 

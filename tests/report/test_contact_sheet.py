@@ -96,6 +96,31 @@ def test_images_that_are_not_square_are_shown_whole():
     assert [[b - a for a, b in side] for side in boxes(sheet, COLOURS[0])] == [[64], [32]]
 
 
+@pytest.mark.parametrize("labels_above", [False, True])
+def test_a_text_below_an_image_touches_no_image_and_may_be_long(labels_above):
+    groups = [
+        SheetGroup(caption="caption", images=[flat(c)] * 2, texts=["a <dog> in a desert " * 4, "W" * 90])
+        for c in COLOURS[:2]
+    ]
+    sheet = contact_sheet([SheetRow(label="<dog>", groups=groups)] * 2, labels_above=labels_above)
+    pixels = np.array(sheet)
+    for colour in COLOURS[:2]:
+        across, down = boxes(sheet, colour)
+        assert [[b - a for a, b in side] for side in (across, down)] == [[128] * 2] * 2
+        for left, right in across:
+            below = (pixels[down[0][1] : down[1][0], left:right] != pixels[0, 0]).any(axis=(1, 2))
+            assert len(runs(below)) >= 2  # two lines of it, and the caption of the next row
+    assert (pixels[:, :32] == pixels[0, 0]).all()
+    assert (pixels[:, -31:] == pixels[0, 0]).all()
+
+
+def test_labels_above_leave_their_column_to_the_images():
+    rows = [row("<dog>: error removed 22.0 %", 2, 2, 2)] * 2
+    beside, above = contact_sheet(rows), contact_sheet(rows, labels_above=True)
+    assert above.width <= 880 < beside.width
+    assert above.height > beside.height
+
+
 def test_the_same_rows_give_the_same_sheet():
     rows = [row("<dog>", 2, 1), SheetRow(label="nothing", groups=[])]
     assert contact_sheet(rows, title="T").tobytes() == contact_sheet(rows, title="T").tobytes()

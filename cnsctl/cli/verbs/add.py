@@ -45,6 +45,25 @@ def command(
         typer.Option("--restart", help="Delete the state of an interrupted run of this name, and train from step 0"),
     ] = False,
     no_preview: Annotated[bool, typer.Option("--no-preview", help="Do not generate images after the training")] = False,
+    preview_every: Annotated[
+        int,
+        typer.Option(
+            "--preview-every",
+            metavar="N",
+            help="Generate four images every N steps; the result is the same.  [default: never]",
+            show_default=False,
+        ),
+    ] = 0,
+    preview_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--preview-folder",
+            metavar="DIR",
+            readable=False,
+            help="Folder of these images.  [default: NAME-previews]",
+            show_default=False,
+        ),
+    ] = None,
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Save right after the training, without scores and images")
     ] = False,
@@ -99,6 +118,8 @@ def command(
             restart=restart,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
+            preview_every=preview_every,
+            preview_folder=preview_folder or Path(),
             compute=compute,
         )
         with Output(as_json=as_json, quiet=quiet, human=tables.trained_list, bare=tables.trained, lines=True) as shown:
@@ -124,6 +145,8 @@ def command(
         allow_worse=allow_worse,
         preview=not no_preview,
         measure=not no_measure,
+        preview_every=preview_every,
+        preview_folder=preview_folder or Path(f"{name}-previews"),
         compute=compute,
     )
     with Output(
