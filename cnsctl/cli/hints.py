@@ -97,6 +97,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps lose less",
     "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
     "metric-model": lambda _: "put it back, or record its new place with cnsctl base --clip or --judge",
+    "mixed-images": lambda _: "train each thing as a concept of its own",
     "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
     "name-taken-meanwhile": lambda f: (
         f"save it under another name: cnsctl mv --unfinished {f['name']} NEW, then the same cnsctl add with NEW"
@@ -133,6 +134,10 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
     "worse": _worse,
+    "wrong-class-word": lambda _: "name the kind of thing that the images show: --class WORD",
+    "unlike-base": lambda _: (
+        "for photographs, create a store on a larger base model: cnsctl init --store DIR --base FOLDER"
+    ),
     "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         VerifyResult,
     )
     from cnsctl.results.result import Result
-    from cnsctl.results.store import BaseModel, Concept, Free, ListResult, Scores, StoreResult
+    from cnsctl.results.store import BaseModel, Concept, Free, ListResult, Scores, StoreResult, Verdict
     from cnsctl.results.training import ListedConcept, TrainListResult, TrainResult
 
 __all__ = [
@@ -90,6 +90,7 @@ __all__ = [
     "TrainResult",
     "UndoResult",
     "UseIn",
+    "Verdict",
     "Verified",
     "VerifyResult",
     "as_json",
