@@ -102,15 +102,15 @@ def _scores(scores: results.Scores) -> str:
 
 def added(r: results.TrainResult) -> Iterable[str]:
     c, verdict = r.concept, r.concept.verdict
-    made = f"trained <{c.name}> in {duration(r.seconds)} ({size(c.bytes)})"
     if c.scores.error_removed is None:
-        said = "not measured"
-    elif verdict is not None and verdict.reasons:  # a high score of bad images must not be what is read first
-        said = verdict.words
+        said = ": not measured"
+    elif verdict is None:
+        said = f": {_better(c)} ({_uncalibrated(r.base.name)})"
+    elif verdict.reasons:  # a high score of bad images must not be what is read first
+        said = f", {verdict.words}"
     else:
-        base = r.base.name
-        said = f"{_better(c)} ({_uncalibrated(base) if verdict is None else f'{verdict.grade} for {base}'})"
-    yield f"{made}: {said}{_others(r)}"
+        said = f": {_better(c)} ({verdict.grade} for {r.base.name})"
+    yield f"trained <{c.name}> in {duration(r.seconds)} ({size(c.bytes)}){said}{_others(r)}"
     yield f'try: cnsctl gen "<{c.name}> on a beach"'
 
 
