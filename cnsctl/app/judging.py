@@ -87,4 +87,7 @@ def judge(session: Session, scores: results.Scores, class_word: str) -> results.
 
 
 def _usual(session: Session) -> Mapping[str, tuple[float, float]]:
-    return open_base(session.store).usual
+    """The ranges of the base model. Those of scores by CLIP hold for its own CLIP only."""
+    usual = open_base(session.store).usual
+    own = session.store.clip is None
+    return {name: limits for name, limits in usual.items() if own or not name.startswith("clip_")}
