@@ -1,1 +1,1 @@
-"""Which numbers tell a good concept from a bad one: runs that should be good, and runs that cannot be."""
+"""Which scores separate good concepts from bad ones: runs that should be good, and runs that cannot be."""

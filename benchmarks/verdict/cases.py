@@ -46,7 +46,7 @@ def cases(photographs: Path | None) -> Iterator[Case]:
 
 
 def calibration() -> Iterator[Case]:
-    """Sets of images that pocket can draw, and that no run trains on: rendered by the program that made its training data."""
+    """Sets of images that pocket can generate, and that no run trains on: rendered by the program that made its training data."""
     used = {path for case in cases(None) for path in case.sources}
     for concept in json.loads((CONCEPTS / "concepts.json").read_text()):
         folder = CONCEPTS / concept["name"]

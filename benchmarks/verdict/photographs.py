@@ -1,4 +1,4 @@
-"""Photographs that pocket cannot draw: `python benchmarks/verdict/photographs.py FOLDER`.
+"""Photographs that pocket cannot generate: `python benchmarks/verdict/photographs.py FOLDER`.
 
 They are sample images inside two packages, and are not committed here: `pip install scikit-image scikit-learn` in an
 environment of their own. Of each, five crops of 768 × 768 pixels are written as JPEG, two of them mirrored: not a good
@@ -8,6 +8,7 @@ set, but the kind that people bring.
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -42,12 +43,16 @@ def main() -> None:
 
 def sources() -> dict[str, Path]:
     """The file of each photograph."""
-    import skimage
-    import sklearn.datasets
+    found = {name: _folder("skimage") / "data" / file for name, file in SCIKIT_IMAGE.items()}
+    return found | {name: _folder("sklearn") / "datasets/images" / file for name, file in SCIKIT_LEARN.items()}
 
-    images, samples = Path(skimage.__file__).parent / "data", Path(sklearn.datasets.__file__).parent / "images"
-    found = {name: images / file for name, file in SCIKIT_IMAGE.items()}
-    return found | {name: samples / file for name, file in SCIKIT_LEARN.items()}
+
+def _folder(package: str) -> Path:
+    """Of an installed package."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"{package} is not installed: pip install scikit-image scikit-learn")
+    return Path(spec.origin).parent
 
 
 def write(image: Image.Image, folder: Path) -> None:

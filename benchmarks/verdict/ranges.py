@@ -84,4 +84,4 @@ def _numbers(scores: Scores) -> dict[str, float | None]:
 def _range(values: Sequence[float | None], width: float) -> tuple[float, float]:
     numbers = [value for value in values if value is not None]
     mean, far = fmean(numbers), width * stdev(numbers)
-    return (float(f"{mean - far:.2g}"), float(f"{mean + far:.2g}"))
+    return (float(f"{mean - far:.3g}"), float(f"{mean + far:.3g}"))

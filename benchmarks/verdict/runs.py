@@ -1,4 +1,4 @@
-"""One run: train a case with the defaults of `add`, and measure what may tell whether it is good.
+"""One run: train a case with the defaults of `add`, and measure what may say whether it is good.
 
 Owns what is measured; must not know which of it decides.
 """

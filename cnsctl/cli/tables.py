@@ -111,7 +111,8 @@ def added(r: results.TrainResult) -> Iterable[str]:
     else:
         said = f": {_better(c)} ({verdict.grade} for {r.base.name})"
     yield f"trained <{c.name}> in {duration(r.seconds)} ({size(c.bytes)}){said}{_others(r)}"
-    yield f'try: cnsctl gen "<{c.name}> on a beach"'
+    if verdict is None or verdict.grade != "bad":
+        yield f'try: cnsctl gen "<{c.name}> on a beach"'
 
 
 def added_in_detail(r: results.TrainResult) -> Iterable[str]:
@@ -161,11 +162,12 @@ def trained_list(r: results.TrainListResult) -> Iterable[str]:
             c.state,
             NONE if c.images is None else str(c.images),
             number(c.error_removed, ".1f"),
+            NONE if c.verdict is None else c.verdict.grade,
             c.message or "",
         )
         for c in r.concepts
     ]
-    yield from table(rows, ("name", "class", "state", "images", "err. removed", "reason"))
+    yield from table(rows, ("name", "class", "state", "images", "err. removed", "verdict", "reason"))
 
 
 def trained(r: results.TrainListResult) -> Iterable[str]:

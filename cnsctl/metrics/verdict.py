@@ -1,6 +1,6 @@
 """What the scores of a concept mean: whether they are in the usual ranges of the base model.
 
-`docs/results/verdict.md` shows which scores tell good concepts from bad ones, and where the ranges come from.
+`docs/results/verdict.md` shows which scores separate good concepts from bad ones, and where the ranges come from.
 
 Owns the rule and its words; must not know how scores are measured.
 """
@@ -44,6 +44,7 @@ def verdict(scores: Scores, usual: Ranges, *, class_word: str, base: str) -> Ver
     if not usual or scores.error_removed is None:
         return None
     found = [*strange(scores, usual, class_word=class_word, base=base), *_results(scores, usual, class_word)]
+    found = list({finding.reason or finding.text: finding for finding in reversed(found)}.values())[::-1]  # each once
     grades = {finding.grade for finding in found}
     return Verdict(
         grade=next((grade for grade in (BAD, WEAK) if grade in grades), GOOD),
@@ -81,6 +82,9 @@ def _results(scores: Scores, usual: Ranges, class_word: str) -> Iterator[Finding
     if removed is not None and _is_low(removed, usual, "error_removed"):
         text = f"it predicts its images only {removed:.1f} % better than plain {class_word}, {_range(usual, 'error_removed')} %"
         yield Finding(grade=WEAK, text=text)
+    if removed is not None and _is_high(removed, usual, "error_removed"):  # the class word's own error is large
+        text = f"the class word {class_word!r} may be wrong: error removed {removed:.1f} %, {_range(usual, 'error_removed')} %"
+        yield Finding(grade=WEAK, text=text, reason="wrong-class-word")
     if clip_i is not None and _is_low(clip_i, usual, "clip_i"):
         text = f"the generated images do not look like yours: CLIP-I {clip_i:.3f}, {_range(usual, 'clip_i')}"
         yield Finding(grade=WEAK, text=text)

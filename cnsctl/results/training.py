@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnsctl.results.store import BaseModel, Concept, Free
+    from cnsctl.results.store import BaseModel, Concept, Free, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ class ListedConcept:
     """Its images, if it was trained."""
     error_removed: float | None
     """Percent of the base model's denoising error that naming it removes, if it was trained."""
+    verdict: Verdict | None
+    """What its scores mean; null if it was not trained or measured, or if the base model is not calibrated."""
     code: str | None
     """Why it failed: one of the codes of errors."""
     exit: int

@@ -14,6 +14,7 @@ from cnsctl.cli.streams import fitted
 
 BASE = results.BaseModel(name="pocket", family="sd1", fingerprint="0" * 64, weights_kv=1, weights_denoiser=2)
 GOOD = results.Verdict(grade="good", reasons=())
+TRY = 'try: cnsctl gen "<dog> on a beach"'
 BAD = results.Verdict(grade="bad", reasons=("the generated images do not show a dog: CLIP-T 0.195, usual 0.3 to 0.85",))
 
 
@@ -63,8 +64,8 @@ def added(*, removed=21.3, verdict=GOOD, others=3, changed=(), held_out=0, secon
         ({"removed": None, "verdict": None, "others": 0}, "trained <dog> in 68 s (176 KB): not measured"),
     ],
 )
-def test_one_line_says_how_good_it_is_and_the_next_one_what_to_type(case, line):
-    assert list(tables.added(added(**case))) == [line, 'try: cnsctl gen "<dog> on a beach"']
+def test_one_line_says_how_good_it_is_and_the_next_one_what_to_type_unless_it_is_bad(case, line):
+    assert list(tables.added(added(**case))) == [line, *([] if case.get("verdict") is BAD else [TRY])]
 
 
 def test_details_are_below_the_line():
@@ -82,7 +83,7 @@ class Screen(io.StringIO):
 @pytest.mark.parametrize("case", [{}, {"verdict": BAD}])
 def test_a_number_and_its_unit_stay_on_one_line(monkeypatch, columns, case):
     monkeypatch.setenv("COLUMNS", str(columns))
-    (line, _) = tables.added(added(**case))
+    line = next(iter(tables.added(added(**case))))
     lines = fitted(line, Screen()).splitlines()
     assert max(map(len, lines)) <= columns
     assert " ".join(part.strip() for part in lines) == line
