@@ -16,7 +16,7 @@ from cnsctl.bases.base_folder import POCKET, open_folder
 
 def row(name, kind="good", *, error=0.2, removed=20.0, clip_t=0.5, trained=True):
     before = {"denoising_error": error, "class_word_error": error, "clip_i_real": 0.5, "psnr": 30.0}
-    after = {"error_removed": removed, "clip_i": 0.5, "clip_t": clip_t} if trained else {}
+    after = {"error_removed": removed, "clip_i": 0.5, "clip_t": clip_t, "class": {"clip_i": 0.1}} if trained else {}
     return {"case": name, "kind": kind, "word": "dog", "before": before, **after}
 
 

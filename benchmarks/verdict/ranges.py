@@ -62,6 +62,7 @@ def judged(rows: Sequence[Row], sets: Sequence[Row]) -> Mapping[str, Verdict | N
             usual(sets, [other for other in good if other is not row]),
             class_word=row["word"],
             base="pocket",
+            clip_i_class=row["class"]["clip_i"],
         )
         for row in rows
     }

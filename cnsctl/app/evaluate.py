@@ -249,7 +249,7 @@ def _evaluated(
         backbone=now.backbone,
         denoising_error=now.denoising_error,
         class_word_error=now.class_word_error,
-        verdict=judge(session, now, record["class_word"]),
+        verdict=judge(session, now, record["class_word"], None if by_clip is None else by_clip.plain.clip_i),
         trained=trained,
         forgetting=results.Scores(
             error_removed=forgetting(trained.error_removed, removed.mean) if same_images else None,

@@ -81,9 +81,12 @@ def known_passes(session: Session, n_images: int) -> int:
     return 2 * min(n_images, FEW) if _usual(session) else 0
 
 
-def judge(session: Session, scores: results.Scores, class_word: str) -> results.Verdict | None:
+def judge(
+    session: Session, scores: results.Scores, class_word: str, clip_i_class: float | None
+) -> results.Verdict | None:
     """The verdict on a concept; None if its base model is not calibrated, or nothing was measured."""
-    return verdict(scores, _usual(session), class_word=class_word, base=session.base.name)
+    usual, base = _usual(session), session.base.name
+    return verdict(scores, usual, class_word=class_word, base=base, clip_i_class=clip_i_class)
 
 
 def _usual(session: Session) -> Mapping[str, tuple[float, float]]:

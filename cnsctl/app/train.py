@@ -193,20 +193,10 @@ def _save(
     changed: tuple[str, ...] = ()
     if store.mode is Mode.MERGED:  # in the other modes no other concept can change
         changed = yield from _others_checked(session, overlay, request)
-    scores: results.Scores = NOT_MEASURED
-    generated: list[Any] = []
+    scores: dict[str, Any] = asdict(NOT_MEASURED)
+    generated: Sequence[Any] = []
     if measured is not None:
-        yield from _notes(measured, request.holdout or len(images), preview=request.preview)
-        numbers = judged(len(images), request.holdout, measured.rows)
-        pixels = [images[i].pixels for i in numbers]
-        latents = None if request.holdout else [job.latents[i] for i in numbers]
-        scores, generated = yield from evaluate.fresh(
-            session, overlay, name, plan=measured, pixels=pixels, latents=latents
-        )
-        yield from accepted(
-            session, overlay, job, scores, plan=measured, pixels=pixels, allow_worse=request.allow_worse
-        )
-        scores = scores if known is None else known.beside(scores)
+        scores, generated = yield from _measured(session, overlay, request, job, images, plan=measured, known=known)
     count = Count("save the concept", len(images) + 1)
     yield count.begin()
     record = probe_record(session, overlay, name)
@@ -219,7 +209,10 @@ def _save(
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
         saved = tx.add(
-            _record_fields(session, job, found, scores, [image.caption for image in images], holdout=request.holdout),
+            {
+                **_record_fields(session, name, found, [image.caption for image in images], holdout=request.holdout),
+                "scores": scores,
+            },
             found.delta,
             references=references,
             probe=record,
@@ -240,6 +233,34 @@ def _save(
     )
 
 
+def _measured(
+    session: Session,
+    overlay: Overlay,
+    request: TrainRequest,
+    job: Job,
+    images: Sequence[TrainingImage],
+    *,
+    plan: measuring.Plan,
+    known: Known | None,
+) -> Generator[Event, None, tuple[dict[str, Any], Sequence[Any]]]:
+    """The scores and the verdict as a record has them, and the images that were generated for them.
+
+    Raises:
+        NotSavedError: the concept is worse than its class word.
+    """
+    yield from _notes(plan, request.holdout or len(images), preview=request.preview)
+    numbers = judged(len(images), request.holdout, plan.rows)
+    pixels = [images[i].pixels for i in numbers]
+    latents = None if request.holdout else [job.latents[i] for i in numbers]
+    scores, generated = yield from evaluate.fresh(session, overlay, job.name, plan=plan, pixels=pixels, latents=latents)
+    with_class = yield from accepted(
+        session, overlay, job, scores, plan=plan, pixels=pixels, allow_worse=request.allow_worse
+    )
+    scores = scores if known is None else known.beside(scores)
+    found = judge(session, scores, job.class_word, with_class)
+    return {**asdict(scores), **verdict_fields(found)}, generated
+
+
 def _with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Overlay:
     """The new concept and those on top of which it was trained."""
     from cnsctl.engine.concepts import to_concept
@@ -252,16 +273,15 @@ def _with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Over
 
 def _record_fields(
     session: Session,
-    job: Job,
+    name: str,
     found: Trained,
-    scores: results.Scores,
     captions: Sequence[str | None],
     *,
     holdout: int,
 ) -> dict[str, Any]:
-    """A concept's record, without the fields that the store computes itself."""
+    """A concept's record, without its scores and the fields that the store computes itself."""
     return {
-        "name": job.name,
+        "name": name,
         "class_word": found.delta.class_word,
         "tokens": len(next(iter(found.delta.vectors.values()))),
         "share": found.selected.share,
@@ -269,7 +289,6 @@ def _record_fields(
         "created": now(),
         "captions": list(captions),
         "recipe": {**found.delta.recipe, **({HOLDOUT: holdout} if holdout else {})},
-        "scores": {**asdict(scores), **verdict_fields(judge(session, scores, job.class_word))},
     }
 
 

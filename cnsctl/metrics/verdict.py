@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 GOOD, WEAK, BAD = "good", "weak", "bad"
 
+CLEAR_CLIP = 0.02
+"""CLIP-I of a few images differs by less than this by chance."""
+
+LOW = 0.1
+"""If CLIP-I is this far below that of real images, it is compared with that of the class word, whose images `add` then generates."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -32,7 +38,9 @@ class Finding:
     """Names the case, as in errors."""
 
 
-def verdict(scores: Scores, usual: Ranges, *, class_word: str, base: str) -> Verdict | None:
+def verdict(
+    scores: Scores, usual: Ranges, *, class_word: str, base: str, clip_i_class: float | None = None
+) -> Verdict | None:
     """The verdict on a concept; None without ranges, or without scores.
 
     Args:
@@ -40,10 +48,12 @@ def verdict(scores: Scores, usual: Ranges, *, class_word: str, base: str) -> Ver
         usual: the ranges of the base model, by name of the score. A score without a range is not judged.
         class_word: of the concept.
         base: name of the base model.
+        clip_i_class: CLIP-I of the class word, if it was measured.
     """
     if not usual or scores.error_removed is None:
         return None
     found = [*strange(scores, usual, class_word=class_word, base=base), *_results(scores, usual, class_word)]
+    found += _beside_class_word(scores, class_word, clip_i_class)
     found = list({finding.reason or finding.text: finding for finding in reversed(found)}.values())[::-1]  # each once
     grades = {finding.grade for finding in found}
     return Verdict(
@@ -80,13 +90,26 @@ def _results(scores: Scores, usual: Ranges, class_word: str) -> Iterator[Finding
         text = f"the generated images do not show {_a(class_word)}: CLIP-T {clip_t:.3f}, {_range(usual, 'clip_t')}"
         yield Finding(grade=BAD, text=text)
     if removed is not None and _is_low(removed, usual, "error_removed"):
-        text = f"it predicts its images only {removed:.1f} % better than plain {class_word}, {_range(usual, 'error_removed')} %"
+        how = f"only {removed:.1f} % better" if removed >= 0 else f"{-removed:.1f} % worse"
+        text = f"it predicts its images {how} than plain {class_word}, {_range(usual, 'error_removed')} %"
         yield Finding(grade=WEAK, text=text)
     if removed is not None and _is_high(removed, usual, "error_removed"):  # the class word's own error is large
         text = f"the class word {class_word!r} may be wrong: error removed {removed:.1f} %, {_range(usual, 'error_removed')} %"
         yield Finding(grade=WEAK, text=text, reason="wrong-class-word")
     if clip_i is not None and _is_low(clip_i, usual, "clip_i"):
         text = f"the generated images do not look like yours: CLIP-I {clip_i:.3f}, {_range(usual, 'clip_i')}"
+        yield Finding(grade=WEAK, text=text)
+
+
+def _beside_class_word(scores: Scores, class_word: str, clip_i_class: float | None) -> Iterator[Finding]:
+    """What is worse than with the class word alone, as `add` judges it."""
+    clip_i, real = scores.clip_i, scores.clip_i_real
+    if clip_i is None or real is None or clip_i_class is None or clip_i >= real - LOW:
+        return
+    if clip_i < clip_i_class - CLEAR_CLIP:
+        text = (
+            f"images of plain {class_word} look more like yours: CLIP-I {clip_i_class:.3f}, of the concept {clip_i:.3f}"
+        )
         yield Finding(grade=WEAK, text=text)
 
 

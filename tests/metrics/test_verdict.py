@@ -37,6 +37,7 @@ def judged(usual=USUAL, **scores):
             ("the class word 'cat' may be wrong: error removed 42.0 %, usual 10 to 40 %",),
         ),
         ({"error_removed": 9.9}, "weak", ("only 9.9 % better than plain cat, usual 10 to 40 %",)),
+        ({"error_removed": -3.0}, "weak", ("predicts its images 3.0 % worse than plain cat",)),
         ({"clip_i": 0.2}, "weak", ("do not look like yours: CLIP-I 0.200, usual 0.3 to 0.8",)),
         ({"clip_t": 0.195}, "bad", ("do not show a cat: CLIP-T 0.195, usual 0.3 to 0.85",)),
         ({"clip_i_real": -0.04}, "weak", ("little in common",)),
@@ -79,3 +80,14 @@ def test_before_a_training_run_only_images_and_class_word_are_judged():
         "unlike-base",
         "mixed-images",
     ]
+
+
+@pytest.mark.parametrize(
+    ("clip_i", "with_class", "grade"),
+    [(0.31, 0.4, "weak"), (0.31, 0.32, "good"), (0.4, 0.6, "good"), (0.31, None, "good")],
+)
+def test_a_concept_whose_images_are_less_like_its_own_than_the_class_words_is_weak(clip_i, with_class, grade):
+    found = verdict(
+        replace(USUAL_SCORES, clip_i=clip_i), USUAL, class_word="cat", base="pocket", clip_i_class=with_class
+    )
+    assert (found.grade, len(found.reasons)) == (grade, int(grade == "weak"))
