@@ -84,6 +84,8 @@ class Note:
     """For a person."""
     reason: str = ""
     """Names the case, as in errors; `cli/hints.py` maps it to advice with flags."""
+    is_detail: bool = False
+    """For those who want to know more: printed with `--verbose` only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,8 @@ class Warn:
 
     text: str
     """For a person."""
+    reason: str = ""
+    """As in `Note`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -57,6 +57,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from add' -l wait -x -d 'How long 
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l store -r -F -d 'The store'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l json -d 'Print JSON, including errors (keys: docs/reference/json.md)'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -l quiet -d 'Print bare names or paths, one per line; no progress'
+complete -c cnsctl -n '__fish_seen_subcommand_from add' -l verbose -d 'Print details: neurons, learning rates, scores'
 complete -c cnsctl -n '__fish_seen_subcommand_from add' -F
 complete -c cnsctl -n __fish_use_subcommand -a score -d 'Show which neurons add would train'
 complete -c cnsctl -n '__fish_seen_subcommand_from score' -l class -x -d 'Class word, such as dog'

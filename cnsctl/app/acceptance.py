@@ -11,6 +11,7 @@ from cnsctl.app import evaluate
 from cnsctl.errors import NotSavedError
 from cnsctl.events import Event, Warn
 from cnsctl.metrics.similarity import clip_i, likeness_within
+from cnsctl.metrics.verdict import CLEAR_CLIP, LOW
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 SHOWN_ERROR = 0.05
 """Percent. Error removed above minus this is shown as zero."""
 
-CLEAR_CLIP = 0.02
-"""CLIP-I of a few images differs by less than this by chance."""
-
-LOW = 0.1
-"""If CLIP-I is this far below that of real images, the class word's images are generated too, to compare with them."""
-
 
 def accepted(
     session: Session,
@@ -41,8 +36,11 @@ def accepted(
     plan: Plan,
     pixels: Sequence[Pixels],
     allow_worse: bool,
-) -> Generator[Event, None, None]:
+) -> Generator[Event, None, float | None]:
     """Compare a new concept with its class word on the base model alone.
+
+    Returns:
+        CLIP-I of the class word, if it was measured.
 
     Args:
         session: with the base model.
@@ -56,13 +54,13 @@ def accepted(
     Raises:
         NotSavedError: the concept is worse; the training state is kept.
     """
-    worse = yield from _worse(session, overlay, job.name, scores, plan=plan, pixels=pixels)
+    worse, plain = yield from _worse(session, overlay, job.name, scores, plan=plan, pixels=pixels)
     if not worse:
-        return
+        return plain
     what = f"<{job.name}> is worse than its class word on the base model: {'; '.join(worse)}"
     if allow_worse:
         yield Warn(text=what)
-        return
+        return plain
     own = session.base.train_defaults
     given = {name: getattr(job.settings, name) for name in ("learning_rate", "token_learning_rate")}
     higher = {name: value for name, value in given.items() if name in own and value > own[name]}
@@ -85,19 +83,19 @@ def _worse(
     *,
     plan: Plan,
     pixels: Sequence[Pixels],
-) -> Generator[Event, None, list[str]]:
-    """In which scores the concept is worse, in words."""
+) -> Generator[Event, None, tuple[list[str], float | None]]:
+    """In which scores the concept is worse, in words; and CLIP-I of the class word, if it was measured."""
     found = []
     if scores.error_removed is not None and not scores.error_removed > -SHOWN_ERROR:
         found.append(f"error removed is {scores.error_removed:.1f} %")
     towers = session.clip() if scores.clip_i is not None else None
     if scores.clip_i is None or towers is None:
-        return found
+        return found, None
     own = towers.images(pixels)
     if len(own) >= 2 and scores.clip_i >= likeness_within(own) - LOW:
-        return found
+        return found, None
     with_class = yield from evaluate.of_class_word(session, overlay, name, plan)
     plain = clip_i(towers.images(with_class), own)
     if scores.clip_i < plain - CLEAR_CLIP:
         found.append(f"CLIP-I is {scores.clip_i:.3f}, that of the class word {plain:.3f}")
-    return found
+    return found, plain

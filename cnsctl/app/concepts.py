@@ -29,6 +29,9 @@ ORIGIN_FILES = (("origin_file", "origin_sha256"), ("origin_file_2", "origin_sha2
 IMPORT_ERROR, IMPORT_LOST = "import_error", "import_lost"
 """Keys in the recipe of an imported concept: fields of `results.Origin`."""
 
+GRADE, REASONS, JOINED = "verdict", "verdict_reasons", "; "
+"""Keys among a record's scores: a verdict and its reasons, and what is between two reasons."""
+
 OWN_FORMATS = (ExportFormat.NATIVE, ExportFormat.BUNDLE)
 """Formats of deltas, whose neurons `add` selected."""
 
@@ -67,6 +70,7 @@ def summary(store: Store, record: ConceptRecord) -> results.Concept:
         images=len(record["references"]),
         held_out=holdout_of(record),
         scores=scores_of(record),
+        verdict=verdict_of(record),
         damaged=store.is_damaged(record),
     )
 
@@ -84,7 +88,23 @@ def scores_of(record: ConceptRecord) -> results.Scores:
         backbone=_text(found.get("backbone")),
         measured_on=None if count is None or count < 1 else int(count),
         level=_text(level),
+        denoising_error=_number(found.get("denoising_error")),
+        class_word_error=_number(found.get("class_word_error")),
+        clip_i_real=_number(found.get("clip_i_real")),
     )
+
+
+def verdict_fields(found: results.Verdict | None) -> dict[str, str]:
+    """A verdict as a record has it, among the scores."""
+    return {} if found is None else {GRADE: found.grade, REASONS: JOINED.join(found.reasons)}
+
+
+def verdict_of(record: ConceptRecord) -> results.Verdict | None:
+    """The verdict right after training; None if the base model is not calibrated, or nothing was measured."""
+    grade, reasons = _text(record["scores"].get(GRADE)), _text(record["scores"].get(REASONS))
+    if grade is None:
+        return None
+    return results.Verdict(grade=grade, reasons=tuple(reasons.split(JOINED)) if reasons else ())
 
 
 def measurable(record: ConceptRecord) -> int:

@@ -12,6 +12,7 @@ from cnsctl import results
 from cnsctl.app.concepts import holdout_of, measurable, require, scores_of, without_images
 from cnsctl.app.counting import Count
 from cnsctl.app.forecast import COMPARE, GENERATE, MEASURE, OF_BASE, OF_CLASS, after_loading, evaluating
+from cnsctl.app.judging import judge, known, known_passes
 from cnsctl.app.measuring import MANY, plan_again, sample
 from cnsctl.app.probes import (
     NOISES,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from cnsctl.app.judging import Known
     from cnsctl.app.measuring import Plan
     from cnsctl.bases.metric_models import ImageFeatures
     from cnsctl.engine.overlay import Overlay
@@ -122,9 +124,12 @@ def _acting(session: Session, whole: Overlay, name: str) -> Overlay:
 
 def _removed(
     session: Session, whole: Overlay, records: Sequence[ConceptRecord], plans: Mapping[str, Plan]
-) -> Generator[Event, None, dict[str, tuple[float, float]]]:
-    """Error removed and its spread, by name, of the concepts that can be read."""
-    passes = {name: (1 + 2 * len(NOISES)) * len(plan.rows) for name, plan in plans.items()}
+) -> Generator[Event, None, dict[str, _Removed]]:
+    """Error removed, by name, of the concepts that can be read."""
+    passes = {
+        name: (1 + 2 * len(NOISES)) * len(plan.rows) + known_passes(session, len(plan.rows))
+        for name, plan in plans.items()
+    }
     count = Count(MEASURE, sum(passes.values()))
     yield count.begin()
     found = {}
@@ -133,11 +138,25 @@ def _removed(
         try:
             overlay = _acting(session, whole, name)
             latents = yield from count.each(encoded(session, record, plans[name]))
-            found[name] = yield from count.each(removed_error_with_spread(session, overlay, name, latents))
+            mean, spread = yield from count.each(removed_error_with_spread(session, overlay, name, latents))
+            base = yield from count.each(known(session, name, record["class_word"], latents))
+            found[name] = _Removed(mean=mean, spread=spread, known=base)
         except UNREADABLE as err:
             yield Warn(text=f"<{name}> is not measured: {err.what}")
             yield count.step(until - count.done)
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Removed:
+    """Denoising errors of one concept."""
+
+    mean: float
+    """Error removed."""
+    spread: float
+    """Of error removed."""
+    known: Known | None
+    """The base model's own; None if it is not calibrated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,22 +227,26 @@ def _own_features(
 
 
 def _evaluated(
-    session: Session,  # noqa: ARG001  for metrics of the concept's images: `session.references(record)`
+    session: Session,
     record: ConceptRecord,
     plan: Plan,
-    removed: tuple[float, float],
+    removed: _Removed,
     by_clip: _ByClip | None,
 ) -> results.Evaluated:
     """A row of the result."""
     trained = scores_of(record)
-    now = results.Scores(error_removed=removed[0], clip_i=None, clip_t=None) if by_clip is None else by_clip.now
+    if by_clip is None:
+        now = results.Scores(error_removed=removed.mean, clip_i=None, clip_t=None)
+    else:
+        now = replace(by_clip.now, error_removed=removed.mean, clip_i_real=by_clip.real)
+    now = now if removed.known is None else removed.known.beside(now)
     same_images = trained.measured_on == len(plan.rows)
     same_level = trained.level == plan.level.name and trained.backbone == now.backbone
     return results.Evaluated(
         name=record["name"],
         held_out=holdout_of(record),
-        error_removed=removed[0],
-        error_removed_spread=removed[1],
+        error_removed=removed.mean,
+        error_removed_spread=removed.spread,
         measured_on=len(plan.rows),
         level=None if by_clip is None else plan.level.name,
         clip_i=now.clip_i,
@@ -232,9 +255,12 @@ def _evaluated(
         clip_t=now.clip_t,
         clip_t_class=None if by_clip is None else by_clip.plain.clip_t,
         backbone=now.backbone,
+        denoising_error=now.denoising_error,
+        class_word_error=now.class_word_error,
+        verdict=judge(session, now, record["class_word"], None if by_clip is None else by_clip.plain.clip_i),
         trained=trained,
         forgetting=results.Scores(
-            error_removed=forgetting(trained.error_removed, removed[0]) if same_images else None,
+            error_removed=forgetting(trained.error_removed, removed.mean) if same_images else None,
             clip_i=forgetting(trained.clip_i, now.clip_i) if same_images and same_level else None,
             clip_t=forgetting(trained.clip_t, now.clip_t) if same_level else None,
         ),
@@ -319,6 +345,7 @@ def fresh(
             yield count.begin()
             own = yield from count.each(features(towers, pixels))
             scores = clip_scores(towers, [class_prompt(overlay, p).text for p, _ in asked], generated, own)
+            scores = replace(scores, clip_i_real=clip_i_real(own))
     return replace(scores, error_removed=removed, measured_on=len(pixels), level=plan.level.name), generated
 
 

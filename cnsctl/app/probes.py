@@ -113,6 +113,23 @@ def removed_error_with_spread(
     return found[NOISES[0]], stdev(found.values())
 
 
+def errors_of_base(
+    session: Session, name: str, class_word: str, latents: Sequence[torch.Tensor]
+) -> Generator[None, None, tuple[float, float]]:
+    """Denoising error of the base model alone, without any text and with the class word; yields after each pass."""
+    from cnsctl.engine.denoising_error import errors_by_image, mean_error
+    from cnsctl.engine.overlay import EMPTY
+
+    means = []
+    for text in ("", render_class(probe_prompts(name)[0], {name: class_word})):
+        errors = []
+        for error in errors_by_image(session.base, EMPTY, parse(text, ()), latents):
+            errors.append(error)
+            yield
+        means.append(mean_error(errors))
+    return means[0], means[1]
+
+
 def features(towers: ImageFeatures, pixels: Sequence[Pixels]) -> Generator[None, None, Features]:
     """Features of images, one by one; yields after each."""
     import numpy as np

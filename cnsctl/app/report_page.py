@@ -158,6 +158,7 @@ def _row(store: Store, record: ConceptRecord, row: results.Evaluated, images: Co
     return Section(
         name=record["name"],
         subtitle=_subtitle(store, record),
+        verdict=_sentence(row.verdict),
         figures=_scores(row),
         strips=[*_own(store, record, []), *([] if images is None else _pairs(images, record["class_word"]))],
     )
@@ -187,6 +188,10 @@ def _scores(row: results.Evaluated) -> list[Figure]:
     if lost is not None:
         found.append(Figure(name="Forgotten since training", value=f"{lost:+.1f} points", meaning="of error removed"))
     return found
+
+
+def _sentence(verdict: results.Verdict | None) -> str:
+    return "" if verdict is None else f"{verdict.words[:1].upper()}{verdict.words[1:]}."
 
 
 def _pairs(images: Compared, class_word: str) -> Iterator[Strip]:
@@ -227,6 +232,7 @@ def _listed(store: Store, record: ConceptRecord) -> tuple[Section, list[str]]:
     section = Section(
         name=record["name"],
         subtitle=_subtitle(store, record),
+        verdict=_sentence(facts.verdict),
         figures=figures,
         strips=strips,
         lines=[f'cnsctl gen "<{record["name"]}> on a beach"'],

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from cnsctl import results
 from cnsctl.app import evaluate, forecast, measuring, previews, run_memory
 from cnsctl.app.acceptance import accepted
-from cnsctl.app.concepts import HOLDOUT, summary
+from cnsctl.app.concepts import HOLDOUT, summary, verdict_fields
 from cnsctl.app.counting import Count
 from cnsctl.app.dataset import long_captions, make_job, refuse_long_class_word
+from cnsctl.app.judging import compared, judge
 from cnsctl.app.measuring import timed
 from cnsctl.app.processes import together
 from cnsctl.app.requests import (
@@ -28,7 +29,7 @@ from cnsctl.app.requests import (
 )
 from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
-from cnsctl.app.stores import now, open_base, saved_but
+from cnsctl.app.stores import base_model, now, open_base, saved_but
 from cnsctl.app.understood import out_of_place, understood
 from cnsctl.app.verify import LOST_POINTS, checked, probe_record
 from cnsctl.concept import Mode
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
+    from cnsctl.app.judging import Known
     from cnsctl.concept import Delta
     from cnsctl.data.images import TrainingImage
     from cnsctl.engine.job import Job
@@ -95,8 +97,9 @@ def train(
         keeps = (work / STATE_FILE).exists()  # a run with other images, which is refused below, can be continued
         job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE, keep_latents=keeps)
         yield from long_captions(session.base, job, images)
-        yield from out_of_place(session, images)
-        yield Note(text=_plan(job))
+        yield from out_of_place(session, class_word, images)
+        known = yield from compared(session, job)
+        yield Note(text=_plan(job), is_detail=True)
         processes.from_main(job.latents)
         yield from run_memory.keep(work, session.memory, began)
         watch = previews.watching(session, job, request.preview_every, request.preview_folder)
@@ -109,6 +112,7 @@ def train(
             images=images,
             found=found,
             measured=measured,
+            known=known,
             generation=generation,
             began_s=began_s,
         )
@@ -205,6 +209,7 @@ def _save(
     images: Sequence[TrainingImage],
     found: Trained,
     measured: measuring.Plan | None,
+    known: Known | None,
     generation: int,
     began_s: float,
 ) -> Generator[Event, None, results.TrainResult]:
@@ -215,22 +220,14 @@ def _save(
 
     store, name = session.store, request.name
     overlay, own = _with_new(session, job.prior, name, found.delta), session.base.generate_defaults
+    changed: tuple[str, ...] = ()
     yield Ahead(phases=forecast.saving(len(images), measured, own, others=len(_others(store, request))))
     if store.mode is Mode.MERGED:  # in the other modes no other concept can change
-        yield from _others_checked(session, overlay, request)
-    scores: results.Scores = NOT_MEASURED
-    generated: list[Any] = []
+        changed = yield from _others_checked(session, overlay, request)
+    scores: dict[str, Any] = asdict(NOT_MEASURED)
+    generated: Sequence[Any] = []
     if measured is not None:
-        yield from _notes(measured, request.holdout or len(images), preview=request.preview)
-        numbers = judged(len(images), request.holdout, measured.rows)
-        pixels = [images[i].pixels for i in numbers]
-        latents = None if request.holdout else [job.latents[i] for i in numbers]
-        scores, generated = yield from evaluate.fresh(
-            session, overlay, name, plan=measured, pixels=pixels, latents=latents
-        )
-        yield from accepted(
-            session, overlay, job, scores, plan=measured, pixels=pixels, allow_worse=request.allow_worse
-        )
+        scores, generated = yield from _measured(session, overlay, request, job, images, plan=measured, known=known)
     count = Count(forecast.SAVE, len(images) + 1)
     yield count.begin()
     record = probe_record(session, overlay, name)
@@ -243,7 +240,10 @@ def _save(
         if store.mode is Mode.MERGED:
             tx.expect_generation(generation)
         saved = tx.add(
-            _record_fields(session, name, found, scores, [image.caption for image in images], holdout=request.holdout),
+            {
+                **_record_fields(session, name, found, [image.caption for image in images], holdout=request.holdout),
+                "scores": scores,
+            },
             found.delta,
             references=references,
             probe=record,
@@ -253,11 +253,43 @@ def _save(
         store.work.will_commit(name, saved["delta"])
     return results.TrainResult(
         store=str(store.path),
+        base=base_model(store),
         concept=summary(store, saved),
+        seconds=round(time.monotonic() - began_s, 1),
+        others=len(tx.names()) - 1,
+        changed=changed,
         shared=found.selected.shared,
         shared_random=found.selected.shared_random,
         free=tx.free(),
     )
+
+
+def _measured(
+    session: Session,
+    overlay: Overlay,
+    request: TrainRequest,
+    job: Job,
+    images: Sequence[TrainingImage],
+    *,
+    plan: measuring.Plan,
+    known: Known | None,
+) -> Generator[Event, None, tuple[dict[str, Any], Sequence[Any]]]:
+    """The scores and the verdict as a record has them, and the images that were generated for them.
+
+    Raises:
+        NotSavedError: the concept is worse than its class word.
+    """
+    yield from _notes(plan, request.holdout or len(images), preview=request.preview)
+    numbers = judged(len(images), request.holdout, plan.rows)
+    pixels = [images[i].pixels for i in numbers]
+    latents = None if request.holdout else [job.latents[i] for i in numbers]
+    scores, generated = yield from evaluate.fresh(session, overlay, job.name, plan=plan, pixels=pixels, latents=latents)
+    with_class = yield from accepted(
+        session, overlay, job, scores, plan=plan, pixels=pixels, allow_worse=request.allow_worse
+    )
+    scores = scores if known is None else known.beside(scores)
+    found = judge(session, scores, job.class_word, with_class)
+    return {**asdict(scores), **verdict_fields(found)}, generated
 
 
 def _with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Overlay:
@@ -274,12 +306,11 @@ def _record_fields(
     session: Session,
     name: str,
     found: Trained,
-    scores: results.Scores,
     captions: Sequence[str | None],
     *,
     holdout: int,
 ) -> dict[str, Any]:
-    """A concept's record, without the fields that the store computes itself."""
+    """A concept's record, without its scores and the fields that the store computes itself."""
     return {
         "name": name,
         "class_word": found.delta.class_word,
@@ -289,34 +320,37 @@ def _record_fields(
         "created": now(),
         "captions": list(captions),
         "recipe": {**found.delta.recipe, **({HOLDOUT: holdout} if holdout else {})},
-        "scores": asdict(scores),
     }
 
 
 def _notes(measured: measuring.Plan, n_images: int, *, preview: bool) -> Iterator[Note]:
     """What is measured less thoroughly than it could be."""
     if len(measured.rows) < n_images:
-        yield Note(text=f"measuring on {len(measured.rows)} of {n_images} images")
+        yield Note(text=f"measuring on {len(measured.rows)} of {n_images} images", is_detail=True)
     if preview and not measured.is_whole:
         n, steps = measured.level.images, measured.level.steps
         images = f"{n} image{'' if n == 1 else 's'} with {steps} inference steps" if n else "no images"
-        yield Note(text=f"generating {images}: measuring takes at most 10 % of the training time")
+        yield Note(text=f"generating {images}: measuring takes at most 10 % of the training time", is_detail=True)
 
 
-def _others_checked(session: Session, overlay: Overlay, request: TrainRequest) -> Iterator[Event]:
-    """In merged mode: prove every other concept; measure those whose K or V moved.
+def _others_checked(
+    session: Session, overlay: Overlay, request: TrainRequest
+) -> Generator[Event, None, tuple[str, ...]]:
+    """In merged mode: prove every other concept; measure those whose K or V moved, and return their names.
 
     Raises:
         NotSavedError: a concept lost too much; the training state is kept.
         ForgettingError: a concept has changed for another reason.
     """
-    lost = []
+    lost, changed = [], []
     others = [r for r in session.store.concepts() if r["name"] in overlay.concepts and r["name"] != request.name]
     count = Count(forecast.OTHERS, len(others))
     yield count.begin()
     for record in others:
         outcome = yield from checked(session, overlay, record)
         yield count.step()
+        if not outcome.proof.unchanged:
+            changed.append(outcome.name)
         if outcome.lost is not None and outcome.lost > LOST_POINTS:
             lost.append(f"<{outcome.name}> lost {outcome.lost:.1f} points of error removed")
         elif not outcome.proof.unchanged and outcome.lost is None:
@@ -328,3 +362,4 @@ def _others_checked(session: Session, overlay: Overlay, request: TrainRequest) -
             "; ".join(lost), note=f"limit: {LOST_POINTS:g} points; the training state is kept", reason="lost"
         )
     yield from (Warn(text=text) for text in lost)
+    return tuple(changed)

@@ -132,6 +132,7 @@ def _row(
         state=state,
         images=None if found is None else found.images,
         error_removed=None if found is None else found.scores.error_removed,
+        verdict=None if found is None else found.verdict,
         code=None if err is None else err.code,
         exit=0 if err is None else err.exit_status,
         message=None if err is None else err.what,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cnsctl.app import judging
 from cnsctl.events import Event, Note, Warn
-from cnsctl.metrics.similarity import odd_one_out
+from cnsctl.metrics.similarity import likeness_within, odd_one_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,9 +65,12 @@ def _masks(images: Sequence[TrainingImage]) -> Iterator[str]:
         yield f"{n} of {len(images)} have a mask"
 
 
-def out_of_place(session: Session, images: Sequence[TrainingImage]) -> Iterator[Warn]:
-    """Warn of one image that shows something else than all others, by the base model's CLIP if it has one."""
-    if not 5 <= len(images) <= MOST_COMPARED or (clip := session.clip()) is None:
+def out_of_place(session: Session, class_word: str, images: Sequence[TrainingImage]) -> Iterator[Event]:
+    """Warn of one image that shows something else than all others, or of too different ones, by CLIP if there is one."""
+    if not 2 <= len(images) <= MOST_COMPARED or (clip := session.clip()) is None:
         return
-    if (odd := odd_one_out(clip.images([image.pixels for image in images]))) is not None:
+    features = clip.images([image.pixels for image in images])
+    if (odd := odd_one_out(features)) is not None:
         yield Warn(text=f"{images[odd].name} is unlike all other images: does it show the concept?")
+        return
+    yield from judging.alike(session, class_word, likeness_within(features))

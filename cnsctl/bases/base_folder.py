@@ -63,6 +63,8 @@ class BaseFolder:
     """Fields of `TrainSettings`."""
     generate: Mapping[str, Any]
     """Fields of `GenerateSettings`."""
+    usual: Mapping[str, tuple[float, float]]
+    """The usual range of scores on it, by name (`metrics/verdict.py`); empty if it is not calibrated."""
     notes: tuple[str, ...] = ()
     """What its owner should read once: what the folder does not say, and what is used instead."""
 
@@ -180,6 +182,7 @@ def open_folder(
         prediction=prediction,
         train={**family.train, **_defaults(path, settings, "train", TrainSettings)},
         generate={**family.generate, **({} if few is None else few.generate), **own},
+        usual=_usual(path, settings),
     )
     return replace(found, notes=tuple(_notes(found, few, own)))
 
@@ -258,6 +261,27 @@ def _defaults(path: Path, settings: Mapping[str, Any], table: str, kind: type) -
         return checked(kind, found)
     except InvalidSettingError as err:
         raise BaseModelError(f"{where}: {table}: {err.what}", note=err.note, hint="fix it or delete it") from err
+
+
+def _usual(path: Path, settings: Mapping[str, Any]) -> Mapping[str, tuple[float, float]]:
+    """The usual ranges that a base model brings, checked.
+
+    Raises:
+        BaseModelError: one of them is not a lower and an upper number.
+    """
+    found = settings.get("usual", {})
+    if not isinstance(found, dict) or not all(_is_range(value) for value in found.values()):
+        raise BaseModelError(
+            f'"usual" must have a lower and an upper number for each score: {path / SETTINGS_FILE}',
+            hint="fix it or delete it",
+        )
+    return {name: (float(low), float(high)) for name, (low, high) in found.items()}
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or any(type(limit) not in (int, float) for limit in value):
+        return False
+    return all(math.isfinite(limit) for limit in value) and value[0] < value[1]
 
 
 def _one_line(text: str) -> str:

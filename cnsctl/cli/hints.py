@@ -114,6 +114,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "migrate": lambda _: "cnsctl backup FILE first, then cnsctl migrate",
     "no-migration": lambda _: "cnsctl migrate -n prints the formats that would change",
     "no-way-back": lambda _: "cnsctl undo takes back the last change; or restore a backup of an older cnsctl",
+    "mixed-images": lambda _: "train each thing as a concept of its own",
     "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
     "name-taken-meanwhile": lambda f: (
         f"save it under another name: cnsctl mv --unfinished {f['name']} NEW, then the same cnsctl add with NEW"
@@ -152,6 +153,10 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
     "worse": _worse,
+    "wrong-class-word": lambda _: "name the kind of thing that the images show: --class WORD",
+    "unlike-base": lambda _: (
+        "for photographs, create a store on a larger base model: cnsctl init --store DIR --base FOLDER"
+    ),
     "unmeasured": lambda _: "use --no-preview, which only generates no images",
     "upgrade": lambda _: "upgrade: pip install --upgrade cnsctl",
 }

@@ -24,6 +24,7 @@ Store = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, including errors (keys: docs/reference/json.md)")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print bare names or paths, one per line; no progress")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details: neurons, learning rates, scores")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
 YesDownload = Annotated[bool, typer.Option("--yes", "-y", help="Download without confirmation")]
 Clip = Annotated[

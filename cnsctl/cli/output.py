@@ -48,6 +48,7 @@ class Output(Generic[R]):
         bare: a result as bare names or paths.
         lines: with `as_json`, print events as JSON lines and the result as the last one.
         previews: show images in a terminal that can.
+        verbose: print details of the work too.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Output(Generic[R]):
         bare: Callable[[R], Iterable[str]],
         lines: bool = False,
         previews: bool = False,
+        verbose: bool = False,
     ) -> None:
         self.as_json, self.quiet, self.human, self.bare, self.lines = as_json, quiet, human, bare, lines
+        self.verbose = verbose
         self.progress = None if as_json or quiet else self._view()
         self.previews = PREVIEWS if previews and isinstance(self.progress, Progress) else 0
 
@@ -114,14 +117,15 @@ class Output(Generic[R]):
             case Ahead() | Phase() | Step() | Denoised():
                 if self.progress is not None:
                     self.progress.update(event)
-            case Note(text=text, reason=reason) if not self.quiet:
-                self._say(text, *([f"  hint: {HINTS[reason]({})}"] if reason in HINTS else []))
-            case Warn(text=text):
-                self._say(f"warning: {text}")
+            case Note(text=text, reason=reason, is_detail=is_detail):
+                if not self.quiet and (self.verbose or not is_detail):
+                    self._say(text, *_hint(reason))
+            case Warn(text=text, reason=reason):
+                self._say(f"warning: {text}", *_hint(reason))
             case Failed(prompt=prompt, error=err):
                 what = f"{prompt}: {err.what}"
                 self._say(*error_lines(err.code, what, note=err.note, hint=hint_of(err)))
-            case Selected() if not self.quiet:
+            case Selected() if self.verbose and not self.quiet:
                 shared = f"; {event.shared:,} shared with other concepts (random mask: {event.shared_random:,})"
                 text = f"{event.neurons:,} neurons, {100 * event.share:.2f} % of the K/V weights"
                 self._say(text + (shared if event.shared or event.shared_random else ""))
@@ -197,6 +201,11 @@ class Output(Generic[R]):
         """Let lines be written above the progress line."""
         with nullcontext() if self.progress is None else self.progress.paused():
             yield
+
+
+def _hint(reason: str) -> list[str]:
+    """The advice about a note or a warning, if there is any."""
+    return [f"  hint: {HINTS[reason]({})}"] if reason in HINTS else []
 
 
 def out(line: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,10 @@ from cnsctl.cli.program import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+_GLUE = "\N{NO-BREAK SPACE}"
+"""Between a number and its unit while a line is wrapped. A printable line does not contain it."""
+_UNIT = re.compile(r"(?<=\d) (?=[%×A-Za-z])")
 
 _LEAST = 20
 """Least columns at which lines are wrapped, also in a narrower terminal."""
@@ -57,7 +62,10 @@ def printable(text: str) -> str:
 
 
 def fitted(text: str, stream: TextIO) -> str:
-    """A line for a person, without control characters; at a terminal, wrapped between words at its width."""
+    """A line for a person, without control characters; at a terminal, wrapped between words at its width.
+
+    A number and its unit, or what it counts, stay on one line.
+    """
     if isinstance(text, Command) or not stream.isatty():
         return printable(text)
     text = printable(text)
@@ -67,9 +75,9 @@ def fitted(text: str, stream: TextIO) -> str:
     if len(text) <= width:
         return text
     indent = " " * (len(text) - len(text.lstrip()) + 2)
-    return "\n".join(
-        textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    )
+    glued = _UNIT.sub(_GLUE, text)
+    lines = textwrap.wrap(glued, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_GLUE, " ")
 
 
 def terminal_size(stream: TextIO) -> os.terminal_size:

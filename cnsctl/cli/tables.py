@@ -59,10 +59,10 @@ def shown(r: results.ShowResult) -> Iterable[str]:
     yield f"<{c.name}>  {c.class_word or 'no class word'}, {counted(c.tokens, 'token embedding')}, {made}"
     if r.origin is not None:
         yield from _origin(r.origin, c.neurons)
-    yield (
-        f"  {c.neurons:,} neurons: {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser; {size(c.bytes)}"
-    )
+    yield f"  {_size(c)}"
     yield f"  after training: {_scores(c.scores)}"
+    if c.scores.error_removed is not None:
+        yield f"  verdict: {'none, the base model is not calibrated' if c.verdict is None else c.verdict.words}"
     recipe = {key: value for key, value in r.recipe.items() if not key.startswith(("origin_", "import_"))}
     if recipe:
         yield f"  recipe: {', '.join(f'{key} {_plain(value)}' for key, value in sorted(recipe.items()))}"
@@ -85,6 +85,11 @@ def _origin(o: results.Origin, neurons: int) -> Iterable[str]:
         yield f"  left out of the file: {percent(o.lost, 0)} of the norm of its changes"
 
 
+def _size(c: results.Concept) -> str:
+    share = f"{percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser"
+    return f"{c.neurons:,} neurons: {share}; {size(c.bytes)}"
+
+
 def _scores(scores: results.Scores) -> str:
     if scores.error_removed is None:
         return "not measured"
@@ -96,13 +101,45 @@ def _scores(scores: results.Scores) -> str:
 
 
 def added(r: results.TrainResult) -> Iterable[str]:
-    c = r.concept
-    clip = "" if c.scores.clip_i is None else f", CLIP-I {c.scores.clip_i:.3f}"
-    removed = "not measured" if c.scores.error_removed is None else f"error removed {c.scores.error_removed:.1f} %"
-    yield (
-        f"<{c.name}>: {c.neurons:,} neurons, {percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser, "
-        f"{size(c.bytes)}; {removed}{clip}"
-    )
+    c, verdict = r.concept, r.concept.verdict
+    if c.scores.error_removed is None:
+        said = ": not measured"
+    elif verdict is None:
+        said = f": {_better(c)} ({_uncalibrated(r.base.name)})"
+    elif verdict.reasons:  # a high score of bad images must not be what is read first
+        said = f", {verdict.words}"
+    else:
+        said = f": {_better(c)} ({verdict.grade} for {r.base.name})"
+    yield f"trained <{c.name}> in {duration(r.seconds)} ({size(c.bytes)}){said}{_others(r)}"
+    if verdict is None or verdict.grade != "bad":
+        yield f'try: cnsctl gen "<{c.name}> on a beach"'
+
+
+def added_in_detail(r: results.TrainResult) -> Iterable[str]:
+    yield from added(r)
+    yield f"  {_size(r.concept)}"
+    yield f"  {_scores(r.concept.scores)}"
+
+
+def _uncalibrated(base: str) -> str:
+    return f"no verdict: {base} is not calibrated"
+
+
+def _better(c: results.Concept) -> str:
+    """Error removed in words."""
+    removed = c.scores.error_removed or 0.0
+    images = "its held-out images" if c.held_out else "your images"
+    how = "better" if removed >= 0 else "worse"
+    return f"predicts {images} {abs(removed):.0f} % {how} than plain {c.class_word}"
+
+
+def _others(r: results.TrainResult) -> str:
+    if not r.others:
+        return ""
+    concepts = "other concept" if r.others == 1 else "other concepts"
+    if not r.changed:
+        return f"; {r.others} {concepts} unchanged"
+    return f"; {len(r.changed)} of {r.others} {concepts} moved: {', '.join(f'<{name}>' for name in r.changed)}"
 
 
 def imported(r: results.ImportResult) -> Iterable[str]:
@@ -125,11 +162,12 @@ def trained_list(r: results.TrainListResult) -> Iterable[str]:
             c.state,
             NONE if c.images is None else str(c.images),
             number(c.error_removed, ".1f"),
+            NONE if c.verdict is None else c.verdict.grade,
             c.message or "",
         )
         for c in r.concepts
     ]
-    yield from table(rows, ("name", "class", "state", "images", "err. removed", "reason"))
+    yield from table(rows, ("name", "class", "state", "images", "err. removed", "verdict", "reason"))
 
 
 def trained(r: results.TrainListResult) -> Iterable[str]:
@@ -192,6 +230,9 @@ def evaluated(r: results.EvaluateResult) -> Iterable[str]:
         "held out", "level",
     )  # fmt: skip
     yield from table(rows, head)
+    if r.concepts and all(c.verdict is None for c in r.concepts):
+        yield _uncalibrated(r.base.name)
+    yield from (f"<{c.name}>: {c.verdict.words}" for c in r.concepts if c.verdict is not None)
     if seconds := [(c.name, c.judge) for c in r.concepts if c.judge is not None]:
         yield f"second backbone: {seconds[0][1].backbone}"
         by_judge = [
@@ -354,6 +395,15 @@ def nothing(_: object) -> Iterable[str]:
 
 def size(n_bytes: int) -> str:
     return f"{n_bytes / 1000:.0f} KB" if n_bytes < 1_000_000 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """As "68 s", "2 min 5 s" or "1 h 10 min"."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def gigabytes(n_bytes: int) -> str:

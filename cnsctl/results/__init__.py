@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         VerifyResult,
     )
     from cnsctl.results.result import Result
-    from cnsctl.results.store import BaseModel, Concept, Free, ListResult, Scores, StoreResult
+    from cnsctl.results.store import BaseModel, Concept, Free, ListResult, Scores, StoreResult, Verdict
     from cnsctl.results.training import ListedConcept, TrainListResult, TrainResult
 
 __all__ = [
@@ -98,6 +98,7 @@ __all__ = [
     "TrainResult",
     "UndoResult",
     "UseIn",
+    "Verdict",
     "Verified",
     "VerifyResult",
     "as_json",

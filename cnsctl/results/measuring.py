@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cnsctl.results.json_object import ONLY_IF_SET
 
 if TYPE_CHECKING:
-    from cnsctl.results.store import BaseModel, Scores
+    from cnsctl.results.store import BaseModel, Scores, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +135,12 @@ class Evaluated:
     """The same for images generated with the class word alone."""
     backbone: str | None
     """The CLIP; null if the base model has none, or with `--no-images`."""
+    denoising_error: float | None
+    """The base model's own, on the concept's images, without any text; null if the base model is not calibrated."""
+    class_word_error: float | None
+    """The same with the class word."""
+    verdict: Verdict | None
+    """What these scores mean; null if the base model is not calibrated."""
     trained: Scores
     """As measured right after training."""
     forgetting: Scores

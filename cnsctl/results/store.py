@@ -47,6 +47,27 @@ class Scores:
     """How many of the concept's images error removed was measured on; null if it was not."""
     level: str | None = None
     """The images that were generated: `full`, `quick`, `preview` (not scored) or `none`; null if nothing was measured."""
+    denoising_error: float | None = None
+    """The base model's own, on the concept's images, without any text; null if the base model is not calibrated."""
+    class_word_error: float | None = None
+    """The same with the class word."""
+    clip_i_real: float | None = None
+    """CLIP-I of the concept's images against each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the scores of a concept mean, by the usual ranges of the base model."""
+
+    grade: str
+    """`good`, `weak`, or `bad`: the images do not show the concept."""
+    reasons: tuple[str, ...]
+    """What is outside its usual range, in words. Empty if the grade is `good`."""
+
+    @property
+    def words(self) -> str:
+        """As one sentence without a full stop."""
+        return f"{self.grade}: {'; '.join(self.reasons)}" if self.reasons else self.grade
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +96,8 @@ class Concept:
     """Of these, images that were not trained on (`--holdout`)."""
     scores: Scores
     """As measured right after training; each is null if it was not measured."""
+    verdict: Verdict | None
+    """What they mean; null if they were not measured, or if the base model is not calibrated."""
     damaged: bool
     """Whether its delta is missing or has another size than recorded. `verify` finds every other damage."""
 

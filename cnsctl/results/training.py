@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cnsctl.results.store import Concept, Free
+    from cnsctl.results.store import BaseModel, Concept, Free, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +15,16 @@ class TrainResult:
 
     store: str
     """The store's folder."""
+    base: BaseModel
+    """Its base model."""
     concept: Concept
     """The new concept."""
+    seconds: float
+    """From the start of the command."""
+    others: int
+    """Other concepts in the store."""
+    changed: tuple[str, ...]
+    """Of these, in merged mode: concepts whose keys and values this training moved. In other modes none can move."""
     shared: int
     """Neurons that other concepts own too."""
     shared_random: int
@@ -41,6 +49,8 @@ class ListedConcept:
     """Its images, if it was trained."""
     error_removed: float | None
     """Percent of the base model's denoising error that naming it removes, if it was trained."""
+    verdict: Verdict | None
+    """What its scores mean; null if it was not trained or measured, or if the base model is not calibrated."""
     code: str | None
     """Why it failed: one of the codes of errors."""
     exit: int

@@ -100,5 +100,7 @@ def test_clip_i_is_compared_with_the_class_word_if_it_is_low(monkeypatch, clip_i
     with pytest.raises(StopIteration) as done:
         while True:
             next(work)
-    assert bool(done.value.value) == worse
+    found, with_class_word = done.value.value
+    assert bool(found) == worse
+    assert (with_class_word is not None) == bool(made)
     assert bool(made) == (clip_i < 0.9)

@@ -35,7 +35,7 @@ def test_held_out_images_do_not_change_a_bit_of_the_delta(empty, images_of_two, 
 
 
 def test_measured_on_the_images_held_out(empty, images_of_two):
-    added = cnsctl("add", "dog", images_of_two / "dog", "--holdout", 1, "--steps", 3, *at(empty))
+    added = cnsctl("add", "-v", "dog", images_of_two / "dog", "--holdout", 1, "--steps", 3, *at(empty))
     assert added.code == 0, added.err
     assert "training on 4 images: 3 steps" in added.err
     listed = cnsctl("ls", "--json", *at(empty)).json["concepts"][0]

@@ -267,17 +267,20 @@ def test_a_concept_without_images_or_scores_is_listed_shown_and_measured(empty, 
         assert not any(concept.forgotten for concept in session.verify().concepts)
         options = {"class_word": "dog", "replace": True, "steps": 3, flag: False}
         assert session.train("dog", images, **options).result().concept.scores == package.results.Scores(**scores)
+        plan = plan_again(row.trained, 3)
+        by_clip = evaluate._ByClip(now=row.forgetting, plain=row.forgetting, real=None, judge=None)
+        errors = evaluate._Removed(mean=1.0, spread=0.1, known=None)
+        record = Store.open(empty).concept("dog")
+        full = evaluate._evaluated(session._loaded, record, plan, errors, by_clip)
     assert row.forgetting.error_removed == (None if level is None else 0.0)
-    plan = plan_again(row.trained, 3)
     assert plan.level is FULL
-    by_clip = evaluate._ByClip(now=row.forgetting, plain=row.forgetting, real=None, judge=None)
-    full = evaluate._evaluated(None, Store.open(empty).concept("dog"), plan, (1.0, 0.1), by_clip)
     assert (full.level, full.forgetting.clip_i, full.forgetting.clip_t) == ("full", None, None)
     assert list(tables.evaluated(EvaluateResult(**EMPTY_RESULT, concepts=(full,))))
 
 
+BASE = package.results.BaseModel(name="tiny", family="sd1", fingerprint="f", weights_kv=1, weights_denoiser=1)
 EMPTY_RESULT = {
-    "store": "s", "base": None, "mode": "token", "device": "cpu", "dtype": "fp32", "damaged": (), "drift": None, "without_images": (),
+    "store": "s", "base": BASE, "mode": "token", "device": "cpu", "dtype": "fp32", "damaged": (), "drift": None, "without_images": (),
 }  # fmt: skip
 
 
@@ -287,7 +290,7 @@ def test_scores_of_another_level_are_not_compared(empty, images_of_two, monkeypa
     quick = measuring.Plan(rows=measuring.sample(5, 2), level=measuring.QUICK)
     monkeypatch.setattr(measuring, "plan", lambda *_args, **_options: quick)
     monkeypatch.setattr(evaluate, "base_probe_texts", lambda: ("a cat",))
-    done = cnsctl("add", "dog", images_of_two / "dog", "--class", "dog", "--steps", 3, *at(empty))
+    done = cnsctl("add", "dog", images_of_two / "dog", "--class", "dog", "--steps", 3, "-v", *at(empty))
     assert "measuring on 2 of 5 images" in done.err
     assert "generating 2 images with 12 inference steps" in done.err
     (same,) = cnsctl("eval", "--json", *at(empty)).json["concepts"]

@@ -84,6 +84,7 @@ def command(
     store: options.Store = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Train a concept from images.
 
@@ -122,7 +123,14 @@ def command(
             preview_folder=preview_folder or Path(),
             compute=compute,
         )
-        with Output(as_json=as_json, quiet=quiet, human=tables.trained_list, bare=tables.trained, lines=True) as shown:
+        with Output(
+            as_json=as_json,
+            quiet=quiet,
+            human=tables.trained_list,
+            bare=tables.trained,
+            lines=True,
+            verbose=verbose,
+        ) as shown:
             result = shown.run(
                 stores.with_store(store, lambda opened: train_list.train_list(opened, asked), wait_s=wait)
             )
@@ -150,6 +158,11 @@ def command(
         compute=compute,
     )
     with Output(
-        as_json=as_json, quiet=quiet, human=tables.added, bare=lambda r: [r.concept.name], lines=True
+        as_json=as_json,
+        quiet=quiet,
+        human=tables.added_in_detail if verbose else tables.added,
+        bare=lambda r: [r.concept.name],
+        lines=True,
+        verbose=verbose,
     ) as output:
         output.run(stores.with_store(store, lambda opened: train(opened, request), wait_s=wait))
