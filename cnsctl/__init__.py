@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         create_store,
         doctor,
         estimate_memory,
+        info,
         open_store,
     )
     from cnsctl.app.applied import AppliedConcept
@@ -43,6 +44,7 @@ __all__ = [
     "errors",
     "estimate_memory",
     "events",
+    "info",
     "open_store",
     "results",
     "settings",

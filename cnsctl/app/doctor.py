@@ -125,7 +125,7 @@ def _locks(store: Store, *, paths: bool) -> Iterator[str]:
 
 
 def _formats() -> dict[str, int]:
-    from cnsctl.app.generate import FORMAT as PNG
+    from cnsctl.app.made import FORMAT as PNG
     from cnsctl.engine.proof import FORMAT as PROBE
     from cnsctl.formats.delta import FORMAT as DELTA
     from cnsctl.results import FORMAT as JSON

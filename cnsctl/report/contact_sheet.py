@@ -36,6 +36,8 @@ class SheetGroup:
     """Above the images, at most two lines."""
     images: Sequence[NDArray[np.uint8]]
     """(h, w, 3) each, RGB; each is fitted into a square cell."""
+    texts: Sequence[str] = ()
+    """Below each image, at most two lines: its prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +45,7 @@ class SheetRow:
     """One row of the sheet. The n-th groups of all rows form a column."""
 
     label: str
-    """At the left, at most four lines."""
+    """At the left, at most four lines; or above."""
     groups: Sequence[SheetGroup]
     """From left to right."""
 
@@ -55,6 +57,8 @@ class _Grid:
     cell: int
     counts: tuple[int, ...]
     """Images per column."""
+    labels_above: bool
+    """Labels are headings, and take no column."""
 
     @property
     def unit(self) -> int:
@@ -67,7 +71,12 @@ class _Grid:
 
     @property
     def label_width(self) -> int:
-        return round(1.25 * self.cell)
+        return self.width - 2 * self.margin if self.labels_above else round(1.25 * self.cell)
+
+    @property
+    def gap(self) -> int:
+        """Between two columns."""
+        return (4 if self.labels_above else 8) * self.unit
 
     @property
     def pitch(self) -> int:
@@ -77,14 +86,14 @@ class _Grid:
     @property
     def lefts(self) -> tuple[int, ...]:
         """Left edge of each column, and of one more after the last."""
-        edges = [self.margin + self.label_width + 4 * self.unit]
+        edges = [self.margin if self.labels_above else self.margin + self.label_width + 4 * self.unit]
         for count in self.counts:
-            edges.append(edges[-1] + self.width_of(count) + 8 * self.unit)
+            edges.append(edges[-1] + self.width_of(count) + self.gap)
         return tuple(edges)
 
     @property
     def width(self) -> int:
-        return self.lefts[-1]  # the gap after the last column is the right margin
+        return self.lefts[-1] - self.gap + self.margin
 
     def width_of(self, count: int) -> int:
         return count * self.pitch - self.unit
@@ -93,13 +102,16 @@ class _Grid:
         return ImageFont.load_default(size=max(9, round(share * self.cell)))
 
 
-def contact_sheet(rows: Sequence[SheetRow], *, cell: int = 128, title: str | None = None) -> Image.Image:
+def contact_sheet(
+    rows: Sequence[SheetRow], *, cell: int = 128, title: str | None = None, labels_above: bool = False
+) -> Image.Image:
     """Lay out rows of images on a light background, with aligned columns.
 
     Args:
         rows: from top to bottom.
         cell: height and width of each image on the sheet, in pixels.
         title: above the rows.
+        labels_above: write the label of a row above it, not at its left: the sheet is narrower.
 
     Raises:
         ValueError: the list of rows is empty, or the cells are too small for captions.
@@ -108,7 +120,7 @@ def contact_sheet(rows: Sequence[SheetRow], *, cell: int = 128, title: str | Non
         raise ValueError(f"a sheet needs rows, and cells of at least 32 pixels: {len(rows)} rows, {cell} pixels")
     columns = zip_longest(*(row.groups for row in rows))
     counts = [max(len(group.images) for group in column if group is not None) for column in columns]
-    grid = _Grid(cell=cell, counts=tuple(max(1, count) for count in counts))
+    grid = _Grid(cell=cell, counts=tuple(max(1, count) for count in counts), labels_above=labels_above)
     strips = [] if title is None else [_title_strip(title, grid)]
     for at, row in enumerate(rows):
         strips.append(_row_strip(row, grid))
@@ -133,21 +145,28 @@ def _rule_strip(grid: _Grid) -> Image.Image:
 
 
 def _row_strip(row: SheetRow, grid: _Grid) -> Image.Image:
-    """Render the captions on a common baseline, the images below them, and the label beside the images."""
-    label_font, caption_font = grid.font(0.15), grid.font(0.14)
+    """Render the captions on a common baseline, the images and their texts below, and the label beside or above."""
+    label_font, caption_font, text_font = grid.font(0.15), grid.font(0.14), grid.font(0.1)
     captions = [
         _wrapped(group.caption, caption_font, grid.width_of(count), _CAPTION_LINES)
         for group, count in zip(row.groups, grid.counts, strict=False)
     ]
     head = max((_height(lines, caption_font) for lines in captions), default=0)
-    top = head + grid.unit if head else 0
-    strip = Image.new("RGB", (grid.width, top + grid.cell), _PAPER)
     label = _wrapped(row.label, label_font, grid.label_width, _LABEL_LINES)
-    _write(strip, (grid.margin, top + (grid.cell - _height(label, label_font)) // 2), label, label_font, _INK)
-    for group, lines, left in zip(row.groups, captions, grid.lefts, strict=False):
+    if grid.labels_above:
+        head += _height(label, label_font) + (grid.unit if label else 0)
+    top = head + grid.unit if head else 0
+    texts = [[_wrapped(text, text_font, grid.cell, _CAPTION_LINES) for text in group.texts] for group in row.groups]
+    foot = max((_height(lines, text_font) for of_group in texts for lines in of_group), default=0)
+    strip = Image.new("RGB", (grid.width, top + grid.cell + (foot + grid.unit if foot else 0)), _PAPER)
+    beside = top + (grid.cell - _height(label, label_font)) // 2
+    _write(strip, (grid.margin, 0 if grid.labels_above else beside), label, label_font, _INK)
+    for group, lines, below, left in zip(row.groups, captions, texts, grid.lefts, strict=False):
         _write(strip, (left, head - _height(lines, caption_font)), lines, caption_font, _SOFT)
         for at, pixels in enumerate(group.images):
             strip.paste(_in_cell(pixels, grid.cell), (left + at * grid.pitch, top))
+        for at, text in enumerate(below):
+            _write(strip, (left + at * grid.pitch, top + grid.cell + grid.unit), text, text_font, _SOFT)
     return strip
 
 

@@ -18,7 +18,7 @@ import cnsctl as package
 from cnsctl import Session, Store, TrainSettings, create_store
 from cnsctl import doctor as diagnose
 from cnsctl.cli.options import flags_of
-from cnsctl.cli.verbs import add, check, doctor, export, gc, gen, init, mv, rm, score, show, verify
+from cnsctl.cli.verbs import add, check, doctor, export, gc, gen, info, init, mv, rm, score, show, verify
 from cnsctl.cli.verbs import eval as evaluate
 from cnsctl.settings import ComputeSettings, ExportSettings, GenerateSettings, settings_of
 
@@ -87,6 +87,7 @@ TWINS = {
     "add": (add, Session.train, {}),
     "score": (score, Session.score, {}),
     "gen": (gen, Session.generate_many, {}),
+    "info": (info, package.info, {"files": "paths"}),
     "show": (show, Store.show, {}),
     "mv": (mv, Store.rename, {}),
     "rm": (rm, Store.remove, {}),
@@ -100,7 +101,7 @@ TWINS = {
 }
 """Verb → its module, its twin, and parameters of another name."""
 
-OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force"}
+OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force", "skip_existing"}
 OF_THE_STORE = {"wait"}
 """Keywords of `open_store`."""
 
