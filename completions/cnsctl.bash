@@ -25,7 +25,7 @@ _cnsctl() {
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" verb="${COMP_WORDS[1]}" flags=""
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "add score gen demo ls show gallery verify eval log export import init base mv rm undo check gc doctor completion --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "add score gen info demo ls show gallery verify eval log export import init base mv rm undo check gc doctor completion --help --version" -- "$cur"))
         return
     fi
     case "$prev" in
@@ -41,12 +41,13 @@ _cnsctl() {
         --keys) COMPREPLY=($(compgen -W "kohya diffusers" -- "$cur")); return ;;
         --mode) COMPREPLY=($(compgen -W "token prompt merged" -- "$cur")); return ;;
         --prediction) COMPREPLY=($(compgen -W "epsilon v_prediction" -- "$cur")); return ;;
-        --from|--masks|--store|-o|--output|--html|--base|--clip|--judge|--at) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --from|--masks|--store|-o|--output|--like|--sheet|--html|--base|--clip|--judge|--at) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
         add) flags="--from --class --holdout --recursive --masks --replace --no-preview --no-measure --allow-worse --steps --learning-rate --token-learning-rate --batch-size --resolution --accumulate --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --memory --allow-forgetting --wait --store --json --quiet --help" ;;
         score) flags="--class --holdout --recursive --masks --steps --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --memory --store --json --quiet --help" ;;
-        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --clip-skip --long-prompts --size --force --device --dtype --memory --store --json --quiet --help" ;;
+        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --clip-skip --long-prompts --size --like --compare --sheet --skip-existing --force --device --dtype --memory --store --json --quiet --help" ;;
+        info) flags="--json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --memory --json --quiet --help" ;;
         ls) flags="--store --json --quiet --help" ;;
         show) flags="--overlaps --store --json --quiet --help" ;;
@@ -74,7 +75,7 @@ _cnsctl() {
         show|verify|eval|export|mv|rm) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
         gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${cur#@}")) ;;
         completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
-        add|score|import|base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+        add|score|info|import|base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
     esac
 }
 complete -F _cnsctl cnsctl
