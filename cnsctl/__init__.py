@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         create_store,
         doctor,
         estimate_memory,
+        info,
         open_store,
         restore_store,
     )
@@ -44,6 +45,7 @@ __all__ = [
     "errors",
     "estimate_memory",
     "events",
+    "info",
     "open_store",
     "restore_store",
     "results",

@@ -428,9 +428,14 @@ def complete(kind: type[Any], defaults: Mapping[str, Any], given: Mapping[str, A
         InvalidSettingError: one of them is wrong.
         UsageError: two of them contradict each other.
     """
+    return kind(**merged(kind, defaults, given))
+
+
+def merged(kind: type[Any], below: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings given, on top of others, all checked as in `complete`."""
     found = checked(kind, given)
     dropped = _governed(kind, found)
-    return kind(**{k: v for k, v in checked(kind, defaults).items() if k not in dropped} | found)
+    return {k: v for k, v in checked(kind, below).items() if k not in dropped} | found
 
 
 def _governed(kind: type, names: Iterable[str]) -> set[str]:

@@ -126,7 +126,8 @@ def json_keys() -> Iterable[str]:
     yield "## In image files\n"
     yield (
         "Each PNG of `gen` has a text chunk `cnsctl`: a JSON object with the keys `format`, `prompt`, `negative_prompt`, "
-        "`seed`, `concepts` (by name, the SHA-256 of each delta that acted), `base`, `mode`, `settings`, `device` and `dtype`.\n"
+        "`seed`, `concepts` (by name, the SHA-256 of each delta that acted), `base`, `mode`, `settings`, `device`, `dtype`, "
+        "`memory` and `batch_size`. `cnsctl info` prints it.\n"
     )
 
 

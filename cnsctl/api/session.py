@@ -255,14 +255,21 @@ class Session:
         return Run(import_(session.store, request, session=session))
 
     def generate(
-        self, prompt: str, *, seed: int | None = None, negative_prompt: str = "", **settings: Any
+        self,
+        prompt: str | None = None,
+        *,
+        like: str | Path | None = None,
+        seed: int | None = None,
+        negative_prompt: str | None = None,
+        **settings: Any,
     ) -> Image.Image:
         """Generate one image.
 
         Args:
             prompt: may name concepts: `<dog> wearing <hat>`, `<dog:0.8>`.
+            like: an image that `gen` wrote: what else is not given is as its file records it.
             seed: of its noise, by default random; the same seed gives the same image on the same machine.
-            negative_prompt: what the image should not show.
+            negative_prompt: what the image should not show, by default nothing.
             settings: fields of `GenerateSettings`; the base model sets the rest.
 
         Returns:
@@ -272,18 +279,24 @@ class Session:
             ConceptNotFoundError: the prompt names a concept that is not in the store.
             InvalidSettingError: a setting is unknown or out of range.
             StoreDamagedError: a concept that the prompt names cannot be read.
+            UsageError: there is not a prompt, or it is empty; or `like` does not exist or records nothing.
         """
         given = checked(GenerateSettings, settings)
-        (image,) = self.generate_many([prompt], seed=seed, negative_prompt=negative_prompt, **given)
+        prompts = None if prompt is None else [prompt]
+        (image,) = self.generate_many(prompts, like=like, seed=seed, negative_prompt=negative_prompt, **given)
         return image
 
     def generate_many(
         self,
-        prompts: str | Iterable[str],
+        prompts: str | Iterable[str] | None = None,
         *,
+        like: str | Path | None = None,
         count: int = 1,
         seed: int | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | None = None,
+        compare: bool = False,
+        sheet: str | Path | None = None,
+        force: bool = False,
         batch_size: int | str = 1,
         **settings: Any,
     ) -> Iterator[Image.Image]:
@@ -291,9 +304,13 @@ class Session:
 
         Args:
             prompts: one or several; each may name concepts.
+            like: as for `generate`.
             count: images per prompt; image k uses seed + k.
             seed: of the first image of each prompt, by default random.
             negative_prompt: what the images should not show.
+            compare: before the images of each prompt, those of the base model with class words in place of concepts.
+            sheet: also write all images as one, PNG.
+            force: overwrite the sheet.
             batch_size: images at a time; 1 makes each independent of the others; `auto`: as many as fit.
             settings: fields of `GenerateSettings`; the base model sets the rest.
 
@@ -301,17 +318,25 @@ class Session:
             RGB images, as `generate` returns them.
 
         Raises:
-            ConceptNotFoundError, InvalidSettingError, StoreDamagedError: as `generate`.
+            ConceptNotFoundError, InvalidSettingError, StoreDamagedError, UsageError: as `generate`.
         """
-        from cnsctl.app.generate import GenerateRequest, chosen_seed, generate
+        from cnsctl.app import made
+        from cnsctl.app.generate import generate
+        from cnsctl.app.generate_request import requested
 
         session = self._open()
-        request = GenerateRequest(
-            prompts=[prompts] if isinstance(prompts, str) else list(prompts),
+        if prompts is None and like is None:
+            raise UsageError("no prompt", hint="give a prompt, or an image to repeat")
+        request = requested(
+            like=None if like is None else made.read(from_home(like)),
+            prompts=[prompts] if isinstance(prompts, str) else list(prompts or ()),
             negative_prompt=negative_prompt,
             count=count,
-            seed=chosen_seed(seed),
+            seed=seed,
             save=False,
+            compare=compare,
+            sheet=None if sheet is None else from_home(sheet),
+            force=force,
             batch_size=batch_size,
             settings=settings,
         )

@@ -119,6 +119,23 @@ def doctor(path: str | Path | None = None, *, paths: bool = False) -> results.Do
     return diagnosed(_path(path), paths=paths)
 
 
+def info(*paths: str | Path) -> results.InfoResult:
+    """What image files record about how they were generated; needs no store.
+
+    Args:
+        paths: of the files. If one of several cannot be read, its row has a `problem`.
+
+    Raises:
+        UsageError: a path is missing, or the only file does not exist.
+        ImageError: the only file is not an image, is damaged or too large.
+    """
+    from cnsctl.app.info import info as read
+
+    if not paths:
+        raise UsageError("no file", hint="give the paths of images")
+    return read(paths)
+
+
 class Store:
     """A folder of concepts on one base model. Reading it takes no lock and loads no model."""
 

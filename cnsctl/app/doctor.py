@@ -126,7 +126,7 @@ def _locks(store: Store, *, paths: bool) -> Iterator[str]:
 
 def format_numbers() -> dict[str, int]:
     """The version of each format that this cnsctl writes."""
-    from cnsctl.app.generate import FORMAT as PNG
+    from cnsctl.app.made import FORMAT as PNG
     from cnsctl.engine.proof import FORMAT as PROBE
     from cnsctl.engine.training_state import FORMAT as STATE
     from cnsctl.formats.bundle import FORMAT as BUNDLE

@@ -1,74 +1,50 @@
 """`gen`: prompts in, images on disk as soon as each is generated.
 
-Owns the order of checks and the text inside an image file; must not know terminals or attention.
+Owns what is generated together and what each image records; must not know terminals or attention.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import __version__, results
+from cnsctl.app import made, repeat
 from cnsctl.app.concepts import known_names
 from cnsctl.app.forecast import GENERATE, after_loading, image_rows
-from cnsctl.app.output_paths import STDOUT, Outputs, Planned, outputs
+from cnsctl.app.generate_plan import Plan
+from cnsctl.app.generate_request import check, refuse_for_several
 from cnsctl.app.processes import together
 from cnsctl.app.session import Session, started
 from cnsctl.app.stores import base_of, open_base
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data import other_syntax
-from cnsctl.data.prompt_grammar import missed, parse
+from cnsctl.data.prompt_grammar import missed
 from cnsctl.errors import CnsctlError, DiskError, PartialFailureError, UsageError
 from cnsctl.events import Event, Failed, ImageReady, Note, Phase, Warn
-from cnsctl.settings import RANDOM_SEED, GenerateSettings, RequestSettings, checked, complete, settings_of
+from cnsctl.settings import GenerateSettings, checked, complete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from cnsctl.app.generate_request import GenerateRequest
+    from cnsctl.app.output_paths import Planned
     from cnsctl.engine.concepts import Concept
     from cnsctl.engine.overlay import Overlay
     from cnsctl.engine.recent import Recent
     from cnsctl.store import Store
-
-FORMAT = 1
-"""Version of the text `cnsctl` in a PNG."""
 
 MAX_BATCH = 16
 """Largest batch that `auto` tries."""
 
 MAX_DECODED = 16
 """Concepts that stay decoded between the lines of a stream: 13 MB each at the size of Stable Diffusion 1.5."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateRequest:
-    """What the user asked to generate."""
-
-    prompts: Sequence[str]
-    """From the command line; all are checked before the model is loaded."""
-    stream: Iterable[Sequence[str]] | None = None
-    """More prompts as they arrive: those that arrive together are generated together."""
-    negative_prompt: str = ""
-    count: int = 1
-    """Images per prompt: image k uses seed + k."""
-    seed: int = 0
-    save: bool = True
-    """Write files; otherwise images are only events."""
-    output: Path | None = None
-    force: bool = False
-    batch_size: int | str = 1
-    """Images at a time; `auto` or 0: as many as the memory of the device allows."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `GenerateSettings` that the user gave; the base model sets the rest."""
-    compute: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `ComputeSettings` that the user gave."""
 
 
 def generate(
@@ -78,56 +54,67 @@ def generate(
 
     Everything that can be refused is refused before the model is loaded.
     """
-    request = replace(_checked(request), seed=chosen_seed(request.seed))
+    request = check(request)
     processes = together(request.compute)
     if processes.count > 1:
-        _refuse_for_several(request)
+        refuse_for_several(request)
         request = replace(request, seed=processes.from_main(request.seed))
-    read = _reader(store)
-    negative = read(request.negative_prompt)
-    prompts = [read(text) for text in request.prompts]
-    many = request.stream is not None or len(prompts) * request.count > 1
-    places = outputs(request.output, many=many, force=request.force, save=request.save)
-    seeds = range(request.seed, request.seed + request.count)
-    planned = [place for prompt in prompts for place in places.plan(prompt, seeds)]
+    plan = Plan(store, request)
+    own = [plan.places[i] for i in processes.share(len(plan.places))]
     processes.gathered(None)  # before one of them writes an image
-    own = [planned[i] for i in processes.share(len(planned))]
     yield from _named_elsewhere(request.settings)
-    if own:
-        expected = complete(GenerateSettings, asdict(open_base(store).generate_settings()), request.settings)
-        yield after_loading(((GENERATE, len(own) * image_rows(expected)),))
-    session = yield from started(store, request.compute, session)
-    most = len(own) if request.stream is None else MAX_BATCH
-    work = _Generation(session, request, negative, places, read, most=most)
-    if work.settings.guidance_scale <= 1 and request.negative_prompt:
-        yield Warn(text=f"the negative prompt has no effect at guidance scale {work.settings.guidance_scale:g}")
-    if request.batch_size == 0:
-        yield Note(text=f"batch size {work.batch}")
-    counts = {ImageReady: 0, Failed: 0}
+    if request.like is not None:
+        yield from repeat.changes(store, request.like, plan.prompts)
+    counts: Counter[type] = Counter()
     done = []
-    for event in _all(work, own, seeds):
-        if isinstance(event, (ImageReady, Failed)):
+    if plan.existing is not None and not plan.places and request.stream is None:
+        settings = plan.existing.settings  # all images are there
+    else:
+        if own:
+            expected = complete(GenerateSettings, asdict(open_base(store).generate_settings()), request.settings)
+            yield after_loading(((GENERATE, len(own) * image_rows(expected)),))
+        work = yield from _begun(store, plan, session, most=len(own))
+        settings = asdict(work.settings)
+        for event in _all(work, own):
             counts[type(event)] += 1
-        if isinstance(event, ImageReady) and processes.count > 1:
-            done.append(replace(event, pixels=None, png=b""))
-        yield event
+            if isinstance(event, ImageReady) and processes.count > 1:
+                done.append(replace(event, pixels=None, png=b""))
+            yield event
     for others in processes.gathered(done)[1:]:
         counts[ImageReady] += len(others)
         if processes.is_main:
             yield from others
+    sheet = None if plan.sheet is None else plan.sheet.write()
+    yield from _said_at_the_end(plan, sheet)
     return results.GenerateResult(
         store=str(store.path),
         generated=counts[ImageReady],
+        kept=plan.kept,
         failed=counts[Failed],
-        settings=asdict(work.settings),
+        sheet=sheet,
+        settings=settings,
     )
 
 
-def chosen_seed(given: int | None) -> int:
-    """The given seed, or a random one if none was given; it is kept in the PNG text of each image."""
-    import secrets
+def _begun(store: Store, plan: Plan, session: Session | None, *, most: int) -> Generator[Event, None, _Generation]:
+    """Load the base model, unless it is loaded, and check what only it can check."""
+    request = plan.request
+    session = yield from started(store, repeat.compute(request) if session is None else {}, session)
+    work = _Generation(session, plan, most=most if request.stream is None else MAX_BATCH)
+    if request.like is not None:
+        yield from repeat.computed_differently(session, request.like)
+    if work.settings.guidance_scale <= 1 and request.negative_prompt:
+        yield Warn(text=f"the negative prompt has no effect at guidance scale {work.settings.guidance_scale:g}")
+    if request.batch_size == 0:
+        yield Note(text=f"batch size {work.batch}")
+    return work
 
-    return secrets.randbelow(2**31) if given is None or given == RANDOM_SEED else given
+
+def _said_at_the_end(plan: Plan, sheet: str | None) -> Iterator[Event]:
+    if plan.kept:
+        yield Note(text=f"{plan.kept} image{'' if plan.kept == 1 else 's'} existed already")
+    if sheet is not None:
+        yield Note(text=f"contact sheet: {sheet}")
 
 
 def _named_elsewhere(settings: Mapping[str, Any]) -> Iterator[Event]:
@@ -148,15 +135,15 @@ def problem(result: results.GenerateResult) -> PartialFailureError | None:
     return PartialFailureError(f"{failed}; {result.generated} image{'' if result.generated == 1 else 's'} generated")
 
 
-def _all(work: _Generation, planned: Sequence[Planned], seeds: Sequence[int]) -> Iterator[Event]:
+def _all(work: _Generation, planned: Sequence[Planned]) -> Iterator[Event]:
     """The prompts of the call, of which a failure ends all; then the stream, of which a failure ends one line."""
     if planned:
         for done in work.generate(work.overlay(place.prompt for place in planned), planned):
             if isinstance(done, CnsctlError):
                 raise done
             yield done
-    for texts in work.request.stream or ():
-        yield from _together(work, [_Line(text=text) for text in texts], seeds)
+    for texts in work.plan.request.stream or ():
+        yield from _together(work, [_Line(text=text) for text in texts])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,11 +165,11 @@ class _Line:
             self.error = err
 
 
-def _together(work: _Generation, lines: Sequence[_Line], seeds: Sequence[int]) -> Iterator[Event]:
+def _together(work: _Generation, lines: Sequence[_Line]) -> Iterator[Event]:
     """Generate the images of several lines in shared batches; yield the events of each line in turn."""
     for line in lines:
         with line.failing_alone():
-            line.prompt = work.read(line.text)
+            line.prompt = work.plan.read(line.text)
     overlay = _overlay_of(work, lines)
     for line in lines:
         if overlay is not None and line.prompt is not None and line.error is None:
@@ -190,7 +177,7 @@ def _together(work: _Generation, lines: Sequence[_Line], seeds: Sequence[int]) -
                 overlay.splice(
                     work.session.base, line.prompt, work.texts.options
                 )  # refuses a concept that does not fit into the text
-                line.planned = work.outputs.plan(line.prompt, seeds)
+                line.planned = work.plan.add(line.prompt)
     planned = [place for line in lines for place in line.planned]
     events = work.generate(overlay, planned) if overlay is not None and planned else iter(())
     for line in lines:
@@ -220,20 +207,12 @@ def _overlay_of(work: _Generation, lines: Sequence[_Line]) -> Overlay | None:
 class _Generation:
     """A loaded base model with its caches: K and V of the last few texts, the last few decoded concepts."""
 
-    def __init__(
-        self,
-        session: Session,
-        request: GenerateRequest,
-        negative: Prompt,
-        outputs: Outputs,
-        read: Callable[[str], Prompt],
-        *,
-        most: int,
-    ) -> None:
+    def __init__(self, session: Session, plan: Plan, *, most: int) -> None:
         from cnsctl.engine.generate import Texts, fitting_batch
         from cnsctl.engine.recent import Recent
 
-        self.session, self.request, self.negative, self.outputs, self.read = session, request, negative, outputs, read
+        request = plan.request
+        self.session, self.plan = session, plan
         self.settings: GenerateSettings = complete(
             GenerateSettings, asdict(session.base.generate_defaults), request.settings
         )
@@ -249,7 +228,7 @@ class _Generation:
 
     def overlay(self, prompts: Iterable[Prompt]) -> Overlay:
         """The concepts that act on these prompts and on the negative prompt, by the current state of the store."""
-        names = {m.name for p in (*prompts, self.negative) for m in p.mentions}
+        names = {m.name for p in (*prompts, self.plan.negative) for m in p.mentions}
         if self.session.store.mode is not Mode.MERGED:
             return self.session.overlay(names, decoded=self.decoded)
         now = [(r["name"], r["delta"]) for r in self.session.store.concepts()]
@@ -260,12 +239,19 @@ class _Generation:
 
     def generate(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event | CnsctlError]:
         """Generate images in order: per image an `ImageReady`, or the error that it has instead."""
-        from cnsctl.data.png import png_bytes
-        from cnsctl.engine import generate as engine
-
         yield from self._warnings(overlay, planned)
         yield Phase(name=GENERATE, total=len(planned))
-        requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.negative) for p in planned]
+        for is_plain, group in groupby(planned, key=lambda place: place.is_plain):
+            yield from self._group(overlay, list(group), alone=is_plain and overlay.mode is Mode.MERGED)
+
+    def _group(self, overlay: Overlay, planned: Sequence[Planned], *, alone: bool) -> Iterator[Event | CnsctlError]:
+        """Generate images with one overlay, or by the base model alone."""
+        from cnsctl.data.png import png_bytes
+        from cnsctl.engine import generate as engine
+        from cnsctl.engine.overlay import EMPTY
+
+        overlay = EMPTY if alone else overlay
+        requests = [engine.Request(prompt=p.prompt, seed=p.seed, negative=self.plan.negative_of(p)) for p in planned]
         places = iter(planned)
         for event in engine.generation(self.texts, overlay, requests, self.settings, batch=self.batch):
             if not isinstance(event, engine.Image):
@@ -275,20 +261,23 @@ class _Generation:
                 yield engine.not_finite(self.settings)
             else:
                 place = next(places)
-                png = png_bytes(event.pixels, self._facts(overlay, place))
+                png = png_bytes(event.pixels, made.texts(self._made(overlay, place, event.beside)))
                 yield self._kept(place, event.pixels, png)
 
     def _kept(self, place: Planned, pixels: NDArray[np.uint8], png: bytes) -> ImageReady | UsageError:
         try:
-            path = self.outputs.keep(place, png)
+            path = self.plan.outputs.keep(place, png)
         except UsageError as err:
             return err
+        if self.plan.sheet is not None:
+            self.plan.sheet.add(place, pixels)
         names = tuple(m.name for m in place.prompt.mentions)
         return ImageReady(path=path, seed=place.seed, prompt=place.prompt.text, concepts=names, pixels=pixels, png=png)
 
     def _warnings(self, overlay: Overlay, planned: Sequence[Planned]) -> Iterator[Event]:
         known = known_names(self.session.store)
-        for prompt in dict.fromkeys([*(p.prompt for p in planned), self.negative]):
+        own = [place.prompt for place in planned if not place.is_plain]
+        for prompt in dict.fromkeys([*own, self.plan.negative]):
             if lost := overlay.splice(self.session.base, prompt, self.texts.options).tokens.lost:
                 yield Warn(text=f"the prompt is too long for this base model; ignored: {lost}")
             for name, nearest in missed(prompt.text, known):
@@ -301,65 +290,33 @@ class _Generation:
             if found.kind not in self.explained:
                 self.explained.add(found.kind)
                 yield Warn(text=f"{found.text} is used as words: {found.why}")
-        if "name" not in self.explained and not prompt.mentions and prompt is not self.negative:
+        words = [piece for piece in prompt.pieces if isinstance(piece, str)]
+        for text, mention in (pair for piece in words for pair in other_syntax.misbracketed(piece, known)):
+            if text not in self.explained:
+                self.explained |= {text, "name"}
+                yield Warn(text=f"{text} is used as words: write {mention}")
+        if "name" not in self.explained and not prompt.mentions and prompt is not self.plan.negative:
             for name in other_syntax.unmarked(prompt.text, known):
                 self.explained.add("name")
                 yield Note(text=f"did you mean <{name}>? Without brackets, {name!r} is words, not the concept")
                 break
 
-    def _facts(self, overlay: Overlay, place: Planned) -> dict[str, str]:
-        """How the image was made, as texts of the PNG file."""
-        named = [m.name for m in (*place.prompt.mentions, *self.negative.mentions)]
+    def _made(self, overlay: Overlay, place: Planned, beside: int) -> results.Made:
+        """How the image was made, as its file records it."""
+        negative = self.plan.negative_of(place)
+        named = [m.name for m in (*place.prompt.mentions, *negative.mentions)]
         acting = overlay.concepts if overlay.mode is Mode.MERGED else named
-        made = {
-            "format": FORMAT,
-            "prompt": place.prompt.text,
-            "negative_prompt": self.negative.text,
-            "seed": place.seed,
-            "concepts": {name: overlay.concepts[name].key for name in acting},
-            "base": {"name": self.session.base.name, "fingerprint": self.session.base.fingerprint},
-            "mode": str(overlay.mode),
-            "settings": asdict(self.settings),
-            "device": self.session.device.type,
-            "dtype": self.session.dtype,
-        }
-        return {"Software": f"cnsctl {__version__}", "cnsctl": json.dumps(made, sort_keys=True, ensure_ascii=False)}
-
-
-def _reader(store: Store) -> Callable[[str], Prompt]:
-    """Parses prompts, and refuses scales that the store's mode does not support."""
-
-    @cache
-    def own_tokens() -> Collection[str]:
-        from cnsctl.bases.clip_tokenizer import added_tokens
-
-        return added_tokens(base_of(store))
-
-    def read(text: str) -> Prompt:
-        prompt = parse(text, known_names(store), own_tokens)
-        for mention in prompt.mentions:
-            if store.mode is Mode.MERGED and mention.scale != 1:
-                raise UsageError(
-                    f"cannot scale <{mention.name}:{mention.scale:g}>: in merged mode every delta has scale 1",
-                    hint=f"write <{mention.name}>, or use a store in prompt mode",
-                )
-        return prompt
-
-    return read
-
-
-def _checked(request: GenerateRequest) -> GenerateRequest:
-    checked(GenerateSettings, request.settings)
-    return replace(
-        request, **checked(RequestSettings, {name: getattr(request, name) for name in settings_of(RequestSettings)})
-    )
-
-
-def _refuse_for_several(request: GenerateRequest) -> None:
-    """Several processes share a list of images; they cannot share a stream."""
-    if request.stream is not None or request.output == STDOUT:
-        raise UsageError(
-            "several processes cannot share standard input or output",
-            note="each of them makes a part of the images",
-            hint="give the prompts as arguments, and a folder for the images",
+        return results.Made(
+            version=__version__,
+            prompt=place.prompt.text,
+            negative_prompt=negative.text,
+            seed=place.seed,
+            concepts={name: overlay.concepts[name].key for name in acting},
+            base=results.MadeOn(name=self.session.base.name, fingerprint=self.session.base.fingerprint),
+            mode=str(overlay.mode),
+            settings=asdict(self.settings),
+            device=self.session.device.type,
+            dtype=self.session.dtype,
+            memory=str(self.session.memory),
+            batch_size=beside,
         )

@@ -30,7 +30,7 @@ class Arrivals:
         self._ended = False
 
     def next(self, at_most: int) -> list[str]:
-        """Wait for a line; return it and those that have arrived too, without line ends and without blank lines.
+        """Wait for a line; return it and those that have arrived too, without line ends, blank lines and comments.
 
         Returns:
             At most `at_most` lines; an empty list at the end of the stream.
@@ -39,6 +39,12 @@ class Arrivals:
             self._read()
         found, self._lines = self._lines[:at_most], self._lines[at_most:]
         return found
+
+    def are_over(self) -> bool:
+        """Whether the stream has ended without a line; does not wait for one."""
+        while not self._lines and not self._ended and self._is_ready():
+            self._read()
+        return self._ended and not self._lines
 
     def _is_ready(self) -> bool:
         return bool(select.select([self._fd], [], [], 0)[0])
@@ -50,7 +56,7 @@ class Arrivals:
         *lines, self._begun = (self._begun + self._decoded(piece)).split("\n")
         if self._ended:
             lines.append(self._begun)
-        self._lines += [line for line in lines if line.strip()]
+        self._lines += [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
     def _decoded(self, piece: bytes) -> str:
         """Text of the next bytes. The first bytes decide the encoding: those of the stream, or of a byte order mark."""

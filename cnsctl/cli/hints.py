@@ -66,6 +66,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "changed-concept": lambda _: "run cnsctl verify",
     "check-found": _after_check,
     "class-word": lambda _: 'use a word such as --class "top hat"',
+    "compare": lambda _: "name a concept in it, such as <dog>, or leave --compare out",
     "concept-missing": lambda f: (
         f"did you mean {', '.join(f['near'])}?" if f["near"] else "cnsctl ls lists the concepts"
     ),
@@ -85,7 +86,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "file-in-prompt": lambda f: (
         f"write {f['mention']}" if f["mention"] else "train a concept: cnsctl add NAME IMAGES, then write <NAME>"
     ),
-    "file-exists": lambda _: "use --force to overwrite it, or another -o or --seed",
+    "file-exists": lambda _: "use --force to overwrite it, --skip-existing to keep it, or another -o or --seed",
     "forgotten": lambda _: "cnsctl eval measures the effect; training these concepts again restores them",
     "fp16-cpu": lambda _: "use --dtype fp32",
     "fp16-training": lambda _: "use --dtype bf16 or fp32",
@@ -106,6 +107,10 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "import-own": lambda _: "leave out --class, --budget and --kv-only",
     "import-rename": lambda _: "use --rename OLD=NEW with names in a bundle, or --name for one concept",
     "import-taken": lambda f: f"use {'--rename OLD=NEW' if f['several'] else '--name NEW'}, or --replace",
+    "info-missing": lambda _: "check its name; for a concept: cnsctl show NAME",
+    "keep-or-overwrite": lambda _: "use one of --skip-existing and --force",
+    "like-foreign": lambda _: "cnsctl info FILE shows what an image records",
+    "like-missing": lambda _: "check its name",
     "long-class-word": lambda _: 'use one to three words, such as --class "top hat", and few --token-embeddings',
     "loss": lambda _: "use a lower --learning-rate and --token-learning-rate, with --restart",
     "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps, with --restart, lose less",
@@ -125,6 +130,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "no-clip": lambda _: "add a CLIP: cnsctl base --clip openai/clip-vit-large-patch14",
     "no-class-word": lambda f: f"add a class word: cnsctl add {f['name']} IMAGES --class dog",
     "no-images": lambda f: f"train it on images: cnsctl add {f['name']} IMAGES --replace",
+    "no-line": lambda _: "write one prompt per line: cnsctl gen - < prompts.txt",
     "no-undo": lambda _: "cnsctl log lists the last changes",
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
     "no-home": lambda _: "name a store with --store DIR or CNSCTL_STORE",
@@ -144,9 +150,14 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "sampler": lambda _: "use --sampler base, dpm++2m or euler",
     "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",
     "schedule": lambda f: f"leave {flag(str(f['name']))} out, or use another --sampler",
+    "seedless": lambda _: "add --seed N: a random seed gives new names",
     "setting": lambda f: (
         f"did you mean {flag(str(f['name']))} {f['near'][0]}?" if f["near"] else f"change {flag(str(f['name']))}"
     ),
+    "sheet-format": lambda f: f"use --sheet {f['path']}",
+    "sheet-images": lambda _: "use several calls, each with its own --sheet",
+    "sheet-name": lambda _: "use another --sheet or -o",
+    "skip-stdout": lambda _: "leave --skip-existing out, or use -o DIR",
     "stdout": lambda _: "use -o - for PNG bytes on stdout",
     "store-gone": lambda _: "create one with cnsctl init",
     "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",

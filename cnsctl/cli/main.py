@@ -131,7 +131,7 @@ def _advice(problem: Any) -> str | None:
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Train": ("add", "score"),
-    "Use": ("gen", "demo"),
+    "Use": ("gen", "info", "demo"),
     "Inspect": ("ls", "show", "gallery", "verify", "eval", "log"),
     "Exchange": ("export", "import"),
     "Maintain": (

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnsctl.concept import NAME
 from cnsctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
 COMMANDS: Mapping[str, str] = {
-    "list": "ls", "train": "add", "generate": "gen", "remove": "rm", "delete": "rm", "info": "show", "rename": "mv",
+    "list": "ls", "train": "add", "generate": "gen", "remove": "rm", "delete": "rm", "rename": "mv",
     "evaluate": "eval",
 }  # fmt: skip
 """Other names of commands: they do the same."""
@@ -74,8 +76,14 @@ def meant(words: Sequence[str], known: Collection[str]) -> list[str]:
     if first == "help":
         return ["--help"] if not rest else [*meant(rest[:1], known), "--help"]
     if (name := COMMANDS.get(first.lower(), first.lower())) in known:
-        return [name, *rest]
+        return ["show" if name == "info" and _name_concepts(rest) else name, *rest]
     raise _unknown(first, known)
+
+
+def _name_concepts(words: Sequence[str]) -> bool:
+    """Whether the arguments of `info` are names of concepts, not files: `info dog`."""
+    given = [w for at, w in enumerate(words) if not w.startswith("-") and words[at - 1 : at] != ["--store"]]
+    return bool(given) and all(NAME.fullmatch(w.strip("<>@")) and not Path(w).exists() for w in given)
 
 
 def _unknown(word: str, known: Collection[str]) -> UsageError:

@@ -65,7 +65,7 @@ def shown(r: results.ShowResult) -> Iterable[str]:
         yield f"  verdict: {'none, the base model is not calibrated' if c.verdict is None else c.verdict.words}"
     recipe = {key: value for key, value in r.recipe.items() if not key.startswith(("origin_", "import_"))}
     if recipe:
-        yield f"  recipe: {', '.join(f'{key} {_plain(value)}' for key, value in sorted(recipe.items()))}"
+        yield f"  recipe: {', '.join(f'{key} {plain(value)}' for key, value in sorted(recipe.items()))}"
     for other, shared in sorted((r.overlaps or {}).items()):
         yield f"  shares {'?' if shared is None else f'{shared:,}'} neurons with <{other}>"
     yield f"  delta: {r.delta}" + ("  (damaged)" if c.damaged else "")
@@ -410,7 +410,7 @@ def gigabytes(n_bytes: int) -> str:
     return size(n_bytes) if n_bytes < 100_000_000 else f"{n_bytes / 1e9:.2f} GB"
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
     """A setting as on the command line and in JSON."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 

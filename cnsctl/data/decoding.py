@@ -18,7 +18,7 @@ from cnsctl.data.repairs import BROKEN, with_its_end, without_long_texts
 from cnsctl.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from PIL import Image, ImageFile
@@ -131,6 +131,29 @@ def open_image(content: bytes, shown: str, formats: tuple[str, ...] = FORMATS) -
             raise ImageError(f"image is damaged: '{shown}'", hint=_SAVE_AGAIN) from err
         except BROKEN as err:
             raise ImageError(f"image is damaged: '{shown}': {err}", hint=_SAVE_AGAIN) from err
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What an image file says about itself."""
+
+    kind: str
+    """Its format, such as `PNG`."""
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    texts: Mapping[str, str]
+    """Of a PNG, by keyword, before and after the pixels; empty for other formats."""
+
+
+def facts_of(path: Path) -> FileFacts:
+    """Read what an image file says about itself; the pixels of a PNG are decoded, because texts may follow them.
+
+    Raises:
+        ImageError: it cannot be read, is not an image, is damaged or too large.
+    """
+    with open_image(_content(path), str(path)) as image:
+        texts: Mapping[str, str] = getattr(image, "text", {}) if image.format == "PNG" else {}
+        return FileFacts(kind=str(image.format), size=image.size, texts={str(k): str(v) for k, v in texts.items()})
 
 
 def _content(path: Path) -> bytes:

@@ -103,6 +103,19 @@ def found(text: str, known: Collection[str]) -> Iterator[Found]:
         yield Found(kind=kind, text=m[0].strip(), why=f"write <{name}{scale}>" if name in known else why)
 
 
+def misbracketed(text: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield concepts whose angle brackets are not as they must be, each with what to write: `<dog`, `< dog >`, `dog>`.
+
+    Args:
+        text: a part of a prompt without mentions.
+        known: names of the concepts.
+    """
+    for m in _MAYBE_MENTION.finditer(text):
+        is_bracketed = m["open"] or (m["close"] and not m["close"][0].isspace())  # `a dog > a cat` is a comparison
+        if is_bracketed and (name := m["name"].lower()) in known:
+            yield m[0].strip(), f"<{name}:{m['scale']}>" if m["scale"] else f"<{name}>"
+
+
 def unmarked(text: str, known: Collection[str]) -> Iterator[str]:
     """Yield concepts whose names are in a text as plain words: `top-hat`, also written as two words."""
     words = re.findall(r"[a-z0-9_-]+", text.lower())
@@ -115,6 +128,15 @@ def unmarked(text: str, known: Collection[str]) -> Iterator[str]:
 
 _LONGEST = 4
 """Words of a name that is looked for."""
+
+_OPEN, _CLOSE = "(?:&lt;|[<\uff1c\u2039\u00ab\u3008])", "(?:&gt;|[>\uff1e\u203a\u00bb\u3009])"
+"""Angle brackets, and what input methods, quotation marks and web pages make of them."""
+
+_MAYBE_MENTION = re.compile(
+    rf"(?P<open>{_OPEN}\s*@?)?(?<![\w-])(?P<name>[a-z0-9][a-z0-9_-]{{0,62}})(?![\w-])"
+    rf"(?:\s*[:\uff1a]\s*(?P<scale>[+-]?(?:\d+(?:\.\d*)?|\.\d+)))?(?P<close>\s*{_CLOSE})?",
+    re.IGNORECASE,
+)
 
 _ESCAPED = re.compile(r"\\[()\[\]{}]")
 

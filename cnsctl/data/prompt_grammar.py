@@ -15,7 +15,7 @@ The complete rules:
 - A scale is a decimal number from -4 to 4. One concept has one scale per prompt. After `@dog:` a digit starts a scale;
   otherwise the colon is text (`@dog: a portrait`).
 - A tab or a line break is a space, and a byte order mark at the beginning is dropped. Other control characters and halves
-  of a surrogate pair are refused. The empty prompt is allowed.
+  of a surrogate pair are refused. The empty prompt is allowed here; `gen` refuses it.
 - Files of other tools (`<lora:x:0.8>`) and options (`--n bad`) are refused, see `data.other_syntax`.
 """
 
@@ -135,28 +135,39 @@ def render_class(prompt: Prompt, class_words: Mapping[str, str]) -> str:
     return text
 
 
-def slug(text: str) -> str:
-    """Make a file name without suffix from a prompt: its letters and digits in lower case, words joined by '-'.
+def slug(prompt: Prompt) -> str:
+    """Make a file name without suffix from a prompt: its words in lower case, joined by '-'; a concept is `_dog_`.
 
-    Punctuation and spaces are dropped. If more is lost (emoji, or more than 60 characters or 200 bytes), a hash of the text
-    follows, so that different texts get different names. The result is not empty, and in Unicode's NFC.
+    If that leaves out more than case and spaces (punctuation, emoji, or more than 60 characters or 200 bytes), a hash
+    follows, so that different prompts get different names. The result is not empty, and in Unicode's NFC.
     """
-    words, lost, inside = [""], False, False
-    for char in unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()):
-        kind = unicodedata.category(char)
-        # a combining mark belongs to the previous letter; variation selectors are invisible
-        inside = char.isalnum() or (inside and kind in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f")
-        if inside:
-            words[-1] += char
+    parts = [_in_name(p) if isinstance(p, Mention) else unicodedata.normalize("NFC", p).lower() for p in prompt.pieces]
+    words, lost = [""], False
+    for part, piece in zip(parts, prompt.pieces, strict=True):
+        if isinstance(piece, Mention):
+            words[-1] += part
             continue
-        lost = lost or not (char.isascii() or kind[0] in "PZ" or kind == "Cf")
-        if words[-1]:
-            words.append("")
-    stem = "-".join(words).rstrip("-")
+        inside = False
+        for char in unicodedata.normalize("NFC", part):
+            kind = unicodedata.category(char)
+            # a combining mark belongs to the previous letter; variation selectors are invisible
+            inside = char.isalnum() or (inside and kind in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f")
+            if inside:
+                words[-1] += char
+                continue
+            lost = lost or kind[0] != "Z"
+            if words[-1]:
+                words.append("")
+    stem = unicodedata.normalize("NFC", "-".join(words).rstrip("-"))
     if lost or stem != _cut(stem):
-        mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        whole = " ".join("".join(parts).split())
+        mark = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         return f"{_cut(stem, len(mark) + 1) or 'image'}-{mark}"
     return stem or "image"
+
+
+def _in_name(mention: Mention) -> str:
+    return f"_{mention.name}_" if mention.scale == 1 else f"_{mention.name}+{mention.scale:g}_"
 
 
 def _cut(stem: str, room: int = 0) -> str:

@@ -47,6 +47,8 @@ class Image:
     request: Request
     pixels: NDArray[np.uint8] | None
     """(h, w, 3); None if the latents contain NaN or Inf."""
+    beside: int
+    """Images of its batch, itself included."""
 
 
 Encoded = tuple[TextFeatures, dict[str, torch.Tensor]]
@@ -124,7 +126,8 @@ def generation(
             latents = sample.latents
             yield Denoised(step=sample.step, total=sample.total, images=len(group))
         for request, z in zip(group, latents, strict=True):
-            yield Image(request=request, pixels=base.decode_latents(z) if bool(torch.isfinite(z).all()) else None)
+            pixels = base.decode_latents(z) if bool(torch.isfinite(z).all()) else None
+            yield Image(request=request, pixels=pixels, beside=len(group))
 
 
 def fitting_batch(base: Base, settings: GenerateSettings, *, most: int) -> int:

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     )
     from cnsctl.results.concepts import RemoveResult, RenameResult, ShowResult
     from cnsctl.results.exporting import ExportedFile, ExportResult, Fidelity, UseIn
-    from cnsctl.results.generating import DemoResult, GalleryResult, GenerateResult
+    from cnsctl.results.generating import (
+        DemoResult,
+        GalleryResult,
+        GenerateResult,
+        ImageFacts,
+        InfoResult,
+        Made,
+        MadeOn,
+    )
     from cnsctl.results.importing import ImportedConcept, ImportResult, Origin, OriginFile
     from cnsctl.results.json_object import FORMAT, ONLY_IF_SET, as_json
     from cnsctl.results.measuring import (
@@ -70,13 +78,17 @@ __all__ = [
     "Free",
     "GalleryResult",
     "GenerateResult",
+    "ImageFacts",
     "ImportResult",
     "ImportedConcept",
+    "InfoResult",
     "Judged",
     "ListResult",
     "ListedConcept",
     "LogResult",
     "LoggedRun",
+    "Made",
+    "MadeOn",
     "MemoryEstimate",
     "MetricModel",
     "MigrateResult",

@@ -13,7 +13,7 @@ from cnsctl.results.care import (
 )
 from cnsctl.results.concepts import RemoveResult, RenameResult, ShowResult
 from cnsctl.results.exporting import ExportResult
-from cnsctl.results.generating import DemoResult, GalleryResult, GenerateResult
+from cnsctl.results.generating import DemoResult, GalleryResult, GenerateResult, InfoResult
 from cnsctl.results.importing import ImportResult
 from cnsctl.results.measuring import EvaluateResult, ScoreResult, VerifyResult
 from cnsctl.results.store import ListResult, StoreResult
@@ -35,6 +35,7 @@ Result = (
     | RemoveResult
     | BaseResult
     | EstimateResult
+    | InfoResult
     | GalleryResult
     | DemoResult
     | CheckResult

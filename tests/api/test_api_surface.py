@@ -26,6 +26,7 @@ from cnsctl.cli.verbs import (
     export,
     gc,
     gen,
+    info,
     init,
     migrate,
     mv,
@@ -111,6 +112,7 @@ TWINS = {
     "add": (add, Session.train, {}),
     "score": (score, Session.score, {}),
     "gen": (gen, Session.generate_many, {}),
+    "info": (info, package.info, {"files": "paths"}),
     "show": (show, Store.show, {}),
     "mv": (mv, Store.rename, {}),
     "rm": (rm, Store.remove, {}),
@@ -127,7 +129,7 @@ TWINS = {
 }
 """Verb → its module, its twin, and parameters of another name."""
 
-OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force"}
+OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force", "skip_existing"}
 OF_THE_STORE = {"wait"}
 """Keywords of `open_store`."""
 

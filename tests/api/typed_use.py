@@ -23,10 +23,12 @@ def use(store: cnsctl.Store) -> None:
         with session.score("dog", "photos") as scoring:
             assert_type(scoring.result(), ScoreResult)
         assert_type(session.generate("<dog>", seed=1, guidance_scale=3.0), Image.Image)
+        assert_type(session.generate(like="a.png", seed=2), Image.Image)
         for image in session.generate_many("<dog>", count=2):
             assert_type(image, Image.Image)
         assert_type(session.verify(), cnsctl.results.VerifyResult)
         assert_type(session.evaluate("dog", images=False), cnsctl.results.EvaluateResult)
+    assert_type(cnsctl.info("a.png", Path("b.png")), cnsctl.results.InfoResult)
     with cnsctl.apply_concept(object(), store.show("dog")) as concept:
         assert_type(concept, cnsctl.AppliedConcept)
         assert_type(concept.trigger, str)

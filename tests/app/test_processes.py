@@ -109,11 +109,12 @@ def test_only_one_process_writes_the_store(done):
 
 
 def test_several_processes_refuse_a_stream(monkeypatch, shared_store):
-    from cnsctl.app import generate
+    from cnsctl.app.generate_request import GenerateRequest, refuse_for_several
+    from cnsctl.errors import UsageError
 
-    request = generate.GenerateRequest(prompts=(), stream=iter(()))
-    with pytest.raises(generate.UsageError, match="several processes"):
-        generate._refuse_for_several(request)
+    for request in (GenerateRequest(prompts=(), stream=iter(())), GenerateRequest(prompts=["<dog>"], compare=True)):
+        with pytest.raises(UsageError, match="several processes"):
+            refuse_for_several(request)
 
 
 def test_without_a_launcher_accelerate_is_not_imported(shared_store):

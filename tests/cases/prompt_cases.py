@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from case_table import FILES, Case
+from case_table import FILES, Case, with_images
 
 SMALL = ("--steps", 1, "--size", 32, "--seed", 1, "-o", "out")
 
@@ -58,6 +58,44 @@ PROMPTS = [
     refused("copied", "a dog\nNegative prompt: bad\nSteps: 20, Sampler: Euler a", "--negative-prompt"),
 ]
 
+
+def misread(name: str, *prompts: str, says: tuple[str, ...], more: tuple[object, ...] = ()) -> Case:
+    """Arguments that are not prompts: refused before the store is opened."""
+
+    def make(folder):
+        (folder / "prompts").write_text("a cat\n")
+        (folder / "prompts.list").write_text("a cat\n")
+        (folder / "dog").write_text("a file of this name\n")
+
+    return Case(id=name, line=("gen", *more, *prompts, *SMALL), code=2, says=(*says, "hint:"), make=make)
+
+
+MISREAD = [
+    misread("empty", "", says=("the prompt is empty",)),
+    misread("blank", "a cat", "  ", says=("the prompt is empty",)),
+    misread("file", "prompts.txt", says=("name of a file: 'prompts.txt'", "cnsctl gen - < prompts.txt")),
+    misread("file-that-exists", "./prompts", says=("cnsctl gen - < ./prompts",)),
+    misread("file-of-another-kind", "prompts.list", says=("cnsctl gen - < prompts.list",)),
+    misread("force", "prompts.txt", says=("-f is --force",), more=("-f",)),
+    misread("json", "a.json", says=("cnsctl gen - < a.json",)),
+    misread("image", "out/dog-1.png", says=("cnsctl gen --like out/dog-1.png",)),
+    misread("lora", "dog.safetensors", says=("cnsctl import dog.safetensors",)),
+    misread("unquoted", "dog", "on", "a", "beach", says=("4 prompts of one word each", 'cnsctl gen "dog on a beach"')),
+    misread("unquoted-mention", "@dog", "sleeping", says=('cnsctl gen "@dog sleeping"',)),
+    misread("unquoted-for-the-shell", "it's", "a", "$5", "cat", says=("""'it'"'"'s a $5 cat'""",)),
+    Case(
+        id="two-mentions", line=("gen", "<dog>", "@hat", *SMALL), says=("_dog_-1.png", "_hat_-1.png"), never=("quote",)
+    ),
+    Case(id="no-spaces", line=("gen", "\u732b", "\u72ac", *SMALL), says=("\u732b-1.png", "\u72ac-1.png")),
+    Case(id="a-word-that-is-a-file-too", line=("gen", "dog", *SMALL), make=with_images(), says=("dog-1.png",)),
+    used("unclosed", "a <dog on a beach", "<dog is used as words: write <dog>", never=("did you mean",)),
+    used("spaces", "< dog > and <hat>", "< dog > is used as words: write <dog>"),
+    used("not-opened", "<hat> and dog:0.8>", "dog:0.8> is used as words: write <dog:0.8>"),
+    used("wide", "\uff1cdog\uff1e", "write <dog>"),
+    used("html", "&lt;dog&gt;", "write <dog>"),
+    used("comparison", "<dog> x > hat < y", never=("is used as words",)),
+]
+
 STREAMS = [
     lines("R4", (FILES / "prompts-bom.txt").read_bytes(), "a-dog-on-a-beach-1.png"),
     lines("utf-16", "a cat\nZoë\n".encode("utf-16"), "a-cat-1.png", "zoë-1.png"),
@@ -66,6 +104,9 @@ STREAMS = [
     lines("line-ends", b"a cat\r\na car\ra tree", "a-cat-1.png", "a-car-1.png", "a-tree-1.png"),
     lines("nul", b"a\0cat\n", "U+0000", code=3),
     lines("latin-1", "a café\n".encode("latin-1"), "hint:", code=3),
-    lines("nothing", "\n\n", "the standard input contains no prompt"),
+    lines(
+        "nothing", "\n\n", "no prompt on standard input", "gen - < prompts.txt", code=2, never=("load the base model",)
+    ),
+    lines("comments-only", "# a\n", "no prompt on standard input", code=2, never=("load the base model",)),
     lines("options", "<dog> --n bad\na cat\n", "--negative-prompt", "a-cat-1.png", code=3),
 ]

@@ -9,7 +9,7 @@ import pytest
 from case_table import Case
 from commands import cnsctl, tree
 from image_cases import CAPTIONS, FOLDERS, IMAGES
-from prompt_cases import PROMPTS, STREAMS
+from prompt_cases import MISREAD, PROMPTS, STREAMS
 from word_cases import COMMANDS, OPTIONS, PLACES, VALUES
 
 from cnsctl.app import session
@@ -20,6 +20,7 @@ TABLES = {
     "folders": FOLDERS,
     "captions": CAPTIONS,
     "prompts": PROMPTS,
+    "misread": MISREAD,
     "streams": STREAMS,
     "commands": COMMANDS,
     "options": OPTIONS,

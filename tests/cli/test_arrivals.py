@@ -26,6 +26,24 @@ def test_lines_that_have_arrived_come_together_but_not_more_than_asked_for(pipe)
     assert lines.next(2) == []
 
 
+def test_a_stream_is_over_only_if_it_has_ended_without_a_line(pipe):
+    lines, writer = pipe
+    assert not lines.are_over()  # it may still come; this does not wait
+    os.write(writer, b"# a comment\n\n")
+    assert not lines.are_over()
+    os.close(writer)
+    assert lines.are_over()
+    assert lines.next(2) == []
+
+
+def test_a_look_whether_a_stream_is_over_loses_no_line(pipe):
+    lines, writer = pipe
+    os.write(writer, b"# a comment\na\n")
+    os.close(writer)
+    assert not lines.are_over()
+    assert lines.next(2) == ["a"]
+
+
 def test_what_has_arrived_since_comes_too(pipe):
     lines, writer = pipe
     os.write(writer, b"a\n")

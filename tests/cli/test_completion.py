@@ -45,6 +45,8 @@ def test_bash_completes_verbs_flags_values_and_names(stocked):
     assert bash(["cnsctl", "rm", ""], CNSCTL_STORE="/nowhere") == set()
     assert "--guidance-scale" in bash(["cnsctl", "gen", "--g"], **here)
     assert bash(["cnsctl", "init", "--mode", "m"], **here) == {"merged"}
+    for words in (["gen", "--like"], ["gen", "a", "--sheet"], ["info"]):
+        assert bash(["cnsctl", *words, f"{stocked}/store.json.b"], **here) == {f"{stocked}/store.json.bak"}
 
 
 def test_completion_follows_the_store(stocked):

@@ -30,7 +30,7 @@ def test_train_generate_list_evaluate_remove(request, base, mode, tmp_path, imag
         assert done.code == 0, done.err
     generated = cnsctl("gen", "<dog> wearing <hat>", "@dog here", "a cat", "-n", 2, "--seed", 5, "-o", out, *store)
     assert generated.code == 0, generated.err
-    names = ["dog-wearing-hat-5", "dog-wearing-hat-6", "dog-here-5", "dog-here-6", "a-cat-5", "a-cat-6"]
+    names = ["_dog_-wearing-_hat_-5", "_dog_-wearing-_hat_-6", "_dog_-here-5", "_dog_-here-6", "a-cat-5", "a-cat-6"]
     assert generated.out.splitlines() == [str(out / f"{n}.png") for n in names]
     assert len({pixels(p).tobytes() for p in generated.out.splitlines()}) == 6
     listed = cnsctl("ls", "--json", *store).json

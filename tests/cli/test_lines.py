@@ -14,7 +14,8 @@ import warm
 from commands import at, cnsctl
 
 from cnsctl.app import generate as app
-from cnsctl.app.generate import GenerateRequest, generate
+from cnsctl.app.generate import generate
+from cnsctl.app.generate_request import GenerateRequest
 from cnsctl.bases.loaded import LoadedBase
 from cnsctl.data.png import read_png_text
 from cnsctl.engine import generate as engine

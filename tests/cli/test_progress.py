@@ -16,6 +16,7 @@ from rich.console import Console
 
 import cnsctl as package
 from cnsctl.app import base, demo, evaluate, generate, score, stores, train, verify
+from cnsctl.app.generate_request import GenerateRequest
 from cnsctl.app.measuring import FULL, plan_again
 from cnsctl.app.requests import TrainRequest
 from cnsctl.app.session import started
@@ -97,7 +98,7 @@ def test_the_counts_of_eval_verify_and_gen_reach_their_totals(stocked, tmp_path,
     assert_whole(counts, "measure error removed", "generate", "generate without a concept")
     assert counts["measure error removed"] == (2 * 5 * 7,) * 2
     assert_whole(followed(verify.verify(store, [])), "prove")
-    asked = generate.GenerateRequest(prompts=["<dog>", "a cat"], count=2, batch_size=3, output=tmp_path / "o")
+    asked = GenerateRequest(prompts=["<dog>", "a cat"], count=2, batch_size=3, output=tmp_path / "o")
     assert_whole(followed(generate.generate(store, asked)), "generate")
 
 

@@ -72,7 +72,7 @@ def test_the_result_goes_to_stdout_while_progress_is_on_a_terminal(stocked, tmp_
             "gen", "<dog>", "-n", 2, "--seed", 1, "--steps", 2, "-o", tmp_path / "o", *at(stocked), stdout=file.fileno()
         )
     assert status == 0, screen
-    assert answer.read_text().splitlines() == [str(tmp_path / "o" / f"dog-{s}.png") for s in (1, 2)]
+    assert answer.read_text().splitlines() == [str(tmp_path / "o" / f"_dog_-{s}.png") for s in (1, 2)]
     first = screen.index("▀")  # a preview
     assert "0/2" in screen[:first]
     assert "1/2" in screen[first:]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnsctl.concept import Mention
+from cnsctl.concept import Mention, Prompt
 from cnsctl.data.prompt_grammar import bad_character, missed, parse, render_class, slug
 from cnsctl.errors import ConceptNotFoundError, UsageError
 
@@ -248,22 +248,24 @@ def test_a_class_word_replaces_each_concept():
 @pytest.mark.parametrize(
     ("text", "stem"),
     [
-        ("a <dog> on a Beach!", "a-dog-on-a-beach"),
-        ("  Caf\u00e9 & cr\u00e8me  ", "caf\u00e9-cr\u00e8me"),
+        ("a <dog> on a Beach", "a-_dog_-on-a-beach"),
+        ("@dog:0.60's", "_dog+0.6_-s-HASH"),
+        ("<dog:-2>", "_dog+-2_"),
+        ("  Caf\u00e9 & cr\u00e8me  ", "caf\u00e9-cr\u00e8me-HASH"),
         ("cafe\u0301", "caf\u00e9"),
-        ("../../etc/passwd", "etc-passwd"),
+        ("../../etc/passwd", "etc-passwd-HASH"),
         ("\u732b", "\u732b"),  # a cat
-        ("\u72ac\u3001\u6d77\u8fba\u3067\u3002", "\u72ac-\u6d77\u8fba\u3067"),  # a dog, on the beach
-        ("\u041a\u043e\u0442 <dog>", "\u043a\u043e\u0442-dog"),
+        ("\u72ac\u3001\u6d77\u8fba\u3067\u3002", "\u72ac-\u6d77\u8fba\u3067-HASH"),  # a dog, on the beach
+        ("\u041a\u043e\u0442 <dog>", "\u043a\u043e\u0442-_dog_"),
         ("\u0915\u093f\u0924\u093e\u092c", "\u0915\u093f\u0924\u093e\u092c"),  # with vowel signs
-        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc-\u062e\u0648\u0627\u0647\u0645"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc-\u062e\u0648\u0627\u0647\u0645-HASH"),
         ("", "image"),
-        ("---", "image"),
+        ("---", "image-HASH"),
         ("x" * 60, "x" * 60),
     ],
 )
-def test_a_slug_is_the_letters_of_a_prompt_in_any_script(text, stem):
-    assert slug(text) == stem
+def test_a_slug_is_the_words_of_a_prompt_in_any_script_and_a_hash_of_what_they_leave_out(text, stem):
+    assert re.sub("-[0-9a-f]{8}$", "-HASH", slug(parse(text, KNOWN))) == stem
 
 
 @pytest.mark.parametrize(
@@ -275,26 +277,34 @@ def test_a_slug_is_the_letters_of_a_prompt_in_any_script(text, stem):
         ("x" * 60 + "a", "x" * 60 + "b", "x" * 60, "x" * 61),
         ("\u732b" * 90 + "a", "\u732b" * 90 + "b", "\U00020000" * 60 + "a", "\U00020000" * 60 + "b"),
         ("word " * 12 + "one", "word " * 12 + "two", "word " * 5000 + "one", "word " * 5000 + "two"),
+        ("<dog> on a beach", "dog on a beach", "<dog:0.8> on a beach", "<dog:-0.8> on a beach", "_dog_ on a beach"),
+        ("a cat, asleep", "a cat asleep", "a cat. asleep", "a cat-asleep", "a-cat asleep", "(a cat) asleep"),
+        ("<dog>s", "<dog> s", "<dog>, s", "dogs", "<dog-house>", "<dog>-house", "<dog> house"),
     ],
 )
 def test_different_prompts_get_different_file_names(texts):
-    assert len({slug(text) for text in texts}) == len(texts)
+    assert len({slug(parse(text, KNOWN)) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize("same", [("<dog>, a", "@dog,  A", "<dog:1>, a "), ("a\tCat", "a cat", " a  cat")])
+def test_case_spaces_and_the_two_ways_to_name_a_concept_give_one_file_name(same):
+    assert len({slug(parse(text, KNOWN)) for text in same}) == 1
 
 
 def test_a_file_name_with_a_hash_is_readable():
-    assert re.fullmatch("a-cat-[0-9a-f]{8}", slug("a cat \U0001f431"))
-    assert re.fullmatch("image-[0-9a-f]{8}", slug("\U0001f431"))
-    assert re.fullmatch("x{51}-[0-9a-f]{8}", slug("x" * 100))
+    assert re.fullmatch("a-cat-[0-9a-f]{8}", slug(parse("a cat \U0001f431", KNOWN)))
+    assert re.fullmatch("image-[0-9a-f]{8}", slug(parse("\U0001f431", KNOWN)))
+    assert re.fullmatch("x{51}-[0-9a-f]{8}", slug(parse("x" * 100, KNOWN)))
 
 
-@given(st.text())
-def test_a_slug_is_short_and_not_empty_and_safe(text):
-    found = slug(text)
+@given(st.lists(st.one_of(st.text(), st.just(DOG), st.builds(Mention, name=st.just("cat"), scale=st.floats(-4, 4)))))
+def test_a_slug_is_short_and_not_empty_and_safe(pieces):
+    found = slug(Prompt(text="", pieces=tuple(pieces)))
     assert 1 <= len(found) <= 60
     assert len(found.encode()) <= 200
     assert unicodedata.is_normalized("NFC", found)
-    assert all(c == "-" or c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") for c in found)
-    assert not found.startswith("-")
+    assert all(c in "-_.+" or c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") for c in found)
+    assert not found.startswith(("-", "."))
     assert not found.endswith("-")
 
 

@@ -9,14 +9,42 @@ from typing import Annotated, Any
 
 import typer
 
-from cnsctl.cli import options
+from cnsctl.cli import misread, options
 from cnsctl.cli.arrivals import Arrivals
 from cnsctl.cli.output import Output
-from cnsctl.settings import ComputeSettings, GenerateSettings, RequestSettings
+from cnsctl.errors import UsageError
+from cnsctl.settings import RANDOM_SEED, ComputeSettings, GenerateSettings, RequestSettings
 
 NegativePrompt = Annotated[
-    str,
+    str | None,
     typer.Option("--negative-prompt", help="What the images should not show.  [default: empty]", show_default=False),
+]
+
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="FILE",
+        readable=False,
+        show_default=False,
+        help="Repeat the request that this image records; other options replace parts of it",
+    ),
+]
+Compare = Annotated[
+    bool, typer.Option("--compare", help="Also generate with the class word on the base model: one sheet of both")
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(
+        "--sheet",
+        metavar="FILE",
+        readable=False,
+        show_default=False,
+        help="Also write all images as one PNG, with prompts",
+    ),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Keep files that the same request has made; needs --seed or --like")
 ]
 
 
@@ -41,8 +69,12 @@ def command(
             help="FILE.png, a folder, or - for PNG bytes.  [default: this folder]",
         ),
     ] = None,
-    negative_prompt: NegativePrompt = "",
+    negative_prompt: NegativePrompt = None,
     settings: dict[str, Any],
+    like: Like = None,
+    compare: Compare = False,
+    sheet: Sheet = None,
+    skip_existing: SkipExisting = False,
     force: options.Force = False,
     compute: dict[str, Any],
     store: options.Store = None,
@@ -58,37 +90,60 @@ def command(
 
     Example:  cnsctl gen "<dog> wearing <hat> in the snow" -n 4 --seed 7 -o out/
     """
-    from cnsctl.app import generate, stores
-    from cnsctl.errors import UsageError
+    from cnsctl.app import generate, generate_request, made, stores
 
-    asked, given_seed = prompts or [], images.get("seed")
+    asked, given_seed = prompts or [], images.pop("seed", None)
     _refuse_stdout(output, as_json=as_json)
-    _refuse_unquoted(store, asked)
-    if not asked:
+    misread.refuse(asked, store, force=force)
+    if not asked and like is None:
         raise UsageError("no prompt", reason="no-prompt")
+    if skip_existing and given_seed in (None, RANDOM_SEED) and like is None:
+        raise UsageError("--skip-existing keeps nothing without a seed", reason="seedless")
     shown: Output[Any] = Output(
         as_json=as_json, quiet=quiet, human=lambda _: (), bare=lambda _: (), lines=True, previews=output != Path("-")
     )
-    request = generate.GenerateRequest(
+    arrivals = _stdin(alone=len(asked) == 1) if "-" in asked else None
+    request = generate_request.requested(
+        like=None if like is None else made.read(like),
         prompts=[p for p in asked if p != "-"],
-        stream=_arriving(shown, at_most=_together(images.get("batch_size", 1))) if "-" in asked else None,
+        stream=None if arrivals is None else _arriving(shown, arrivals, at_most=_together(images.get("batch_size", 1))),
         negative_prompt=negative_prompt,
+        seed=given_seed,
         output=output,
+        compare=compare,
+        sheet=sheet,
+        skip_existing=skip_existing,
         force=force,
         settings=settings,
         compute=compute,
-        **{**images, "seed": generate.chosen_seed(given_seed)},
+        **images,
     )
+    generate_request.check(request)
+    opened = stores.open_store(store)
     with shown:
-        if len(asked) > 1 and not any(" " in prompt for prompt in asked):
-            shown.note(f"{len(asked)} prompts of one word each; quote a prompt of several words")
         if given_seed != request.seed and output is not None and (output.suffix or output == Path("-")):
             shown.note(f"seed {request.seed}")  # the file name does not contain it
-        result = shown.run(stores.with_store(store, lambda opened: generate.generate(opened, request)))
-        if not result.generated and not result.failed:
-            shown.note("no image: the standard input contains no prompt")
+        result = shown.run(generate.generate(opened, request))
+    if not result.generated + result.failed + result.kept:
+        raise _no_line()
     if (found := generate.problem(result)) is not None:
         raise found
+
+
+def _stdin(*, alone: bool) -> Arrivals:
+    """The lines of stdin. If they are the only prompts, a stream without a line is refused before anything is loaded."""
+    if sys.stdin is None:  # closed
+        raise _no_line()
+    arrivals = Arrivals(sys.stdin)
+    if alone and arrivals.are_over():
+        raise _no_line()
+    return arrivals
+
+
+def _no_line() -> UsageError:
+    return UsageError(
+        "no prompt on standard input", note="blank lines and lines that begin with # are left out", reason="no-line"
+    )
 
 
 def _together(batch_size: int | str) -> int:
@@ -99,8 +154,6 @@ def _together(batch_size: int | str) -> int:
 
 
 def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
-    from cnsctl.errors import UsageError
-
     if output != Path("-"):
         return
     if as_json:
@@ -109,39 +162,12 @@ def _refuse_stdout(output: Path | None, *, as_json: bool) -> None:
         raise UsageError("cannot write the bytes of a PNG to the terminal", hint="add > FILE.png, or use -o FILE.png")
 
 
-def _arriving(shown: Output[Any], *, at_most: int) -> Iterator[list[str]]:
-    """Lines of stdin as they arrive, without comments: lines that begin with #."""
+def _arriving(shown: Output[Any], arrivals: Arrivals, *, at_most: int) -> Iterator[list[str]]:
+    """Lines of stdin as they arrive."""
     if sys.stdin.isatty():
         shown.note("prompts, one per line; Ctrl-D ends")
-    lines = Arrivals(sys.stdin)
     while True:
         shown.rest()
-        if not (arrived := lines.next(at_most)):
+        if not (arrived := arrivals.next(at_most)):
             return
-        yield [line for line in arrived if not line.lstrip().startswith("#")]
-
-
-def _refuse_unquoted(store: Path | None, asked: list[str]) -> None:
-    """Without quotes, `gen <dog> on a beach` makes the shell read a file `dog` and empty a file `on`."""
-    from cnsctl.cli.shell import redirected_concept
-    from cnsctl.errors import StoreNotFoundError, UsageError
-
-    if "-" in asked or sys.stdin is None or sys.stdin.isatty():
-        return
-    try:
-        name = redirected_concept(0, _names(store))
-    except StoreNotFoundError:
-        return
-    if name is not None:
-        raise UsageError(
-            f"the shell read <{name}> as a redirection",
-            note="a file named after > may have been emptied",
-            hint=f'quote the prompt: cnsctl gen "<{name}> …", or write @{name} without quotes',
-        )
-
-
-def _names(store: Path | None) -> Iterator[str]:
-    """Concepts of the store, which is opened when the first name is needed."""
-    from cnsctl.app import concepts, stores
-
-    yield from concepts.known_names(stores.open_store(store))
+        yield arrived
