@@ -19,7 +19,7 @@ from cnsctl.app.generate_plan import Plan
 from cnsctl.app.generate_request import check, refuse_for_several
 from cnsctl.app.processes import together
 from cnsctl.app.session import Session, started
-from cnsctl.app.stores import base_of, open_base
+from cnsctl.app.stores import open_base
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data import other_syntax
 from cnsctl.data.prompt_grammar import missed
