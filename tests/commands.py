@@ -16,6 +16,9 @@ import pytest
 
 from cnsctl.cli.main import main
 
+BASE_PROBES = ("a dog on a beach", "a red house")
+"""Prompts on which tests measure drift."""
+
 
 @dataclass(frozen=True)
 class Result:

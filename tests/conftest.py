@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import settings
 # tests run beside each other, in as many processes as cores; more threads would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
-settings.register_profile("ours", deadline=None)  # a busy machine must not fail a test
+settings.register_profile("ours", deadline=None, max_examples=50)  # a busy machine must not fail a test
 settings.load_profile("ours")
 
 
@@ -72,6 +73,21 @@ def pocket(pytestconfig: pytest.Config):
     return _load(POCKET, pytestconfig)
 
 
+@pytest.fixture(scope="session")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """By version: a tiny diffusers folder, and the single file that it is under the original names; tests only read them."""
+    from original_files import make_folder, write_single_file
+
+    top = tmp_path_factory.mktemp("single")
+
+    @cache
+    def made(version: str) -> tuple[Path, Path]:
+        folder = make_folder(top / version, version)
+        return folder, write_single_file(folder, top / f"my {version}.safetensors")
+
+    return made
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """A folder of three small images."""
@@ -120,6 +136,26 @@ def stocked(shared_store: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shared_store, tmp_path / "store"))
 
 
+@pytest.fixture(scope="session")
+def shared_merged(tiny_folder: Path, images_of_two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in merged mode on the tiny base model with one concept, `dog`, which tests only read."""
+    from commands import at, cnsctl
+
+    store = tmp_path_factory.mktemp("stores") / "merged"
+    assert cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store)).code == 0
+    done = cnsctl("add", "dog", images_of_two / "dog", *at(store))
+    assert done.code == 0, done.err
+    return store
+
+
+@pytest.fixture
+def merged(shared_merged: Path, tmp_path: Path) -> Path:
+    """A store in merged mode on the tiny base model with one concept, `dog`, for this test alone."""
+    import shutil
+
+    return Path(shutil.copytree(shared_merged, tmp_path / "merged"))
+
+
 @pytest.fixture
 def package(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package whose built-in base model is a tiny one."""
@@ -149,22 +185,37 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "fresh", fresh)
 
 
-@pytest.fixture
-def empty(tiny_folder: Path, tmp_path: Path) -> Path:
-    """An empty store on the tiny base model."""
+@pytest.fixture(scope="session")
+def shared_empty(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store on the tiny base model, which tests only read."""
     from commands import at, cnsctl
 
-    assert cnsctl("init", "--base", tiny_folder, *at(tmp_path / "empty")).code == 0
-    return tmp_path / "empty"
+    store = tmp_path_factory.mktemp("stores") / "empty"
+    assert cnsctl("init", "--base", tiny_folder, *at(store)).code == 0
+    return store
+
+
+@pytest.fixture
+def empty(shared_empty: Path, tmp_path: Path) -> Path:
+    """An empty store on the tiny base model, for this test alone."""
+    import shutil
+
+    return Path(shutil.copytree(shared_empty, tmp_path / "empty"))
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _as_thorough_as_possible() -> Iterator[None]:
-    """What `add` measures depends on the machine's speed below 20 seconds of training; in tests it does not."""
-    from cnsctl.app import measuring
+def _measured_alike() -> Iterator[None]:
+    """What `add` measures depends on the machine's speed below 20 seconds of training; in tests it does not.
+
+    And `eval` measures drift on two prompts instead of ten.
+    """
+    from commands import BASE_PROBES
+
+    from cnsctl.app import evaluate, measuring
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "ALWAYS_S", float("inf"))
+        patch.setattr(evaluate, "base_probe_texts", lambda: BASE_PROBES)
         yield
 
 

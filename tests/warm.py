@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 LOADED = [
-    "cnsctl.cli.main", "cnsctl.bases.registry", "cnsctl.engine.generate", "cnsctl.engine.train", "typer",
+    "accelerate", "cnsctl.cli.main", "cnsctl.bases.registry", "cnsctl.engine.generate", "cnsctl.engine.train", "typer",
     "diffusers.models.autoencoders.autoencoder_kl", "diffusers.models.unets.unet_2d_condition",
     "diffusers.schedulers.scheduling_ddim", "transformers.models.clip.modeling_clip",
     "transformers.models.clip.tokenization_clip",

@@ -34,8 +34,8 @@ CLEARLY = 1.5
 TOO_LARGE = 0.7
 """Error above which a denoiser predicts too little for a decision. Random weights: more than 1."""
 
-MAX_SIDE = 256
-"""Pixels of the test image: enough for a smooth image, and fast at every base model's size."""
+MAX_SIDE = 32
+"""Latents per side of the test image: enough for a smooth image, and fast at every base model's size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def measuring(base: LoadedBase) -> Generator[float, None, Check]:
     Yields:
         The share that is done.
     """
-    side = min(base.size, MAX_SIDE)
+    side = min(base.size, MAX_SIDE * base.autoencoder.pixels_per_latent)
     latents = base.encode_images(_smooth(side)[None]).to(base.device)
     text = base.encode([base.tokenize([""])], {})
     keys_values = {site: F.linear(text.x, W, base.biases.get(site)) for site, W in base.sites.items()}

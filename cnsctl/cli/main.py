@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from cnsctl import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import typer
 
@@ -99,11 +99,13 @@ def _called(arguments: list[str]) -> int | None:
     from cnsctl.cli import other_words
     from cnsctl.errors import UsageError
 
+    verbs = [name for names in GROUPS.values() for name in names]
     if arguments and not arguments[0].startswith("-"):
-        arguments = other_words.meant(arguments, [name for names in GROUPS.values() for name in names])
+        arguments = other_words.meant(arguments, verbs)
+        verbs = arguments[:1] if arguments[0] in verbs else verbs  # the others take half as long as `ls`
     usage_error = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer does not export it
     try:
-        return make_app()(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
+        return make_app(verbs)(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
     except usage_error as err:
         problem: Any = err
         if not arguments or problem.ctx is None:
@@ -152,8 +154,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """The verbs, each in `cli/verbs/`, by the headings of the help."""
 
 
-def make_app() -> typer.Typer:
-    """The typer application with every verb."""
+def make_app(verbs: Collection[str] | None = None) -> typer.Typer:
+    """The typer application with every verb, or with some."""
     import importlib
     import keyword
 
@@ -177,7 +179,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for title, names in GROUPS.items():
-        for name in names:
+        for name in names if verbs is None else [name for name in names if name in verbs]:
             module = f"{name}_" if keyword.iskeyword(name) else name
             command = importlib.import_module(f"cnsctl.cli.verbs.{module}").command
             listed = app.command(name, cls=GroupedCommand, rich_help_panel=title, help=help_of(command))

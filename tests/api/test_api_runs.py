@@ -51,6 +51,7 @@ def after(run: Run, step: int) -> None:
     raise AssertionError("it ended before")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("step", [1, 4])
 def test_a_closed_run_continues_to_the_same_bytes(store, session, images_of_two, step):
     with store.load() as opened:
@@ -74,6 +75,7 @@ def test_the_end_of_a_with_block_keeps_the_training_state(store, images_of_two):
     assert store.remove("dog", unfinished=True).discarded == ("dog",)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_loop_that_was_left_early_continues_with_result(store, images_of_two):
     with store.load() as opened:
         run = opened.train("dog", images_of_two / "dog")
@@ -206,6 +208,7 @@ def test_an_unknown_device_or_dtype_is_refused(empty):
             open_store(empty).load(**settings)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_run_works_step_by_step_in_other_threads(store, session, images_of_two):
     """As a web server does it; signals are the main thread's."""
     from concurrent.futures import ThreadPoolExecutor

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import at, cnsctl, tree
 from metric_folders import make_clip, make_dino
-from original_files import make_folder, write_single_file
+from safetensors.torch import load_file, save_file
 from store_samples import manifest_of
 
 from cnsctl import create_store, estimate_memory, open_store
@@ -33,14 +33,6 @@ def image_of(store) -> bytes:
     from PIL import Image
 
     return Image.open(BytesIO(cnsctl("gen", "a cat", *SMALL, *at(store)).raw)).tobytes()
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    """A tiny SD 1.5 as a folder and as a single file."""
-    top = tmp_path_factory.mktemp("single")
-    folder = make_folder(top / "folder", "sd15")
-    return folder, write_single_file(folder, top / "my model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +90,7 @@ def test_a_base_model_inside_the_store_has_no_other_place(empty, tiny_folder, tm
 
 def test_a_store_on_a_single_file_is_the_store_on_its_folder(single, tmp_path):
     """Not copied, copied, and after a move."""
-    folder, file = single
+    folder, file = single("sd15")
     moved = Path(shutil.copy(file, tmp_path / "here.safetensors"))
     assert cnsctl("init", "--base", folder, *at(tmp_path / "folder")).code == 0
     assert cnsctl("init", "--base", moved, *at(tmp_path / "file")).code == 0
@@ -121,10 +113,10 @@ def test_a_store_on_a_single_file_is_the_store_on_its_folder(single, tmp_path):
 
 def test_a_changed_single_file_is_another_base_model(single, tmp_path):
     file = tmp_path / "x.safetensors"
-    other = make_folder(tmp_path / "other", "sd15", seed=1)
-    shutil.copy(single[1], file)
+    shutil.copy(single("sd15")[1], file)
     assert cnsctl("init", "--base", file, *at(tmp_path / "store")).code == 0
-    write_single_file(other, file)
+    weights = load_file(file)
+    save_file({name: weight * 1.01 for name, weight in weights.items()}, file)
     done = cnsctl("gen", "a cat", *SMALL, *at(tmp_path / "store"))
     assert done.code == 1
     assert "another base model" in done.err
@@ -133,7 +125,7 @@ def test_a_changed_single_file_is_another_base_model(single, tmp_path):
 
 
 def test_the_prediction_of_the_user_is_recorded_and_used(single, tiny_folder, tmp_path):
-    for name, base in (("file", single[1]), ("folder", tiny_folder)):
+    for name, base in (("file", single("sd15")[1]), ("folder", tiny_folder)):
         store = create_store(tmp_path / name, base=str(base), prediction="v_prediction")
         assert store.base().prediction == "v_prediction"
     plain_store = at(tmp_path / "plain")
@@ -222,8 +214,8 @@ def test_an_estimate_is_of_the_store_or_of_a_named_base_model(shared_store, tiny
     assert plain(as_json(open_store(shared_store).estimate())) == of_store
     assert len(cnsctl("base", "--estimate", *at(shared_store)).out.splitlines()) == 5
     assert list(made) == [("tiny", "fp32")]
-    cnsctl("base", "--estimate", single[1], "--dtype", "bf16")
-    assert list(made)[1:] == [("my model", "bf16")]
+    cnsctl("base", "--estimate", single("sd15")[1], "--dtype", "bf16")
+    assert list(made)[1:] == [("my sd15", "bf16")]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +228,6 @@ def test_options_that_do_not_belong_together_are_refused(shared_store, line):
 @pytest.mark.parametrize("name", ["x.ckpt", "x.txt", "lora.safetensors"])
 def test_files_that_are_not_checkpoints_are_refused_before_anything_is_written(tmp_path, name):
     import torch
-    from safetensors.torch import save_file
 
     save_file({"a.lora_up.weight": torch.zeros(2, 2), "a.lora_down.weight": torch.zeros(2, 2)}, tmp_path / name)
     with pytest.raises(BaseModelError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from commands import at, cnsctl
 from tiny import write_facts
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_old_store_generates_the_same_bytes_after_the_weights_of_the_package_have_changed(
     package, tiny_v_folder, tmp_path, images_of_two
 ):
@@ -29,6 +31,7 @@ def test_an_old_store_generates_the_same_bytes_after_the_weights_of_the_package_
     assert generated(new) != before
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_base_model_in_a_store_never_changes(package, tmp_path, images_of_two):
     store = tmp_path / "store"
     assert cnsctl("init", "--mode", "merged", *at(store)).code == 0

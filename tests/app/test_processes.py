@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
-from commands import at, cnsctl, environment, tree
+from commands import BASE_PROBES, at, cnsctl, environment, tree
 
+from cnsctl.app import evaluate
 from cnsctl.store import Store
 
 
 def commands(lines):
     """In a process of a launch: print what each command answers."""
     warnings.simplefilter("ignore")
+    evaluate.base_probe_texts = lambda: BASE_PROBES
     for line in lines:
         done = cnsctl(*line)
         sys.stdout.write(json.dumps([done.code, done.out, done.err]) + "\n")
@@ -29,7 +31,7 @@ def commands(lines):
 
 
 TOLERANCE = 2e-4
-"""Mean difference of values after 10 steps of 1e-2: by the order in which the parts of a gradient are added."""
+"""Mean difference of values after 4 steps of 1e-2: by the order in which the parts of a gradient are added."""
 
 
 def together(lines, n=2):
@@ -56,7 +58,7 @@ def done(shared_store, images_of_two, tmp_path_factory):
         store = at(places[n])
         return [
             ("gen", "<dog> on a beach", "a <hat>", "-n", 2, "--seed", 7, "-o", folder / f"images-{n}", *store),
-            ("add", "toy", images_of_two / "dog", "--class", "dog", "--batch-size", 3, *store),
+            ("add", "toy", images_of_two / "dog", "--class", "dog", "--batch-size", 3, "--steps", 4, *store),
             ("eval", "--json", *store),
         ]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from commands import at, cnsctl
-from original_files import make_folder, write_single_file
 from safetensors.torch import load_file, save_file
 from synthetic_stores import make_store
 from tiny import make_base
@@ -25,9 +24,9 @@ def as_loaded(folder):
 
 
 @pytest.mark.parametrize("version", ["sd15", "sdxl"])
-def test_a_single_file_gives_the_weights_of_its_folder_and_a_checkpoint_in_its_precision(tmp_path, version):
-    folder = make_folder(tmp_path / version, version)
-    store = make_store(tmp_path / "store", write_single_file(folder, tmp_path / f"{version}.safetensors"), dog="dog")
+def test_a_single_file_gives_the_weights_of_its_folder_and_a_checkpoint_in_its_precision(single, tmp_path, version):
+    folder, file = single(version)
+    store = make_store(tmp_path / "store", file, dog="dog")
     with opened_weights(store) as weights:
         for site, W in as_loaded(folder).items():
             np.testing.assert_array_equal(weights.before(site), W.numpy())

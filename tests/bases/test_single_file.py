@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from original_files import (
-    make_folder,
     original_clip,
     original_open_clip,
     original_unet,
@@ -26,11 +25,8 @@ VERSIONS = ("sd15", "sd21", "sdxl")
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """By version: a tiny folder, and the single file that it is under the original names."""
-    top = tmp_path_factory.mktemp("single")
-    folders = {version: make_folder(top / version, version) for version in VERSIONS}
-    return {v: (folder, write_single_file(folder, top / f"{v}.safetensors")) for v, folder in folders.items()}
+def both(single):
+    return {version: single(version) for version in VERSIONS}
 
 
 def opened(file, folder, prediction=None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from commands import at, cnsctl
@@ -79,11 +80,8 @@ def test_whatever_decides_an_image_is_compared_and_named(trained, tmp_path, kind
     assert "have changed" not in cnsctl("gen", "a cat", "--steps", 1, "-o", tmp_path / "y.png", *store).err
 
 
-def test_a_changed_single_file_is_named_although_its_fingerprint_is_the_same(tmp_path, images_of_two):
-    from original_files import make_folder, write_single_file
-
-    file = tmp_path / "x.safetensors"
-    write_single_file(make_folder(tmp_path / "folder", "sd15"), file)
+def test_a_changed_single_file_is_named_although_its_fingerprint_is_the_same(single, tmp_path):
+    file = Path(shutil.copy(single("sd15")[1], tmp_path / "x.safetensors"))
     store = at(tmp_path / "store")
     assert cnsctl("init", "--base", file, *store).code == 0
     data = bytearray(file.read_bytes())

@@ -6,8 +6,7 @@ import json
 import subprocess
 import sys
 
-import pytest
-from commands import at, cnsctl, environment
+from commands import at, cnsctl
 
 from cnsctl import errors
 from cnsctl.cli.exit_status import BROKEN_PIPE, ENDING, TABLE
@@ -45,25 +44,6 @@ def test_the_table_of_exit_statuses_contains_those_of_all_errors_and_signals():
     assert len({c.code for c in classes}) == len(classes)
     listed = " ".join(cnsctl("--help").out.split())
     assert all(f"{status} {meaning}" in listed for status, meaning in TABLE.items())
-
-
-LOADED = "import sys; print(*(m for m in ('torch', 'numpy', 'diffusers', 'transformers', 'rich', 'PIL') if m in sys.modules))"
-
-
-@pytest.mark.parametrize("line", [["ls"], ["ls", "--json"], ["--help"], ["add", "--help"], ["completion", "bash"],
-                                  ["show", "dog"], ["mv", "dog", "rex"], ["rm", "hat", "-y"], ["--version"]])  # fmt: skip
-def test_light_commands_load_no_heavy_library(stocked, line):
-    """`ls`, `--help` and completion answer without torch, diffusers and numpy; rm counts neurons, so it may have numpy."""
-    code = (
-        "import sys\nfrom cnsctl.cli.main import run\nsys.argv = ['cnsctl', *sys.argv[1:]]\n"
-        f"try:\n    run()\nexcept SystemExit as left:\n    assert not left.code\nprint('LOADED', end=' ')\n{LOADED}"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *line], capture_output=True, text=True, env=environment(CNSCTL_STORE=str(stocked))
-    )
-    assert done.returncode == 0, done.stderr
-    loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
-    assert loaded <= ({"numpy"} if line[0] == "rm" else set())
 
 
 def test_a_closed_output_pipe_does_not_print_a_traceback(stocked):

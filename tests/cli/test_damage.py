@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,7 @@ def test_in_token_mode_no_command_reads_another_concepts_bytes(wrecked, images_o
     assert not others & set(opened)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("line", [["rm", "hat", "-y"], ["add", "hat", "IMAGES", "--class", "hat", "--replace"]])
 def test_a_damaged_concept_can_be_removed_or_replaced(wrecked, images_of_two, line):
     done = cnsctl(*(images_of_two / "hat" if word == "IMAGES" else word for word in line), *at(wrecked))
@@ -178,20 +180,16 @@ def test_a_command_reads_and_checks_the_catalogue_once(stocked, tmp_path, opened
 
 
 @pytest.fixture(scope="module")
-def _merged(tiny_folder, images_of_two, tmp_path_factory) -> Path:
-    store = tmp_path_factory.mktemp("stores") / "merged"
-    assert cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store)).code == 0
-    for name in ("dog", "hat"):
-        line = ("add", name, images_of_two / name, "--class", name, "--allow-forgetting")
-        assert cnsctl(*line, *at(store)).code == 0
+def _merged(shared_merged, images_of_two, tmp_path_factory) -> Path:
+    store = Path(shutil.copytree(shared_merged, tmp_path_factory.mktemp("stores") / "merged"))
+    line = ("add", "hat", images_of_two / "hat", "--class", "hat", "--allow-forgetting")
+    assert cnsctl(*line, *at(store)).code == 0
     return store
 
 
 @pytest.fixture
 def merged(_merged, tmp_path) -> Path:
     """A merged store with `dog` and `hat`, for this test alone."""
-    import shutil
-
     return Path(shutil.copytree(_merged, tmp_path / "merged"))
 
 
@@ -225,6 +223,7 @@ def test_in_merged_a_missing_delta_is_refused_before_the_base_model_is_loaded(me
     assert (done.code, "<dog> is damaged" in done.err, "cnsctl check" in done.err) == (6, True, True)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_in_merged_a_damaged_concept_can_be_replaced_or_removed(merged, images_of_two):
     wreck(merged, "dog")
     line = ("add", "dog", images_of_two / "dog", "--class", "dog", "--replace", "--allow-forgetting")

@@ -169,11 +169,8 @@ def test_an_unquoted_concept_is_recognised_as_a_redirection(stocked, tmp_path):
     assert "quote the prompt" in done.stderr
 
 
-def test_scales_are_refused_in_merged_mode(tiny_folder, tmp_path, images_of_two):
-    store = tmp_path / "m"
-    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-    cnsctl("add", "dog", images_of_two / "dog", *at(store))
-    done = gen(store, "<dog:0.5>")
+def test_scales_are_refused_in_merged_mode(shared_merged):
+    done = gen(shared_merged, "<dog:0.5>")
     assert done.code == 2
     assert "merged" in done.err
 

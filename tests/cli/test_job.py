@@ -48,6 +48,7 @@ def test_train_generate_list_evaluate_remove(request, base, mode, tmp_path, imag
     assert cnsctl("ls", "-q", *store).out == "hat\n"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_adding_and_removing_others_leaves_a_concepts_image_bit_identical(stocked, tmp_path, images_of_two):
     def generated(name: str) -> bytes:
         done = cnsctl("gen", "<dog> on a beach", "--seed", 3, "-o", tmp_path / f"{name}.png", *at(stocked))
@@ -65,10 +66,9 @@ def test_adding_and_removing_others_leaves_a_concepts_image_bit_identical(stocke
     assert cnsctl("verify", *at(stocked)).code == 0
 
 
-def test_in_merged_removing_the_last_concept_restores_the_image_before_it(tiny_folder, tmp_path, images_of_two):
-    store = at(tmp_path / "store")
-    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *store)
-    assert cnsctl("add", "dog", images_of_two / "dog", *store).code == 0
+@pytest.mark.usefixtures("unmeasured")
+def test_in_merged_removing_the_last_concept_restores_the_image_before_it(merged, tmp_path, images_of_two):
+    store = at(merged)
 
     def generated(name: str) -> bytes:
         return pixels(cnsctl("gen", "a cat", "--seed", 3, "-o", tmp_path / name, *store).out.strip()).tobytes()
@@ -80,36 +80,33 @@ def test_in_merged_removing_the_last_concept_restores_the_image_before_it(tiny_f
     assert generated("c.png") == before
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_in_merged_a_concept_that_others_would_forget_by_is_refused_and_its_training_state_kept(
-    tiny_folder, tmp_path, images_of_two, monkeypatch
+    merged, images_of_two, monkeypatch
 ):
     from cnsctl.app import train
 
-    store = tmp_path / "store"
-    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-    assert cnsctl("add", "dog", images_of_two / "dog", *at(store)).code == 0
-    before = tree(store)
+    before = tree(merged)
     monkeypatch.setattr(train, "LOST_POINTS", -100.0)  # any change is too much
-    args = ("add", "hat", images_of_two / "hat", "--steps", 25, *at(store))
+    args = ("add", "hat", images_of_two / "hat", *at(merged))
     refused = cnsctl(*args)
     assert refused.code == 8
     assert "<dog> lost" in refused.err
-    assert tree(store) == before
+    assert tree(merged) == before
     allowed = cnsctl(*args, "--allow-forgetting")
     assert allowed.code == 0
     assert "training resumes after step" in allowed.err
     assert "warning: <dog> lost" in allowed.err
 
 
-def test_removing_from_the_middle_of_merged_names_what_it_touches(tiny_folder, tmp_path, images_of_two):
-    store = at(tmp_path / "store")
-    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *store)
-    for name in ("dog", "hat"):
-        assert cnsctl("add", name, images_of_two / name, "--allow-forgetting", *store).code == 0
-    removed = cnsctl("rm", "dog", "-y", "--json", *store).json
+@pytest.mark.usefixtures("unmeasured")
+def test_removing_from_the_middle_of_merged_names_what_it_touches(merged, images_of_two):
+    assert cnsctl("add", "hat", images_of_two / "hat", "--allow-forgetting", *at(merged)).code == 0
+    removed = cnsctl("rm", "dog", "-y", "--json", *at(merged)).json
     assert removed["touched"]["dog"]["hat"] > 0
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_same_training_run_gives_the_same_delta_byte_for_byte(tiny_folder, tmp_path, images_of_two):
     shas = []
     for run in ("a", "b"):
@@ -120,6 +117,7 @@ def test_the_same_training_run_gives_the_same_delta_byte_for_byte(tiny_folder, t
     assert shas[0] == shas[1]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_score_shows_the_mask_that_add_will_choose(empty, images_of_two):
     from cnsctl.app.score import mask_hash
     from cnsctl.store import Store
@@ -145,6 +143,7 @@ def test_an_image_file_contains_how_it_was_made(stocked, tmp_path):
     assert made["base"]["fingerprint"] == cnsctl("ls", "--json", *at(stocked)).json["base"]["fingerprint"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch):
     from cnsctl.app import train
 
@@ -166,6 +165,7 @@ def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch)
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_replace_trains_again_and_keeps_one(stocked, images_of_two):
     old = cnsctl("show", "dog", "--json", *at(stocked)).json
     done = cnsctl("add", "dog", images_of_two / "hat", "--replace", *at(stocked))
@@ -175,6 +175,7 @@ def test_replace_trains_again_and_keeps_one(stocked, images_of_two):
     assert sorted(cnsctl("ls", "-q", *at(stocked)).out.split()) == ["dog", "hat"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_store_with_a_copied_base_model_does_not_need_the_original(tiny_folder, tmp_path, images_of_two):
     import shutil
 
@@ -185,6 +186,7 @@ def test_a_store_with_a_copied_base_model_does_not_need_the_original(tiny_folder
     assert cnsctl("add", "dog", images_of_two / "dog", *store).code == 0
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_concept_trained_in_bf16_is_proven_in_fp32(empty, images_of_two, tmp_path):
     """The proof is about the stored values, in whatever precision they were trained."""
     assert cnsctl("add", "dog", images_of_two / "dog", "--dtype", "bf16", *at(empty)).code == 0

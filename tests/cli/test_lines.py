@@ -183,24 +183,21 @@ def test_a_concept_is_what_its_name_means_when_the_line_comes(stocked, tmp_path)
     assert gone.error.code == "concept-not-found"
 
 
-def test_in_merged_mode_deltas_are_read_once(tiny_folder, tmp_path, images_of_two):
-    store = tmp_path / "merged"
-    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-    cnsctl("add", "dog", images_of_two / "dog", *at(store))
+def test_in_merged_mode_deltas_are_read_once(merged, tmp_path):
     read = []
 
     def lines():
         yield "a"
         yield "<dog>"
         read.append("change")
-        assert cnsctl("mv", "dog", "rex", *at(store)).code == 0
+        assert cnsctl("mv", "dog", "rex", *at(merged)).code == 0
         yield "<rex>"
         yield "<dog>"
 
     with pytest.MonkeyPatch.context() as patch:
         honest = Store.delta
         patch.setattr(Store, "delta", lambda self, record: read.append(record["name"]) or honest(self, record))
-        kinds = [type(event) for event in images(streamed(store, lines(), tmp_path / "o"))]
+        kinds = [type(event) for event in images(streamed(merged, lines(), tmp_path / "o"))]
     assert kinds == [ImageReady, ImageReady, ImageReady, Failed]
     assert read == ["dog", "change"]  # the delta of the renamed one is cached
 

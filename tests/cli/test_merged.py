@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from commands import at, cnsctl
 
@@ -12,22 +10,7 @@ from cnsctl.app.score import mask_hash
 from cnsctl.store import Store
 
 
-@pytest.fixture(scope="module")
-def _merged(tiny_folder, images_of_two, tmp_path_factory) -> Path:
-    store = tmp_path_factory.mktemp("stores") / "merged"
-    assert cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store)).code == 0
-    assert cnsctl("add", "dog", images_of_two / "dog", *at(store)).code == 0
-    return store
-
-
-@pytest.fixture
-def merged(_merged, tmp_path) -> Path:
-    """A merged store on the tiny base model with one concept, `dog`, for this test alone."""
-    import shutil
-
-    return Path(shutil.copytree(_merged, tmp_path / "merged"))
-
-
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("drop", "kept", "found"), [(4.9, 0, 0), (5.1, 8, 7)])
 def test_more_than_five_points_are_forgetting(merged, images_of_two, monkeypatch, drop, kept, found):
     """`add` refuses and `verify` reports them. Below the limit both pass, and `verify` gives what moved."""
@@ -52,6 +35,7 @@ def test_more_than_five_points_are_forgetting(merged, images_of_two, monkeypatch
     assert cnsctl("verify", *at(merged)).code == 0  # dog is exactly what it was
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_every_setting_is_used_and_recorded(merged, images_of_two):
     flags = {
         "--steps": ("steps", 7), "--learning-rate": ("learning_rate", 0.003), "--token-learning-rate": ("token_learning_rate", 0.004),
@@ -73,6 +57,7 @@ def test_every_setting_is_used_and_recorded(merged, images_of_two):
     assert mask_hash(store.delta(store.concept("hat")).indices) == scored["mask"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_random_mask_is_the_control_of_the_same_size(merged, images_of_two):
     add = ("add", "hat", images_of_two / "hat", "--allow-forgetting", *at(merged))
     masks = {}
@@ -93,6 +78,7 @@ def test_too_few_free_neurons_are_refused(merged, images_of_two):
     assert (full.code, "error[capacity]" in full.err) == (1, True), full.err
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_concept_is_trained_on_top_of_those_before_it_and_not_of_the_one_that_it_replaces(
     merged, tiny_folder, tmp_path, images_of_two
 ):
@@ -112,6 +98,7 @@ def test_a_concept_is_trained_on_top_of_those_before_it_and_not_of_the_one_that_
     assert len({after, other, alone}) == 3
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_concept_removed_during_training_makes_the_commit_fail(merged, images_of_two, monkeypatch):
     """The new one was trained on top of it; the training state is kept."""
     honest = session.start

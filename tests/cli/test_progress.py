@@ -146,16 +146,13 @@ def test_a_concept_that_cannot_be_read_counts_too(stocked, monkeypatch):
     assert_whole(followed(evaluate.evaluate(Store.open(stocked), [])), "measure error removed", "generate")
 
 
-def test_in_merged_mode_the_check_of_the_others_counts_concepts_and_their_parts(tiny_folder, tmp_path, images_of_two):
-    store = tmp_path / "merged"
-    cnsctl("init", "--base", tiny_folder, "--mode", "merged", *at(store))
-    assert cnsctl("add", "dog", images_of_two / "dog", "--class", "dog", *at(store)).code == 0
+def test_in_merged_mode_the_check_of_the_others_counts_concepts_and_their_parts(merged, images_of_two):
     asked = request(images_of_two / "hat", "hat", allow_forgetting=True)
-    events = list(train.train(Store.open(store), asked))
+    events = list(train.train(Store.open(merged), asked))
     assert followed(iter(events))["check that nothing was forgotten"] == (1, 1)
     began = events.index(Phase(name="check that nothing was forgotten", total=1))
     assert [e.step for e in events[began + 1 : began + 16]] == list(range(1, 16))  # 5 images: encoded, and two passes
-    assert_whole(followed(verify.verify(Store.open(store), [])), "prove")
+    assert_whole(followed(verify.verify(Store.open(merged), [])), "prove")
 
 
 def test_the_counts_of_the_demo_reach_their_totals(package, tmp_path):

@@ -175,14 +175,9 @@ def test_the_version_is_printed_also_into_a_closed_stream():
 
 
 def test_a_line_that_is_not_text_fails_alone(stocked, tmp_path):
-    done = subprocess.run(
-        [*PROGRAM, "gen", "-", "--json", "-o", str(tmp_path), *at(stocked)],
-        input=b"a cat\n\xff caf\xe9\n<dog>\n",
-        capture_output=True,
-        env=environment(PYTHONIOENCODING="utf-8:strict"),
-    )
-    assert done.returncode == 3, done.stderr
-    kinds = [json.loads(line)["type"] for line in done.stdout.splitlines()]
+    done = cnsctl("gen", "-", "--json", "-o", tmp_path, *at(stocked), stdin=b"a cat\n\xff caf\xe9\n<dog>\n")
+    assert done.code == 3, done.err
+    kinds = [line["type"] for line in done.lines]
     assert [kind for kind in kinds if kind not in ("phase", "step")] == ["image", "failed", "image", "result"]
 
 

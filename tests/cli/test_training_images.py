@@ -53,6 +53,7 @@ def test_the_whole_job_runs_on_images_of_several_shapes(empty, tmp_path):
     assert cnsctl("gen", "<rex>", "--steps", 2, "-o", tmp_path / "x.png", *at(empty)).code == 0
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_resolution_changes_the_area_and_is_in_the_recipe(empty, tmp_path):
     folder = with_images(tmp_path / "photos", {"a.png": (64, 64), "b.png": (64, 48)})
     done = cnsctl("add", "rex", folder, "--class", "dog", "--resolution", 48, *QUICK, "--json", *at(empty))
@@ -87,6 +88,7 @@ def test_a_family_with_published_sizes_is_trained_on_them_at_its_own_resolution(
     assert (28, 36) in image_sizes(folder, {})
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_masks_change_the_delta_and_images_without_one_are_named(empty, tmp_path):
     folder = with_images(tmp_path / "photos", {"a.png": (64, 64), "b.png": (64, 48)})
     mask = Image.new("L", (64, 64))
@@ -107,6 +109,7 @@ def test_masks_change_the_delta_and_images_without_one_are_named(empty, tmp_path
     assert (refused.code, "another shape than its image" in refused.err) == (1, True)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_class_word_is_that_of_the_folder_unless_given(empty, tmp_path):
     folder = with_images(tmp_path / "3_sks top hat", {"a.png": (64, 64)})
     done = cnsctl("add", "sks", folder, *QUICK, *at(empty))
@@ -117,6 +120,7 @@ def test_the_class_word_is_that_of_the_folder_unless_given(empty, tmp_path):
     assert Store.open(empty).concept("sks")["class_word"] == "dog"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_what_looks_wrong_is_warned_of_and_trained(empty, tmp_path):
     folder = with_images(tmp_path / "photos", {"a.png": (64, 64)})
     Image.new("RGBA", (64, 64), (3, 3, 3, 0)).save(folder / "clear.png")
@@ -129,6 +133,7 @@ def test_what_looks_wrong_is_warned_of_and_trained(empty, tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_image_unlike_all_others_is_warned_of_where_there_is_a_clip(empty, tmp_path, monkeypatch):
     from cnsctl.app.session import Session
 
@@ -184,6 +189,7 @@ def rows(result):
     return [(row["name"], row["class_word"], row["state"], row["exit"]) for row in result["concepts"]]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_list_is_trained_and_what_failed_is_trained_by_the_same_call_again(empty, listed):
     line = ("add", "--from", listed / "three.json", *QUICK, "--json", *at(empty))
     done = cnsctl(*line)
@@ -205,6 +211,7 @@ def test_a_list_is_trained_and_what_failed_is_trained_by_the_same_call_again(emp
     assert [c["name"] for c in cnsctl("ls", "--json", *at(empty)).json["concepts"]] == ["barn", "cat-toy", "bad"]
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_table_of_a_list_has_a_row_per_concept(empty, listed):
     done = cnsctl("add", "--from", listed / "two.json", *QUICK, *at(empty))
     assert done.code == 0, done.err
@@ -250,6 +257,7 @@ def test_a_setting_that_is_wrong_for_all_is_refused_once(empty, listed, line, co
 # families
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("family", ["sdxl", "pixart"])
 def test_other_families_train_on_several_shapes_and_know_which_part_of_an_image_they_see(family, tmp_path, monkeypatch):
     """SDXL's time ids: the original size, where the crop begins, and the size of the crop."""

@@ -59,7 +59,7 @@ def encoded(form):
 ENCODED = [encoded(form) for form in ("PNG", "JPEG", "WEBP")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(ENCODED),
     st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=8),
@@ -229,7 +229,7 @@ def test_kinds_are_told_apart_by_the_first_bytes():
         assert kind_of(text) is None
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_bytes_of_other_formats_raise_only_one_kind_of_error(data):
     form = data.draw(st.sampled_from([f for f in ("BMP", "GIF", "TIFF", "AVIF", "HEIF") if can_read(f)]))

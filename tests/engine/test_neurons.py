@@ -30,7 +30,7 @@ def sites(draw):
     return scores, general, owned, draw(st.sampled_from([0.01, 0.058, 0.1, 0.29, 0.5, 0.57, 1.0]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(sites())
 def test_the_budget_is_met_exactly_with_sorted_unique_indices(site):
     scores, general, owned, budget = site
@@ -41,7 +41,7 @@ def test_the_budget_is_met_exactly_with_sorted_unique_indices(site):
         assert int(mask[0]) >= 0 and int(mask[-1]) < scores.numel()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_the_strict_mask_is_the_base_neurons_that_are_not_general(site):
     scores, general, _, budget = site
@@ -59,7 +59,7 @@ def test_a_budget_is_the_decimal_number_as_written(budget, rows, columns, n):
     assert neurons.site_budget(budget, rows, columns) == n
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_a_general_neuron_is_taken_only_if_its_row_has_no_other(site):
     scores, general, _, budget = site
@@ -72,7 +72,7 @@ def test_a_general_neuron_is_taken_only_if_its_row_has_no_other(site):
             assert bool(taken[row][~general[row]].all())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_each_row_contributes_its_highest_scores_and_rows_differ_by_one_at_most(site):
     scores, _, _, budget = site
@@ -173,7 +173,7 @@ def test_rows_beyond_one_block_are_counted(monkeypatch):
     assert torch.equal(row_tops.times_on_top(W, norms, 2), whole)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites(), st.sampled_from(Policy))
 def test_the_columns_of_a_row_come_in_the_order_of_stable_sorts(site, policy):
     scores, general, owned, _ = site

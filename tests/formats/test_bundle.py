@@ -251,7 +251,7 @@ def test_a_concept_is_read_by_a_name_of_the_manifest_only(tmp_path):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_a_mutated_bundle_raises_no_other_error(tmp_path_factory, data):
     raw = bytearray(GOOD)
     for _ in range(data.draw(st.integers(1, 3))):

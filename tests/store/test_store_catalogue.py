@@ -183,7 +183,7 @@ def test_a_format_that_is_not_a_version_is_damage(format_):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_random_damage_never_changes_what_is_read(data):
     damaged = bytearray(seal(TABLES))
     at = data.draw(st.integers(0, len(damaged) - 1))

@@ -117,8 +117,8 @@ KILL_LOOP = """
 
 
 def test_a_process_killed_at_any_time_leaves_all_reported_changes_and_a_sound_store(tmp_path):
-    child = start(KILL_LOOP, tmp_path / "s", 24, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert finish(child).count("round") == 24
+    child = start(KILL_LOOP, tmp_path / "s", 12, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert finish(child).count("round") == 12
 
 
 WRITER = """
@@ -126,14 +126,14 @@ WRITER = """
     from pathlib import Path
     from store_samples import add
     from cnsctl.store import Store
-    for n in range(10):
+    for n in range(8):
         add(Store.open(Path(sys.argv[1])), f"w{sys.argv[2]}-{n}", int(sys.argv[2]) * 100 + n)
 """
 
 
 def test_promise_2_several_writers_lose_nothing_and_readers_get_no_third_state(tmp_path):
     store = new_store(tmp_path / "s")
-    writers = [start(WRITER, store.path, i, stderr=subprocess.PIPE) for i in range(4)]
+    writers = [start(WRITER, store.path, i, stderr=subprocess.PIPE) for i in range(3)]
     n_seen = 0
     while any(w.poll() is None for w in writers):
         records = store.concepts()
@@ -143,8 +143,8 @@ def test_promise_2_several_writers_lose_nothing_and_readers_get_no_third_state(t
             assert store.delta(record).n_neurons == record["neurons"]
     for writer in writers:
         finish(writer)
-    assert sorted(assert_sound(store.path)) == sorted(f"w{i}-{n}" for i in range(4) for n in range(10))
-    assert len(store.runs()) == store.generation() == 40
+    assert sorted(assert_sound(store.path)) == sorted(f"w{i}-{n}" for i in range(3) for n in range(8))
+    assert len(store.runs()) == store.generation() == 24
 
 
 @pytest.fixture
