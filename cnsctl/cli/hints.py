@@ -8,6 +8,7 @@ Owns advice; must not know where errors are raised.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps lose less",
     "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
     "metric-model": lambda _: "put it back, or record its new place with cnsctl base --clip or --judge",
+    "name-first": lambda f: f"cnsctl add {f['name']} {shlex.join(f['images'])}",
     "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
     "name-taken-meanwhile": lambda f: (
         f"save it under another name: cnsctl mv --unfinished {f['name']} NEW, then the same cnsctl add with NEW"
@@ -110,6 +112,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "no-undo": lambda _: "cnsctl log lists the last changes",
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
     "no-home": lambda _: "name a store with --store DIR or CNSCTL_STORE",
+    "no-preview": lambda _: "generate some: cnsctl gen",
     "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',
     "not-finite": lambda _: "use other --steps, another --sampler, or --dtype fp32",
     "option-in-prompt": lambda f: (

@@ -39,12 +39,13 @@ if TYPE_CHECKING:
         VerifyResult,
     )
     from cnsctl.results.result import Result
-    from cnsctl.results.store import BaseModel, Concept, Free, ListResult, Scores, StoreResult
+    from cnsctl.results.store import Arguments, BaseModel, Concept, Free, ListResult, Scores, StoreResult, TrainingRun
     from cnsctl.results.training import ListedConcept, TrainListResult, TrainResult
 
 __all__ = [
     "FORMAT",
     "ONLY_IF_SET",
+    "Arguments",
     "BaseModel",
     "BaseResult",
     "Budget",
@@ -88,6 +89,7 @@ __all__ = [
     "StoreResult",
     "TrainListResult",
     "TrainResult",
+    "TrainingRun",
     "UndoResult",
     "UseIn",
     "Verified",
