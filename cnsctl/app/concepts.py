@@ -9,15 +9,18 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import results
-from cnsctl.app.stores import base_model, damage_of, saved_but
+from cnsctl.app.arguments import KEY, from_text
+from cnsctl.app.stores import base_model, damage_of, is_default, nothing_yet, open_store, saved_but
+from cnsctl.app.unfinished import unfinished_runs
 from cnsctl.concept import Mode
 from cnsctl.data.names import check_name
-from cnsctl.errors import CnsctlError, ConceptNotFoundError, NameTakenError, UsageError
+from cnsctl.errors import CnsctlError, ConceptNotFoundError, NameTakenError, StoreNotFoundError, UsageError
 from cnsctl.events import Event, Warn
 from cnsctl.export_formats import ExportFormat
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, KeysView, Mapping, Sequence
+    from pathlib import Path
 
     from cnsctl.store import ConceptRecord, Store
 
@@ -36,10 +39,23 @@ OWN_FORMATS = (ExportFormat.NATIVE, ExportFormat.BUNDLE)
 """Formats of deltas, whose neurons `add` selected."""
 
 
-def listed(store: Store) -> Generator[Event, None, results.ListResult]:
-    """The concepts of a store, with a warning for each that is damaged."""
+def listed(store: Store, names: Sequence[str] = ()) -> Generator[Event, None, results.ListResult]:
+    """The concepts of a store, with a warning for each that is damaged.
+
+    Args:
+        store: of the concepts.
+        names: of those wanted; by default all.
+
+    Raises:
+        ConceptNotFoundError: one is missing, and no training run has its name.
+    """
     yield from damage_of(store)
-    concepts = tuple(summary(store, record) for record in store.concepts())
+    runs = tuple(run for run in unfinished_runs(store) if run.name in names or not names)
+    known = store.snapshot()
+    for name in set(names) - {run.name for run in runs}:
+        known.concept(name)
+    records = [record for record in known.concepts if record["name"] in names or not names]
+    concepts = tuple(summary(store, record) for record in records)
     if (why := store.blobs_problem()) is not None:
         yield Warn(text=why)
     else:
@@ -52,8 +68,26 @@ def listed(store: Store) -> Generator[Event, None, results.ListResult]:
         mode=str(store.mode),
         free=store.free(),
         concepts=concepts,
-        unfinished=tuple(store.work.unfinished()),
+        unfinished=tuple(name for name in store.work.unfinished() if name in names or not names),
+        runs=runs,
     )
+
+
+def listed_or_empty(path: Path | None, names: Sequence[str]) -> Generator[Event, None, results.ListResult]:
+    """As `listed`; the default store is empty until the first concept is trained.
+
+    Args:
+        path: of the store, as given by the user.
+        names: of the concepts wanted.
+    """
+    try:
+        store = open_store(path)
+    except StoreNotFoundError:
+        if names or not is_default(path):
+            raise
+        yield from ()
+        return nothing_yet()
+    return (yield from listed(store, names))
 
 
 def summary(store: Store, record: ConceptRecord) -> results.Concept:
@@ -144,7 +178,8 @@ def show(store: Store, name: str, *, overlaps: bool = False) -> results.ShowResu
     return results.ShowResult(
         store=str(store.path),
         concept=summary(store, record),
-        recipe=dict(record["recipe"]),
+        recipe={key: value for key, value in record["recipe"].items() if key != KEY},
+        arguments=from_text(record["recipe"].get(KEY)),
         delta=str(blobs / record["delta"]),
         preview=None if record["preview"] is None else str(blobs / record["preview"]),
         references=tuple(str(blobs / sha) for sha in record["references"]),
@@ -168,6 +203,20 @@ def origin_of(record: ConceptRecord) -> results.Origin | None:
         error=_number(recipe.get(IMPORT_ERROR)),
         lost=_number(recipe.get(IMPORT_LOST)),
     )
+
+
+def all_of(store: Store, *, only_unfinished: bool = False) -> list[str]:
+    """The names of all concepts, or of all unfinished training runs.
+
+    Raises:
+        ConceptNotFoundError: there are none.
+    """
+    if only_unfinished:
+        found = store.work.unfinished()
+        if not found:
+            raise ConceptNotFoundError(f"no unfinished training run in {store.path}")
+        return found
+    return [record["name"] for record in require(store, [])]
 
 
 def removable(store: Store, names: Sequence[str], *, only_unfinished: bool = False) -> tuple[list[str], list[str]]:

@@ -121,7 +121,7 @@ def _locks(store: Store, *, paths: bool) -> Iterator[str]:
     for file in files:
         if (holder := holder_of(file)) is not None:
             what = "the store" if file.parent == store.path else "training"
-            yield f"{what}: {holder}" if paths else f"{what}: {holder.partition(' on ')[0]}"
+            yield f"{what}: {holder}" if paths else f"{what}: {str(holder).partition(' on ')[0]}"
 
 
 def format_numbers() -> dict[str, int]:

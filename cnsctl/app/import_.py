@@ -19,6 +19,7 @@ from cnsctl.app.session import Session, started
 from cnsctl.app.stores import now, saved_but
 from cnsctl.app.verify import probe_record
 from cnsctl.concept import Mode
+from cnsctl.data.names import check_name
 from cnsctl.errors import DamagedFileError, NameTakenError, StoreDamagedError, UsageError
 from cnsctl.events import Event, Note, Warn
 from cnsctl.settings import TrainSettings, checked
@@ -81,6 +82,19 @@ def import_(
         state = "unchanged" if not is_new else "replaced" if was_there else "imported"
         rows.append(_row(store, arrival, record, state))
     return results.ImportResult(store=str(store.path), concepts=tuple(rows), free=store.free())
+
+
+def refuse_missing(request: ImportRequest) -> None:
+    """Refuse names that are not allowed and files that are not there, without reading one.
+
+    Raises:
+        InvalidNameError, UsageError: by the request.
+    """
+    for name in (*([] if request.name is None else [request.name]), *request.renames.values()):
+        check_name(name)
+    for path in request.files:
+        if not path.is_file():
+            raise UsageError(f"{'not a file' if path.exists() else 'file not found'}: {path}", reason="import-file")
 
 
 def _reserve(store: Store, names: Sequence[str], held: ExitStack) -> None:

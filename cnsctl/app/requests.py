@@ -5,25 +5,25 @@ Owns these checks; must not know models or terminals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.output_paths import check_folder
-from cnsctl.app.stores import base_of, open_base
+from cnsctl.app.stores import open_base
 from cnsctl.bases.base_folder import default_budget
-from cnsctl.concept import Mode
+from cnsctl.concept import NAME, Mode
 from cnsctl.data.buckets import bucket_sizes, multiple_of
-from cnsctl.data.class_words import uncommon_word
+from cnsctl.data.class_words import near_noun, uncommon_word
 from cnsctl.data.images import read_images
 from cnsctl.data.names import check_name, words_of
 from cnsctl.errors import DiskError, InvalidSettingError, NameTakenError, StoreDamagedError, UsageError
-from cnsctl.settings import ComputeSettings, Dtype, TrainSettings, checked, complete
+from cnsctl.settings import MERGED, ComputeSettings, Dtype, TrainSettings, checked, complete, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.data.buckets import Size
@@ -40,7 +40,8 @@ class TrainRequest:
     """What to train."""
 
     name: str
-    sources: Sequence[Path]
+    sources: Sequence[str | Path]
+    """Folders and files of images; errors name them as they are written here."""
     class_word: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `TrainSettings` that the user gave; the base model sets the rest."""
@@ -83,27 +84,78 @@ class Admitted:
 
 def admit(store: Store, request: TrainRequest) -> Admitted:
     """Check the request without a model, and read the images, each once."""
-    check_name(request.name)
+    refuse_wrong(request)
     store.refuse_older()  # not after the training
-    refuse_unfit()
-    refuse_half_for_training(request.compute)
     refuse_taken_name(store, request)
-    settings = checked(TrainSettings, request.settings)
     _refuse_unmeasured(store, request)
     _check_previews(request)
-    sizes = image_sizes(open_base(store), settings)
+    admitted = readable(open_base(store), request)
+    _check_space(store, checked(TrainSettings, request.settings))
+    refuse_damaged(store, request.name)
+    return replace(admitted, warnings=(*_without_effect(store.mode, request), *admitted.warnings))
+
+
+def readable(folder: BaseFolder, request: TrainRequest) -> Admitted:
+    """Check what does not depend on a store, and read the images, each once.
+
+    Args:
+        folder: of the base model.
+        request: what to train.
+    """
+    refuse_wrong(request)
+    sizes = image_sizes(folder, checked(TrainSettings, request.settings))
     found = read_images(list(request.sources), sizes=sizes, recursive=request.recursive, masks=request.masks)
     _check_holdout(request.holdout, len(found.images))
-    class_word, source = _class_word(store, request, found)
-    _check_space(store, settings)
-    refuse_damaged(store, request.name)
+    class_word, source, doubts = _class_word(folder, request, found)
+    few = ("1 image is few: about five images are enough",) if len(found.images) - request.holdout == 1 else ()
+    odd = (f"{image.name}: {text}" for image in found.images for text in image.warnings)
     return Admitted(
         class_word=class_word,
         source=source,
         images=found.images,
         notes=found.notes,
-        warnings=(*found.warnings, *(f"{image.name}: {text}" for image in found.images for text in image.warnings)),
+        warnings=(*few, *doubts, *found.warnings, *odd),
     )
+
+
+def refuse_wrong(request: TrainRequest) -> None:
+    """Refuse what can be refused without reading a file.
+
+    Raises:
+        InvalidNameError, InvalidSettingError, UsageError: by the name and the settings.
+    """
+    _refuse_swapped(request)
+    check_name(request.name)
+    refuse_unfit()
+    refuse_half_for_training(request.compute)
+    checked(TrainSettings, request.settings)
+
+
+def _refuse_swapped(request: TrainRequest) -> None:
+    """Detect images that are given where the name belongs: `./dog dog`."""
+    if NAME.fullmatch(request.name) or not Path(request.name).exists():
+        return
+    *images, last = [request.name, *(str(source) for source in request.sources)]
+    raise UsageError(
+        f"the name comes before the images: {request.name!r} is a {'folder' if Path(request.name).is_dir() else 'file'}",
+        reason="name-first",
+        name=last if NAME.fullmatch(last) else "NAME",
+        images=images if NAME.fullmatch(last) else [*images, last],
+    )
+
+
+def _without_effect(mode: Mode, request: TrainRequest) -> Iterator[str]:
+    """Settings that nothing in this mode reads."""
+    if mode is Mode.MERGED:
+        return
+    given = [
+        name
+        for name, setting in settings_of(TrainSettings).items()
+        if setting.group == MERGED and name in request.settings
+    ]
+    given += ["allow_forgetting"] if request.allow_forgetting else []
+    if given:
+        yield f"{', '.join(given)}: without effect in {mode} mode, only in merged mode"
 
 
 def refuse_taken_name(store: Store, request: TrainRequest) -> None:
@@ -202,23 +254,37 @@ def _check_previews(request: TrainRequest) -> None:
         check_folder(request.preview_folder)
 
 
-def _class_word(store: Store, request: TrainRequest, found: ImageSet) -> tuple[str, str]:
-    """The class word and why: given, or from the layout of the images, or the name, if it is a common noun."""
+def _class_word(folder: BaseFolder, request: TrainRequest, found: ImageSet) -> tuple[str, str, tuple[str, ...]]:
+    """The class word, why, and doubts: given, or from the layout of the images, or the name, if it is a common noun."""
+    if request.class_word is not None:
+        word = usable_class_word(request.class_word)
+        return word, "as given", tuple(_doubts(folder, word))
+    if found.class_word is not None:
+        return found.class_word, f"from {found.source}", ()
+    words = words_of(request.name)
+    if (why := _unusual(folder, words)) is not None:
+        raise UsageError(f"no class word for {request.name!r}: {why}", reason="no-class-word", name=request.name)
+    return words, "because the name is a common noun", ()
+
+
+def _unusual(folder: BaseFolder, words: str) -> str | None:
+    """Why the base model may not read words as a kind of thing; None if it does."""
     from cnsctl.bases.clip_tokenizer import unknown_words
 
-    if request.class_word is not None:
-        return usable_class_word(request.class_word), "as given"
-    if found.class_word is not None:
-        return found.class_word, f"from {found.source}"
-    words = words_of(request.name)
-    why = None
     if (uncommon := uncommon_word(words)) is not None:
-        why = f"{uncommon!r} is not in the list of common nouns"
-    elif unknown := unknown_words(base_of(store), words):
-        why = f"{unknown[0]!r} is not one token of {store.base.name}"
-    if why is not None:
-        raise UsageError(f"no class word for {request.name!r}: {why}", reason="no-class-word", name=request.name)
-    return words, "because the name is a common noun"
+        return f"{uncommon!r} is not in the list of common nouns"
+    if unknown := unknown_words(folder.path, words):
+        return f"{unknown[0]!r} is not one token of {folder.name}"
+    return None
+
+
+def _doubts(folder: BaseFolder, word: str) -> Iterator[str]:
+    """A warning if a class word that the user gave is probably not a word."""
+    if (why := _unusual(folder, word)) is not None:
+        near = near_noun(word)
+        yield f"the base model may not read the class word {word!r}: {why}" + (
+            f"; did you mean {near!r}?" if near else ""
+        )
 
 
 def usable_class_word(given: str) -> str:

@@ -5,6 +5,7 @@ Owns the results about a store as a whole; must not know torch or terminals.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,35 @@ def now() -> str:
 def locate(path: Path | None) -> Path:
     """The folder of the store: the given path, else `CNSCTL_STORE`, else the platform's user-data folder."""
     return from_home(path) if path is not None else default_path()
+
+
+def is_default(path: Path | None) -> bool:
+    """Whether the store is the one of the user-data folder: neither given nor named by `CNSCTL_STORE`."""
+    return path is None and not os.environ.get("CNSCTL_STORE")
+
+
+def nothing_yet() -> results.ListResult:
+    """The default store before it exists: what the first `add` would create it on, without a concept."""
+    from cnsctl.bases.facts import pocket_facts
+
+    facts, folder = pocket_facts(), pocket()
+    weights = sum(rows * columns for rows, columns in facts.sites.values())
+    base = results.BaseModel(
+        name=folder.name,
+        family=folder.family.name,
+        fingerprint=facts.fingerprint,
+        weights_kv=weights,
+        weights_denoiser=facts.denoiser_weights,
+    )
+    return results.ListResult(
+        store=str(locate(None)),
+        base=base,
+        mode=DEFAULT_MODE.value,
+        free=results.Free(neurons=weights, share=1.0),
+        concepts=(),
+        unfinished=(),
+        runs=(),
+    )
 
 
 def open_store(path: Path | None, *, wait_s: float | None = None) -> Store:
@@ -231,11 +261,21 @@ def damage_of(store: Store) -> Iterator[Warn]:
         yield Warn(text=f"{store.damage.pop(0)}; cnsctl check --repair restores it")
 
 
-def open_or_create(path: Path | None, *, wait_s: float | None = None) -> tuple[Store, bool]:
-    """The store, created on pocket in the default mode if it is missing, and whether it was created."""
+def open_or_create(
+    path: Path | None, *, wait_s: float | None = None, before: Callable[[BaseFolder], object] | None = None
+) -> tuple[Store, bool]:
+    """The store, created on pocket in the default mode if it is missing, and whether it was created.
+
+    Args:
+        path: its folder.
+        wait_s: as in `open_store`.
+        before: called with the base model of a new store before that is created: it refuses what cannot be done.
+    """
     try:
         return open_store(path, wait_s=wait_s), False
     except StoreNotFoundError:
+        if before is not None:
+            before(pocket())
         try:
             return result_of(_creating(path, _pocket(), DEFAULT_MODE, copy=False)), True
         except UsageError as err:
@@ -246,15 +286,26 @@ def open_or_create(path: Path | None, *, wait_s: float | None = None) -> tuple[S
 
 
 def with_store(
-    path: Path | None, work: Callable[[Store], Generator[Event, None, R]], *, wait_s: float | None = None
+    path: Path | None,
+    work: Callable[[Store], Generator[Event, None, R]],
+    *,
+    wait_s: float | None = None,
+    before: Callable[[BaseFolder], object] | None = None,
 ) -> Generator[Event, None, R]:
-    """Open the store, or create it on pocket with a note, then do the work."""
-    store, created = open_or_create(path, wait_s=wait_s)
+    """Open the store, or create it on pocket with a note, then do the work; `before` as in `open_or_create`."""
+    store, created = open_or_create(path, wait_s=wait_s, before=before)
     if created:
         yield Note(text=f"created the store {store.path} on pocket, the built-in base model", reason="created-store")
     yield from saved_but(store)
     yield from damage_of(store)
     return (yield from work(store))
+
+
+def pocket() -> BaseFolder:
+    """The built-in base model, without loading a weight."""
+    from cnsctl.bases.base_folder import POCKET, open_folder
+
+    return open_folder(POCKET)
 
 
 def base_of(store: Store) -> Path:
@@ -335,8 +386,6 @@ def base_model(store: Store) -> results.BaseModel:
 
 def pocket_defaults(kind: type) -> Mapping[str, Any]:
     """Pocket's own defaults of a class of settings, for the help; no model is loaded."""
-    from cnsctl.bases.base_folder import POCKET, open_folder
-
-    folder = open_folder(POCKET)
+    folder = pocket()
     train = {"resolution": folder.size, **folder.train}
     return {TrainSettings: train, GenerateSettings: folder.generate}.get(kind, {})

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from cnsctl import results
 from cnsctl.app import evaluate, forecast, measuring, previews, run_memory
 from cnsctl.app.acceptance import accepted
+from cnsctl.app.arguments import FILE as ARGUMENTS_FILE
+from cnsctl.app.arguments import KEY, text_of
 from cnsctl.app.concepts import HOLDOUT, summary, verdict_fields
 from cnsctl.app.counting import Count
 from cnsctl.app.dataset import long_captions, make_job, refuse_long_class_word
@@ -31,11 +33,12 @@ from cnsctl.app.resume import trained
 from cnsctl.app.session import Session, judged, started
 from cnsctl.app.stores import base_model, now, open_base, saved_but
 from cnsctl.app.understood import out_of_place, understood
+from cnsctl.app.unfinished import STATE_FILE, started_text
 from cnsctl.app.verify import LOST_POINTS, checked, probe_record
 from cnsctl.concept import Mode
 from cnsctl.errors import CnsctlError, ForgettingError, NotSavedError, UsageError
 from cnsctl.events import Ahead, Event, Note, Warn
-from cnsctl.store import defer_signals
+from cnsctl.store import defer_signals, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = results.Scores(error_removed=None, clip_i=None, clip_t=None)
 
-STATE_FILE, LATENTS_FILE = "state.safetensors", "latents.safetensors"
+LATENTS_FILE = "latents.safetensors"
 
 
 def train(
@@ -103,6 +106,8 @@ def train(
         processes.from_main(job.latents)
         yield from run_memory.keep(work, session.memory, began)
         watch = previews.watching(session, job, request.preview_every, request.preview_folder)
+        arguments = text_of(request, open_base(store))
+        write_atomic(work / ARGUMENTS_FILE, started_text(arguments, job.settings.steps))
         found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE, processes, watch=watch))
         measured = _plan_of(session, request, job, len(images), step_s)
         result = yield from _save(
@@ -241,7 +246,7 @@ def _save(
             tx.expect_generation(generation)
         saved = tx.add(
             {
-                **_record_fields(session, name, found, [image.caption for image in images], holdout=request.holdout),
+                **_record_fields(session, request, found, [image.caption for image in images]),
                 "scores": scores,
             },
             found.delta,
@@ -304,22 +309,21 @@ def _with_new(session: Session, prior: Overlay, name: str, delta: Delta) -> Over
 
 def _record_fields(
     session: Session,
-    name: str,
+    request: TrainRequest,
     found: Trained,
     captions: Sequence[str | None],
-    *,
-    holdout: int,
 ) -> dict[str, Any]:
     """A concept's record, without its scores and the fields that the store computes itself."""
+    held_out = {HOLDOUT: request.holdout} if request.holdout else {}
     return {
-        "name": name,
+        "name": request.name,
         "class_word": found.delta.class_word,
         "tokens": len(next(iter(found.delta.vectors.values()))),
         "share": found.selected.share,
         "share_denoiser": found.selected.neurons / session.base.denoiser_weights,
         "created": now(),
         "captions": list(captions),
-        "recipe": {**found.delta.recipe, **({HOLDOUT: holdout} if holdout else {})},
+        "recipe": {**found.delta.recipe, **held_out, KEY: text_of(request, open_base(session.store))},
     }
 
 

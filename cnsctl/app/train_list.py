@@ -28,9 +28,10 @@ from cnsctl.events import Event, Failed, Note
 from cnsctl.settings import TrainSettings, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
+    from cnsctl.bases.base_folder import BaseFolder
     from cnsctl.store import Store
 
 FATAL = (BaseModelError, DiskError, FormatTooOldError, StoreDamagedError, StoreNotFoundError)
@@ -73,9 +74,7 @@ def train_list(
         InvalidSettingError, UsageError: a setting is wrong for every concept.
         BaseModelError, DiskError, StoreDamagedError: no further concept can be trained.
     """
-    listed = read_concepts_list(request.file)
-    refuse_half_for_training(request.compute)
-    image_sizes(open_folder(base_of(store)), checked(TrainSettings, request.settings))
+    listed = readable_list(open_folder(base_of(store)), request)
     rows = []
     for at, concept in enumerate(listed, start=1):
         if concept.name in store.snapshot().names and not request.replace:
@@ -101,6 +100,19 @@ def train_list(
         else:
             rows.append(_row(concept, "trained", found=found.concept))
     return results.TrainListResult(store=str(store.path), concepts=tuple(rows))
+
+
+def readable_list(folder: BaseFolder, request: ListRequest) -> Sequence[ListedConcept]:
+    """The concepts of the list, after the checks that do not depend on a store.
+
+    Args:
+        folder: of the base model.
+        request: the list, and how to train.
+    """
+    listed = read_concepts_list(request.file)
+    refuse_half_for_training(request.compute)
+    image_sizes(folder, checked(TrainSettings, request.settings))
+    return listed
 
 
 def _request(concept: ListedConcept, request: ListRequest) -> TrainRequest:

@@ -135,7 +135,9 @@ def refuse_pipeline(path: Path, index: Mapping[str, Any], families: Iterable[Fam
     elif any(part.name in index for family in families for part in family.parts):
         reason = _nearest_difference(index, families)
     raise BaseModelError(
-        f"unsupported base model: {path} is a {index.get('_class_name')}",
+        f"unsupported base model: {path} is a {index['_class_name']}"
+        if "_class_name" in index
+        else f"not a base model: the model_index.json of {path} names no pipeline",
         note=reason or f"supported: {', '.join(name for f in families for name in f.pipelines)}",
         hint=f"give a folder of {' or '.join(f.title for f in families)}",
     )

@@ -1,25 +1,39 @@
-"""Completion scripts for bash, zsh and fish, generated from the verbs.
-
-The scripts read the plain file `names` of a store, so pressing Tab does not start Python. `completions/` in the
-repository contains their output; a test compares the two.
+"""What completes a command line: the verbs, their options, and what each value and argument may be.
 
 What an option or argument completes to follows from its metavar: `a|b|c` are choices, `CONCEPT` is a name in the store,
-`DIR`, `FILE` and `PATH` are files, also among other things: `DIR|HUB_ID`.
+`NAME` and `NEW` are names that nobody can know, `DIR` is a folder, `DIR|FILE` a folder or a checkpoint, `FILE`, `PATH` and
+`IMAGES` are files.
 
-Owns the scripts; must not know stores beyond that file.
+The scripts read the plain file `names` of a store, so pressing Tab does not start Python. `completions/` in the
+repository contains them; a test compares the two.
+
+Owns this model; must not know shells.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from cnsctl.errors import UsageError
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SHELLS = ("bash", "zsh", "fish")
+
+
+class Kind(StrEnum):
+    """What a value or an argument may be."""
+
+    CHOICES = "choices"
+    CONCEPT = "concept"
+    PROMPT = "prompt"
+    FOLDER = "folder"
+    MODEL = "model"
+    """A folder, or a checkpoint file."""
+    FILE = "file"
+    TEXT = "text"
+    """Nothing can be suggested: a new name, a number, words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +43,9 @@ class Flag:
     names: tuple[str, ...]
     """Such as `-o`, `--output`."""
     help: str
-    is_switch: bool
-    """Takes no value."""
+    kind: Kind | None
+    """Of its value; None for a switch."""
     choices: tuple[str, ...]
-    is_path: bool
 
     @property
     def long(self) -> str:
@@ -46,31 +59,32 @@ class Verb:
     name: str
     help: str
     flags: tuple[Flag, ...]
+    arguments: tuple[Kind, ...]
+    """In order."""
     choices: tuple[str, ...]
-    takes_concepts: bool
-    takes_prompts: bool
-    takes_files: bool
+    """Of an argument."""
+    repeats: bool
+    """The last argument can be given several times."""
 
 
 def script(shell: str, commands: Mapping[str, Any]) -> str:
     """The script of one shell, for these verbs by name (typer's commands)."""
-    if shell not in SHELLS:
-        raise UsageError(f"unknown shell {shell!r}", hint=f"use one of: {', '.join(SHELLS)}")
-    make = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
+    from cnsctl.cli import completion_bash, completion_fish, completion_zsh
+
+    make = {"bash": completion_bash.script, "zsh": completion_zsh.script, "fish": completion_fish.script}[shell]
     return make([_verb(name, command) for name, command in commands.items()])
 
 
 def _verb(name: str, command: Any) -> Verb:
-    options = [p for p in command.params if p.param_type_name == "option"]
-    metavars = " ".join(p.metavar or "" for p in command.params if p.param_type_name == "argument")
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    metavars = [(p.metavar or "").strip("[]").rstrip(".") for p in arguments]
     return Verb(
         name=name,
         help=(command.help or "").strip().splitlines()[0],
-        flags=tuple(_flag(p) for p in options),
-        choices=_choices(metavars),
-        takes_concepts="CONCEPT" in metavars,
-        takes_prompts="PROMPT" in metavars,
-        takes_files=any(word in metavars for word in ("IMAGES", "DIR", "FILE")),
+        flags=tuple(_flag(p) for p in command.params if p.param_type_name == "option"),
+        arguments=tuple(_kind(metavar) for metavar in metavars),
+        choices=next((choices for metavar in metavars if (choices := _choices(metavar))), ()),
+        repeats=any(p.nargs != 1 for p in arguments),
     )
 
 
@@ -79,36 +93,50 @@ def _flag(option: Any) -> Flag:
     return Flag(
         names=tuple(option.opts),
         help=(option.help or "").split(".  [")[0].split(". ")[0],
-        is_switch=option.is_flag,
+        kind=None if option.is_flag else _kind(metavar),
         choices=_choices(metavar),
-        is_path=bool({"DIR", "FILE", "PATH"} & set(metavar.split("|"))),
     )
+
+
+def _kind(metavar: str) -> Kind:
+    words = set(metavar.split("|"))
+    if _choices(metavar):
+        return Kind.CHOICES
+    if "DIR" in words:
+        return Kind.MODEL if "FILE" in words else Kind.FOLDER
+    known = {"CONCEPT": Kind.CONCEPT, "PROMPT": Kind.PROMPT, "FILE": Kind.FILE, "PATH": Kind.FILE, "IMAGES": Kind.FILE}
+    return known.get(metavar, Kind.TEXT)
 
 
 def _choices(metavar: str) -> tuple[str, ...]:
     return tuple(metavar.split("|")) if "|" in metavar and not metavar.isupper() else ()
 
 
-def _values(verbs: list[Verb]) -> tuple[dict[str, str], str]:
-    """Choices by flag, and a pattern of the flags that take a path. A flag means the same for every verb."""
-    flags = [flag for verb in verbs for flag in verb.flags]
-    paths = dict.fromkeys(name for flag in flags if flag.is_path for name in flag.names)
-    return {flag.long: " ".join(flag.choices) for flag in flags if flag.choices}, "|".join(paths)
+def values(verbs: Sequence[Verb]) -> dict[tuple[Kind, tuple[str, ...]], list[str]]:
+    """Patterns `VERB:OPTION` of options with a value, by what completes it; `*:OPTION` if it is the same for every verb.
+
+    Options that complete to text are left out: nothing completes them.
+    """
+    kinds: dict[str, dict[str, tuple[Kind, tuple[str, ...]]]] = {}
+    for verb in verbs:
+        for flag in verb.flags:
+            if flag.kind is not None:
+                for name in flag.names:
+                    kinds.setdefault(name, {})[verb.name] = (flag.kind, flag.choices)
+    found: dict[tuple[Kind, tuple[str, ...]], list[str]] = {}
+    for name, by_verb in kinds.items():
+        for kind in dict.fromkeys(by_verb.values()):
+            whose = ["*"] if len(set(by_verb.values())) == 1 else [v for v, k in by_verb.items() if k == kind]
+            found.setdefault(kind, []).extend(f"{verb}:{name}" for verb in whose)
+    return {kind: patterns for kind, patterns in found.items() if kind[0] is not Kind.TEXT}
 
 
-def _pattern(verbs: list[Verb], takes: str) -> str:
-    """The verbs that take something, as a pattern of `case`."""
-    return "|".join(verb.name for verb in verbs if getattr(verb, takes))
+def valued(verbs: Sequence[Verb]) -> list[str]:
+    """The options that take a value; an option takes one for every verb or for none."""
+    return sorted({name for verb in verbs for flag in verb.flags if flag.kind is not None for name in flag.names})
 
 
-_NAMES = r"""
-    local store="" i
-    for ((i = 1; i < ${#WORDS[@]}; i++)); do
-        case "${WORDS[i]}" in
-            --store) store="${WORDS[i+1]}"; [[ $store == "=" ]] && store="${WORDS[i+2]}" ;;
-            --store=*) store="${WORDS[i]#--store=}" ;;
-        esac
-    done
+STORE = r"""
     [[ $store == "~/"* ]] && store="$HOME/${store:2}"
     if [[ -z $store ]]; then
         store="${CNSCTL_STORE:-}"
@@ -119,141 +147,10 @@ _NAMES = r"""
     if [[ -z $store ]]; then
         store="${XDG_DATA_HOME:-$HOME/.local/share}/cnsctl"
     fi
-    [[ -r $store/names ]] && cat -- "$store/names"
 """
+"""In bash and zsh: the folder of the store, as `cnsctl` finds it."""
 
 
-def _bash(verbs: list[Verb]) -> str:
-    choices, paths = _values(verbs)
-    flags = "\n".join(f'        {v.name}) flags="{" ".join(f.long for f in v.flags)} --help" ;;' for v in verbs)
-    values = "\n".join(
-        f'        {flag}) COMPREPLY=($(compgen -W "{words}" -- "$cur")); return ;;' for flag, words in choices.items()
-    )
-    chosen = "\n".join(
-        f'        {v.name}) COMPREPLY=($(compgen -W "{" ".join(v.choices)}" -- "$cur")) ;;' for v in verbs if v.choices
-    )
-    return f"""# bash completion for cnsctl; made by: cnsctl completion bash
-_cnsctl_names() {{
-    local WORDS=("${{COMP_WORDS[@]}}"){_NAMES}}}
-
-_cnsctl() {{
-    local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}" verb="${{COMP_WORDS[1]}}" flags=""
-    COMPREPLY=()
-    if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "{" ".join(v.name for v in verbs)} --help --version" -- "$cur"))
-        return
-    fi
-    case "$prev" in
-{values}
-        {paths}) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
-    esac
-    case "$verb" in
-{flags}
-    esac
-    if [[ $cur == -* ]]; then
-        COMPREPLY=($(compgen -W "$flags" -- "$cur"))
-        return
-    fi
-    case "$verb" in
-        {_pattern(verbs, "takes_concepts")}) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
-        {_pattern(verbs, "takes_prompts")}) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${{cur#@}}")) ;;
-{chosen}
-        {_pattern(verbs, "takes_files")}) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
-    esac
-}}
-complete -F _cnsctl cnsctl
-"""
-
-
-def _zsh(verbs: list[Verb]) -> str:
-    choices, paths = _values(verbs)
-    listed = "\n".join(f"        {_quoted(f'{v.name}:{v.help}')}" for v in verbs)
-    flags = "\n".join(
-        f"        {v.name}) flags=({' '.join(_quoted(f'{f.long}:{f.help}') for f in v.flags)}) ;;" for v in verbs
-    )
-    values = "\n".join(f"        {flag}) compadd -- {words}; return ;;" for flag, words in choices.items())
-    chosen = "\n".join(f"        {v.name}) compadd {' '.join(v.choices)} ;;" for v in verbs if v.choices)
-    return f"""#compdef cnsctl
-# zsh completion for cnsctl; made by: cnsctl completion zsh
-_cnsctl_names() {{
-    setopt localoptions ksharrays
-    local -a WORDS=("${{words[@]}}"){_NAMES}}}
-
-_cnsctl() {{
-    local -a verbs flags names
-    verbs=(
-{listed}
-    )
-    if (( CURRENT == 2 )); then
-        _describe 'verb' verbs
-        return
-    fi
-    case "${{words[CURRENT-1]}}" in
-{values}
-        {paths}) _files; return ;;
-    esac
-    case "${{words[2]}}" in
-{flags}
-    esac
-    if [[ ${{words[CURRENT]}} == -* ]]; then
-        _describe 'option' flags
-        return
-    fi
-    case "${{words[2]}}" in
-        {_pattern(verbs, "takes_concepts")}) names=(${{(f)"$(_cnsctl_names)"}}); compadd -a names ;;
-        {_pattern(verbs, "takes_prompts")}) names=(${{(f)"$(_cnsctl_names)"}}); compadd -P @ -a names ;;
-{chosen}
-        {_pattern(verbs, "takes_files")}) _files ;;
-    esac
-}}
-
-if [[ ${{funcstack[1]:-}} == _cnsctl ]]; then
-    _cnsctl "$@"
-elif (( $+functions[compdef] )); then
-    compdef _cnsctl cnsctl
-fi
-"""
-
-
-def _fish(verbs: list[Verb]) -> str:
-    lines = [
-        "# fish completion for cnsctl; made by: cnsctl completion fish",
-        "function __cnsctl_names",
-        "    set -l words (commandline -opc)",
-        "    set -l store $CNSCTL_STORE",
-        "    if set -l at (contains -i -- --store $words)",
-        "        set store $words[(math $at + 1)]",
-        "    end",
-        "    if set -l joined (string match -- '--store=*' $words)",
-        "        set store (string replace -- '--store=' '' $joined[1])",
-        "    end",
-        "    set store (string replace -r -- '^~/' \"$HOME/\" $store)",
-        '    if test -z "$store"; and test (uname) = Darwin; and test -z "$XDG_DATA_HOME"',
-        '        set store "$HOME/Library/Application Support/cnsctl"',
-        "    end",
-        '    if test -z "$store"',
-        '        set -l data "$XDG_DATA_HOME"',
-        '        test -n "$data"; or set data "$HOME/.local/share"',
-        '        set store "$data/cnsctl"',
-        "    end",
-        '    test -r "$store/names"; and cat -- "$store/names"',
-        "end",
-        "complete -c cnsctl -f",
-    ]
-    for v in verbs:
-        seen = f"'__fish_seen_subcommand_from {v.name}'"
-        lines.append(f"complete -c cnsctl -n __fish_use_subcommand -a {v.name} -d {_quoted(v.help)}")
-        for flag in v.flags:
-            values = "" if flag.is_switch else " -r -F" if flag.is_path else " -x"
-            values += f" -a {_quoted(' '.join(flag.choices))}" if flag.choices else ""
-            lines.append(f"complete -c cnsctl -n {seen} -l {flag.long[2:]}{values} -d {_quoted(flag.help)}")
-        words = (
-            "@(__cnsctl_names)" if v.takes_prompts else "(__cnsctl_names)" if v.takes_concepts else " ".join(v.choices)
-        )
-        if words or v.takes_files:
-            lines.append(f"complete -c cnsctl -n {seen} {f'-a {_quoted(words)}' if words else '-F'}")
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A word of a shell."""
     return "'" + text.replace("'", "'\\''") + "'"

@@ -8,6 +8,7 @@ Owns advice; must not know where errors are raised.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "no-migration": lambda _: "cnsctl migrate -n prints the formats that would change",
     "no-way-back": lambda _: "cnsctl undo takes back the last change; or restore a backup of an older cnsctl",
     "mixed-images": lambda _: "train each thing as a concept of its own",
+    "name-first": lambda f: f"cnsctl add {f['name']} {shlex.join(f['images'])}",
     "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
     "name-taken-meanwhile": lambda f: (
         f"save it under another name: cnsctl mv --unfinished {f['name']} NEW, then the same cnsctl add with NEW"
@@ -134,6 +136,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "no-undo": lambda _: "cnsctl log lists the last changes",
     "no-general-free": lambda _: "use a larger --budget, or --select exact",
     "no-home": lambda _: "name a store with --store DIR or CNSCTL_STORE",
+    "no-preview": lambda _: "generate some: cnsctl gen",
     "no-prompt": lambda _: 'try: cnsctl gen "<dog> on a beach", or cnsctl gen - < prompts.txt',
     "not-finite": lambda _: "use other --steps, another --sampler, or --dtype fp32",
     "option-in-prompt": lambda f: (

@@ -6,7 +6,6 @@ Owns the list of verbs; must not know what they do.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 OFFLINE = {"HF_HUB_OFFLINE": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Environment of the process, for diffusers and transformers."""
 
-VERSION = (["--version"], ["-V"], ["version"])
+VERSION = (["--version"], ["-V"], ["-v"], ["version"])
 """Command lines that print the version."""
 
 DOWNLOADING = {"init", "base"}
@@ -83,7 +82,7 @@ def main(arguments: list[str]) -> NoReturn:
     with exit_status.reported(as_json="--json" in arguments):
         if any("\0" in argument for argument in arguments):
             raise UsageError("an argument contains a NUL character", hint="remove it")
-        if arguments in VERSION:  # at once, without loading typer
+        if arguments in VERSION:  # alone: at once, without loading typer
             sys.stdout.write(f"cnsctl {__version__}\n")
             status = None
         else:
@@ -97,38 +96,27 @@ def _called(arguments: list[str]) -> int | None:
     import typer
 
     from cnsctl.cli import other_words
+    from cnsctl.cli.arguments import command_first, problem_of
     from cnsctl.errors import UsageError
 
     verbs = [name for names in GROUPS.values() for name in names]
     if arguments and not arguments[0].startswith("-"):
         arguments = other_words.meant(arguments, verbs)
         verbs = arguments[:1] if arguments[0] in verbs else verbs  # the others take half as long as `ls`
+    program: Any = typer.main.get_command(make_app(verbs))
+    if (arguments := command_first(arguments, program.commands)) in VERSION:
+        sys.stdout.write(f"cnsctl {__version__}\n")
+        return None
     usage_error = cast("type[Exception]", typer.BadParameter.__bases__[0])  # typer does not export it
     try:
-        return make_app(verbs)(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
+        return program.main(arguments, prog_name="cnsctl", standalone_mode=False)  # type: ignore[no-any-return]
     except usage_error as err:
         problem: Any = err
-        if not arguments or problem.ctx is None:
+        if not arguments:
             problem.show()  # the help
             return UsageError.exit_status
-        problem.possibilities = None  # the most similar option is in the hint
-        message = problem.format_message().rstrip(".")
-        hint = _advice(problem) or f"see {problem.ctx.command_path} --help"
-        raise UsageError(message[:1].lower() + message[1:], hint=hint) from err
-
-
-def _advice(problem: Any) -> str | None:
-    """What to write instead of an option that does not exist, or of a value that is not a number."""
-    from cnsctl.cli import other_words
-
-    context = problem.ctx
-    if (option := getattr(problem, "option_name", None)) is not None:
-        if context.parent is None:
-            return "give options after the command: cnsctl COMMAND --help lists them"
-        known = [name for p in context.command.params for name in (*p.opts, *([p.metavar] if p.metavar else []))]
-        return other_words.option_hint(option, [name.rstrip(".") for name in known])
-    given = re.match(r"'(.*)' is not a valid (?:int|float|integer|number)", getattr(problem, "message", ""))
-    return other_words.value_hint(given[1]) if given is not None else None
+        what, hint = problem_of(problem, arguments, program.commands)
+        raise UsageError(what, hint=hint) from err
 
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -186,9 +174,7 @@ def make_app(verbs: Collection[str] | None = None) -> typer.Typer:
             listed(guarded(command, name))
 
     def top(version: bool = typer.Option(False, "--version", help="Print the version and exit")) -> None:
-        if version:  # with other arguments; `main` handles it alone
-            sys.stdout.write(f"cnsctl {__version__}\n")
-            raise typer.Exit
+        """For the help: `_called` prints the version."""
 
     app.callback()(top)
     return app

@@ -13,8 +13,20 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from cnsctl.data.names import plain_name
 from cnsctl.errors import InvalidSettingError
 from cnsctl.settings import BY_BASE, Setting, settings_of, shorthands_of
+
+
+def _plain(given: Any) -> Any:
+    """A name, or several, without the signs that it has in prompts."""
+    return [plain_name(name) for name in given] if isinstance(given, list) else given and plain_name(given)
+
+
+def name_argument(metavar: str, help: str) -> Any:  # noqa: A002  typer's word
+    """An argument that is a concept's name, or several; `<dog>` and `@dog` are `dog`."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False, callback=_plain)
+
 
 Store = Annotated[
     Path | None,
@@ -25,7 +37,6 @@ Store = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, including errors (keys: docs/reference/json.md)")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print bare names or paths, one per line; no progress")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details: neurons, learning rates, scores")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation")]
 YesDownload = Annotated[bool, typer.Option("--yes", "-y", help="Download without confirmation")]
 Clip = Annotated[
     str | None,
@@ -54,6 +65,8 @@ Wait = Annotated[
         show_default=False,
     ),
 ]
+Concepts = Annotated[list[str], name_argument("CONCEPT...", "Names of concepts")]
+AnyConcepts = Annotated[list[str] | None, name_argument("CONCEPT...", "Names of concepts.  [default: all]")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files")]
 ClassWord = Annotated[
     str | None,

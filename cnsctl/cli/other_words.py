@@ -30,7 +30,8 @@ NEAR: Mapping[str, str] = {
     "draw": "gen", "run": "gen", "txt2img": "gen", "image": "gen", "imagine": "gen", "status": "ls", "concepts": "ls",
     "models": "base", "model": "base", "describe": "show", "inspect": "show", "check": "verify", "validate": "verify",
     "test": "verify", "benchmark": "eval", "measure": "eval", "metrics": "eval", "move": "mv", "uninstall": "rm",
-    "del": "rm", "completions": "completion", "example": "demo", "tutorial": "demo",
+    "del": "rm", "clear": "rm", "prune": "gc", "clean": "gc", "history": "log", "repair": "check", "fsck": "check",
+    "restore": "undo", "pull": "init", "download": "init", "config": "base", "serve": "gen", "dir": "ls", "completions": "completion", "example": "demo", "tutorial": "demo",
 }  # fmt: skip
 """Words that mean a command probably: it is named in the hint."""
 
@@ -112,6 +113,23 @@ def option_hint(given: str, known: Iterable[str]) -> str | None:
     if meant is None:
         return None
     return f"did you mean {meant}?" if meant.startswith("-") else f"give it as {meant}, without an option"
+
+
+def extra_hint(verb: str, words: str) -> str | None:
+    """Advice about arguments that a command does not take; None if nothing is known.
+
+    Args:
+        verb: the command.
+        words: the arguments, separated by spaces.
+    """
+    if verb == "init":
+        is_base = (
+            words == "pocket"
+            or re.search(r"\.(safetensors|ckpt)$", words)
+            or re.fullmatch(r"[\w-][\w.-]*/[\w.@-]+", words)
+        )
+        return f"did you mean --{'base' if is_base else 'store'} {words}?"
+    return None
 
 
 def value_hint(value: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cnsctl.cli.hints import HINTS, hint_of
@@ -18,15 +18,13 @@ from cnsctl.events import Ahead, Denoised, Event, Failed, ImageReady, Note, Phas
 from cnsctl.results import FORMAT, as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from cnsctl.results import Result
 
 R = TypeVar("R", bound="Result")
-
-EMPTY = ("", "–")
-"""Cells without a value."""
 
 PREVIEWS = 8
 """Images shown in the terminal by one call; all are on disk."""
@@ -172,6 +170,22 @@ class Output(Generic[R]):
             with self._still():
                 self._preview(pixels, cells=cells)
 
+    def preview(self, file: Path) -> None:
+        """Show an image file in a terminal that can; a file that is missing or damaged is not shown."""
+        from cnsctl.cli.preview import protocol_of
+
+        if self.previews < 1 or not sys.stdout.isatty() or protocol_of(os.environ) is None:
+            return
+        import numpy as np
+        from PIL import Image
+
+        self.previews -= 1
+        with (
+            suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError),
+            Image.open(file, formats=("PNG",)) as image,
+        ):
+            self._preview(np.asarray(image.convert("RGB")))
+
     def _preview(self, pixels: Any, *, cells: int | None = None) -> None:
         """Show an image in at most so many columns; by default several side by side, each as wide as one alone."""
         from cnsctl.cli.preview import preview_bytes, protocol_of
@@ -247,30 +261,6 @@ def _writing_the_result() -> Iterator[None]:
         raise DiskError(
             f"cannot write to standard output: {err.strerror}", hint="free some space, or write to another place"
         ) from err
-
-
-def table(rows: Sequence[Sequence[str]], head: Sequence[str], *, nothing: str = "") -> Iterable[str]:
-    """Aligned columns with a header on a terminal; tab-separated fields in a pipe.
-
-    On a terminal a column without a value is left out. Without rows, `nothing` is printed.
-    """
-    if not sys.stdout.isatty():
-        yield from ("\t".join(row) for row in rows)
-        return
-    if not rows:
-        yield nothing
-        return
-    kept = [i for i in range(len(head)) if any(row[i] not in EMPTY for row in rows)]
-    head, rows = [head[i] for i in kept], [[row[i] for i in kept] for row in rows]
-    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
-    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(head))]
-    for row in [head, *rows]:
-        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
-        yield "  ".join(cells).rstrip()
-
-
-def _is_number(cell: str) -> bool:
-    return cell in EMPTY or cell.rstrip(" %KMGB").replace(",", "").replace(".", "").lstrip("+-−").isdigit()
 
 
 def _as_json(event: Event) -> dict[str, Any] | None:  # noqa: PLR0911  one case per kind of event

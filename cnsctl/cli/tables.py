@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnsctl.cli.output import table
+from cnsctl.cli.columns import NONE, Cell, table
+from cnsctl.cli.command_lines import add_line, rm_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from cnsctl import results
 
-NONE = "–"
 PREDICTIONS = {"epsilon": "ε", "v_prediction": "v"}
 
 
@@ -23,25 +24,40 @@ def created(r: results.StoreResult) -> Iterable[str]:
 
 
 def listing(r: results.ListResult) -> Iterable[str]:
-    rows = [
+    states = {run.name: run.state for run in r.runs}
+    rows: list[tuple[str | Cell, ...]] = [
         (
             c.name,
             c.class_word or NONE,
             str(c.tokens),
-            f"{c.neurons:,}",
-            percent(c.share, 2),
-            size(c.bytes),
-            number(c.scores.error_removed, ".1f"),
-            number(c.scores.clip_i, ".3f"),
-            c.created[:10],
-            "damaged" if c.damaged else "",
+            integer(c.neurons),
+            share(c.share, 2),
+            Cell(size(c.bytes), c.bytes),
+            score(c.scores.error_removed, ".1f"),
+            score(c.scores.clip_i, ".3f"),
+            Cell(c.created[:10], c.created),
+            "damaged" if c.damaged else states.pop(c.name, ""),
         )
         for c in r.concepts
     ]
+    rows += [(name, *[NONE] * 8, state) for name, state in states.items()]
     yield from table(
         rows,
         ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "trained", "state"),
-        nothing="the store is empty: cnsctl add NAME IMAGES",
+        nothing="no concepts yet: cnsctl add NAME IMAGES",
+        least=("tokens", "of K/V", "neurons", "CLIP-I", "trained", "size", "class", "err. removed", "state"),
+    )
+
+
+def run(r: results.TrainingRun, store: Path | None) -> str:
+    """A training run in words, with the command that continues it."""
+    steps = f"step {r.step}" + ("" if r.steps is None else f" of {r.steps}")
+    if r.state == "running":
+        where = "another process" if r.pid is None else f"process {r.pid} on {r.host}"
+        return f"training of <{r.name}> is running: {where}, saved at {steps}"
+    return (
+        f"training of <{r.name}> was interrupted at {steps}; continue it: {add_line(r.name, r.arguments, store)}; "
+        f"or delete it: {rm_line(r.name, store)}"
     )
 
 
@@ -49,55 +65,21 @@ def names(r: results.ListResult | results.EvaluateResult) -> Iterable[str]:
     return [c.name for c in r.concepts]
 
 
-def shown(r: results.ShowResult) -> Iterable[str]:
-    c = r.concept
-    made = (
-        f"imported {c.created}"
-        if r.origin is not None
-        else f"trained {c.created} on {counted(c.images - c.held_out, 'image')}"
-    )
-    yield f"<{c.name}>  {c.class_word or 'no class word'}, {counted(c.tokens, 'token embedding')}, {made}"
-    if r.origin is not None:
-        yield from _origin(r.origin, c.neurons)
-    yield f"  {_size(c)}"
-    yield f"  after training: {_scores(c.scores)}"
-    if c.scores.error_removed is not None:
-        yield f"  verdict: {'none, the base model is not calibrated' if c.verdict is None else c.verdict.words}"
-    recipe = {key: value for key, value in r.recipe.items() if not key.startswith(("origin_", "import_"))}
-    if recipe:
-        yield f"  recipe: {', '.join(f'{key} {plain(value)}' for key, value in sorted(recipe.items()))}"
-    for other, shared in sorted((r.overlaps or {}).items()):
-        yield f"  shares {'?' if shared is None else f'{shared:,}'} neurons with <{other}>"
-    yield f"  delta: {r.delta}" + ("  (damaged)" if c.damaged else "")
-    if r.preview is not None:
-        yield f"  preview: {r.preview}"
-    for i, path in enumerate(r.references):
-        yield f"  {'held out' if i >= c.images - c.held_out else 'image'}: {path}"
-
-
-def _origin(o: results.Origin, neurons: int) -> Iterable[str]:
-    files = " and ".join(f"{file.name} (SHA-256 {file.sha256[:12]})" for file in o.files) or "a file"
-    yield f"  from: {files}, format {o.format}"
-    if neurons and not o.scored:
-        error = "" if o.error is None else f"; its keys and values differ from the file's by {percent(o.error, 1)}"
-        yield f"  its neurons were not selected by scoring: they are the file's largest changes{error}"
-    if o.lost is not None:
-        yield f"  left out of the file: {percent(o.lost, 0)} of the norm of its changes"
-
-
-def _size(c: results.Concept) -> str:
-    share = f"{percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser"
-    return f"{c.neurons:,} neurons: {share}; {size(c.bytes)}"
-
-
-def _scores(scores: results.Scores) -> str:
-    if scores.error_removed is None:
+def scores(found: results.Scores) -> str:
+    """Right after training, in words."""
+    if found.error_removed is None:
         return "not measured"
-    removed = f"error removed {scores.error_removed:.1f} % on {counted(scores.measured_on or 0, 'image')}"
-    if scores.clip_i is None and scores.clip_t is None:
+    removed = f"error removed {found.error_removed:.1f} % on {counted(found.measured_on or 0, 'image')}"
+    if found.clip_i is None and found.clip_t is None:
         return f"{removed}, no CLIP scores"
-    clip = f"CLIP-I {number(scores.clip_i, '.3f')}, CLIP-T {number(scores.clip_t, '.3f')}"
-    return f"{removed}, {clip} ({scores.backbone}, {scores.level})"
+    clip = f"CLIP-I {number(found.clip_i, '.3f')}, CLIP-T {number(found.clip_t, '.3f')}"
+    return f"{removed}, {clip} ({found.backbone}, {found.level})"
+
+
+def weights(c: results.Concept) -> str:
+    """How many weights a concept changes, in words."""
+    share = f"{percent(c.share, 2)} of the K/V weights, {percent(c.share_denoiser, 3)} of the denoiser"
+    return f"{c.neurons:,} neurons: {share}"
 
 
 def added(r: results.TrainResult) -> Iterable[str]:
@@ -117,8 +99,8 @@ def added(r: results.TrainResult) -> Iterable[str]:
 
 def added_in_detail(r: results.TrainResult) -> Iterable[str]:
     yield from added(r)
-    yield f"  {_size(r.concept)}"
-    yield f"  {_scores(r.concept.scores)}"
+    yield f"  {weights(r.concept)}"
+    yield f"  {scores(r.concept.scores)}"
 
 
 def _uncalibrated(base: str) -> str:
@@ -179,7 +161,7 @@ def scored(r: results.ScoreResult) -> Iterable[str]:
         f"<{r.name}> ({r.class_word}): {r.neurons:,} neurons, {percent(r.share, 2)} of the K/V weights, "
         f"{percent(r.share_denoiser, 3)} of the denoiser; mask {r.mask[:12]}"
     )
-    rows = [(s.site, f"{s.neurons:,}", percent(s.neurons / s.weights, 2), percent(s.general, 2)) for s in r.sites]
+    rows = [(s.site, integer(s.neurons), share(s.neurons / s.weights, 2), share(s.general, 2)) for s in r.sites]
     yield from table(rows, ("site", "neurons", "share", "general"))
     yield f"shares {r.shared:,} neurons with other concepts (random mask: {r.shared_random:,})"
 
@@ -189,8 +171,8 @@ def verified(r: results.VerifyResult) -> Iterable[str]:
         (
             c.name,
             _state(c),
-            "0" if c.moved == 0 else number(c.moved, ".1e"),
-            number(c.lost, "+.1f"),
+            Cell("0" if c.moved == 0 else number(c.moved, ".1e"), c.moved),
+            score(c.lost, "+.1f"),
             "; ".join(c.reasons),
         )
         for c in r.concepts
@@ -307,8 +289,13 @@ def undone(r: results.UndoResult) -> Iterable[str]:
 
 
 def logged(r: results.LogResult) -> Iterable[str]:
-    rows = [(run.when, run.verb, run.name, run.outcome, f"{run.seconds:.1f} s") for run in r.runs]
-    yield from table(rows, ("time", "command", "concept", "outcome", "duration"), nothing="nothing was changed yet")
+    rows = [(run.when, run.verb, run.name, run.outcome, Cell(f"{run.seconds:.1f} s", run.seconds)) for run in r.runs]
+    yield from table(
+        rows,
+        ("time", "command", "concept", "outcome", "duration"),
+        nothing="nothing was changed yet",
+        least=("duration", "time"),
+    )
 
 
 def diagnosed(r: results.DoctorResult) -> Iterable[str]:
@@ -417,6 +404,21 @@ def plain(value: object) -> str:
 
 def percent(share: float, digits: int) -> str:
     return f"{100 * share:.{digits}f} %"
+
+
+def integer(value: int) -> Cell:
+    """`56,064`, or in a pipe 56064."""
+    return Cell(f"{value:,}", value)
+
+
+def share(value: float, digits: int) -> Cell:
+    """`5.80 %`, or in a pipe 0.058."""
+    return Cell(percent(value, digits), round(value, 9))
+
+
+def score(value: float | None, digits: str) -> Cell:
+    """`21.1`, or in a pipe the number with six digits."""
+    return Cell(number(value, digits), None if value is None else round(value, 6))
 
 
 def counted(count: int, noun: str) -> str:

@@ -28,6 +28,13 @@ def uncommon_word(words: str) -> str | None:
     return next(iter([*unknown, *([] if _is_noun(last, nouns) else [last])]), None)
 
 
+def near_noun(words: str) -> str | None:
+    """The common noun that is most similar to a word that is not one; None if none is."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(words[:80].lower(), sorted(_lists()[0]), n=1, cutoff=0.75)), None)
+
+
 def _is_noun(word: str, nouns: frozenset[str]) -> bool:
     return word in nouns or (word.endswith("s") and word[:-1] in nouns)  # a plural
 

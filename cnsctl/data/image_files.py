@@ -108,7 +108,9 @@ def refuse(
 ) -> None:
     if unread:
         hint = _HEIC if _needs_package(unread) else "save them as JPEG or PNG in another program"
-        raise ImageError(f"cannot read the images in the folder '{folder}'", note=unreadable(unread)[0], hint=hint)
+        raise ImageError(
+            f"cannot read the images in the folder '{folder}'", note=f"not read:{_counts(unread)}", hint=hint
+        )
     within = None if recursive else next((f for f in folders if has_images(f)), None)
     what = f"it contains {counted(len(others), 'other file')}{by_suffix(others)}; images end in {', '.join(SUFFIXES)}"
     raise ImageError(
@@ -136,7 +138,11 @@ def unreadable(unread: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
     if not unread:
         return ()
     advice = f"; to read HEIC: {_HEIC}" if _needs_package(unread) else "; save them as JPEG or PNG in another program"
-    return (f"not read:{by_suffix([path for path, _ in unread])[1:]}{advice}",)
+    return (f"not read:{_counts(unread)}{advice}",)
+
+
+def _counts(unread: Sequence[tuple[Path, str]]) -> str:
+    return by_suffix([path for path, _ in unread])[1:]
 
 
 def _needs_package(unread: Sequence[tuple[Path, str]]) -> bool:

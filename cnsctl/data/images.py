@@ -6,6 +6,7 @@ Owns what becomes of an image before it is encoded; must not know models, stores
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cnsctl.data.decoding import decode
 from cnsctl.data.masks import Masks
 from cnsctl.data.near_duplicates import near_duplicates
 from cnsctl.errors import ImageError
+from cnsctl.home_folder import from_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +70,7 @@ class ImageSet:
 
 
 def read_images(
-    source: Path | Sequence[Path],
+    source: str | Path | Sequence[str | Path],
     *,
     sizes: Sequence[Size],
     recursive: bool = False,
@@ -82,7 +84,7 @@ def read_images(
     once, and only one decoded image is in memory at a time.
 
     Args:
-        source: a folder, a file, or several of either.
+        source: a folder, a file, or several of either; errors name them as they are written here.
         sizes: heights and widths of the buckets.
         recursive: also search subfolders.
         masks: a folder with masks of the same names.
@@ -91,7 +93,7 @@ def read_images(
     Raises:
         ImageError: the message names the file, and the hint says what to do.
     """
-    sources = [source] if isinstance(source, Path) else list(source)
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
     found = _found(sources, limit, recursive=recursive)
     wanted = None if masks is None else Masks(masks)
     names = _names(found.images)
@@ -106,13 +108,14 @@ def read_images(
     )
 
 
-def _found(sources: Sequence[Path], limit: int, *, recursive: bool) -> layouts.Found:
+def _found(sources: Sequence[str | Path], limit: int, *, recursive: bool) -> layouts.Found:
     if not sources:
         raise ImageError("no images given", hint="give a folder of images, or image files")
     parts: list[layouts.Found] = []
     files: list[Path] = []
-    for source in sources:  # in the order given; files beside each other are one part
-        if _is_folder(source):
+    for given in sources:  # in the order given; files beside each other are one part
+        source = from_home(given)
+        if _is_folder(source, str(source if str(given).startswith("~") else given)):
             parts += [layouts.beside(files)] if files else []
             parts.append(layouts.in_folder(source, recursive=recursive))
             files = []
@@ -128,13 +131,15 @@ def _found(sources: Sequence[Path], limit: int, *, recursive: bool) -> layouts.F
     return found
 
 
-def _is_folder(path: Path) -> bool:
+def _is_folder(path: Path, shown: str) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as err:
-        raise ImageError(f"folder or file not found: '{path}'", hint="check its name") from err
+        is_link = re.match(r"\w+://", shown) is not None
+        hint = "save the images to a folder first: nothing is downloaded" if is_link else "check its name"
+        raise ImageError(f"folder or file not found: '{shown}'", hint=hint) from err
     except OSError as err:
-        raise ImageError(f"cannot read '{path}': {err.strerror}", hint="check its permissions") from err
+        raise ImageError(f"cannot read '{shown}': {err.strerror}", hint="check its permissions") from err
 
 
 def _names(paths: Sequence[Path]) -> Mapping[Path, str]:

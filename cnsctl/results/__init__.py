@@ -51,12 +51,23 @@ if TYPE_CHECKING:
         VerifyResult,
     )
     from cnsctl.results.result import Result
-    from cnsctl.results.store import BaseModel, Concept, Free, ListResult, Scores, StoreResult, Verdict
+    from cnsctl.results.store import (
+        Arguments,
+        BaseModel,
+        Concept,
+        Free,
+        ListResult,
+        Scores,
+        StoreResult,
+        TrainingRun,
+        Verdict,
+    )
     from cnsctl.results.training import ListedConcept, TrainListResult, TrainResult
 
 __all__ = [
     "FORMAT",
     "ONLY_IF_SET",
+    "Arguments",
     "BackupResult",
     "BaseModel",
     "BaseResult",
@@ -108,6 +119,7 @@ __all__ = [
     "StoreResult",
     "TrainListResult",
     "TrainResult",
+    "TrainingRun",
     "UndoResult",
     "UseIn",
     "Verdict",

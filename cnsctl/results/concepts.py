@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cnsctl.results.importing import Origin
-    from cnsctl.results.store import Concept, Free
+    from cnsctl.results.store import Arguments, Concept, Free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,8 @@ class ShowResult:
     """The concept."""
     recipe: Mapping[str, str | int | float | bool]
     """The settings of its training, the number of images, device and dtype."""
+    arguments: Arguments | None
+    """How its training was started; null if it was imported, or trained by an older version."""
     delta: str
     """File of its weights."""
     preview: str | None

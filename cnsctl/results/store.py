@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +107,54 @@ class Concept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """How a training run was started: the arguments of `add` after the name."""
+
+    images: tuple[str, ...]
+    """Folders and files, with their whole paths; empty if they were too many to keep."""
+    class_word: str | None
+    """As given; null if it was not."""
+    holdout: int
+    """Images that were kept for evaluation."""
+    recursive: bool
+    """Whether subfolders were searched too."""
+    masks: str | None
+    """Folder of masks."""
+    replace: bool
+    """Whether it could replace a concept."""
+    allow_worse: bool
+    """`--allow-worse`."""
+    allow_forgetting: bool
+    """`--allow-forgetting`."""
+    preview: bool
+    """Whether images were generated after the training."""
+    measure: bool
+    """Whether the concept was measured after the training."""
+    settings: Mapping[str, str | int | float | bool]
+    """Settings that differ from their defaults, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """A training run that is not in the store."""
+
+    name: str
+    """Of the concept."""
+    state: str
+    """`running` or `interrupted`."""
+    pid: int | None
+    """Of the process that trains; null if none does."""
+    host: str | None
+    """The machine of that process."""
+    step: int
+    """Steps that are saved: the same `add` continues after them."""
+    steps: int | None
+    """Steps of the whole run; null until the training itself begins."""
+    arguments: Arguments | None
+    """How it was started; null until the training itself begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreResult:
     """`init`: the new store."""
 
@@ -132,3 +184,5 @@ class ListResult:
     """In training order."""
     unfinished: tuple[str, ...]
     """Names whose training is running or was interrupted."""
+    runs: tuple[TrainingRun, ...]
+    """These and every other training run of now."""

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from cnsctl.errors import StoreLockedError
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 _POLL_S = 0.02
 _MAX_NOTE = 4096
 """Bytes of a lock file that are read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The process that holds a lock, as far as its note says."""
+
+    pid: int | None
+    host: str | None
+    what: str
+    """Such as "add dog"."""
+    since: float
+    """In seconds since 1970."""
+
+    def __str__(self) -> str:
+        if self.pid is None or self.host is None:
+            return "another process"
+        return f"process {self.pid} on {_printable(self.host)} ({_printable(self.what)}, for {_age(time.time() - self.since)})"
 
 
 @contextmanager
@@ -77,8 +95,8 @@ def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Ite
         yield
 
 
-def holder_of(path: Path) -> str | None:
-    """The holder of a lock, in words; None if it is free, or if that cannot be found out."""
+def holder_of(path: Path) -> Holder | None:
+    """The holder of a lock; None if it is free, or if that cannot be found out."""
     import fcntl
 
     with suppress(OSError):
@@ -173,7 +191,7 @@ def _refuse(fd: int, path: Path, err: OSError) -> NoReturn:
     try:
         holder = _holder(os.pread(fd, _MAX_NOTE, 0))
     except OSError:
-        holder = "another process"
+        holder = _holder(b"")
     finally:
         os.close(fd)
     raise StoreLockedError(
@@ -181,13 +199,12 @@ def _refuse(fd: int, path: Path, err: OSError) -> NoReturn:
     ) from err
 
 
-def _holder(content: bytes) -> str:
+def _holder(content: bytes) -> Holder:
     try:
         note = json.loads(content)
-        pid, what, since, host = int(note["pid"]), str(note["what"]), float(note["since"]), str(note["host"])
+        return Holder(pid=int(note["pid"]), host=str(note["host"]), what=str(note["what"]), since=float(note["since"]))
     except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
-        return "another process"
-    return f"process {pid} on {_printable(host)} ({_printable(what)}, for {_age(time.time() - since)})"
+        return Holder(pid=None, host=None, what="", since=0.0)
 
 
 def _printable(text: str) -> str:

@@ -22,7 +22,7 @@ from cnsctl.store.files import (
     sync_folder,
     write_atomic,
 )
-from cnsctl.store.lock import locked, locked_in
+from cnsctl.store.lock import Holder, holder_of, locked, locked_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +137,21 @@ class Work:
                     if NAME.fullmatch(folder.name) and names and not self._is_done(folder):
                         found.append(folder.name)
         return found
+
+    def begun(self) -> list[str]:
+        """Names whose training runs now or is unfinished, sorted. One that has just begun has only its lock."""
+        running = []
+        with suppress(OSError):
+            running = [f.name for f in self._folder.iterdir() if NAME.fullmatch(f.name) and self.holder(f.name)]
+        return sorted({*self.unfinished(), *running})
+
+    def holder(self, name: str) -> Holder | None:
+        """The process that trains under a name; None if no process does."""
+        return holder_of(self._of(name) / layout.LOCK)
+
+    def folder(self, name: str) -> Path:
+        """Of the training state of a name, whether it exists or not."""
+        return self._of(name)
 
     def will_commit(self, name: str, delta: str) -> None:
         """Record in a reserved folder which delta is about to be committed, by its blob.

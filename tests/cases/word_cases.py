@@ -29,7 +29,13 @@ COMMANDS = [
     refused("status", "status", says=("did you mean cnsctl ls?",)),
     refused("update", "update", says=("pip install --upgrade cnsctl",)),
     refused("unknown", "zzz", says=("cnsctl --help lists the commands",)),
-    refused("option-first", "--store", "S", "ls", says=("give options after the command",)),
+    Case(id="option-first", line=("--json", "-q", "list"), says=('"name": "dog"',)),
+    Case(id="version-first", line=("--version", "ls"), says=("cnsctl ",)),
+    refused("no-command", "--store", "ls", says=("no command",)),
+    refused("no-value", "ls", "--store", says=("--store needs a value", "write --store DIR")),
+    refused("init-store", "init", "./mystore", says=("did you mean --store ./mystore?",)),
+    refused("init-base", "init", "runwayml/sd15", says=("did you mean --base runwayml/sd15?",)),
+    refused("not-whole", "gen", "x", "-n", "many", says=("'many' is not a whole number",)),
 ]
 
 OPTIONS = [

@@ -16,13 +16,11 @@ from cnsctl.settings import WAIT_S, ComputeSettings, TrainSettings
 def command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Name of the concept: <NAME> in prompts", show_default=False),
+        options.name_argument("NAME", "Name of the concept: <NAME> in prompts"),
     ] = None,
     images: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="IMAGES...", readable=False, help="A folder of images, or image files", show_default=False
-        ),
+        list[str] | None,
+        typer.Argument(metavar="IMAGES...", help="A folder of images, or image files", show_default=False),
     ] = None,
     *,
     from_list: Annotated[
@@ -99,7 +97,7 @@ def command(
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
     from cnsctl.app import stores, train_list
-    from cnsctl.app.requests import TrainRequest
+    from cnsctl.app.requests import TrainRequest, readable
     from cnsctl.app.train import train
     from cnsctl.errors import UsageError
 
@@ -132,13 +130,21 @@ def command(
             verbose=verbose,
         ) as shown:
             result = shown.run(
-                stores.with_store(store, lambda opened: train_list.train_list(opened, asked), wait_s=wait)
+                stores.with_store(
+                    store,
+                    lambda opened: train_list.train_list(opened, asked),
+                    wait_s=wait,
+                    before=lambda folder: train_list.readable_list(folder, asked),
+                )
             )
         if (found := train_list.problem(result)) is not None:
             raise found
         return
     if name is None or not images:
-        raise UsageError(f"missing argument '{'NAME' if name is None else 'IMAGES...'}'", hint="see cnsctl add --help")
+        hint = (
+            f"the name comes first: cnsctl add NAME {name}" if name and Path(name).exists() else "see cnsctl add --help"
+        )
+        raise UsageError(f"missing argument '{'NAME' if name is None else 'IMAGES...'}'", hint=hint)
     request = TrainRequest(
         name=name,
         sources=images,
@@ -165,4 +171,11 @@ def command(
         lines=True,
         verbose=verbose,
     ) as output:
-        output.run(stores.with_store(store, lambda opened: train(opened, request), wait_s=wait))
+        output.run(
+            stores.with_store(
+                store,
+                lambda opened: train(opened, request),
+                wait_s=wait,
+                before=lambda pocket: readable(pocket, request),
+            )
+        )

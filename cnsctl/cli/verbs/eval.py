@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 @options.with_settings(compute=ComputeSettings)
 def command(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="CONCEPT...", help="Their names.  [default: all]", show_default=False)
-    ] = None,
+    names: options.AnyConcepts = None,
     *,
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Measure error removed only: fast, generates nothing")

@@ -15,7 +15,7 @@ from cnsctl.settings import ComputeSettings, ExportSettings
 
 @options.with_settings(settings=ExportSettings, compute=(ComputeSettings, ("device", "memory")))
 def command(
-    names: Annotated[list[str], typer.Argument(metavar="CONCEPT...", help="Names of concepts")],
+    names: options.Concepts,
     *,
     settings: dict[str, Any],
     output: Annotated[

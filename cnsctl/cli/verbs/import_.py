@@ -69,7 +69,7 @@ def command(
     Example:  cnsctl import cat-toy.safetensors
     """
     from cnsctl.app import stores
-    from cnsctl.app.import_ import import_
+    from cnsctl.app.import_ import import_, refuse_missing
     from cnsctl.app.import_files import ImportRequest
 
     request = ImportRequest(
@@ -83,7 +83,11 @@ def command(
         compute=compute,
     )
     with Output(as_json=as_json, quiet=quiet, human=tables.imported, bare=tables.imported_names, lines=True) as output:
-        output.run(stores.with_store(store, lambda opened: import_(opened, request), wait_s=wait))
+        output.run(
+            stores.with_store(
+                store, lambda opened: import_(opened, request), wait_s=wait, before=lambda _: refuse_missing(request)
+            )
+        )
 
 
 def _renames(given: list[str]) -> dict[str, str]:

@@ -6,19 +6,22 @@ from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
 
 
-def command(store: options.Store = None, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
+def command(
+    names: options.AnyConcepts = None,
+    store: options.Store = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
     """List the concepts of the store.
 
-    Interrupted training runs are listed on stderr.
+    Training runs that run now or were interrupted are listed on stderr, with the command that continues them. A narrow
+    terminal shows fewer columns; in a pipe all columns are raw numbers, separated by tabs.
 
     Example:  cnsctl ls --json | jq -r '.concepts[].name'
     """
-    from cnsctl.app import concepts, stores
+    from cnsctl.app import concepts
 
     with Output(as_json=as_json, quiet=quiet, human=tables.listing, bare=tables.names) as output:
-        result = output.run(concepts.listed(stores.open_store(store)))
-        for name in result.unfinished:
-            output.note(
-                f"training of <{name}> is running or was interrupted: the same cnsctl add continues it, "
-                f"cnsctl rm --unfinished {name} deletes it"
-            )
+        result = output.run(concepts.listed_or_empty(store, names or []))
+        for run in result.runs:
+            output.note(tables.run(run, store))

@@ -12,8 +12,8 @@ from cnsctl.settings import WAIT_S
 
 
 def command(
-    old: Annotated[str, typer.Argument(metavar="CONCEPT", help="Its name")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name")],
+    old: Annotated[str, options.name_argument("CONCEPT", "Its name")],
+    new: Annotated[str, options.name_argument("NEW", "Its new name")],
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Rename an interrupted training run; concepts stay")
     ] = False,

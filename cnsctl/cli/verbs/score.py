@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,10 +19,8 @@ SETTINGS = (
 
 @options.with_settings(settings=(TrainSettings, SETTINGS), compute=ComputeSettings)
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name that the concept would get")],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", readable=False, help="A folder of images, or image files")
-    ],
+    name: Annotated[str, options.name_argument("NAME", "Name that the concept would get")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES...", help="A folder of images, or image files")],
     *,
     class_word: options.ClassWord = None,
     holdout: options.Holdout = 0,

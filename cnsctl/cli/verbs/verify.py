@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
@@ -13,9 +11,7 @@ from cnsctl.settings import ComputeSettings
 
 @options.with_settings(compute=ComputeSettings)
 def command(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="CONCEPT...", help="Their names.  [default: all]", show_default=False)
-    ] = None,
+    names: options.AnyConcepts = None,
     *,
     compute: dict[str, Any],
     store: options.Store = None,
