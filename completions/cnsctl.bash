@@ -1,11 +1,119 @@
 # bash completion for cnsctl; made by: cnsctl completion bash
+# words: those before the cursor; word: the one at the cursor, both without quotes; quote: the open quote; redirect: after < or >
+_cnsctl_split() {
+    local line="${COMP_LINE:0:COMP_POINT}" i c begun=""
+    words=() word="" quote="" redirect=""
+    for ((i = 0; i < ${#line}; i++)); do
+        c="${line:i:1}"
+        if [[ -n $quote && $c == "$quote" ]]; then
+            quote=""
+        elif [[ $quote == "'" ]]; then
+            word+="$c"
+        elif [[ $c == "\\" ]]; then
+            i=$((i + 1)) begun=1 word+="${line:i:1}"
+        elif [[ -n $quote ]]; then
+            word+="$c"
+        elif [[ $c == "'" || $c == '"' ]]; then
+            quote="$c" begun=1
+        elif [[ $c == [[:space:]] || $c == "<" || $c == ">" ]]; then
+            if [[ -n $begun && -z $redirect ]]; then
+                words+=("$word")
+            fi
+            [[ -n $begun ]] && redirect=""
+            word="" begun=""
+            [[ $c == [[:space:]] ]] || redirect=1
+        else
+            word+="$c" begun=1
+        fi
+    done
+}
+
 _cnsctl_names() {
-    local WORDS=("${COMP_WORDS[@]}")
-    local store="" i
-    for ((i = 1; i < ${#WORDS[@]}; i++)); do
-        case "${WORDS[i]}" in
-            --store) store="${WORDS[i+1]}"; [[ $store == "=" ]] && store="${WORDS[i+2]}" ;;
-            --store=*) store="${WORDS[i]#--store=}" ;;
+    local name file
+    if [[ -z $unfinished ]]; then
+        [[ -r $store/names ]] && cat -- "$store/names"
+        return
+    fi
+    for name in "$store"/work/*/; do
+        for file in "$name"*; do
+            [[ -e $file && ${file##*/} != lock ]] || continue
+            name="${name%/}"
+            printf '%s\n' "${name##*/}"
+            break
+        done
+    done
+}
+
+_cnsctl_reply() {
+    local IFS=$'\n' found
+    case "$1" in
+        words) shift; found=($(compgen -W "$*" -- "$cur")) ;;
+        folder) compopt -o filenames 2>/dev/null; found=($(compgen -d -- "$cur")) ;;
+        model) compopt -o filenames 2>/dev/null; found=($(compgen -d -- "$cur"; compgen -f -X '!*.safetensors' -- "$cur")) ;;
+        file) compopt -o filenames 2>/dev/null; found=($(compgen -f -- "$cur")) ;;
+        *) return ;;
+    esac
+    found=("${found[@]/#/$head}")
+    # readline replaces only $typed, which is the end of the word
+    COMPREPLY=("${found[@]#"${word%"$typed"}"}")
+}
+
+_cnsctl_prompt() {
+    local IFS=$'\n' sign="@" after="" last="${word##*[[:space:]]}"
+    if [[ ${word##*<} != *">"* && $word == *"<"* ]]; then
+        head="${word%"<"*}" sign="<" after=">" cur="${word##*<}"
+    elif [[ $last == "@"* ]]; then
+        head="${word%"$last"}" cur="${last#@}"
+    elif [[ -z $last ]]; then
+        head="$word" cur=""
+        [[ -n $quote ]] && sign="<" after=">"
+    else
+        return
+    fi
+    head+="$sign"
+    local name names=()
+    for name in $(_cnsctl_names); do
+        names+=("$name$after")
+    done
+    _cnsctl_reply words "${names[@]}"
+    # with one answer readline would close the quote, and the prompt goes on
+    [[ -n $quote && ${#COMPREPLY[@]} -eq 1 ]] && COMPREPLY+=("${COMPREPLY[0]} ")
+}
+
+# names that the line does not have already
+_cnsctl_concept() {
+    local IFS=$'\n' after="" name known names=()
+    case "$word" in
+        "<"*) head="<" cur="${word#"<"}" after=">" ;;
+        "@"*) head="@" cur="${word#"@"}" ;;
+    esac
+    for name in $(_cnsctl_names); do
+        for known in "${given[@]}"; do
+            known="${known#[<@]}"
+            [[ $name == "${known%">"}" ]] && continue 2
+        done
+        names+=("$name$after")
+    done
+    _cnsctl_reply words "${names[@]}"
+}
+
+_cnsctl() {
+    local words word quote redirect typed="$2" cur head="" verb="" flag="" store="" unfinished="" given=() name w
+    local IFS=$' \t\n'
+    COMPREPLY=()
+    _cnsctl_split
+    for w in "${words[@]:1}"; do
+        if [[ -n $flag ]]; then
+            [[ $flag == --store ]] && store="$w"
+            flag=""
+            continue
+        fi
+        case "$w" in
+            --store=*) store="${w#--store=}" ;;
+            --unfinished) unfinished=1 ;;
+            ) flag="$w" ;;
+            -?*) ;;
+            *) if [[ -z $verb ]]; then verb="$w"; else given+=("$w"); fi ;;
         esac
     done
     [[ $store == "~/"* ]] && store="$HOME/${store:2}"
@@ -18,66 +126,33 @@ _cnsctl_names() {
     if [[ -z $store ]]; then
         store="${XDG_DATA_HOME:-$HOME/.local/share}/cnsctl"
     fi
-    [[ -r $store/names ]] && cat -- "$store/names"
-}
+    cur="$word"
+    if [[ -n $redirect ]]; then
+        _cnsctl_reply file
+        return
+    fi
+    if [[ -z $flag && $word == --*=* ]]; then
+        flag="${word%%=*}" cur="${word#*=}" head="${word%%=*}="
+    fi
+    if [[ -n $flag ]]; then
+        case "$verb:$flag" in
 
-_cnsctl() {
-    local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" verb="${COMP_WORDS[1]}" flags=""
-    COMPREPLY=()
-    if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "add score gen demo ls show gallery verify eval log export import init base mv rm undo check gc backup restore migrate doctor completion --help --version" -- "$cur"))
+        esac
         return
     fi
-    case "$prev" in
-        --policy) COMPREPLY=($(compgen -W "overlap prefer-free exclusive" -- "$cur")); return ;;
-        --select) COMPREPLY=($(compgen -W "exact intersect" -- "$cur")); return ;;
-        --device) COMPREPLY=($(compgen -W "auto cuda mps cpu" -- "$cur")); return ;;
-        --dtype) COMPREPLY=($(compgen -W "auto fp32 bf16 fp16" -- "$cur")); return ;;
-        --memory) COMPREPLY=($(compgen -W "auto low lowest" -- "$cur")); return ;;
-        --sampler) COMPREPLY=($(compgen -W "base dpm++2m dpm++2m-sde dpm++3m-sde dpm++2s dpm++sde euler euler-a heun dpm2 dpm2-a lms unipc deis pndm ddim ddpm lcm" -- "$cur")); return ;;
-        --sigmas) COMPREPLY=($(compgen -W "default karras exponential beta" -- "$cur")); return ;;
-        --spacing) COMPREPLY=($(compgen -W "default leading trailing linspace" -- "$cur")); return ;;
-        --format) COMPREPLY=($(compgen -W "lora lora-exact diff kv custom-diffusion embedding native bundle checkpoint" -- "$cur")); return ;;
-        --keys) COMPREPLY=($(compgen -W "kohya diffusers" -- "$cur")); return ;;
-        --mode) COMPREPLY=($(compgen -W "token prompt merged" -- "$cur")); return ;;
-        --prediction) COMPREPLY=($(compgen -W "epsilon v_prediction" -- "$cur")); return ;;
-        --from|--masks|--store|-o|--output|--html|--base|--clip|--judge|--at) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
-    esac
-    case "$verb" in
-        add) flags="--from --class --holdout --recursive --masks --replace --restart --no-preview --no-measure --allow-worse --steps --learning-rate --token-learning-rate --batch-size --resolution --accumulate --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --memory --allow-forgetting --wait --store --json --quiet --help" ;;
-        score) flags="--class --holdout --recursive --masks --steps --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --memory --store --json --quiet --help" ;;
-        gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --clip-skip --long-prompts --size --force --device --dtype --memory --store --json --quiet --help" ;;
-        demo) flags="--output --steps --device --dtype --memory --json --quiet --help" ;;
-        ls) flags="--store --json --quiet --help" ;;
-        show) flags="--overlaps --store --json --quiet --help" ;;
-        gallery) flags="--output --force --store --json --quiet --help" ;;
-        verify) flags="--device --dtype --memory --store --json --quiet --help" ;;
-        eval) flags="--no-images --full --html --force --device --dtype --memory --store --json --quiet --help" ;;
-        log) flags="--store --json --quiet --help" ;;
-        export) flags="--format --rank --keys --output --force --no-measure --device --memory --store --json --quiet --help" ;;
-        import) flags="--name --class --kv-only --budget --rename --replace --device --dtype --memory --wait --store --json --quiet --help" ;;
-        init) flags="--store --base --copy --mode --prediction --clip --judge --yes --json --quiet --help" ;;
-        base) flags="--at --estimate --clip --judge --dtype --yes --wait --store --json --quiet --help" ;;
-        mv) flags="--unfinished --wait --store --json --quiet --help" ;;
-        rm) flags="--unfinished --purge --yes --wait --store --json --quiet --help" ;;
-        undo) flags="--wait --store --json --quiet --help" ;;
-        check) flags="--read-data --repair --wait --store --json --quiet --help" ;;
-        gc) flags="--dry-run --wait --store --json --quiet --help" ;;
-        backup) flags="--force --with-base --store --json --quiet --help" ;;
-        restore) flags="--dry-run --store --json --quiet --help" ;;
-        migrate) flags="--dry-run --back --wait --store --json --quiet --help" ;;
-        doctor) flags="--paths --store --json --quiet --help" ;;
-        completion) flags=" --help" ;;
-    esac
-    if [[ $cur == -* ]]; then
-        COMPREPLY=($(compgen -W "$flags" -- "$cur"))
+    if [[ $word == -* && -z $quote ]]; then
+        case "$verb" in
+            "") _cnsctl_reply words --help --version --store --json --quiet ;;
+            completion) _cnsctl_reply words --install --uninstall -h --help ;;
+        esac
         return
     fi
-    case "$verb" in
-        show|verify|eval|export|mv|rm) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
-        gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${cur#@}")) ;;
-        completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
-        add|score|import|base|backup|restore) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+    if [[ -z $verb ]]; then
+        _cnsctl_reply words completion
+        return
+    fi
+    case "$verb:${#given[@]}" in
+        completion:0) _cnsctl_reply words bash zsh fish ;;
     esac
 }
 complete -F _cnsctl cnsctl
