@@ -148,7 +148,8 @@ def _move_parts(temp: Path, path: Path) -> None:
             os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
     except BaseException as err:
         _remove_parts(path)
-        (temp / manifest_file.FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # the next call does it
+            (temp / manifest_file.FILE).unlink(missing_ok=True)
         if isinstance(err, OSError):
             raise disk_problem(err, "create the store", path) from err
         raise
