@@ -141,18 +141,18 @@ def slug(text: str) -> str:
     Punctuation and spaces are dropped. If more is lost (emoji, or more than 60 characters or 200 bytes), a hash of the text
     follows, so that different texts get different names. The result is not empty, and in Unicode's NFC.
     """
-    words, lost, inside = [""], False, False
+    letters, lost, inside = list[str](), False, False
     for char in unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()):
         kind = unicodedata.category(char)
         # a combining mark belongs to the previous letter; variation selectors are invisible
         inside = char.isalnum() or (inside and kind in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f")
         if inside:
-            words[-1] += char
+            letters.append(char)
             continue
         lost = lost or not (char.isascii() or kind[0] in "PZ" or kind == "Cf")
-        if words[-1]:
-            words.append("")
-    stem = "-".join(words).rstrip("-")
+        if letters and letters[-1] != "-":
+            letters.append("-")
+    stem = "".join(letters).rstrip("-")
     if lost or stem != _cut(stem):
         mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         return f"{_cut(stem, len(mark) + 1) or 'image'}-{mark}"

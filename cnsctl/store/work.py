@@ -209,6 +209,8 @@ def _clear(folder: Path) -> None:
     import shutil
 
     for entry in sorted(folder.iterdir(), key=lambda e: e.name == layout.COMMITTING):
+        if entry.name == layout.COMMITTING:  # after a power cut it must not be gone without the rest
+            sync_folder(folder)
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != layout.LOCK:

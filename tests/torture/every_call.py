@@ -98,7 +98,11 @@ class _Sweep:
 
 def look_at(verb: Verb, world: Path, where: str, tally: Tally, *, before: object, after: object) -> bool:
     """Check a world after a failure, and that commands work in it; whether it is in the state after the command."""
-    state = verb.state(world)
+    try:
+        state = verb.state(world)
+    except CnsctlError as err:
+        tally.loss(where, f"it cannot be read: {err}")
+        return False
     if state not in (before, after):
         tally.loss(where, f"neither before nor after: {state}")
         return False

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cnsctl.cli.streams import error_lines, fitted
 from cnsctl.errors import CnsctlError
 
 SHOWN = 5
@@ -56,9 +58,9 @@ class Tally:
         try:
             yield
         except CnsctlError as err:
-            text = " ".join(filter(None, (err.what, err.note, err.hint)))
-            if not text.isprintable():
-                self.loss(where, f"a control character in a message: {text!r}")
+            lines = error_lines(err.code, err.what, note=err.note, hint=err.hint)
+            if not all(fitted(line, sys.stderr).isprintable() for line in lines):
+                self.loss(where, f"a control character in a message: {lines!r}")
         except Exception as err:
             self.unexpected(where, err)
 

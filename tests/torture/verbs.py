@@ -257,9 +257,9 @@ class Worlds:
         verb.prepare(self.template)
         self._before = digest(self.template)
 
-    def fresh(self) -> Path:
+    def fresh(self, copy: Callable[[str, str], object] = os.link) -> Path:
         world = self.parent / f"world-{next(_NUMBERS)}"
-        shutil.copytree(self.template, world, copy_function=os.link)
+        shutil.copytree(self.template, world, copy_function=copy)
         return world
 
     def drop(self, world: Path) -> None:
