@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         doctor,
         estimate_memory,
         open_store,
+        restore_store,
     )
     from cnsctl.app.applied import AppliedConcept
     from cnsctl.concept import Mode
@@ -44,6 +45,7 @@ __all__ = [
     "estimate_memory",
     "events",
     "open_store",
+    "restore_store",
     "results",
     "settings",
 ]

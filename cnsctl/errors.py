@@ -17,6 +17,7 @@ CnsctlError                      1
 ├── ImageError                   1   an image, or a folder of them, cannot be used
 ├── BaseModelError               1   a base model is missing, unsupported or another one than the store's
 ├── FormatTooNewError            1   written by a newer cnsctl
+├── FormatTooOldError            1   the store can be read, but not changed before it is migrated
 ├── CapacityError                1   too few free neurons for the policy
 ├── OutOfMemoryError             1   the process may not use the memory that it needs
 └── DiskError                    1   full, read-only, or failing
@@ -173,6 +174,10 @@ class BaseModelError(CnsctlError):
 
 class FormatTooNewError(CnsctlError):
     code = "format-too-new"
+
+
+class FormatTooOldError(CnsctlError):
+    code = "format-too-old"
 
 
 class CapacityError(CnsctlError):

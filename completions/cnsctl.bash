@@ -25,7 +25,7 @@ _cnsctl() {
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" verb="${COMP_WORDS[1]}" flags=""
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W "add score gen demo ls show gallery verify eval log export import init base mv rm undo check gc doctor completion --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "add score gen demo ls show gallery verify eval log export import init base mv rm undo check gc backup restore migrate doctor completion --help --version" -- "$cur"))
         return
     fi
     case "$prev" in
@@ -44,7 +44,7 @@ _cnsctl() {
         --from|--masks|--store|-o|--output|--html|--base|--clip|--judge|--at) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
     case "$verb" in
-        add) flags="--from --class --holdout --recursive --masks --replace --no-preview --no-measure --allow-worse --steps --learning-rate --token-learning-rate --batch-size --resolution --accumulate --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --memory --allow-forgetting --wait --store --json --quiet --help" ;;
+        add) flags="--from --class --holdout --recursive --masks --replace --restart --no-preview --no-measure --allow-worse --steps --learning-rate --token-learning-rate --batch-size --resolution --accumulate --budget --seed --token-embeddings --warmup --policy --lambda-prev --lambda-base --orthogonal --select --random-mask --device --dtype --memory --allow-forgetting --wait --store --json --quiet --help" ;;
         score) flags="--class --holdout --recursive --masks --steps --token-learning-rate --batch-size --resolution --budget --seed --token-embeddings --warmup --policy --select --random-mask --device --dtype --memory --store --json --quiet --help" ;;
         gen) flags="--count --seed --batch-size --output --negative-prompt --steps --guidance-scale --sampler --sigmas --spacing --width --height --clip-skip --long-prompts --size --force --device --dtype --memory --store --json --quiet --help" ;;
         demo) flags="--output --steps --device --dtype --memory --json --quiet --help" ;;
@@ -63,6 +63,9 @@ _cnsctl() {
         undo) flags="--wait --store --json --quiet --help" ;;
         check) flags="--read-data --repair --wait --store --json --quiet --help" ;;
         gc) flags="--dry-run --wait --store --json --quiet --help" ;;
+        backup) flags="--force --with-base --store --json --quiet --help" ;;
+        restore) flags="--dry-run --store --json --quiet --help" ;;
+        migrate) flags="--dry-run --back --wait --store --json --quiet --help" ;;
         doctor) flags="--paths --store --json --quiet --help" ;;
         completion) flags=" --help" ;;
     esac
@@ -74,7 +77,7 @@ _cnsctl() {
         show|verify|eval|export|mv|rm) COMPREPLY=($(compgen -W "$(_cnsctl_names)" -- "$cur")) ;;
         gen) COMPREPLY=($(compgen -P @ -W "$(_cnsctl_names)" -- "${cur#@}")) ;;
         completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")) ;;
-        add|score|import|base) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+        add|score|import|base|backup|restore) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
     esac
 }
 complete -F _cnsctl cnsctl

@@ -13,7 +13,7 @@ Owns the public names; must not know how anything is done: each call goes into `
 from cnsctl.api.pipeline import apply_concept
 from cnsctl.api.run import CnsctlWarning, Run
 from cnsctl.api.session import Session
-from cnsctl.api.store import Store, create_store, doctor, estimate_memory, open_store
+from cnsctl.api.store import Store, create_store, doctor, estimate_memory, open_store, restore_store
 
 __all__ = [
     "CnsctlWarning",
@@ -25,4 +25,5 @@ __all__ = [
     "doctor",
     "estimate_memory",
     "open_store",
+    "restore_store",
 ]

@@ -65,6 +65,7 @@ class Session:
         recursive: bool = False,
         masks: str | Path | None = None,
         replace: bool = False,
+        restart: bool = False,
         allow_forgetting: bool = False,
         allow_worse: bool = False,
         preview: bool = True,
@@ -82,6 +83,7 @@ class Session:
             recursive: also search subfolders for images.
             masks: a folder of grey images of the same names: only what is white is trained.
             replace: replace the concept of this name.
+            restart: delete the state of an interrupted run of this name, and train from step 0.
             allow_forgetting: in merged mode, save even if an earlier concept loses more than 5 points of error removed.
             allow_worse: save even if the concept is worse than its class word: error removed below zero, or a lower
                 CLIP-I.
@@ -90,7 +92,7 @@ class Session:
             settings: fields of `TrainSettings`; the base model sets the rest.
 
         Raises:
-            NameTakenError: the store has a concept of this name. This and all below when the run is iterated.
+            NameTakenError: the store has a concept, or an interrupted run with other settings, of this name. This and all below when the run is iterated.
             InvalidNameError: the name has other characters than a-z, 0-9, - and _.
             InvalidSettingError: a setting is unknown, of another type, or out of range.
             ImageError: an image cannot be read, or the folder does not contain one.
@@ -108,6 +110,7 @@ class Session:
         request = dataclasses.replace(
             request,
             replace=replace,
+            restart=restart,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
             preview=preview,
@@ -122,6 +125,7 @@ class Session:
         holdout: int = 0,
         recursive: bool = False,
         replace: bool = False,
+        restart: bool = False,
         allow_forgetting: bool = False,
         allow_worse: bool = False,
         **settings: Any,
@@ -133,6 +137,7 @@ class Session:
             holdout: as for `train`, of each concept.
             recursive: as for `train`.
             replace: train the concepts that the store has again.
+            restart: as for `train`, of each concept that is interrupted.
             allow_forgetting: as for `train`.
             allow_worse: as for `train`.
             settings: fields of `TrainSettings`; the base model sets the rest.
@@ -150,6 +155,7 @@ class Session:
             holdout=holdout,
             recursive=recursive,
             replace=replace,
+            restart=restart,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
             compute={"dtype": session.dtype},  # fp16 is refused

@@ -72,6 +72,26 @@ def create_store(
     return open_store(path)
 
 
+def restore_store(file: str | Path, path: str | Path | None = None, *, dry_run: bool = False) -> results.RestoreResult:
+    """Create a store from a backup, whole or not at all.
+
+    Args:
+        file: that `Store.backup` or `cnsctl backup` has written.
+        path: of the new store, which must be empty or missing; by default as in `open_store`.
+        dry_run: create nothing; read and check the file.
+
+    Raises:
+        UsageError: the folder contains something else, or the file does not exist.
+        UnknownFormatError: the file is not a backup.
+        DamagedFileError: it is not as it was written.
+        FormatTooNewError: a newer version of cnsctl wrote it.
+        DiskError: the disk is full, read-only or failing.
+    """
+    from cnsctl.app.restore import restore
+
+    return Run(restore(Path(file), _path(path), dry_run=dry_run)).result()
+
+
 def estimate_memory(base: str | Path, *, dtype: Dtype | str = Dtype.AUTO) -> results.EstimateResult:
     """Estimate the memory that training and generating on a base model need, without loading a weight.
 
@@ -261,6 +281,41 @@ class Store:
         from cnsctl.app.collect import collect
 
         return collect(self._folder, dry_run=dry_run)
+
+    def backup(self, file: str | Path, *, force: bool = False, with_base: bool = False) -> results.BackupResult:
+        """Write the store to one file, from which `restore_store` creates it again; other processes may change it meanwhile.
+
+        Args:
+            file: to write; a tar archive.
+            force: overwrite it.
+            with_base: also the base model, if it is outside the store.
+
+        Raises:
+            UsageError: the file exists already.
+            StoreDamagedError: a file that a concept needs is missing or damaged.
+            BaseModelError: a file of the base model is missing, or has changed.
+            DiskError: the disk is full, read-only or failing.
+        """
+        from cnsctl.app.backup import backup
+
+        return Run(backup(self._folder, Path(file), force=force, with_base=with_base)).result()
+
+    def migrate(self, *, dry_run: bool = False, back: bool = False) -> results.MigrateResult:
+        """Bring the store to the newest format; open it again afterwards. Its files are kept as they were.
+
+        Args:
+            dry_run: change nothing.
+            back: go back to the older format, if no concept has changed since.
+
+        Raises:
+            UsageError: there is nothing to go back to, or concepts have changed since.
+            StoreLockedError: another process writes to the store.
+            StoreDamagedError: a file cannot be read.
+            DiskError: the disk is full, read-only or failing; a second call continues.
+        """
+        from cnsctl.app.migrate import migrate
+
+        return migrate(self._folder, dry_run=dry_run, back=back)
 
     def log(self) -> results.LogResult:
         """The last 100 changes, oldest first."""

@@ -41,13 +41,13 @@ def check(
         StoreLockedError, DiskError: it cannot be repaired now.
     """
     store.damage.clear()  # it is among the findings
-    tally, found = yield from _checked(store, read_data=read_data)
+    tally, found = yield from checked(store, read_data=read_data)
     done: dict[str, str] = {}
     if repair and found:
         yield Phase(name="repair")
         done = repaired_in(store, found)
         yield from saved_but(store)
-        left = {problem.part for problem in (yield from _checked(store, read_data=read_data))[1]}
+        left = {problem.part for problem in (yield from checked(store, read_data=read_data))[1]}
         done = {part: words for part, words in done.items() if part not in left or words.startswith("moved")}
     return results.CheckResult(
         store=str(store.path),
@@ -88,7 +88,8 @@ def _can_be_moved(finding: results.Finding) -> bool:
     return is_file and finding.problem != MISSING and FOREIGN not in finding.problem
 
 
-def _checked(store: Store, *, read_data: bool) -> Generator[Event, None, tuple[Tally, list[Problem]]]:
+def checked(store: Store, *, read_data: bool) -> Generator[Event, None, tuple[Tally, list[Problem]]]:
+    """What was looked at, and what is wrong."""
     tally, found = Tally(), []
     if read_data:
         yield Phase(name="read every file")

@@ -35,13 +35,18 @@ def make_job(
     class_word: str,
     images: Sequence[TrainingImage],
     latents_file: Path | None = None,
+    *,
+    keep_latents: bool = False,
 ) -> Generator[Event, None, Job]:
-    """The job of training on these images, without the held-out ones."""
+    """The job of training on these images, without the held-out ones.
+
+    Latents are read from their file, or written to it; `keep_latents`: but do not overwrite those of other images.
+    """
     from cnsctl.engine.job import Job
 
     base, store = session.base, session.store
     images = images[: len(images) - request.holdout]
-    latents = yield from _latents(session, images, latents_file)
+    latents = yield from _latents(session, images, latents_file, keep=keep_latents)
     general = yield from _general(session)
     return Job(
         name=request.name,
@@ -59,7 +64,7 @@ def make_job(
 
 
 def _latents(
-    session: Session, images: Sequence[TrainingImage], file: Path | None
+    session: Session, images: Sequence[TrainingImage], file: Path | None, *, keep: bool
 ) -> Generator[Event, None, list[torch.Tensor]]:
     """Latents of the images, saved with the training state so that a resumed run uses the same ones."""
     from cnsctl.app.resume import MAX_BYTES
@@ -78,7 +83,7 @@ def _latents(
     count = Count("encode the images", len(images))
     yield count.begin()
     found = yield from count.each(session.encoding(image.pixels for image in images))
-    if file is not None:
+    if file is not None and not (keep and file.exists()):
         write_atomic(file, training_state.latents_to_bytes(found, key=key.hexdigest()))
     return found
 

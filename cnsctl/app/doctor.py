@@ -129,10 +129,12 @@ def _formats() -> dict[str, int]:
     from cnsctl.engine.proof import FORMAT as PROBE
     from cnsctl.formats.delta import FORMAT as DELTA
     from cnsctl.results import FORMAT as JSON
+    from cnsctl.store.backup_file import FORMAT as BACKUP
     from cnsctl.store.catalogue import FORMAT as CATALOGUE
     from cnsctl.store.index import FORMAT as INDEX
     from cnsctl.store.manifest import FORMAT as STORE
 
     return {
         "store": STORE, "catalogue": CATALOGUE, "delta": DELTA, "index": INDEX, "probe": PROBE, "png": PNG, "json": JSON,
+        "backup": BACKUP,
     }  # fmt: skip

@@ -31,7 +31,7 @@ from cnsctl.concept import Mode
 from cnsctl.data.prompt_grammar import parse
 from cnsctl.data.prompt_templates import base_probe_texts
 from cnsctl.errors import DiskError, FormatTooNewError, StoreDamagedError
-from cnsctl.events import Compared, Denoised, Event
+from cnsctl.events import Compared, Denoised, Event, Warn
 from cnsctl.metrics.forgetting import drift, forgetting
 from cnsctl.metrics.similarity import clip_i
 
@@ -128,7 +128,8 @@ def _removed(
             overlay = _acting(session, whole, name)
             latents = yield from count.each(encoded(session, record, plans[name]))
             found[name] = yield from count.each(removed_error_with_spread(session, overlay, name, latents))
-        except UNREADABLE:
+        except UNREADABLE as err:
+            yield Warn(text=f"<{name}> is not measured: {err.what}")
             yield count.step(until - count.done)
     return found
 
@@ -160,7 +161,8 @@ def _by_clip(
             overlay = _acting(session, whole, name)
             found[name], images = yield from count.each(_compared(session, overlay, record, plan))
             yield images
-        except UNREADABLE:
+        except UNREADABLE as err:
+            yield Warn(text=f"<{name}> is not measured: {err.what}")
             yield count.step(until - count.done)
     return found
 

@@ -50,6 +50,8 @@ class TrainRequest:
     masks: Path | None = None
     """A folder with masks of the same names."""
     replace: bool = False
+    restart: bool = False
+    """Delete the state of an interrupted run under this name."""
     allow_forgetting: bool = False
     allow_worse: bool = False
     """Save the concept even if it is worse than its class word on the base model."""
@@ -77,6 +79,7 @@ class Admitted:
 def admit(store: Store, request: TrainRequest) -> Admitted:
     """Check the request without a model, and read the images, each once."""
     check_name(request.name)
+    store.refuse_older()  # not after the training
     refuse_unfit()
     refuse_half_for_training(request.compute)
     refuse_taken_name(store, request)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from cnsctl.app.session import is_checked, start
 from cnsctl.app.stores import damage_inside, open_base
-from cnsctl.errors import BaseModelError, DamagedFileError
+from cnsctl.errors import BaseModelError, DamagedFileError, DiskError
 from cnsctl.events import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
     with ExitStack() as held:
         found: dict[str, tuple[TensorFile, str]] = {}
         for path in wanted.files:
-            with _of_base(store):
+            with _of_base(store, path):
                 file = held.enter_context(open_file(path))
             found |= {site: (file, name) for site, name in wanted.names.items() if name in file.entries}
         for site, shape in store.base.sites.items():
@@ -80,14 +81,16 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
 
 
 @contextmanager
-def _of_base(store: Store) -> Iterator[None]:
+def _of_base(store: Store, path: Path | None = None) -> Iterator[None]:
     """A file that cannot be read is the base model's, not one that the user gave."""
     with damage_inside(store):
         try:
             yield
-        except (OSError, ValueError, DamagedFileError) as err:
-            why = err.what if isinstance(err, DamagedFileError) else err
-            raise BaseModelError(f"cannot read a file of the base model: {why}", reason="base-moved") from err
+        except (DamagedFileError, DiskError) as err:
+            raise BaseModelError(f"cannot use the base model: {err.what}", reason="base-moved") from err
+        except (OSError, ValueError) as err:
+            why = getattr(err, "strerror", None) or err
+            raise BaseModelError(f"cannot read {path}: {why}", reason="base-moved") from err
 
 
 def check_base(store: Store) -> None:

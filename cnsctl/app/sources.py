@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from cnsctl.errors import BaseModelError
 from cnsctl.events import Event, Note
 from cnsctl.home_folder import from_home
+from cnsctl.store.layout import CHECKPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from cnsctl.settings import Prediction
 
 POCKET = "pocket"
-
-CHECKPOINT = "checkpoint.safetensors"
-"""The single file inside a store that has a copy of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

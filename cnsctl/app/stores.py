@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cnsctl import results
 from cnsctl.app.counting import Count
 from cnsctl.app.environment import refuse_unfit
-from cnsctl.app.sources import CHECKPOINT, Source, not_there, opened, place_of, sourced
+from cnsctl.app.sources import Source, not_there, opened, place_of, sourced
 from cnsctl.concept import DEFAULT_MODE, Mode
 from cnsctl.errors import (
     BaseModelError,
@@ -26,6 +26,7 @@ from cnsctl.events import Event, Note, Warn, result_of, within
 from cnsctl.home_folder import from_home
 from cnsctl.settings import WAIT_S, GenerateSettings, Prediction, TrainSettings
 from cnsctl.store import BaseRecord, MetricModel, Store, default_path
+from cnsctl.store.layout import CHECKPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping

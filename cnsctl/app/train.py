@@ -73,6 +73,8 @@ def train(
         held.enter_context(_no_trace(store, request.name, work))
         refuse_taken_name(store, request)  # another command may have taken it before it was reserved
         refuse_damaged(store, request.name, files=True)
+        if request.restart:
+            store.work.discard(request.name)
         generation = store.generation()
         batch_size = request.settings.get("batch_size")
         began = run_memory.began_with(work, STATE_FILE)
@@ -82,7 +84,8 @@ def train(
         if request.measure and request.preview:
             _check_preview(session)
         refuse_long_class_word(session.base, request, class_word)
-        job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE)
+        keeps = (work / STATE_FILE).exists()  # a run with other images, which is refused below, can be continued
+        job = yield from make_job(session, request, class_word, images, work / LATENTS_FILE, keep_latents=keeps)
         yield from long_captions(session.base, job, images)
         yield from out_of_place(session, images)
         yield Note(text=_plan(job))

@@ -15,7 +15,14 @@ from cnsctl.app.stores import base_of
 from cnsctl.app.train import train
 from cnsctl.bases.base_folder import open_folder
 from cnsctl.data.concept_lists import ListedConcept, read_concepts_list
-from cnsctl.errors import BaseModelError, CnsctlError, DiskError, StoreDamagedError, StoreNotFoundError
+from cnsctl.errors import (
+    BaseModelError,
+    CnsctlError,
+    DiskError,
+    FormatTooOldError,
+    StoreDamagedError,
+    StoreNotFoundError,
+)
 from cnsctl.events import Event, Failed, Note
 from cnsctl.settings import TrainSettings, checked
 
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
 
     from cnsctl.store import Store
 
-FATAL = (BaseModelError, DiskError, StoreDamagedError, StoreNotFoundError)
+FATAL = (BaseModelError, DiskError, FormatTooOldError, StoreDamagedError, StoreNotFoundError)
 """Failures that every later concept would meet too."""
 
 
@@ -38,6 +45,7 @@ class ListRequest:
     holdout: int = 0
     recursive: bool = False
     replace: bool = False
+    restart: bool = False
     allow_forgetting: bool = False
     allow_worse: bool = False
     compute: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +99,7 @@ def _request(concept: ListedConcept, request: ListRequest) -> TrainRequest:
         recursive=request.recursive,
         masks=concept.masks,
         replace=request.replace,
+        restart=request.restart,
         allow_forgetting=request.allow_forgetting,
         allow_worse=request.allow_worse,
         compute=request.compute,

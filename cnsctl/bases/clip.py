@@ -6,6 +6,7 @@ Owns loading and features; must not know what is compared.
 from __future__ import annotations
 
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CLIP_PROJECTION, has_clip
+from cnsctl.bases.unreadable import naming
 from cnsctl.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -33,14 +35,15 @@ class ClipTowers:
         from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
         options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32}
+        parts = [folder / name for name in ("image_encoder", "text_encoder", "tokenizer", "feature_extractor")]
+        files = (path for part in parts for path in sorted(part.iterdir()) if path.is_file())
         try:
-            self._vision = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder", **options)
-            self._text = CLIPTextModel.from_pretrained(folder / "text_encoder", **options)
-            self._tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-            self._processor: Any = CLIPImageProcessor.from_pretrained(
-                folder / "feature_extractor", local_files_only=True
-            )
-            self._projection = load_file(folder / CLIP_PROJECTION)["text_projection.weight"].float().to(device)
+            with naming(chain(files, [folder / CLIP_PROJECTION])):
+                self._vision = CLIPVisionModelWithProjection.from_pretrained(parts[0], **options)
+                self._text = CLIPTextModel.from_pretrained(parts[1], **options)
+                self._tokenizer = CLIPTokenizer.from_pretrained(parts[2], local_files_only=True)
+                self._processor: Any = CLIPImageProcessor.from_pretrained(parts[3], local_files_only=True)
+                self._projection = load_file(folder / CLIP_PROJECTION)["text_projection.weight"].float().to(device)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
             raise BaseModelError(
                 f"cannot load the CLIP of {folder}: {err}", hint="restore the folder of the base model"

@@ -46,14 +46,14 @@ def added_tokens(base: Path) -> frozenset[str]:
         BaseModelError: a file of the tokenizer cannot be read.
     """
     folder, found = base / "tokenizer", set[str]()
-    try:
-        for file, read in _ADDED.items():
-            if (folder / file).is_file():
-                found |= read(json.loads((folder / file).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
-        raise BaseModelError(
-            f"cannot read the vocabulary in {folder}: {err}", hint="restore the folder of the base model"
-        ) from err
+    for path, read in ((folder / file, read) for file, read in _ADDED.items()):
+        try:
+            if path.is_file():
+                found |= read(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+            raise BaseModelError(
+                f"cannot read the vocabulary in {path}: {err}", hint="restore the folder of the base model"
+            ) from err
     return frozenset(found)
 
 

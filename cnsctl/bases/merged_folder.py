@@ -22,6 +22,7 @@ from cnsctl.bases.config_files import read_json
 from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CONFIG_FILE, INDEX, PICKLES, SCHEDULER_FILE, part_files, weights_of
 from cnsctl.bases.parts import load_part, stored_dtype
+from cnsctl.bases.unreadable import naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -157,8 +158,9 @@ def _copy_index(folder: BaseFolder, target: Path) -> None:
 
 def _copy(files: list[Path], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        shutil.copyfile(file, target / file.name)
+    with naming(files):
+        for file in files:
+            shutil.copyfile(file, target / file.name)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

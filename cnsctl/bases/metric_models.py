@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 
 from cnsctl.bases.hashing import hashing_tensors
 from cnsctl.bases.libraries import quiet_libraries
+from cnsctl.bases.unreadable import naming
 from cnsctl.errors import BaseModelError
 from cnsctl.events import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,9 +49,10 @@ class ImageTower:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            self._model: Any = _loaded(AutoModel, folder)
-            self._processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            with naming(_files(folder)):
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                self._model: Any = _loaded(AutoModel, folder)
+                self._processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
         except _UNREADABLE as err:
             raise _cannot_load(folder, "an image model of transformers", err) from err
         if getattr(self._model, "main_input_name", "") != "pixel_values" and not hasattr(
@@ -110,7 +112,8 @@ class StockClip(ImageTower):
                 hint="give a folder such as openai/clip-vit-large-patch14",
             )
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            with naming(_files(folder)):
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except _UNREADABLE as err:
             raise _cannot_load(folder, "a CLIP", err) from err
 
@@ -147,6 +150,10 @@ def image_tower(folder: Path, *, name: str, fingerprint: str, device: torch.devi
     found = ImageTower(folder, name=name, device=device)
     _check(folder, found.fingerprint, fingerprint)
     return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.iterdir()) if path.is_file())
 
 
 def _loaded(kind: Any, folder: Path) -> Any:

@@ -21,6 +21,7 @@ from cnsctl.bases.libraries import quiet_libraries
 from cnsctl.bases.part_files import CONFIGURATIONS, INDEX, part_files, weights_of
 from cnsctl.bases.refusals import refuse_denoiser
 from cnsctl.bases.single_file import open_single_file
+from cnsctl.bases.unreadable import naming
 from cnsctl.errors import BaseModelError, CnsctlError, is_out_of_memory
 from cnsctl.events import within
 from cnsctl.settings import Prediction
@@ -111,8 +112,10 @@ def load_part(folder: BaseFolder, part: Part, files: list[Path]) -> Any:
     Raises:
         BaseModelError: it cannot be loaded.
     """
+    read = files if folder.single_file is None else [*files, folder.single_file]
     try:
-        return _read(folder, part, files)
+        with naming(read):
+            return _read(folder, part, files)
     except (CnsctlError, MemoryError):
         raise
     except Exception as err:  # the libraries raise exceptions of any class about files that they cannot use

@@ -23,7 +23,17 @@ def _worse(facts: Facts) -> str:
     """After a training run whose result is worse than the base model."""
     lower = "leave out --learning-rate and --token-learning-rate, or use lower values"
     change = lower if facts["higher"] else "use more --steps, or a lower --learning-rate"
-    return f"{change}; --allow-worse saves it as it is"
+    return f"{change}, with --restart; --allow-worse saves it as it is"
+
+
+def _other_run(facts: Facts) -> str:
+    """The two ways to go on with a name whose interrupted run has other settings."""
+    restart = f"cnsctl add {facts['name']} IMAGES --restart deletes its state and trains from step 0"
+    before = [*(f"{flag(name)} {value}" for name, value in facts["settings"].items())]
+    before += [f"the same {part}" for part in facts["parts"]]
+    if not before:
+        return restart
+    return f"cnsctl add {facts['name']} IMAGES with {', '.join(before)} continues it; {restart}"
 
 
 def _after_check(facts: Facts) -> str:
@@ -48,6 +58,10 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     ),
     "base-moved": lambda _: "put it back, mount its disk, or record its new place: cnsctl base --at DIR",
     "base-options": lambda _: "use --at, --clip and --judge together, or --estimate with --dtype and a model alone",
+    "backup-again": lambda _: "run the same command again, when no command removes concepts",
+    "backup-exists": lambda _: "use --force to overwrite it, or another FILE",
+    "backup-place": lambda _: "use another FILE",
+    "base-elsewhere": lambda _: "put it there, or record its place: cnsctl base --at DIR",
     "capacity": lambda _: "use --policy prefer-free, a smaller --budget, or remove a concept",
     "changed-concept": lambda _: "run cnsctl verify",
     "check-found": _after_check,
@@ -93,10 +107,13 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "import-rename": lambda _: "use --rename OLD=NEW with names in a bundle, or --name for one concept",
     "import-taken": lambda f: f"use {'--rename OLD=NEW' if f['several'] else '--name NEW'}, or --replace",
     "long-class-word": lambda _: 'use one to three words, such as --class "top hat", and few --token-embeddings',
-    "loss": lambda _: "use a lower --learning-rate and --token-learning-rate",
-    "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps lose less",
+    "loss": lambda _: "use a lower --learning-rate and --token-learning-rate, with --restart",
+    "lost": lambda _: "--allow-forgetting saves it; --policy prefer-free or fewer --steps, with --restart, lose less",
     "many-to-stdout": lambda _: "give one prompt and -n 1, or -o DIR",
     "metric-model": lambda _: "put it back, or record its new place with cnsctl base --clip or --judge",
+    "migrate": lambda _: "cnsctl backup FILE first, then cnsctl migrate",
+    "no-migration": lambda _: "cnsctl migrate -n prints the formats that would change",
+    "no-way-back": lambda _: "cnsctl undo takes back the last change; or restore a backup of an older cnsctl",
     "name-taken": lambda f: f"use another name, cnsctl add {f['name']} IMAGES --replace, or cnsctl rm {f['name']}",
     "name-taken-meanwhile": lambda f: (
         f"save it under another name: cnsctl mv --unfinished {f['name']} NEW, then the same cnsctl add with NEW"
@@ -116,11 +133,13 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
         f"give it to the command: cnsctl gen PROMPT {flag(str(f['name']))} …" if f["name"] else "remove it"
     ),
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
+    "other-run": _other_run,
     "output": lambda _: "use another -o",
     "page-exists": lambda _: "use --force to overwrite it, or name another file",
     "previous-generation": lambda _: "cnsctl check --repair goes back to it; or restore catalogue.json from a backup",
     "prediction": lambda f: f"if the weights are right, add --prediction {f['prediction']}",
     "preview": lambda _: "use --no-preview; cnsctl gen has --steps and --sampler",
+    "restore-file": lambda _: "check the name and the permissions of FILE",
     "sampler": lambda _: "use --sampler base, dpm++2m or euler",
     "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",
     "schedule": lambda f: f"leave {flag(str(f['name']))} out, or use another --sampler",

@@ -134,7 +134,20 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Use": ("gen", "demo"),
     "Inspect": ("ls", "show", "gallery", "verify", "eval", "log"),
     "Exchange": ("export", "import"),
-    "Maintain": ("init", "base", "mv", "rm", "undo", "check", "gc", "doctor", "completion"),
+    "Maintain": (
+        "init",
+        "base",
+        "mv",
+        "rm",
+        "undo",
+        "check",
+        "gc",
+        "backup",
+        "restore",
+        "migrate",
+        "doctor",
+        "completion",
+    ),
 }
 """The verbs, each in `cli/verbs/`, by the headings of the help."""
 

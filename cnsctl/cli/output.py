@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from cnsctl.cli.hints import HINTS, hint_of
 from cnsctl.cli.progress import Log, Progress, View
 from cnsctl.cli.streams import error_lines, fitted, given_up, json_line, printable, terminal_size
-from cnsctl.errors import DiskError
+from cnsctl.errors import DiskError, UsageError
 from cnsctl.events import Denoised, Event, Failed, ImageReady, Note, Phase, Selected, Step, Warn
 from cnsctl.results import FORMAT, as_json
 
@@ -183,6 +183,18 @@ def out(line: str) -> None:
 def _bare(text: str) -> str:
     """A name or path: as it is for a program, without control characters for a terminal."""
     return printable(text) if sys.stdout.isatty() else text
+
+
+def refuse_bytes(*, as_json: bool, to_stdout: bool, instead: str) -> None:
+    """Check that stdout can take the bytes of a file.
+
+    Raises:
+        UsageError: it is a terminal, or takes JSON.
+    """
+    if to_stdout and as_json:
+        raise UsageError("cannot write both a file and JSON to stdout", hint=f"use --json with {instead}")
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("cannot write the bytes of a file to the terminal", hint=f"add > FILE, or use {instead}")
 
 
 def out_json(data: Mapping[str, Any]) -> None:

@@ -235,6 +235,30 @@ def collected(r: results.CollectResult) -> Iterable[str]:
         yield f"kept because they are younger than an hour: {counted(r.young, 'file')}, {size(r.young_bytes)}"
 
 
+def backed_up(r: results.BackupResult) -> Iterable[str]:
+    yield f"backup: {r.file}, {counted(len(r.concepts), 'concept')}, {counted(r.files, 'file')}, {size(r.bytes)}"
+    if r.base_path is not None:
+        yield f"not in it: the base model at {r.base_path}; --with-base adds it"
+
+
+def restored(r: results.RestoreResult) -> Iterable[str]:
+    amount = f"{counted(len(r.concepts), 'concept')}, {counted(r.files, 'file')}, {size(r.bytes)}"
+    what = "the backup" if r.store is None else "the store"
+    yield f"the backup is intact: {amount}" if r.store is None else f"restored the store {r.store}: {amount}"
+    yield f"mode {r.mode}, base model {r.base}, {f'in {what}' if r.base_inside else f'expected at {r.base_path}'}"
+    if r.concepts:
+        yield f"concepts: {', '.join(r.concepts)}"
+
+
+def migrated(r: results.MigrateResult) -> Iterable[str]:
+    does = "would change" if r.dry_run else "changed"
+    yield from (f"{does} {f.file}: format {f.before} to {f.after}" for f in r.files)
+    if not r.files:
+        yield "nothing to migrate: the store has the newest format"
+    if r.kept is not None:
+        yield f"the files from before are in {r.kept}; cnsctl migrate --back restores them"
+
+
 def undone(r: results.UndoResult) -> Iterable[str]:
     yield from (f"restored <{name}>" for name in r.restored)
     yield from (f"removed <{name}>" for name in r.removed)

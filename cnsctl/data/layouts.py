@@ -236,12 +236,19 @@ def _dreambooth(contents: Contents) -> Reading:
         if not file.is_file():
             continue
         used = frozenset({file, folder / "references_and_licenses.txt"})
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in _lines(file):
             subject, comma, word = line.strip().partition(",")
             if comma and subject.strip() == root.name and re.fullmatch(r"[\w -]+", word.strip()):
                 return Reading(class_word=word.strip(), source=f"'{file.name}'", used=used)
         return Reading(used=used)
     return Reading()
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as err:
+        raise ImageError(f"cannot read '{file}': {err.strerror}", hint="check its permissions and its disk") from err
 
 
 _LISTS = ("dataset.json", "concepts_list.json", "concept_list.json")

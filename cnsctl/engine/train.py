@@ -26,8 +26,9 @@ from cnsctl.engine.prompt_tokens import features, splice
 from cnsctl.engine.seeds import fold
 from cnsctl.engine.trainer import Trainer
 from cnsctl.engine.training_state import DamagedState, TrainState, state_from_bytes
+from cnsctl.errors import NameTakenError
 from cnsctl.events import Event, Note, Phase, Selected, Step, result_of
-from cnsctl.settings import Policy
+from cnsctl.settings import Policy, TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -91,13 +92,13 @@ def _train(
             checkpoint.take(trainer.state(parts))
 
     if resume is not None:
-        state = _resumable(resume, parts)
-        if isinstance(state, TrainState):
-            trainer.resume(state)
+        try:
+            trainer.resume(state := _resumable(resume, job.name, parts))
+        except DamagedState as err:
+            yield Note(text=f"the saved training state is damaged: {err}; training starts at step 0")
+        else:
             take()
             yield Note(text=f"training resumes after step {state.step}")
-        else:
-            yield Note(text=f"saved training state ignored: {state}; training starts at step 0")
     yield from _warm_up(trainer, take)
     selected = yield from _select(trainer, choose)
     yield selected
@@ -273,17 +274,31 @@ def _short(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _resumable(resume: bytes, parts: Mapping[str, str]) -> TrainState | str:
-    """The state of a job, or why there is none."""
-    try:
-        state = state_from_bytes(resume)
-    except DamagedState as err:
-        return f"it is damaged: {err}"
-    if state is None:
-        return "another version of cnsctl wrote it"
-    if differ := [name for name in sorted({*parts, *state.parts}) if parts.get(name) != state.parts.get(name)]:
-        return "; ".join(_difference(name, state.parts.get(name), parts.get(name)) for name in differ)
-    return state
+def _resumable(resume: bytes, name: str, parts: Mapping[str, str]) -> TrainState:
+    """The state of this very job.
+
+    Raises:
+        DamagedState: it cannot be used.
+        NameTakenError: it is intact and of another job, which can be continued: it must not be overwritten.
+    """
+    state = state_from_bytes(resume)
+    before = {} if state is None else state.parts
+    differ = [part for part in sorted({*parts, *before}) if parts.get(part) != before.get(part)]
+    if state is not None and not differ:
+        return state
+    what = "; ".join(_difference(part, before.get(part), parts.get(part)) for part in differ)
+    raise NameTakenError(
+        f"an interrupted training run of {name!r} has other settings: {what}"
+        if state is not None
+        else f"an interrupted training run of {name!r} was saved by another version of cnsctl",
+        note=None if state is None else f"it has done {state.step} steps",
+        reason="other-run",
+        name=name,
+        settings={
+            part: before[part] for part in differ if part in TrainSettings.__dataclass_fields__ and part in before
+        },
+        parts=tuple(part for part in differ if part not in TrainSettings.__dataclass_fields__),
+    )
 
 
 def _difference(name: str, before: object, now: object) -> str:
@@ -294,7 +309,7 @@ def _difference(name: str, before: object, now: object) -> str:
 
 
 _SHOWN = 40
-"""Characters of a value that a note contains; hashes are longer."""
+"""Characters of a value that a message contains; hashes are longer."""
 
 
 def _final_loss(trainer: Trainer) -> float:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cnsctl.concept import NAME as CONCEPT_NAME
 from cnsctl.concept import Mode
-from cnsctl.errors import DamagedFileError
+from cnsctl.errors import DamagedFileError, DiskError
 from cnsctl.export_formats import ExportFormat
 from cnsctl.formats import canonical
 from cnsctl.formats.versions import check_version
@@ -179,6 +179,10 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
                 _check_delta(concept, delta)
             except _FAULTS as err:
                 raise damaged(err) from err
+            except OSError as err:  # it does not name the file
+                raise DiskError(
+                    f"cannot read {path}: {err.strerror}", hint="check its disk, or use another copy"
+                ) from err
             return delta
 
         yield Bundle(base=base, concepts=concepts, read=read)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from cnsctl.errors import CnsctlError, DamagedFileError, UnknownFormatError
+from cnsctl.errors import CnsctlError, DamagedFileError, DiskError, UnknownFormatError
 from cnsctl.formats import canonical
 
 if TYPE_CHECKING:
@@ -292,8 +292,13 @@ class TensorFile:
 
     def _bytes(self, name: str) -> bytes:
         entry = self.entries[name]
-        self._stream.seek(self._body + entry.begin)
-        raw = self._stream.read(entry.end - entry.begin)
+        try:
+            self._stream.seek(self._body + entry.begin)
+            raw = self._stream.read(entry.end - entry.begin)
+        except OSError as err:  # it does not name the file
+            raise DiskError(
+                f"cannot read {self._shown}: {err.strerror}", hint="check its disk, or use another copy"
+            ) from err
         if len(raw) != entry.end - entry.begin:
             raise self.damaged(f"tensor {shown(name)}: the file ends inside it")
         return raw

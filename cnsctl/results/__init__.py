@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnsctl.results.base import BaseResult, Budget, EstimateResult, MemoryEstimate, MetricModel, PartSize
     from cnsctl.results.care import (
+        BackupResult,
         CheckResult,
         CollectResult,
         Disk,
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
         Finding,
         LoggedRun,
         LogResult,
+        MigratedFile,
+        MigrateResult,
+        RestoreResult,
         StoreFacts,
         UndoResult,
     )
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT",
     "ONLY_IF_SET",
+    "BackupResult",
     "BaseModel",
     "BaseResult",
     "Budget",
@@ -74,11 +79,14 @@ __all__ = [
     "LoggedRun",
     "MemoryEstimate",
     "MetricModel",
+    "MigrateResult",
+    "MigratedFile",
     "Origin",
     "OriginFile",
     "PartSize",
     "RemoveResult",
     "RenameResult",
+    "RestoreResult",
     "Result",
     "ScoreResult",
     "Scores",

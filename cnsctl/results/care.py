@@ -70,6 +70,80 @@ class CollectResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupResult:
+    """`backup`: the file."""
+
+    store: str
+    """Its folder."""
+    file: str
+    """`-` for stdout."""
+    bytes: int
+    """Of the file."""
+    files: int
+    """In it."""
+    concepts: tuple[str, ...]
+    """In it, in training order."""
+    base_inside: bool
+    """Whether the base model is in it."""
+    base_path: str | None
+    """Where the base model is expected after `restore`; null if it is in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreResult:
+    """`restore`: the new store, or with `-n` what is in the backup."""
+
+    store: str | None
+    """Its folder; null with `-n`."""
+    dry_run: bool
+    """Whether the backup was only read."""
+    file: str
+    """The backup."""
+    bytes: int
+    """Of the files in it."""
+    files: int
+    """In it."""
+    concepts: tuple[str, ...]
+    """In training order."""
+    mode: str
+    """`token`, `prompt` or `merged`."""
+    base: str
+    """Name of the base model."""
+    base_inside: bool
+    """Whether the base model is in the backup."""
+    base_path: str | None
+    """Where it is expected; null if it is in the backup."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigratedFile:
+    """A file whose format has changed."""
+
+    file: str
+    """In the store."""
+    before: int
+    """Its format before."""
+    after: int
+    """Its format now, or with `-n` then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrateResult:
+    """`migrate`: which files of the store have another format now, or with `-n` would have."""
+
+    store: str
+    """Its folder."""
+    dry_run: bool
+    """Whether nothing was changed."""
+    back: bool
+    """Whether it is the way back to the older format."""
+    files: tuple[MigratedFile, ...]
+    """Empty if the store has the newest format."""
+    kept: str | None
+    """Folder with the files from before; null if nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UndoResult:
     """`undo`: how the concepts differ from before."""
 

@@ -2,10 +2,13 @@
 
 from cnsctl.results.base import BaseResult, EstimateResult
 from cnsctl.results.care import (
+    BackupResult,
     CheckResult,
     CollectResult,
     DoctorResult,
     LogResult,
+    MigrateResult,
+    RestoreResult,
     UndoResult,
 )
 from cnsctl.results.concepts import RemoveResult, RenameResult, ShowResult
@@ -36,6 +39,9 @@ Result = (
     | DemoResult
     | CheckResult
     | CollectResult
+    | BackupResult
+    | RestoreResult
+    | MigrateResult
     | UndoResult
     | LogResult
     | DoctorResult

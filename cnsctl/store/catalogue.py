@@ -11,7 +11,7 @@ import gc
 import os
 import re
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,8 +29,9 @@ from cnsctl.errors import (
 )
 from cnsctl.formats import canonical
 from cnsctl.store.files import read_bounded, write_atomic
+from cnsctl.store.migrations import CATALOGUE, upgraded
 from cnsctl.store.records import ConceptRecord, StateRecord, concept_fault, frozen, run_fault, state_fault
-from cnsctl.store.seal import payload_of, sealed
+from cnsctl.store.seal import frame_of, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     Tables = dict[str, dict[str, Any]]
 
-FILE = "catalogue.json"
+FILE = CATALOGUE
 PREVIOUS = "catalogue.json.bak"
 REPLACED = "catalogue.json.old"
 """What a commit is about to replace. If it still equals `FILE`, it was not replaced; else it is the previous generation."""
@@ -65,6 +66,8 @@ class Catalogue:
     """Each document as it is written, after its key."""
     unique: Mapping[str, frozenset[object]]
     """The values of the fields in which concepts must differ."""
+    format: int
+    """Of the file; the documents are those of the newest format."""
 
 
 class CatalogueStorage(Storage):
@@ -247,7 +250,11 @@ def unseal(content: bytes, shown: str) -> Catalogue:
         FormatTooNewError: written by a newer cnsctl.
     """
     try:
-        lines = _lines(payload_of(content, FORMAT, shown))
+        number, payload = frame_of(content, FORMAT, shown)
+        if number < FORMAT:
+            newest = seal(upgraded(FILE, number, payload, FORMAT))
+            return replace(unseal(newest, shown), content=content, format=number)
+        lines = _lines(payload)
         tables = {name: {key: _document(line) for key, line in table.items()} for name, table in lines.items()}
         for name, table in tables.items():
             for key, document in table.items():
@@ -256,7 +263,7 @@ def unseal(content: bytes, shown: str) -> Catalogue:
     except ValueError as err:
         raise StoreDamagedError(f"{shown} is damaged: {err}", hint="restore it from a backup") from err
     held = {name: {key: frozen(document) for key, document in table.items()} for name, table in tables.items()}
-    return Catalogue(content=content, tables=held, lines=lines, unique=unique)
+    return Catalogue(content=content, tables=held, lines=lines, unique=unique, format=number)
 
 
 def _content(path: Path) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from cnsctl.errors import CnsctlError, DiskError, FormatTooNewError, StoreDamagedError
 from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
-from cnsctl.store.files import read_bounded
+from cnsctl.store.files import entries_of, read_bounded
 from cnsctl.store.index import files_of
 from cnsctl.store.records import blobs_of
 
@@ -145,7 +145,7 @@ def _of_blobs(store: Store, found: Snapshot, tally: Tally, *, read_data: bool) -
         for sha in dict.fromkeys(blobs_of(record)):
             needed.setdefault(sha, []).append(record)
     folder = store.path / layout.BLOBS
-    sizes = {entry.name: entry.stat().st_size for entry in folder.iterdir() if entry.is_file()}
+    sizes = {entry.name: entry.stat().st_size for entry in entries_of(folder) if entry.is_file()}
     tally.files += len(sizes)
     tally.bytes += sum(sizes.values())
     tally.unreferenced = {name: size for name, size in sizes.items() if name not in needed}
@@ -202,7 +202,7 @@ def _of_index(store: Store, found: Snapshot, *, recount: bool) -> Problem | None
 def _of_other_indices(store: Store, found: Snapshot) -> Iterator[Problem]:
     """Files of the index that only the previous generation needs."""
     folder = store.path / layout.INDEX
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in entries_of(folder) if folder.is_dir() else ():
         if blobs.SHA256.fullmatch(path.name) and path.name not in files_of(found.state):
             try:
                 blobs.get(folder, path.name)

@@ -113,11 +113,14 @@ def named_before(store: Store) -> set[str]:
 
 def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
     """The files of a folder whose names are hashes. Others are not of this program."""
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            if SHA256.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(FileNotFoundError):
-                    yield entry, entry.stat(follow_symlinks=False)
+    try:
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if SHA256.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):
+                        yield entry, entry.stat(follow_symlinks=False)
+    except OSError as err:
+        raise disk_problem(err, "read the folder", folder) from err
 
 
 def _delete(folder: Path, paths: Collection[str]) -> None:

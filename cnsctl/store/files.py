@@ -27,6 +27,9 @@ TEMP_PREFIX = ".tmp-"
 TEMP_NAME = re.compile(rf"{re.escape(TEMP_PREFIX)}.{{0,40}}-\d+-[0-9a-f]{{12}}", re.DOTALL)
 """Names of temporary files and folders, with the number of the process that made them."""
 
+PIECE = 1 << 20
+"""Bytes of a large file that are in memory at a time."""
+
 _ABANDONED_S = 1.0
 """Age from which a temporary file without a lock is abandoned: it is locked right after it is made."""
 
@@ -108,6 +111,23 @@ def writing(path: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[Binar
 
 
 @contextmanager
+def writing_new(path: Path) -> Iterator[BinaryIO]:
+    """A large file in a new folder that nothing reads yet. Its name is durable only after `sync_folder`.
+
+    Raises:
+        DiskError: full, read-only or failing.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o666), "wb") as file:  # noqa: PTH123  a descriptor
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as err:
+        raise disk_problem(err, "write", path) from err
+
+
+@contextmanager
 def _placed(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`. The block writes that file and renames it; afterwards the folder is on disk too.
 
@@ -141,6 +161,28 @@ def read_bounded(path: Path, limit: int) -> bytes:
         StoreDamagedError: it is larger, or not a regular file.
         DiskError: it cannot be read.
     """
+    with _opened(path, limit) as (fd, size):
+        return _read_all(fd, size, limit, path)
+
+
+def read_pieces(path: Path, limit: int) -> Iterator[bytes]:
+    """Read a regular file of at most `limit` bytes, one piece in memory at a time.
+
+    Raises:
+        FileNotFoundError, StoreDamagedError, DiskError: as from `read_bounded`.
+    """
+    n_bytes = 0
+    with _opened(path, limit) as (fd, _):
+        while piece := os.read(fd, PIECE):
+            n_bytes += len(piece)
+            if n_bytes > limit:  # it grew after fstat
+                raise _grown(path, limit)
+            yield piece
+
+
+@contextmanager
+def _opened(path: Path, limit: int) -> Iterator[tuple[int, int]]:
+    """A regular file of at most `limit` bytes, open for reading: its descriptor and size."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for a writer
         try:
@@ -152,13 +194,28 @@ def read_bounded(path: Path, limit: int) -> bytes:
                     f"file is too large: {path}: {found.st_size} bytes (at most {limit})",
                     hint="restore it from a backup",
                 )
-            return _read_all(fd, found.st_size, limit, path)
+            yield fd, found.st_size
         finally:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError) as err:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from err
     except OSError as err:
         raise disk_problem(err, "read", path) from err
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What a folder contains, sorted.
+
+    Raises:
+        FileNotFoundError: it does not exist, or is not a folder.
+        DiskError: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from err
+    except OSError as err:
+        raise disk_problem(err, "read the folder", folder) from err
 
 
 def make_folder(path: Path) -> None:
@@ -237,11 +294,11 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def disk_problem(err: OSError, doing: str, path: Path) -> DiskError:
+def disk_problem(err: OSError, doing: str, path: Path | str) -> DiskError:
     """Turn an error of the operating system into an error with the path and advice."""
     default = (os.strerror(err.errno) if err.errno is not None else str(err), "check the disk and the path")
     words, hint = _WORDS.get(err.errno if err.errno is not None else 0, default)
-    return DiskError(f"cannot {doing} {path}: {words}", hint=hint)
+    return DiskError(f"cannot {doing} {path}: {words}", hint=hint, path=str(path))
 
 
 def _temp(path: Path) -> Path:
@@ -308,7 +365,9 @@ def _read_all(fd: int, size: int, limit: int, path: Path) -> bytes:
         pieces.append(piece)
         n_bytes += len(piece)
         if n_bytes > limit:  # it grew after fstat
-            raise StoreDamagedError(
-                f"{path} grew past {limit} bytes while it was read", hint="restore it from a backup"
-            )
+            raise _grown(path, limit)
     return b"".join(pieces)
+
+
+def _grown(path: Path, limit: int) -> StoreDamagedError:
+    return StoreDamagedError(f"{path} grew past {limit} bytes while it was read", hint="restore it from a backup")

@@ -1,6 +1,6 @@
 """A new store: written to a temporary folder, then moved into place.
 
-Owns the first files of a store and how a base model is copied into it; must not know concepts.
+Owns how it gets its place, its first files and how a base model is copied into it; must not know concepts.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from cnsctl.store.files import (
     TEMP_PREFIX,
     disk_problem,
     make_folder,
+    read_pieces,
     remove_unfinished,
     sync_folder,
     write_atomic,
+    writing_new,
 )
 from cnsctl.store.lock import locked, locked_in
 from cnsctl.store.signals import defer_signals
@@ -33,9 +35,15 @@ if TYPE_CHECKING:
 
 BASE = "base"
 BLOBS = "blobs"
+CHECKPOINT = "checkpoint.safetensors"
+"""In `base/`: the single file of a base model, if the store has a copy of it."""
+
 CACHE = "cache"
 DAMAGED = "damaged"
 """What `check --repair` moves away, because it cannot be read."""
+
+MAX_BASE_FILE = 1 << 40
+"""Bytes of a file of a base model: larger ones do not exist."""
 
 INDEX = "index"
 NAMES = "names"
@@ -50,7 +58,7 @@ COMMITTING = "committing"
 INIT_WAIT_S = 10.0
 """How long to wait for another process that creates a store in the same empty folder."""
 
-_PARTS = (BASE, BLOBS, NAMES, catalogue.FILE, manifest_file.COPY)
+_PARTS = (BASE, BLOBS, INDEX, NAMES, catalogue.FILE, manifest_file.COPY)
 """Parts of a new store, beside `store.json`."""
 
 _CREATED = "the store was created"
@@ -60,9 +68,7 @@ _FICLONE = 0x40049409
 
 
 def build(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[str]:
-    """Make a store at a path that is absent or an empty folder, whole or not at all.
-
-    The remains of killed calls are removed. A signal waits while the parts are moved into place.
+    """Make a store without concepts at a path that is absent or an empty folder, whole or not at all.
 
     Args:
         path: of the store.
@@ -73,23 +79,48 @@ def build(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[
         What failed after the store was in place; each completes "saved, but …".
 
     Raises:
-        UsageError: something is at the path already.
         BaseModelError: a file of the base model is missing.
+        UsageError, DiskError: as from `creating`.
+    """
+    warnings: list[str] = []
+    with creating(path, warnings, what="init") as folder:
+        _fill(folder, manifest, base_files)
+    return warnings
+
+
+@contextmanager
+def creating(path: Path, warnings: list[str], *, what: str) -> Iterator[Path]:
+    """A folder that the block fills, and that becomes a store at its end: whole or not at all.
+
+    The remains of killed calls are removed. A signal waits while the parts are moved into place.
+
+    Args:
+        path: of the store: absent, or an empty folder.
+        warnings: gets what failed after the store was in place; each completes "saved, but …".
+        what: what is being done, for the message of other processes.
+
+    Raises:
+        UsageError: something is at the path already.
         DiskError: full, read-only or failing.
     """
     path = absolute(path)
     _remove_abandoned(path)
     refuse_taken(path)
-    if path.is_dir():
-        return _build_inside(path, manifest, base_files)
+    with (_inside if path.is_dir() else _beside)(path, warnings, what) as folder:
+        yield folder
+
+
+@contextmanager
+def _beside(path: Path, warnings: list[str], what: str) -> Iterator[Path]:
+    """A temporary folder, which gets the name of the store."""
     make_folder(path.parent)
     temp = path.with_name(_temp_name(path))
     # the lock, which becomes that of the store, shows that the folder is not abandoned
-    with _temporary(temp), locked_in(temp, LOCK, what="init", wait_s=INIT_WAIT_S):
-        _fill(temp, manifest, base_files)
+    with _temporary(temp), locked_in(temp, LOCK, what=what, wait_s=INIT_WAIT_S):
+        yield temp
         with defer_signals(_CREATED):
             _rename(temp, path)
-            return _synced(path.parent)
+            warnings += _synced(path.parent)
 
 
 def absolute(path: Path) -> Path:
@@ -122,18 +153,19 @@ def _moved_parts(path: Path) -> set[str]:
     return found
 
 
-def _build_inside(path: Path, manifest: StoreManifest, base_files: Path | None) -> list[str]:
-    """Fill an empty folder, which may be a mount point or in a folder without write permission."""
-    with locked(path / LOCK, what="init", wait_s=INIT_WAIT_S):
+@contextmanager
+def _inside(path: Path, warnings: list[str], what: str) -> Iterator[Path]:
+    """A temporary folder in an empty one, which may be a mount point or in a folder without write permission."""
+    with locked(path / LOCK, what=what, wait_s=INIT_WAIT_S):
         try:
             refuse_taken(path)  # another process may have been faster
             _remove_parts(path)
             remove_unfinished(path)
             with _temporary(path / _temp_name(path)) as temp:
-                _fill(temp, manifest, base_files)
+                yield temp
                 with defer_signals(_CREATED):
                     _move_parts(temp, path)
-                    return _synced(path)
+                    warnings += _synced(path)
         except BaseException:
             if not (path / manifest_file.FILE).exists():  # leave the folder as before
                 with suppress(OSError):
@@ -150,7 +182,7 @@ def _move_parts(temp: Path, path: Path) -> None:
             os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
     except BaseException as err:
         _remove_parts(path)
-        with suppress(OSError):  # the next call does it
+        with suppress(OSError):  # the temporary folder is deleted, too
             (temp / manifest_file.FILE).unlink(missing_ok=True)
         if isinstance(err, OSError):
             raise disk_problem(err, "create the store", path) from err
@@ -259,30 +291,31 @@ def _names_in(folder: Path) -> list[str]:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file durably. Not a hard link: editing the original must not edit the store's base model."""
-    import shutil
-
     make_folder(target.parent)
+    with writing_new(target) as copy:
+        if not _reflinked(source, copy):
+            for piece in _pieces(source):
+                copy.write(piece)
     try:
-        content = source.open("rb")
-    except OSError as err:
-        raise BaseModelError(
-            f"cannot read the base model: {source}: {err.strerror}", hint="restore its folder"
-        ) from err
-    try:
-        with content, target.open("xb") as copy:
-            if not _reflinked(content, copy):
-                shutil.copyfileobj(content, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
         sync_folder(target.parent)
     except OSError as err:
-        raise disk_problem(err, "copy the base model to", target) from err
+        raise disk_problem(err, "write", target) from err
 
 
-def _reflinked(source: BinaryIO, target: BinaryIO) -> bool:
+def _reflinked(source: Path, target: BinaryIO) -> bool:
     import fcntl
 
-    with suppress(OSError):  # few file systems support it, and only on Linux
-        fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+    with suppress(OSError), source.open("rb") as content:  # few file systems support it, and only on Linux
+        fcntl.ioctl(target.fileno(), _FICLONE, content.fileno())
         return True
     return False
+
+
+def _pieces(source: Path) -> Iterator[bytes]:
+    """The content of a file of the base model."""
+    try:
+        yield from read_pieces(source, MAX_BASE_FILE)
+    except FileNotFoundError as err:
+        raise BaseModelError(f"file of the base model not found: {source}", hint="restore its folder") from err
+    except CnsctlError as err:
+        raise BaseModelError(f"cannot copy the base model: {err.what}", hint="restore its folder") from err

@@ -53,6 +53,16 @@ def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[Callable[[
                 os.close(fd)
 
 
+def refuse_lost(is_locked: Callable[[], bool], folder: Path) -> None:
+    """Check that the lock of a store is still held: a person may have removed its file.
+
+    Raises:
+        StoreLockedError: it is not.
+    """
+    if not is_locked():
+        raise StoreLockedError(f"the lock of the store was lost: {folder}", hint="run the command again")
+
+
 @contextmanager
 def locked_in(folder: Path, name: str, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     """Make a folder and hold a lock in it. If its last holder removes it meanwhile, it is made again.

@@ -17,13 +17,14 @@ from cnsctl.errors import CapacityError, CnsctlError, DiskError, NotDurableError
 from cnsctl.formats import canonical
 from cnsctl.settings import Prediction
 from cnsctl.store.files import read_bounded, write_atomic
-from cnsctl.store.seal import payload_of, sealed
+from cnsctl.store.migrations import STORE, upgraded
+from cnsctl.store.seal import frame_of, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-FILE = "store.json"
+FILE = STORE
 COPY = "store.json.bak"
 MAX_BYTES = 8 << 20
 
@@ -98,6 +99,8 @@ class StoreManifest:
     """The CLIP of CLIP-I and CLIP-T, in place of the base model's own."""
     judge: MetricModel | None = None
     """A second backbone for the similarity of images."""
+    format: int = FORMAT
+    """Of the file that it was read from."""
 
 
 def to_bytes(manifest: StoreManifest) -> bytes:
@@ -215,12 +218,14 @@ def _read(path: Path) -> StoreManifest:
 
 
 def _parse(content: bytes, shown: str) -> StoreManifest:
-    document = canonical.parse_object(payload_of(content, FORMAT, shown))
+    number, payload = frame_of(content, FORMAT, shown)
+    document = upgraded(FILE, number, payload, FORMAT)
     _check_keys(document, {"mode", "created", "base"}, optional=_MODELS, what="its")
     return StoreManifest(
         base=_base(document["base"]),
         mode=Mode(_line(document, "mode")),
         created=_line(document, "created"),
+        format=number,
         **{key: _model(document[key], key) for key in _MODELS if key in document},
     )
 
@@ -291,12 +296,12 @@ def _files(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("base: files is not an object")  # noqa: TRY004  one exception for every fault
     for path, sha in value.items():
-        if not _is_inside(path) or not isinstance(sha, str) or not _SHA256.fullmatch(sha):
+        if not is_inside(path) or not isinstance(sha, str) or not _SHA256.fullmatch(sha):
             raise ValueError(f"base: file {path[:80]!r} is not a safe relative path with a SHA-256")
     return value
 
 
-def _is_inside(path: str) -> bool:
+def is_inside(path: str) -> bool:
     """Is it a normalized relative path that does not leave its folder?"""
     parts = PurePosixPath(path).parts
     return path.isprintable() and "\\" not in path and path == "/".join(parts) != "" and ".." not in parts

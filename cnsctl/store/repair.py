@@ -9,11 +9,12 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import CnsctlError, FormatTooNewError, StoreDamagedError, StoreLockedError
+from cnsctl.errors import CnsctlError, FormatTooNewError, StoreDamagedError
 from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
 from cnsctl.store.check import Kind
 from cnsctl.store.files import disk_problem, make_folder, read_bounded, sync_folder, write_atomic
+from cnsctl.store.lock import refuse_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,8 +40,7 @@ def repair(store: Store, found: Iterable[Problem]) -> dict[str, str]:
     done: dict[str, str] = {}
     with store.locked("check --repair") as is_locked:
         for problem in sorted(found, key=lambda p: p.part != catalogue.FILE):
-            if not is_locked():
-                raise StoreLockedError(f"the lock of the store was lost: {store.path}", hint="run the command again")
+            refuse_lost(is_locked, store.path)
             if (words := _repaired(store, problem)) is not None:
                 done[problem.part] = words
     if any(p.part in (layout.INDEX, catalogue.FILE) or p.part.startswith(f"{layout.BLOBS}/") for p in found):

@@ -11,19 +11,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cnsctl.errors import (
-    CnsctlError,
-    DiskError,
-    StoreDamagedError,
-    StoreLockedError,
-    StoreNotFoundError,
-)
+from cnsctl.errors import CnsctlError, DiskError, FormatTooOldError, StoreDamagedError, StoreNotFoundError
 from cnsctl.settings import WAIT_S
 from cnsctl.store import blobs, catalogue, layout
 from cnsctl.store import manifest as manifest_file
 from cnsctl.store.cache import Cache
 from cnsctl.store.files import remove_unfinished, write_atomic
-from cnsctl.store.lock import locked
+from cnsctl.store.lock import locked, refuse_lost
 from cnsctl.store.manifest import BaseRecord, MetricModel, StoreManifest
 from cnsctl.store.place import refuse_windows
 from cnsctl.store.records import free_of
@@ -131,6 +125,11 @@ class Store:
     @property
     def path(self) -> Path:
         return self._path
+
+    @property
+    def manifest(self) -> StoreManifest:
+        """What never changes in the store, and where models outside it are."""
+        return self._manifest
 
     @property
     def mode(self) -> Mode:
@@ -260,6 +259,15 @@ class Store:
         """
         return blobs.get(self._path / layout.BLOBS, sha)
 
+    def refuse_older(self) -> None:
+        """Check that the store has the newest format, because only that is written.
+
+        Raises:
+            FormatTooOldError: it must be migrated first.
+        """
+        if self._manifest.format < manifest_file.FORMAT or self.catalogue().format < catalogue.FORMAT:
+            raise FormatTooOldError(f"the store has an older format: {self._path}", reason="migrate")
+
     @contextmanager
     def transaction(
         self, what: str, *, wait_s: float | None = None, began_s: float | None = None
@@ -276,20 +284,17 @@ class Store:
 
         Raises:
             StoreLockedError: another process holds the lock for longer than that.
+            FormatTooOldError: the store must be migrated first.
             DiskError: full, read-only or failing; the old or the new state is saved.
         """
         began_s = time.monotonic() if began_s is None else began_s
         with self.locked(what, wait_s=wait_s) as is_locked:
             with suppress(DiskError):  # a full disk must not keep anyone from removing concepts
                 manifest_file.refresh_copy(self._path)
-            tx = Transaction(
-                self._path,
-                self._manifest,
-                self._current(reread=True)[0],
-                work=self.work,
-                is_locked=is_locked,
-                began_s=began_s,
-            )
+            now, _ = self._current(reread=True)
+            self.refuse_older()
+            work = self.work
+            tx = Transaction(self._path, self._manifest, now, work=work, is_locked=is_locked, began_s=began_s)
             yield tx
             with defer_signals("the change is saved"):
                 if tx.commit():
@@ -344,20 +349,14 @@ class Store:
         """
         with self.locked("base") as is_locked:
             now, _ = manifest_file.load(self._path)
+            self.refuse_older()
             if base is not None:
                 if (base.fingerprint, base.sites) != (now.base.fingerprint, now.base.sites):
                     raise ValueError("another base model")
                 now = replace(now, base=base)
             new = replace(now, clip=clip or now.clip, judge=judge or now.judge)
-
-            def check() -> None:
-                if not is_locked():
-                    raise StoreLockedError(
-                        f"the lock of the store was lost: {self._path}", hint="run the command again"
-                    )
-
             with defer_signals("the change is saved"):
-                self.warnings += manifest_file.save(self._path, new, before=check)
+                self.warnings += manifest_file.save(self._path, new, before=lambda: refuse_lost(is_locked, self._path))
                 self._manifest = new
 
     def _list_names(self, names: Sequence[str]) -> None:

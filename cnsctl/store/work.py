@@ -14,7 +14,15 @@ from cnsctl.concept import NAME
 from cnsctl.data.names import check_name
 from cnsctl.errors import CnsctlError, ConceptNotFoundError, NameTakenError, StoreLockedError
 from cnsctl.store import layout
-from cnsctl.store.files import TEMP_PREFIX, disk_problem, read_bounded, remove_unfinished, sync_folder, write_atomic
+from cnsctl.store.files import (
+    TEMP_PREFIX,
+    disk_problem,
+    entries_of,
+    read_bounded,
+    remove_unfinished,
+    sync_folder,
+    write_atomic,
+)
 from cnsctl.store.lock import locked, locked_in
 
 if TYPE_CHECKING:
@@ -132,9 +140,9 @@ class Work:
         """Names whose training began and is not in the store, sorted."""
         found = []
         with suppress(FileNotFoundError):
-            for folder in sorted(self._folder.iterdir()):
-                with suppress(FileNotFoundError, NotADirectoryError):  # another process may finish its run meanwhile
-                    names = {entry.name for entry in folder.iterdir()} - {layout.LOCK}
+            for folder in entries_of(self._folder):
+                with suppress(FileNotFoundError):  # another process may finish its run meanwhile
+                    names = {entry.name for entry in entries_of(folder)} - {layout.LOCK}
                     if NAME.fullmatch(folder.name) and names and not self._is_done(folder):
                         found.append(folder.name)
         return found

@@ -15,10 +15,26 @@ import pytest
 from commands import at, cnsctl, environment
 
 import cnsctl as package
-from cnsctl import Session, Store, TrainSettings, create_store
+from cnsctl import Session, Store, TrainSettings, create_store, restore_store
 from cnsctl import doctor as diagnose
 from cnsctl.cli.options import flags_of
-from cnsctl.cli.verbs import add, check, doctor, export, gc, gen, init, mv, rm, score, show, verify
+from cnsctl.cli.verbs import (
+    add,
+    backup,
+    check,
+    doctor,
+    export,
+    gc,
+    gen,
+    init,
+    migrate,
+    mv,
+    restore,
+    rm,
+    score,
+    show,
+    verify,
+)
 from cnsctl.cli.verbs import eval as evaluate
 from cnsctl.settings import ComputeSettings, ExportSettings, GenerateSettings, settings_of
 
@@ -74,7 +90,15 @@ def public(kind: type):
 
 @pytest.mark.parametrize(
     "function",
-    [*public(Store), *public(Session), *public(package.Run), package.open_store, create_store, package.apply_concept],
+    [
+        *public(Store),
+        *public(Session),
+        *public(package.Run),
+        package.open_store,
+        create_store,
+        restore_store,
+        package.apply_concept,
+    ],
     ids=lambda f: f.__qualname__,
 )
 def test_every_public_function_documents_its_arguments(function):
@@ -92,6 +116,9 @@ TWINS = {
     "rm": (rm, Store.remove, {}),
     "check": (check, Store.check, {}),
     "gc": (gc, Store.gc, {}),
+    "backup": (backup, Store.backup, {"force": "force"}),
+    "restore": (restore, restore_store, {"store": "path"}),
+    "migrate": (migrate, Store.migrate, {}),
     "doctor": (doctor, diagnose, {"store": "path"}),
     "init": (init, create_store, {"store": "path"}),
     "verify": (verify, Session.verify, {}),

@@ -254,14 +254,35 @@ def test_an_interrupted_run_whose_state_cannot_be_written_does_not_say_that_it_r
     assert ("the device is gone" in stopped.err) == (end is fail)
 
 
-def test_an_interrupted_run_of_other_images_is_not_resumed(empty, line, whole, steps, images_of_two):
-    """What was trained on them must not be saved as trained on these."""
+def test_promise_6_a_run_with_other_settings_or_images_is_refused_and_can_still_be_continued(
+    empty, line, whole, steps, images_of_two
+):
+    """Neither is what was trained saved as something else, nor is it overwritten. The hint has both commands."""
+    steps.stop_in, steps.stop = 8, interrupt
+    assert cnsctl(*line, *at(empty)).code == 130
+    before = {p.name: p.read_bytes() for p in (empty / "work" / "cat").iterdir()}
+    faster = cnsctl(*line[:-1], 12, *at(empty))
+    other = cnsctl("add", "cat", images_of_two / "hat", *line[3:], *at(empty))
+    for refused, what, old in (
+        (faster, f"steps was {STEPS} and is 12", f"cnsctl add cat IMAGES with --steps {STEPS} continues it"),
+        (other, "other images", "with the same images continues it"),
+    ):
+        assert (refused.code, what in refused.err, old in refused.err) == (1, True, True), refused.err
+        assert "cnsctl add cat IMAGES --restart deletes its state" in refused.err
+        assert "it has done 7 steps" in refused.err
+    assert {p.name: p.read_bytes() for p in (empty / "work" / "cat").iterdir()} == before
+    resumed = cnsctl(*line, *at(empty))
+    assert "training resumes after step 7" in resumed.err
+    assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (STEPS, whole)
+
+
+def test_restart_deletes_the_state_of_an_interrupted_run(empty, line, whole, steps, images_of_two):
     steps.stop_in, steps.stop = 8, interrupt
     other = ("add", "cat", images_of_two / "hat", "--class", "dog", "--steps", STEPS)
     assert cnsctl(*other, *at(empty)).code == 130
-    done = cnsctl(*line, *at(empty))
-    assert (done.code, "training starts at step 0" in done.err) == (0, True), done.err
-    assert Store.open(empty).concept("cat")["delta"] == whole
+    done = cnsctl(*line, "--restart", *at(empty))
+    assert (done.code, "resumes" in done.err) == (0, False), done.err
+    assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (7 + STEPS, whole)
 
 
 @pytest.mark.usefixtures("deadly")

@@ -9,7 +9,7 @@ from store_samples import add, assert_sound, base_record, manifest_of, new_store
 
 from cnsctl.errors import CapacityError, CnsctlError, FormatTooNewError, StoreDamagedError
 from cnsctl.store import MetricModel, Store, catalogue, manifest
-from cnsctl.store.seal import payload_of, sealed
+from cnsctl.store.seal import frame_of, sealed
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_flipped_bit_of_the_format_number_is_damage_and_not_a_newer_version(st
             reader() if reader else manifest.from_bytes(file.read_bytes(), "store.json")
         file.write_bytes(content)
     with pytest.raises(FormatTooNewError, match="has format 9"):
-        payload_of(sealed(b"{}", 9), 3, "x")
+        frame_of(sealed(b"{}", 9), 3, "x")
 
 
 def test_a_catalogue_that_its_reader_would_refuse_is_never_written(store, monkeypatch):

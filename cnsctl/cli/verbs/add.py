@@ -40,6 +40,10 @@ def command(
     recursive: options.Recursive = False,
     masks: options.Masks = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the concept of this name")] = False,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Delete the state of an interrupted run of this name, and train from step 0"),
+    ] = False,
     no_preview: Annotated[bool, typer.Option("--no-preview", help="Do not generate images after the training")] = False,
     no_measure: Annotated[
         bool, typer.Option("--no-measure", help="Save right after the training, without scores and images")
@@ -67,7 +71,7 @@ def command(
     About five images are enough, of any shape: PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF, or HEIC with cnsctl[heic]. The
     text in a.txt beside a.png is the caption of that image. Folders of kohya's scripts, DreamBooth and CustomConcept101
     are read as they are. The store keeps copies of the images for evaluation. After an interruption, run the same command
-    again: it continues where it stopped.
+    again: it continues where it stopped. With other settings it is refused, unless you add --restart.
 
     After the training the concept is measured, for at most 10 % of the training time: error removed always, the images
     as far as there is time. A concept that is worse than its class word alone is not saved.
@@ -92,6 +96,7 @@ def command(
             holdout=holdout,
             recursive=recursive,
             replace=replace,
+            restart=restart,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
             compute=compute,
@@ -114,6 +119,7 @@ def command(
         recursive=recursive,
         masks=masks,
         replace=replace,
+        restart=restart,
         allow_forgetting=allow_forgetting,
         allow_worse=allow_worse,
         preview=not no_preview,

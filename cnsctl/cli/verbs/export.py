@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cnsctl.cli import options, tables
-from cnsctl.cli.output import Output
+from cnsctl.cli.output import Output, refuse_bytes
 from cnsctl.settings import ComputeSettings, ExportSettings
 
 
@@ -51,7 +51,7 @@ def command(
     from cnsctl.app.export import ExportRequest, export
 
     to_stdout = output == Path("-")
-    _refuse_stdout(as_json=as_json, wanted=to_stdout)
+    refuse_bytes(as_json=as_json, to_stdout=to_stdout, instead="-o FILE")
     request = ExportRequest(
         names=names,
         output=output,
@@ -64,12 +64,3 @@ def command(
     human, bare = (tables.nothing, tables.nothing) if to_stdout else (tables.exported, tables.exported_files)
     with Output(as_json=as_json, quiet=quiet, human=human, bare=bare) as shown:
         shown.run(export(stores.open_store(store), request))
-
-
-def _refuse_stdout(*, as_json: bool, wanted: bool) -> None:
-    from cnsctl.errors import UsageError
-
-    if wanted and as_json:
-        raise UsageError("cannot write both a file and JSON to stdout", hint="use one of -o - and --json")
-    if wanted and sys.stdout.isatty():
-        raise UsageError("cannot write the bytes of a file to the terminal", hint="add > FILE, or use -o FILE")

@@ -1,0 +1,180 @@
+"""A file that cannot be read is named, and not called unwritable; damage is exit 6. All commands, every file that they read.
+
+The faults are those of a disk with bad sectors: a file can be opened, and reading it fails without its name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import at, cnsctl
+from unreadable import Reads
+
+from cnsctl.store import Store
+
+LINES = {
+    "ls": ["ls"],
+    "show": ["show", "dog", "--overlaps"],
+    "log": ["log"],
+    "gallery": ["gallery", "-o", "OUT/g.html"],
+    "mv": ["mv", "dog", "rex"],
+    "rm": ["rm", "dog", "-y"],
+    "rm --purge": ["rm", "dog", "--purge", "-y"],
+    "undo": ["undo"],
+    "gc": ["gc"],
+    "check": ["check"],
+    "check --read-data": ["check", "--read-data"],
+    "doctor": ["doctor"],
+    "migrate": ["migrate"],
+    "backup": ["backup", "OUT/b.tar", "--with-base"],
+    "export": ["export", "dog", "--format", "native", "-o", "OUT"],
+    "export bundle": ["export", "dog", "cap", "--format", "bundle", "-o", "OUT"],
+    "export lora-exact": ["export", "dog", "--format", "lora-exact", "-o", "OUT"],
+    "gen": ["gen", "<dog>", "--steps", 1, "-o", "OUT/a.png"],
+    "verify": ["verify", "dog"],
+}
+"""Every command that reads a store without training. `restore` and `import` read files of their own, `add` images."""
+
+RECOVERED = ("store.json", "store.json.bak", "catalogue.json.bak", "index/", "names", "cache/", "base-", "images/")
+"""Files, relative to the store, without which a command can do its work: it uses a copy, or makes them again."""
+
+
+@pytest.fixture(scope="module")
+def places(shared_store, tiny_folder, images_of_two, tmp_path_factory):
+    """A store with a previous generation, its base model outside, images, and files to import and restore."""
+    folder = tmp_path_factory.mktemp("unreadable")
+    store, base = folder / "s0", shutil.copytree(tiny_folder, folder / "base")
+    shutil.copytree(shared_store, store)
+    shutil.copytree(images_of_two, folder / "images")
+    for line in (
+        ("base", "--at", base),
+        ("mv", "hat", "cap"),
+        ("gen", "x", "--steps", 1, "-o", folder / "x.png"),  # fills the cache
+        ("export", "dog", "--format", "bundle", "-o", folder / "in"),
+        ("export", "dog", "--format", "lora-exact", "-o", folder / "in"),
+        ("export", "dog", "--format", "native", "-o", folder / "in"),
+        ("backup", folder / "in" / "b.tar"),
+    ):
+        done = cnsctl(*line, *at(store))
+        assert done.code == 0, done.err
+    return folder
+
+
+def run(places, line, *, store=True, change=lambda _: None):
+    """Run a command on a copy of the store, which is changed before."""
+    path = places / "s"
+    for left in (path, places / "OUT"):
+        shutil.rmtree(left, ignore_errors=True)
+    if store:
+        shutil.copytree(places / "s0", path)
+        change(path)
+    words = [str(places / w) if isinstance(w, str) and w.startswith(("OUT", "images", "in/")) else w for w in line]
+    return lambda: cnsctl(*words, *at(path))
+
+
+def files_read(places, line, monkeypatch, *, store=True):
+    """The files that a command reads, outside of the package."""
+    run_it = run(places, line, store=store)
+    with monkeypatch.context() as patch:
+        reads = Reads(patch, places)
+        assert run_it().code == 0
+    return [Path(path) for path in reads.seen]
+
+
+def assert_named(places, line, monkeypatch, *, store=True, only=lambda _: True):
+    """Each file that the command reads fails in turn."""
+    n_faults = 0
+    for path in filter(only, files_read(places, line, monkeypatch, store=store)):
+        run_it = run(places, line, store=store)
+        with monkeypatch.context() as patch:
+            reads = Reads(patch, places, fails=str(path))
+            done = run_it()
+        if not reads.fired:
+            continue
+        n_faults += 1
+        inner = path.relative_to(places / "s").as_posix() if path.is_relative_to(places / "s") else path.name
+        said = done.out + done.err
+        assert "cannot write" not in said, (inner, said)
+        if done.code == 0:
+            assert inner.startswith(RECOVERED) or line[0] == "doctor", (inner, said)
+        else:
+            assert path.name in said, (inner, said)
+            assert "cannot read" in said, (inner, said)
+    return n_faults
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_promise_3_every_file_that_cannot_be_read_is_named(places, monkeypatch, line):
+    assert assert_named(places, line, monkeypatch) >= 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["restore", "in/b.tar"],
+        ["import", "in/dog.zip", "--rename", "dog=new"],
+        ["import", "in/dog-lora-exact.safetensors", "--name", "new", "--kv-only"],
+        ["import", "in/dog.delta.safetensors", "--name", "new"],
+        ["add", "cat", "images/dog", "--class", "cat", "--steps", 2, "--no-measure"],
+    ],
+    ids=lambda line: " ".join(map(str, line[:2])),
+)
+def test_promise_3_a_file_of_the_user_that_cannot_be_read_is_named(places, monkeypatch, line):
+    """Only the files that the line names: those of the store are above."""
+    mine = (places / "in", places / "images")
+    n = assert_named(
+        places,
+        line,
+        monkeypatch,
+        store=line[0] != "restore",
+        only=lambda p: p.is_relative_to(mine[0]) or p.is_relative_to(mine[1]),
+    )
+    assert n >= 1
+
+
+# damage
+
+
+def flipped(data):
+    data[len(data) // 2] ^= 4
+    return data
+
+
+DAMAGE = {"a flipped bit": flipped, "cut": lambda data: data[:-1], "gone": lambda _: None}
+
+
+@pytest.fixture(scope="module")
+def inside(places, tmp_path_factory):
+    """The same with the base model inside the store."""
+    folder = tmp_path_factory.mktemp("damage")
+    assert cnsctl("backup", folder / "b.tar", "--with-base", *at(places / "s0")).code == 0
+    assert cnsctl("restore", folder / "b.tar", *at(folder / "s0")).code == 0
+    assert cnsctl("mv", "cap", "hat", *at(folder / "s0")).code == 0
+    return folder
+
+
+def kinds_of_files(store):
+    """One file of each kind, relative to the store; of the base model all that are small."""
+    record = Store.open(store).concept("dog")
+    blobs = [record["delta"], record["probe"], record["preview"], record["references"][0]]
+    found = [p.relative_to(store).as_posix() for p in sorted(store.rglob("*")) if p.is_file()]
+    rest = [path for path in found if not path.startswith(("blobs/", "index/", "lock"))]
+    return [*rest, *(f"blobs/{sha}" for sha in blobs), next(path for path in found if path.startswith("index/"))]
+
+
+@pytest.mark.parametrize("verb", [v for v in LINES if v not in ("gen", "verify", "gc", "migrate", "doctor", "undo")])
+def test_promise_4_damage_of_any_kind_of_file_is_exit_6_or_does_not_matter(inside, verb):
+    """No command ends with another status, or with a traceback, whatever is damaged."""
+    for path in kinds_of_files(inside / "s0"):
+        for how, change in DAMAGE.items():
+
+            def damage(store, path=path, change=change):
+                data = change(bytearray((store / path).read_bytes()) or bytearray(1))
+                (store / path).unlink()
+                if data is not None:
+                    (store / path).write_bytes(data)
+
+            done = run(inside, LINES[verb], change=damage)()
+            assert done.code in (0, 6), (path, how, done.code, done.err)
