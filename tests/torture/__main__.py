@@ -6,36 +6,41 @@ Owns the counts of the whole campaign; must not know how a part works.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from . import every_call, flips, fuzz, hostile, kills, machine, power, small_disk, writers  # noqa: E402  the path is set
-from .tally import Tally  # noqa: E402
-from .verbs import VERBS  # noqa: E402
+from . import every_call, flips, fuzz, hostile, kills, machine, power, small_disk, writers
+from .tally import Tally
+from .verbs import VERBS
 
-PARTS: dict[str, Callable[[], Tally]] = {
-    "each call fails": every_call.campaign,
-    "the power fails": power.campaign,
-    "kill -9": lambda: kills.campaign(1040),
-    "writers at once": lambda: writers.campaign(8, 1000),
-    "a full disk": small_disk.campaign,
-    "bits flip": flips.campaign,
-    "commands in any order": lambda: machine.campaign(300, 30),
-    "hostile files and texts": hostile.campaign,
-    "mutated files and texts": lambda: fuzz.campaign(2000),
-}
+Unit = Callable[[], Tally]
 
-IN_TESTS: dict[str, Callable[[], Tally]] = {
-    "kill -9": lambda: kills.campaign(40),
-    "writers at once": lambda: writers.campaign(4, 30),
+PARTS: dict[str, list[Unit]] = {
+    "writers at once": [partial(writers.campaign, 8, 1000)],
+    "each call fails": [partial(every_call.campaign, [verb]) for verb in VERBS],
+    "the power fails": [partial(power.campaign, [verb]) for verb in VERBS],
+    "kill -9": [partial(kills.campaign, 70, [verb]) for verb in VERBS],
+    "a full disk": [partial(small_disk.campaign, [verb]) for verb in VERBS],
+    "commands in any order": [partial(machine.campaign, 200, 30)],
+    "bits flip": [partial(flips.campaign, every=2)],
+    "mutated files and texts": [partial(fuzz.campaign, 1000)],
+    "hostile files and texts": [hostile.campaign],
 }
-"""What the tests run of the parts that make processes, which a test's process must not fork."""
+"""What each consists of. The last ones import libraries with threads; the others fork."""
+
+IN_TESTS: dict[str, list[Unit]] = {
+    "writers at once": [partial(writers.campaign, 4, 30)],
+    "kill -9": [partial(kills.campaign, 40)],
+}
+"""What the tests run in a process of its own, because it forks."""
 
 COUNTS = ("faults", "kills", "operations", "inputs", "losses", "tracebacks")
 
@@ -44,32 +49,37 @@ def main() -> int:
     """Run the parts; 1 if something was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--in-tests", action="store_true", help="only what the tests run in a process of its own")
-    parts = IN_TESTS if parser.parse_args().in_tests else PARTS
-    found: dict[str, tuple[Tally, float]] = {}
-    for name, part in parts.items():
-        began_s = _cpu_s()
-        try:
-            tally = part()
-        except small_disk.NoMount as err:
-            print(f"{name}: skipped: {err}", file=sys.stderr, flush=True)
-            continue
-        found[name] = tally, _cpu_s() - began_s
-        print(f"{name}: {_cpu_s() - began_s:.0f} s of CPU", *tally.described, sep="\n  ", file=sys.stderr, flush=True)
-    print(f"Commands: {', '.join(VERBS)}.\n")
-    print("\n".join(table(found)))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes")
+    given = parser.parse_args()
+    parts = IN_TESTS if given.in_tests else PARTS
+    found = {name: (Tally(), 0.0) for name in parts}
+    with multiprocessing.get_context("fork").Pool(given.jobs) as pool:
+        units = [(name, unit) for name, units in parts.items() for unit in units]
+        for name, tally, cpu_s in pool.imap_unordered(measured, units):
+            found[name] = found[name][0] + tally, found[name][1] + cpu_s
+            sys.stderr.write("\n  ".join([f"{name}: {cpu_s:.0f} s of CPU", *tally.described]) + "\n")
+    sys.stdout.write("\n".join([f"Commands: {', '.join(VERBS)}.\n", *table(found), ""]))
     return int(any(tally.losses or tally.tracebacks for tally, _ in found.values()))
 
 
-def table(found: dict[str, tuple[Tally, float]]) -> list[str]:
+def measured(work: tuple[str, Unit]) -> tuple[str, Tally, float]:
+    """What a unit has found, and the seconds of CPU that it took."""
+    name, unit = work
+    began_s = _cpu_s()
+    try:
+        tally = unit()
+    except small_disk.NoMount as err:
+        tally = Tally(described=[f"skipped: {err}"])
+    return name, tally, _cpu_s() - began_s
+
+
+def table(found: Mapping[str, tuple[Tally, float]]) -> list[str]:
     """In Markdown, with the sums."""
-    rows = [
-        [name, *(f"{getattr(tally, count):,}" for count in COUNTS), f"{cpu_s:.0f}"]
-        for name, (tally, cpu_s) in found.items()
-    ]
-    sums = [f"{sum(getattr(tally, count) for tally, _ in found.values()):,}" for count in COUNTS]
-    rows.append(["**all**", *sums, f"{sum(cpu_s for _, cpu_s in found.values()):.0f}"])
+    rows = {name: [*(getattr(tally, count) for count in COUNTS), cpu_s] for name, (tally, cpu_s) in found.items()}
+    rows["**all**"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     head = ["", "faults injected", "commands killed", "operations", "inputs tried", "losses", "tracebacks", "CPU s"]
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---", *["---:"] * 7], *rows)]
+    lines = [head, ["---", *["---:"] * 7], *([name, *(f"{n:,.0f}" for n in numbers)] for name, numbers in rows.items())]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def _cpu_s() -> float:
@@ -80,4 +90,5 @@ def _cpu_s() -> float:
     )
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

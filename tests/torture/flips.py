@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-
 from cnsctl import formats
 from cnsctl.errors import CnsctlError
 from cnsctl.formats.bundle import Bundle
@@ -68,7 +67,7 @@ def _flip(path: Path, every: int, tally: Tally, reading: Reading) -> None:
             except CnsctlError as err:
                 if not str(err).isprintable():
                     tally.loss(where, f"a control character in a message: {err!s:.300}")
-            except Exception as err:
+            except Exception as err:  # noqa: BLE001  it is counted
                 tally.unexpected(where, err)
             file.seek(at)
             file.write(whole[at : at + 1])

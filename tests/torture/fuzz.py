@@ -29,7 +29,9 @@ EDITS = st.lists(
     max_size=4,
 )
 
-ALPHABET = st.sampled_from([*"<>@:()[]|,.-_ 01dogtophat\\\"'&\n\0\x1b\u202e\u0301é", "<dog>", "@top-hat", ":1.5", "BREAK"])
+ALPHABET = st.sampled_from(
+    [*"<>@:()[]|,.-_ 01dogtophat\\\"'&\n\0\x1b\u202e\u0301é", "<dog>", "@top-hat", ":1.5", "BREAK"]
+)
 
 
 def campaign(examples: int) -> Tally:
@@ -40,7 +42,6 @@ def campaign(examples: int) -> Tally:
     )
     with scratch() as folder:
         for kind, (whole, read) in _readers(folder).items():
-
             limit(given(EDITS)(_mutating(kind, whole, read, tally)))()
 
     @limit

@@ -166,7 +166,7 @@ def images() -> dict[str, Make]:
         "a palette with a transparent colour": _writing(_encoded(palette, "PNG", transparency=3)),
         "transparent": _writing(_encoded(colours.convert("RGBA"), "PNG")),
         "rotated": _writing(_encoded(colours, "JPEG", exif=exif)),
-        "a text": _writing("<dog> \x1b]0;x\x07".encode()),
+        "a text": _writing(b"<dog> \x1b]0;x\x07"),
         "a folder": Path.mkdir,
         "a fifo": os.mkfifo,
         "a link to itself": lambda path: path.symlink_to(path),

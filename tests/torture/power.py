@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,8 +159,7 @@ class Recorder:
         self.log.append(change)
 
     def _parts(self, path: object) -> list[str]:
-        relative = os.path.relpath(os.fspath(path), self.world)
-        return [] if relative == "." else relative.split(os.sep)
+        return list(Path(os.path.relpath(os.fspath(path), self.world)).parts)
 
     def _find(self, path: object) -> int | None:
         return self._now.find(self._parts(path))
@@ -203,7 +203,7 @@ def _replay(
                 place = folder / "replayed"
                 disk.to_folder(place)
                 known[content] = look_at(verb, place, where, tally, before=states[0], after=states[1])
-                _drop(place)
+                shutil.rmtree(place)
             if n == len(recorder.log) and not known[content]:
                 tally.loss(where, "it reported success, and is not done")
 
@@ -237,9 +237,3 @@ def _without(log: Mapping[int, Change | int] | list[Change | int], lost: Iterabl
     gone = set(lost)
     places = log.items() if isinstance(log, dict) else enumerate(log)
     return [entry for place, entry in places if not isinstance(entry, int) and place not in gone]
-
-
-def _drop(place: Path) -> None:
-    import shutil
-
-    shutil.rmtree(place)

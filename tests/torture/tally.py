@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from cnsctl.cli.streams import error_lines, fitted
@@ -39,6 +39,9 @@ class Tally:
     """Exceptions that are not messages."""
     described: list[str] = field(default_factory=list)
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
     def loss(self, where: str, what: object) -> None:
         self.losses += 1
         self._describe(f"loss: {where}: {what}")
@@ -61,7 +64,7 @@ class Tally:
             lines = error_lines(err.code, err.what, note=err.note, hint=err.hint)
             if not all(fitted(line, sys.stderr).isprintable() for line in lines):
                 self.loss(where, f"a control character in a message: {lines!r}")
-        except Exception as err:
+        except Exception as err:  # noqa: BLE001  it is counted
             self.unexpected(where, err)
 
     def assert_clean(self) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from store_samples import add, assert_sound, new_store
+
+from cnsctl.errors import DiskError
+from cnsctl.store import Store
 
 from . import every_call, flips, fuzz, hostile, machine, power, small_disk
 from .verbs import VERBS
@@ -44,6 +49,31 @@ def test_promise_3_on_a_disk_with_any_number_of_free_pages_the_state_is_the_one_
     found.assert_clean()
     assert found.faults
     assert found.operations
+
+
+def test_promise_3_a_store_on_a_read_only_disk_is_read_and_not_written():
+    with mounted() as disk:
+        add(new_store(disk / "s"), "dog", 0)
+        subprocess.check_call(["mount", "-o", "remount,ro", disk])
+        assert assert_sound(disk / "s") == ["dog"]
+        store = Store.open(disk / "s")
+        assert store.cached("x") is None
+        store.cache("x", b"")
+        with pytest.raises(DiskError, match="read-only"):
+            add(store, "cat", 1)
+        with pytest.raises(DiskError, match="read-only"), store.work.reserve("cat"):
+            pass
+        with pytest.raises(DiskError, match="read-only"):
+            new_store(disk / "t")
+
+
+@contextlib.contextmanager
+def mounted():
+    try:
+        with small_disk.small_disk("400k") as disk:
+            yield disk
+    except small_disk.NoMount as err:
+        pytest.skip(f"a small disk: {err}")
 
 
 def test_promise_4_a_flipped_bit_of_any_file_is_found_or_changes_nothing_that_is_read():

@@ -23,10 +23,12 @@ import pytest
 from store_samples import CREATED, add, base_record, make_delta, new_store
 
 from cnsctl.app import concepts, export, import_, train
+from cnsctl.app.backup import backup
 from cnsctl.app.check import check
 from cnsctl.app.collect import collect
 from cnsctl.app.import_files import ImportRequest
 from cnsctl.app.requests import Admitted, TrainRequest
+from cnsctl.app.restore import restore
 from cnsctl.app.undo import undo
 from cnsctl.concept import Mode
 from cnsctl.errors import StoreNotFoundError
@@ -168,6 +170,11 @@ VERBS = {
     "rm --purge": Verb(lambda world: result_of(concepts.remove(opened(world), ["dog"], purge=True)), forgets=True),
     "undo": Verb(lambda world: result_of(undo(opened(world)))),
     "gc": Verb(lambda world: collect(opened(world))),
+    "backup": Verb(lambda world: result_of(backup(opened(world), world / "out" / "e.zip", force=True))),
+    "restore": Verb(
+        lambda world: result_of(restore(world / "in" / "s.backup", world / "t")),
+        prepare=lambda world: result_of(backup(opened(world), world / "in" / "s.backup")),
+    ),
     "check --repair": Verb(
         lambda world: result_of(check(opened(world), repair=True, read_data=True)), prepare=damage, repairs=True
     ),
@@ -217,14 +224,33 @@ _TEMPORARY = re.compile(rf"{re.escape(TEMP_PREFIX)}(.*?)-\d+-[0-9a-f]{{12}}")
 
 def digest(world: Path) -> str:
     """Equal for worlds that differ only in names of temporary files, in notes of locks, and in times."""
-    found = hashlib.sha256()
-    for folder, folders, names in os.walk(world):
-        folders.sort()
-        for name in sorted([*names, *(f"{name}/" for name in folders)]):
-            content = b"" if name.endswith("/") or name == "lock" else Path(folder, name).read_bytes()
-            path = _TEMPORARY.sub(r"\1", os.path.relpath(os.path.join(folder, name), world))  # noqa: PTH118
-            found.update(repr((path, len(content))).encode() + content)
-    return found.hexdigest()
+    return hashlib.sha256(repr(sorted(_files(os.fspath(world), ""))).encode()).hexdigest()
+
+
+def _files(folder: str, path: str) -> Iterator[tuple[str, str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = path + _TEMPORARY.sub(r"\1", entry.name)
+            if entry.is_dir():
+                yield f"{name}/", ""
+                yield from _files(entry.path, f"{name}/")
+            else:
+                yield name, "" if entry.name == "lock" else _content_of(entry)
+
+
+_known: dict[tuple[int, int, int], str] = {}
+"""Of files that many worlds share by links."""
+
+
+def _content_of(entry: os.DirEntry[str]) -> str:
+    found = entry.stat()
+    key = (found.st_ino, found.st_mtime_ns, found.st_size)
+    if found.st_nlink == 1 or key not in _known:
+        sha = hashlib.sha256(Path(entry.path).read_bytes()).hexdigest()
+        if found.st_nlink == 1:
+            return sha
+        _known[key] = sha
+    return _known[key]
 
 
 @contextlib.contextmanager

@@ -54,9 +54,7 @@ class _Writer:
             self._want(self.rng.choice(SHARED), n)
         elif choice < 0.15:
             collect(self.store)
-        elif name not in self.own:
-            self._add(name, n)
-        elif choice < 0.35:
+        elif name not in self.own or choice < 0.35:
             self._add(name, n)
         elif choice < 0.6:
             result_of(concepts.remove(self.store, [name], purge=choice < 0.4))
