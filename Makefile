@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-cpus check tour full-size docs completions terminal dist clean
+.PHONY: demo test test-cpus torture check tour full-size docs completions terminal dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cnsctl demo -o demo
@@ -17,6 +17,9 @@ test-cpus: $(VENV)/.tests    # all tests with the arithmetic of older processors
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2 --dist worksteal
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n 2 --dist worksteal
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+torture: $(VENV)/.tests    # the whole campaign against the store, with one table: docs/results/torture.md
+	$(BIN)/python -m tests.torture
 
 check: $(VENV)/.tests
 	$(BIN)/ruff format --check .

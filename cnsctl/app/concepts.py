@@ -313,7 +313,8 @@ def rename(
     if only_unfinished:
         if check_name(new) in store.snapshot().names:
             raise NameTakenError(f"concept already exists: {new!r}", reason="name-taken", name=new)
-        store.work.rename(old, new)
+        store.warnings += store.work.rename(old, new)
+        yield from saved_but(store)
         return results.RenameResult(store=str(store.path), old=old, new=new)
     if old == new:
         store.concept(old)

@@ -19,7 +19,7 @@ from cnsctl.app.output_paths import STDOUT, check_folder
 from cnsctl.bases.part_files import INDEX
 from cnsctl.errors import DiskError, NotDurableError, UsageError
 from cnsctl.export_formats import ExportFormat
-from cnsctl.store import free_bytes, writing
+from cnsctl.store import free_bytes, remove_abandoned, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -162,6 +162,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], None], *, force: bool) ->
         DiskError: it cannot be written.
     """
     make_parent(path)
+    remove_abandoned(path.parent)
     try:
         with writing(path, overwrite=force) as file:
             write(file)

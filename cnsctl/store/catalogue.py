@@ -8,8 +8,9 @@ It is JSON with one document per line. A commit checks and writes the documents 
 from __future__ import annotations
 
 import gc
+import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +20,7 @@ from tinydb.storages import Storage
 
 from cnsctl.errors import (
     CapacityError,
+    CnsctlError,
     DiskError,
     FormatTooNewError,
     NotDurableError,
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 FILE = CATALOGUE
 PREVIOUS = "catalogue.json.bak"
+REPLACED = "catalogue.json.old"
+"""What a commit is about to replace. If it still equals `FILE`, it was not replaced; else it is the previous generation."""
+
 MAX_BYTES = 256 << 20
 
 FORMAT = 1
@@ -125,12 +130,42 @@ class CatalogueStorage(Storage):
                 )
 
         check()
-        if keep_previous:
-            try:
-                write_atomic(self._folder / PREVIOUS, known.content)
-            except NotDurableError as err:  # nothing is committed yet
-                raise DiskError(err.what, hint=err.hint) from err
-        write_atomic(self._folder / FILE, content, before=check)
+        try:
+            if keep_previous:
+                try:
+                    write_atomic(self._folder / REPLACED, known.content)
+                except NotDurableError as err:  # nothing is committed yet
+                    raise DiskError(err.what, hint=err.hint) from err
+            write_atomic(self._folder / FILE, content, before=check)
+        finally:
+            if is_locked():
+                settle(self._folder)
+
+
+def settle(folder: Path) -> None:
+    """After a commit, whatever became of it: let what it replaced be the previous generation. Only under the store's lock.
+
+    If it fails or is killed, the next writer does it; until then `load_previous` reads the right file.
+    """
+    with suppress(OSError, CnsctlError):
+        if _is_replaced(folder):
+            os.replace(folder / REPLACED, folder / PREVIOUS)  # noqa: PTH105  as in `files`
+        else:
+            os.unlink(folder / REPLACED)  # noqa: PTH108  as in `files`
+
+
+def _is_replaced(folder: Path) -> bool:
+    """Has the commit that wrote `REPLACED` replaced the catalogue?
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StoreDamagedError, DiskError: one of the two cannot be read.
+    """
+    replaced = read_bounded(folder / REPLACED, MAX_BYTES)
+    try:
+        return replaced != read_bounded(folder / FILE, MAX_BYTES)
+    except FileNotFoundError:
+        return True
 
 
 def over(storage: CatalogueStorage) -> TinyDB:
@@ -245,7 +280,15 @@ def load_previous(folder: Path) -> Catalogue:
         FileNotFoundError: there is none, as in a new store.
         StoreDamagedError, FormatTooNewError: it is damaged, or of a newer cnsctl.
     """
-    return unseal(read_bounded(folder / PREVIOUS, MAX_BYTES), str(folder / PREVIOUS))
+    path = folder / PREVIOUS
+    with suppress(FileNotFoundError):
+        if _is_replaced(folder):
+            path = folder / REPLACED
+    try:
+        content = read_bounded(path, MAX_BYTES)
+    except FileNotFoundError:  # a writer has just given it its final name
+        content = read_bounded(folder / PREVIOUS, MAX_BYTES)
+    return unseal(content, str(path))
 
 
 def _damaged(folder: Path, what: str) -> StoreDamagedError:

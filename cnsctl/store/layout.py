@@ -177,6 +177,8 @@ def _move_parts(temp: Path, path: Path) -> None:
     """Move the parts out of the temporary folder. `store.json` is last: it makes the folder a store."""
     try:
         for entry in sorted(temp.iterdir(), key=lambda e: e.name == manifest_file.FILE):
+            if entry.name == manifest_file.FILE:  # after a power cut it must not be there without the others
+                sync_folder(path)
             os.rename(entry, path / entry.name)  # noqa: PTH104  as in `files`
     except BaseException as err:
         _remove_parts(path)
@@ -217,7 +219,7 @@ def _remove_abandoned(path: Path) -> None:
                 continue
             with suppress(OSError):
                 names = {part.name for part in entry.iterdir()}
-                if names and (LOCK not in names or not all(n in known or n.startswith(TEMP_PREFIX) for n in names)):
+                if not all(name in known or name.startswith(TEMP_PREFIX) for name in names):
                     continue  # not of this program
                 # a process that fills it holds the lock, or makes the folder again
                 with suppress(CnsctlError), locked(entry / LOCK, what="clean up"):

@@ -63,10 +63,12 @@ def locked(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[Callable[[
         _sign(fd, what)
         yield lambda: _is_current(fd, path)
     finally:
-        with suppress(OSError):
-            os.ftruncate(fd, 0)
-        with suppress(OSError):  # the file contains only the note: the work under the lock has not failed
-            os.close(fd)
+        try:
+            with suppress(OSError):
+                os.ftruncate(fd, 0)
+        finally:  # after Ctrl-C too: a notebook goes on
+            with suppress(OSError):  # the file contains only the note: the work under the lock has not failed
+                os.close(fd)
 
 
 def refuse_lost(is_locked: Callable[[], bool], folder: Path) -> None:
@@ -126,6 +128,9 @@ def _acquired(path: Path, deadline_s: float) -> int:
             except OSError as err:
                 os.close(fd)
                 raise disk_problem(err, "lock", path) from err
+            except BaseException:  # Ctrl-C
+                os.close(fd)
+                raise
             os.close(fd)
             time.sleep(_POLL_S)
 

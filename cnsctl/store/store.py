@@ -323,8 +323,9 @@ class Store:
                 raise StoreNotFoundError(
                     f"store not found: {self._path}", note="it was there when the command started", reason="store-gone"
                 ) from err
-            for folder in (self._path, self._path / layout.BLOBS, self._path / layout.INDEX, self.cache_folder):
-                remove_unfinished(folder)
+            for part in ("", layout.BLOBS, layout.INDEX, layout.CACHE, layout.DAMAGED):
+                remove_unfinished(self._path / part)
+            catalogue.settle(self._path)
             self.work.sweep()
             yield is_locked
 

@@ -15,7 +15,7 @@ from cnsctl.data.names import check_name
 from cnsctl.errors import BaseModelError, CnsctlError, DiskError, NameTakenError, NotDurableError, NotSavedError
 from cnsctl.formats import canonical
 from cnsctl.store import blobs
-from cnsctl.store.catalogue import PREVIOUS, CatalogueStorage, concepts_of, over, state_of
+from cnsctl.store.catalogue import PREVIOUS, REPLACED, CatalogueStorage, concepts_of, over, state_of
 from cnsctl.store.files import disk_problem
 from cnsctl.store.layout import BLOBS, INDEX
 from cnsctl.store.records import (
@@ -271,11 +271,11 @@ class Transaction:
         return Index(folder=self._index, blobs=self._blobs, sizes=self._manifest.base.sizes)
 
     def _unlink_previous(self) -> None:
-        path = self._folder / PREVIOUS
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as err:
-            raise disk_problem(err, "delete", path) from err
+        for path in (self._folder / REPLACED, self._folder / PREVIOUS):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as err:
+                raise disk_problem(err, "delete", path) from err
 
     def _put(self) -> None:
         try:

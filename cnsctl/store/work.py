@@ -5,6 +5,7 @@ Owns who may write there, which runs are unfinished and when a folder is deleted
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -95,8 +96,11 @@ class Work:
                 f"the name {name!r} has an interrupted training run", reason="name-unfinished", name=name
             )
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str) -> list[str]:
         """Give an interrupted training run another name, under which the same call continues it.
+
+        Returns:
+            What failed after it was renamed; each completes "saved, but …".
 
         Raises:
             ConceptNotFoundError: no run under the old name was interrupted.
@@ -107,15 +111,20 @@ class Work:
         self.refuse_in_training(new)
         if old not in self.unfinished():
             raise ConceptNotFoundError(f"no unfinished training run of {old[:80]!r}")
-        with self.reserve(old), self.reserve(new):
-            source, target = self._of(old), self._of(new)
+        with self.reserve(old) as source:
             try:
-                for entry in sorted(source.iterdir()):
-                    if entry.name != layout.LOCK:
-                        os.replace(entry, target / entry.name)  # noqa: PTH105  as in `files`
-                sync_folder(target)
+                os.rename(source, self._of(new))  # noqa: PTH104  as in `files`
             except OSError as err:
+                if err.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise StoreLockedError(
+                        f"the name {new!r} is in training", hint="wait until it ends, or use another name"
+                    ) from err
                 raise disk_problem(err, "rename the training state in", source) from err
+            try:
+                sync_folder(self._folder)
+            except OSError as err:
+                return [f"a power cut may undo it: {disk_problem(err, 'make durable', self._of(new)).what}"]
+        return []
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -178,6 +187,7 @@ class Work:
             return
         try:
             _clear(folder)
+            sync_folder(folder)  # it contains the user's images, encoded
         except OSError as err:
             raise disk_problem(err, "remove the training state in", folder) from err
 
@@ -222,6 +232,8 @@ def _clear(folder: Path) -> None:
     import shutil
 
     for entry in sorted(folder.iterdir(), key=lambda e: e.name == layout.COMMITTING):
+        if entry.name == layout.COMMITTING:  # after a power cut it must not be gone without the rest
+            sync_folder(folder)
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != layout.LOCK:

@@ -125,7 +125,7 @@ def test_nothing_is_written_before_the_commit_and_then_all_at_once(folder, monke
     assert replaced == []
     assert (folder / "catalogue.json").read_bytes() == seal(TABLES)
     storage.commit()
-    assert replaced == ["catalogue.json.bak", "catalogue.json"]
+    assert replaced == ["catalogue.json.old", "catalogue.json", "catalogue.json.bak"]
     assert (folder / "catalogue.json.bak").read_bytes() == seal(TABLES)
     assert [r["name"] for r in concepts_of(load(folder).tables)] == ["dog", "cat", "cow"]
 

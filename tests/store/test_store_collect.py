@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from faults import Killed
 from store_samples import add, assert_sound, make_delta, names_in, new_store, same_delta
 
 from cnsctl.app import concepts
@@ -222,6 +223,31 @@ def test_undo_takes_back_each_kind_of_change_and_a_second_one_makes_it_again(sto
     assert names() == ["cat"]
     add(store, "new", 8)
     assert names() == ["cat", "new"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_change_that_is_killed_at_its_commit_does_not_cost_what_undo_gives_back(store, monkeypatch, after):
+    """Neither right before the catalogue is replaced nor right after; gc keeps the files too."""
+    remove(store, "dog")
+    replace = os.replace
+
+    def killed(source, target):
+        if str(target).endswith("catalogue.json"):
+            if after:
+                replace(source, target)
+            raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(Killed):
+            rename(store, "cat", "lion")
+    again = Store.open(store.path)
+    age(again)
+    collect(again)
+    result_of(undo(again))
+    assert assert_sound(store.path) == (["cat"] if after else ["dog", "cat"])
+    assert names_in(store.path) == sorted({*names_in(store.path)} - {"catalogue.json.old"})
 
 
 def test_undo_is_a_new_generation_so_that_training_in_merged_mode_notices_it(store):

@@ -7,55 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from faults import Fault, Killed
 from store_samples import add, assert_sound, names_in, new_store
 
-from cnsctl.errors import CnsctlError, StoreNotFoundError, UsageError
+from cnsctl.errors import CnsctlError, UsageError
 from cnsctl.store import Store
 from cnsctl.store.files import remove_unfinished
 from cnsctl.store.lock import locked
 
 FILES = ["blobs", "catalogue.json", "lock", "names", "store.json", "store.json.bak"]
-
-
-@pytest.mark.parametrize("error", [errno.ENOSPC, KeyboardInterrupt, Killed])
-@pytest.mark.parametrize("place", ["a new folder", "an empty folder"])
-def test_after_any_failing_call_the_same_command_succeeds(tmp_path, monkeypatch, place, error):
-    """Until then the store is not found, and not reported as damaged."""
-    n_failed, n_made = 0, 0
-    for n in range(1, 400):
-        parent = tmp_path / str(n)
-        path = parent / "s"
-        (path if place == "an empty folder" else parent).mkdir(parents=True)
-        with monkeypatch.context() as patch:
-            fault = Fault(patch, n, error)
-            try:
-                made = new_store(path)
-            except (CnsctlError, KeyboardInterrupt, Killed):
-                made = None
-        if not fault.fired:
-            assert made is not None
-            break
-        if made is None and not (path / "store.json").exists():
-            n_failed += 1
-            with pytest.raises(StoreNotFoundError):
-                Store.open(path)
-            new_store(path)
-        else:  # it was created; the failure came later
-            n_made += 1
-            if made is None:
-                with pytest.raises(UsageError, match="already"):
-                    new_store(path)
-        if n % 4 == 0:  # the store works
-            assert assert_sound(path) == []
-            add(Store.open(path), "dog")
-        assert assert_sound(path) == ["dog"][: n % 4 == 0]
-        assert names_in(parent) == ["s"]
-        assert [name for name in names_in(path) if name not in (*FILES, "catalogue.json.bak", "index")] == []
-    else:
-        pytest.fail("the fault fired every time")
-    assert n_failed > 10
-    assert n_made >= 1
 
 
 @pytest.mark.parametrize("place", ["a new folder", "an empty folder"])

@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from faults import Fault
 from store_samples import start
 
 from cnsctl.errors import DiskError, StoreLockedError
@@ -150,3 +151,14 @@ def test_a_full_disk_does_not_break_a_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", fail)
     with locked(tmp_path / "lock", what="a"):
         assert_refused(tmp_path / "lock", match="another process")
+
+
+@pytest.mark.parametrize("call", ["flock", "ftruncate"])
+def test_ctrl_c_while_a_lock_is_taken_or_given_back_frees_it(tmp_path, monkeypatch, call):
+    """A notebook goes on after it."""
+    with monkeypatch.context() as patch:
+        Fault(patch, 1 if call == "flock" else 2, KeyboardInterrupt, calls=(call,))
+        with pytest.raises(KeyboardInterrupt), locked(tmp_path / "lock", what="a"):
+            pass
+    with locked(tmp_path / "lock", what="b"):
+        pass

@@ -1,6 +1,6 @@
-"""The promises of docs/explanation/durability.md that faults can break: every call of every short command fails in turn.
+"""The promises of docs/explanation/durability.md: that each has a test, and what a purge leaves if a call fails.
 
-After each fault the store is in the state before or after the command, a check finds nothing, and the next command works.
+What faults do to the other commands is tested in `torture`.
 """
 
 import errno
@@ -10,13 +10,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from faults import CALLS, LOCKS, Fault, Killed
-from store_samples import add, assert_sound, make_delta, new_store, stage
+from faults import Fault
+from store_samples import add, new_store
 
 from cnsctl.app import concepts
-from cnsctl.app.check import check
 from cnsctl.app.collect import collect
-from cnsctl.app.undo import undo
 from cnsctl.errors import CnsctlError
 from cnsctl.store import Store, blobs
 from cnsctl.store.records import blobs_of
@@ -40,75 +38,6 @@ def run(work):
             next(work)
         except StopIteration as done:
             return done.value
-
-
-def added(store):
-    with store.transaction("add") as tx:
-        stage(tx, "hat", make_delta(7))
-
-
-COMMANDS = {
-    "add": (added, ["dog", "cat", "hat"]),
-    "mv": (lambda store: run(concepts.rename(store, "dog", "rex")), ["rex", "cat"]),
-    "rm": (lambda store: run(concepts.remove(store, ["dog"])), ["cat"]),
-    "rm --purge": (lambda store: run(concepts.remove(store, ["dog"], purge=True)), ["cat"]),
-    "undo": (lambda store: run(undo(store)), ["dog", "cat", "cap"]),
-    "gc": (collect, ["dog", "cat"]),
-    "check --repair": (lambda store: run(check(store, repair=True, read_data=True)), ["dog", "cat"]),
-}
-BEFORE = ["dog", "cat"]
-
-FAULTS = [(errno.EIO, False), (errno.ENOSPC, True), (Killed, False)]
-"""An error, and whether all later calls fail, too."""
-
-
-def outcome_of(command, path, patch, n, error, forever):
-    """Run a command with a fault: whether the fault fired, and whether the command says that it is done."""
-    try:
-        store = Store.open(path)
-        fault = Fault(patch, n, error, calls=(*CALLS, *LOCKS), forever=forever)
-        try:
-            command(store)
-        except (CnsctlError, Killed):
-            return fault.fired, False
-        return fault.fired, True
-    finally:
-        patch.undo()
-
-
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_promise_1_after_any_crash_the_store_is_in_the_state_before_or_after_the_command(
-    template, tmp_path, monkeypatch, verb
-):
-    command, after = COMMANDS[verb]
-    n_faults = 0
-    for error, forever in FAULTS:
-        for n in range(1, 400):
-            path = shutil.copytree(template, tmp_path / "s")
-            if verb == "check --repair":
-                (path / "store.json.bak").write_bytes(b"{")
-                index = next((path / "index").iterdir())
-                index.write_bytes(index.read_bytes()[:-1])
-            with monkeypatch.context() as patch:
-                fired, said_done = outcome_of(command, path, patch, n, error, forever)
-            names = [record["name"] for record in Store.open(path).concepts()]
-            assert names in (BEFORE, after), (n, error)
-            assert names == after or not said_done, "what is reported as saved is kept"
-            if verb != "check --repair":
-                found = run(check(Store.open(path), read_data=True))
-                assert found.findings == (), (n, error)
-            if verb in ("add", "rm") and n % 5 == 0:  # the next command works
-                add(Store.open(path), "new", 9)
-                assert assert_sound(path)[:-1] == names
-                assert not list(path.rglob(".tmp-*"))
-            shutil.rmtree(path)
-            if not fired:
-                assert said_done
-                break
-            n_faults += 1
-        else:
-            pytest.fail("the fault fired every time")
-    assert n_faults > 20, "each call of the command failed once"
 
 
 def test_promise_8_after_a_purge_that_reports_success_no_byte_of_the_images_is_in_the_store(

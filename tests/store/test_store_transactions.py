@@ -82,8 +82,8 @@ def test_the_catalogue_is_written_once_per_block_and_after_the_blobs(store, monk
         stage(tx, "dog", make_delta(0))
         stage(tx, "cat", make_delta(1))
         tx.rename("cat", "cow")
-    assert [part for part in replaced[:-3] if part != "blobs"] == ["index"] * 3, "two masks and their union"
-    assert replaced[-3:] == ["catalogue.json.bak", "catalogue.json", "names"]
+    assert [part for part in replaced[:-4] if part != "blobs"] == ["index"] * 3, "two masks and their union"
+    assert replaced[-4:] == ["catalogue.json.old", "catalogue.json", "catalogue.json.bak", "names"]
 
 
 def test_the_previous_generation_is_kept(store):
