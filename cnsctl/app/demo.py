@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cnsctl.app.forecast import Costs
     from cnsctl.concept import Prompt
     from cnsctl.errors import CnsctlError
+    from cnsctl.report.contact_sheet import SheetRow
     from cnsctl.store import Store
 
 EXAMPLES = Path(cnsctl.__file__).parent / "examples"
@@ -109,21 +110,25 @@ def demo(
     compared = None if early is None else Compared(before=early, after=late)
     if compared is None:
         yield Note(text=f"not compared: the images of <{FIRST}> from before <{SECOND}> was trained are missing")
-    proved = yield from forecast.followed(verify(store, [], session=session), ())
-    path = output / "sheet.png"
-    shown = laid_out(rows, compared, proved.concepts)
-    pixels, png = sheet(shown)
-    keep(path, png)
-    yield Sheet(path=str(path), pixels=pixels, strips=strips(shown))
+    proved = yield from verify(store, [], session=session)
+    shown = yield from _shown(output / "sheet.png", laid_out(rows, compared, proved.concepts))
     return results.DemoResult(
         store=str(store.path),
-        sheet=str(path),
+        sheet=shown,
         images=str(output / IMAGES),
         concepts=tuple(CONCEPTS),
         bytes_compared=None if compared is None else compared.n_bytes,
         bytes_differ=None if compared is None else sum(compared.differ),
         verified=proved.concepts,
     )
+
+
+def _shown(path: Path, rows: Sequence[SheetRow]) -> Generator[Event, None, str]:
+    """Write the sheet, and say so."""
+    pixels, png = sheet(rows)
+    keep(path, png)
+    yield Sheet(path=str(path), pixels=pixels, strips=strips(rows))
+    return str(path)
 
 
 def problem(result: results.DemoResult) -> CnsctlError | None:
