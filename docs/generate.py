@@ -124,10 +124,7 @@ def json_keys() -> Iterable[str]:
     yield "## Errors\n"
     yield from table(("key", "value", "meaning"), [(f"`{key}`", *rest) for key, rest in ERROR_KEYS.items()])
     yield "## In image files\n"
-    yield (
-        "Each PNG of `gen` has a text chunk `cnsctl`: a JSON object with the keys `format`, `prompt`, `negative_prompt`, "
-        "`seed`, `concepts` (by name, the SHA-256 of each delta that acted), `base`, `mode`, `settings`, `device` and `dtype`.\n"
-    )
+    yield "Each PNG of `gen` contains a JSON object that says how it was made: [text in images](png-text.md).\n"
 
 
 def _object_table(cls: type, text: Mapping[tuple[str, str], str], *, level: str) -> Iterable[str]:
