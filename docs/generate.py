@@ -125,9 +125,8 @@ def json_keys() -> Iterable[str]:
     yield from table(("key", "value", "meaning"), [(f"`{key}`", *rest) for key, rest in ERROR_KEYS.items()])
     yield "## In image files\n"
     yield (
-        "Each PNG of `gen` has a text chunk `cnsctl`: a JSON object with the keys `format`, `prompt`, `negative_prompt`, "
-        "`seed`, `concepts` (by name, the SHA-256 of each delta that acted), `base`, `mode`, `settings`, `device`, `dtype`, "
-        "`memory` and `batch_size`. `cnsctl info` prints it.\n"
+        "Each PNG of `gen` contains a JSON object that says how it was made: [text in images](png-text.md). "
+        "`cnsctl info` prints it.\n"
     )
 
 

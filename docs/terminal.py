@@ -107,6 +107,8 @@ def screen_of(content: bytes) -> list[Text]:
             line.append(cell.data, _style(cell))
         line.rstrip()
         lines.append(line)
+    while not lines[-1].plain:
+        lines.pop()
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
@@ -89,8 +90,7 @@ def test_the_first_screen_of_the_readme_ends_with_the_status():
     assert [line for line in screen if line.startswith("Status: ")]
 
 
-def test_the_page_of_json_names_every_key_in_an_image(tiny_folder, tmp_path):
-    """The one list of that page that is not taken from the code."""
+def test_the_page_of_images_names_every_key_in_an_image(tiny_folder, tmp_path):
     from commands import at, cnsctl
     from PIL import Image
 
@@ -100,8 +100,33 @@ def test_the_page_of_json_names_every_key_in_an_image(tiny_folder, tmp_path):
     )
     with Image.open(tmp_path / "a.png") as image:
         keys = set(json.loads(image.text["cnsctl"]))
-    section = GENERATED["json.md"].split("## In image files")[1]
-    assert keys == set(re.findall(r"`(\w+)`", section)) - {"gen", "cnsctl"}
+    page = (ROOT / "docs/reference/png-text.md").read_text(encoding="utf-8")
+    assert keys == set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """The words of each command line in a page's blocks of code, up to the first pipe."""
+    text = page.read_text(encoding="utf-8")
+    scripts = "".join(re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    lines = re.findall(r"^(?: {4,}|\$ )(cnsctl [^|;&\n]+)", text, flags=re.MULTILINE)
+    lines += re.findall(r"^(cnsctl [^|;&\n]+)", scripts, flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines if line.count("'") % 2 == line.count('"') % 2 == 0]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "reference" not in p.parts], ids=relative)
+def test_command_lines_of_a_page_have_commands_and_flags_that_exist(page):
+    import typer
+
+    from cnsctl.cli.main import make_app
+
+    commands = typer.main.get_command(make_app()).commands
+    for _, verb, *words in (line for line in command_lines(page) if len(line) > 1 and not line[1].startswith("-")):
+        assert verb in commands, (verb, *words)
+        known = {
+            "--help",
+            *(flag for option in commands[verb].params for flag in (*option.opts, *option.secondary_opts)),
+        }
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, (verb, *words)
 
 
 def test_every_command_and_every_class_of_error_has_its_place():
