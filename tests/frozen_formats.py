@@ -23,8 +23,10 @@ from store_samples import CREATED, base_record, make_delta  # noqa: E402
 from store_samples import fields as fields_of  # noqa: E402
 
 from cnsctl import results  # noqa: E402
+from cnsctl.app.backup import backup  # noqa: E402
 from cnsctl.concept import Delta, Mode  # noqa: E402
 from cnsctl.engine.training_state import TrainState, state_to_bytes  # noqa: E402
+from cnsctl.events import result_of  # noqa: E402
 from cnsctl.formats.bundle import BaseReference, BundledConcept, write_bundle  # noqa: E402
 from cnsctl.formats.canonical import sha256  # noqa: E402
 from cnsctl.formats.delta import write  # noqa: E402
@@ -34,9 +36,12 @@ FOLDER = ROOT / "tests" / "frozen" / "0.1"
 """The formats of 0.1.0."""
 DELTA_FILE, BUNDLE_FILE = FOLDER / "concept.delta", FOLDER / "concepts.bundle"
 
+CONFIGURATION = b"{}\n"
+"""The one file of the base model that is in the store: its weights are in a single file outside."""
+
 BASE = base_record(
     kind="file", path="/models/sd15.safetensors", name="sd15", prediction="epsilon", origin="owner/name@0123abcd",
-    checkpoint="c" * 64, files={"model_index.json": "a" * 64},
+    checkpoint="c" * 64, files={"model_index.json": sha256(CONFIGURATION)},
 )  # fmt: skip
 CLIP = MetricModel(name="clip", path="/models/clip", fingerprint="b" * 64, origin="owner/clip@4567cdef")
 CONCEPTS = {"dog": make_delta(1), "hat": make_delta(2, class_word="top hat", vectors=2)}
@@ -78,6 +83,8 @@ def json_keys() -> dict[str, dict[str, str]]:
 def make_store(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder) / "store", base=BASE, mode=Mode.PROMPT, created=CREATED, clip=CLIP)
+        (store.path / "base").mkdir()
+        (store.path / "base" / "model_index.json").write_bytes(CONFIGURATION)
         for name, delta in CONCEPTS.items():
             with store.transaction("add") as tx:
                 images = [b"png of " + name.encode(), b"second"]
@@ -87,6 +94,12 @@ def make_store(path: Path) -> None:
         with store.transaction("mv") as tx:
             tx.rename("hat", "topper")
         shutil.copytree(store.path, path, ignore=shutil.ignore_patterns("lock", "cache", "work", ".*"))
+
+
+def make_backup(path: Path) -> None:
+    """Of the golden store."""
+    with tempfile.TemporaryDirectory() as folder:
+        result_of(backup(Store.open(Path(shutil.copytree(FOLDER / "store", Path(folder) / "store"))), path))
 
 
 def make_record(path: Path) -> None:
@@ -123,6 +136,7 @@ def make_image(path: Path) -> None:
 def main() -> None:
     FOLDER.mkdir(parents=True)
     make_store(FOLDER / "store")
+    make_backup(FOLDER / "store.tar")
     (FOLDER / "concept.delta").write_bytes(write(DELTA))
     with (FOLDER / "concepts.bundle").open("w+b") as stream:
         write_bundle(stream, BUNDLED_BASE, [bundled("cup", DELTA)], {"cup": write(DELTA)}.__getitem__)

@@ -33,12 +33,14 @@ from frozen_formats import (
 from store_samples import CREATED, N_WEIGHTS, add, assert_sound, fields, manifest_of, same_delta, write_manifest
 
 from cnsctl.app import doctor
+from cnsctl.app.restore import restore
 from cnsctl.concept import Mode
 from cnsctl.data.png import png_pixels, read_png_text
 from cnsctl.engine import training_state
 from cnsctl.engine.proof import prove
 from cnsctl.engine.training_state import state_from_bytes, state_to_bytes
 from cnsctl.errors import CnsctlError, FormatTooNewError
+from cnsctl.events import result_of
 from cnsctl.formats import bundle, canonical, delta
 from cnsctl.store import Store, catalogue, manifest
 from cnsctl.store.seal import sealed
@@ -98,6 +100,19 @@ def test_the_golden_store_can_be_changed_and_stays_in_its_format(store):
     add(Store.open(store), "cat", seed=3)
     assert assert_sound(store) == ["dog", "topper", "cat"]
     assert json.loads((store / catalogue.FILE).read_bytes())["format"] == 1
+
+
+def test_the_golden_backup_gives_the_golden_store(store, tmp_path):
+    result_of(restore(FOLDER / "store.tar", tmp_path / "restored"))
+    assert assert_sound(tmp_path / "restored") == ["dog", "topper"]
+    golden, found = Store.open(store), Store.open(tmp_path / "restored")
+    assert (found.base, found.mode, found.created, found.clip) == (
+        golden.base,
+        golden.mode,
+        golden.created,
+        golden.clip,
+    )
+    assert [r["delta"] for r in found.concepts()] == [r["delta"] for r in golden.concepts()]
 
 
 def test_store_json_and_the_catalogue_are_written_as_in_the_golden_store(store):
@@ -252,6 +267,7 @@ def test_the_golden_image_says_how_it_was_made():
     assert made == {
         "format": 1, "prompt": "<dog:0.5> on a beach", "negative_prompt": "a cat", "seed": 7, "mode": "token",
         "device": "cpu", "dtype": "fp32",
+            "memory": "auto", "batch_size": 1,
     }  # fmt: skip
     assert list(concepts) == ["dog"]
     assert re.fullmatch("[0-9a-f]{64}", concepts["dog"])
