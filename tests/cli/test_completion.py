@@ -67,8 +67,8 @@ def test_fish_completes_verbs_and_names(stocked):
 def test_zsh_completes_names(stocked):
     code = (
         "zmodload zsh/zpty; zpty z zsh -f -i; "
-        f"zpty -w z 'fpath=({ROOT}/completions $fpath); autoload -Uz compinit; compinit -u -D; PS1=; clear'; sleep 1; "
-        "zpty -w -n z 'cnsctl show ha\t'; sleep 2; zpty -r -t z out; print -r -- $out; while zpty -r -t z out; do print -r -- $out; done"
+        f"zpty -w z 'fpath=({ROOT}/completions $fpath); autoload -Uz compinit; compinit -u -D; PS1=; print REA\"\"DY'; "
+        "zpty -r z out '*READY*'; zpty -w -n z 'cnsctl show ha\t'; zpty -r z out '*hat*'; print -r -- $out"
     )
     done = subprocess.run(
         ["zsh", "-f", "-c", code],

@@ -10,7 +10,6 @@ from cnsctl.cli.completion import SHELLS, script
 
 
 def command(
-    context: typer.Context,
     shell: Annotated[str, typer.Argument(metavar="|".join(SHELLS), help="The shell")],
 ) -> None:
     """Print a shell completion script.
@@ -20,7 +19,8 @@ def command(
     \b
     Example:  cnsctl completion bash > ~/.local/share/bash-completion/completions/cnsctl
     """  # noqa: D301  \b keeps typer from breaking the line
+    from cnsctl.cli.main import make_app
     from cnsctl.cli.output import out
 
-    top: Any = context.find_root().command
+    top: Any = typer.main.get_command(make_app())
     out(script(shell, top.commands).rstrip("\n"))
