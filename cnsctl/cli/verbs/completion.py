@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def command(
-    context: typer.Context,
     shell: Annotated[
         str | None,
         typer.Argument(metavar="|".join(SHELLS), help="The shell.  [default: by $SHELL]", show_default=False),
@@ -33,6 +32,7 @@ def command(
     Example:  cnsctl completion --install
     """
     from cnsctl.cli.completion_files import place_of, shell_of_user
+    from cnsctl.cli.main import make_app
     from cnsctl.cli.output import out
     from cnsctl.errors import UsageError
 
@@ -42,7 +42,7 @@ def command(
     if shell not in SHELLS:
         named = f"unknown shell {shell!r}" if shell else "unknown shell: SHELL is not set"
         raise UsageError(named, hint=f"name one: cnsctl completion {'|'.join(SHELLS)}")
-    top: Any = context.find_root().command
+    top: Any = typer.main.get_command(make_app())
     text = script(shell, top.commands)
     if not install and not uninstall:
         out(text.rstrip("\n"))
