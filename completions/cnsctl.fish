@@ -102,6 +102,7 @@ complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l dtype -x -a 'auto fp3
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l memory -x -a 'auto low lowest' -d 'Save memory, in exchange for time; auto: if the device has too little'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l store -r -F -d 'The store'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l json -d 'Print JSON, including errors (keys: docs/reference/json.md)'
+complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l json-steps -d 'With --json: print a line per inference step too'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -l quiet -d 'Print bare names or paths, one per line; no progress'
 complete -c cnsctl -n '__fish_seen_subcommand_from gen' -a '@(__cnsctl_names)'
 complete -c cnsctl -n __fish_use_subcommand -a demo -d 'Train two bundled concepts and show them'

@@ -48,6 +48,7 @@ class Output(Generic[R]):
         bare: a result as bare names or paths.
         lines: with `as_json`, print events as JSON lines and the result as the last one.
         previews: show images in a terminal that can.
+        denoised: with `lines`, print inference steps too.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Output(Generic[R]):
         bare: Callable[[R], Iterable[str]],
         lines: bool = False,
         previews: bool = False,
+        denoised: bool = False,
     ) -> None:
         self.as_json, self.quiet, self.human, self.bare, self.lines = as_json, quiet, human, bare, lines
+        self.denoised = denoised
         self.progress = None if as_json or quiet else self._view()
         self.previews = PREVIEWS if previews and isinstance(self.progress, Progress) else 0
 
@@ -93,6 +96,8 @@ class Output(Generic[R]):
     def _event(self, event: Event) -> None:
         if not self.as_json:
             self._show(event)
+        elif isinstance(event, Denoised) and not self.denoised:
+            pass
         elif self.lines and (line := _as_json(event)) is not None:
             out_json({"format": FORMAT, **line})
         elif isinstance(event, Warn):  # stdout contains one object, the result

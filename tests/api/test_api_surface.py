@@ -100,7 +100,7 @@ TWINS = {
 }
 """Verb → its module, its twin, and parameters of another name."""
 
-OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force"}
+OF_THE_TERMINAL = {"store", "as_json", "json_steps", "quiet", "yes", "output", "force"}
 OF_THE_STORE = {"wait"}
 """Keywords of `open_store`."""
 

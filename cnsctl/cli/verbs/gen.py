@@ -47,6 +47,9 @@ def command(
     compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
+    json_steps: Annotated[
+        bool, typer.Option("--json-steps", help="With --json: print a line per inference step too")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Generate images from prompts.
@@ -62,12 +65,20 @@ def command(
     from cnsctl.errors import UsageError
 
     asked, given_seed = prompts or [], images.get("seed")
+    if json_steps and not as_json:
+        raise UsageError("--json-steps prints lines of JSON", hint="add --json")
     _refuse_stdout(output, as_json=as_json)
     _refuse_unquoted(store, asked)
     if not asked:
         raise UsageError("no prompt", reason="no-prompt")
     shown: Output[Any] = Output(
-        as_json=as_json, quiet=quiet, human=lambda _: (), bare=lambda _: (), lines=True, previews=output != Path("-")
+        as_json=as_json,
+        quiet=quiet,
+        human=lambda _: (),
+        bare=lambda _: (),
+        lines=True,
+        previews=output != Path("-"),
+        denoised=json_steps,
     )
     request = generate.GenerateRequest(
         prompts=[p for p in asked if p != "-"],
