@@ -116,7 +116,7 @@ def json_keys() -> Iterable[str]:
     for cls in objects:
         yield from _object_table(cls, text, level="###")
     yield "## Events\n"
-    yield "`add`, `gen` and `demo` print these lines while they work.\n"
+    yield "`add`, `gen` and `demo` print these lines while they work. Inference steps (`denoised`) are printed by `gen --json --json-steps`.\n"
     yield from table(("type", "keys", "meaning"), event_rows())
     yield "### Keys of events\n"
     yield from table(("type", "key", "value", "meaning"), event_keys())

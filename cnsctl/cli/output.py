@@ -47,6 +47,7 @@ class Output(Generic[R]):
         lines: with `as_json`, print events as JSON lines and the result as the last one.
         previews: show images in a terminal that can.
         verbose: print details of the work too.
+        denoised: with `lines`, print inference steps too.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class Output(Generic[R]):
         lines: bool = False,
         previews: bool = False,
         verbose: bool = False,
+        denoised: bool = False,
     ) -> None:
         self.as_json, self.quiet, self.human, self.bare, self.lines = as_json, quiet, human, bare, lines
-        self.verbose = verbose
+        self.verbose, self.denoised = verbose, denoised
         self.progress = None if as_json or quiet else self._view()
         self.previews = PREVIEWS if previews and isinstance(self.progress, Progress) else 0
 
@@ -94,6 +96,8 @@ class Output(Generic[R]):
     def _event(self, event: Event) -> None:
         if not self.as_json:
             self._show(event)
+        elif isinstance(event, Denoised) and not self.denoised:
+            pass
         elif self.lines and (line := _as_json(event)) is not None:
             out_json({"format": FORMAT, **line})
         elif isinstance(event, Warn):  # stdout contains one object, the result

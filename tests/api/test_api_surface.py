@@ -124,7 +124,7 @@ TWINS = {
 }
 """Verb → its module, its twin, and parameters of another name."""
 
-OF_THE_TERMINAL = {"store", "as_json", "quiet", "verbose", "yes", "output", "force", "skip_existing"}
+OF_THE_TERMINAL = {"store", "as_json", "json_steps", "quiet", "verbose", "yes", "output", "force", "skip_existing"}
 OF_THE_STORE = {"wait"}
 """Keywords of `open_store`."""
 

@@ -99,7 +99,7 @@ def test_lines_of_add_and_its_result(stocked, images_of_two):
 
 def test_lines_of_gen_and_its_result(shared_store, tmp_path):
     done = cnsctl("gen", "-", "-o", tmp_path / "out", "--json", *at(shared_store), stdin="<dog>\n<cat>\n")
-    assert assert_lines(done.lines, results.GenerateResult) == {"phase", "step", "denoised", "image", "failed"}
+    assert assert_lines(done.lines, results.GenerateResult) == {"phase", "step", "image", "failed"}
 
 
 def test_results_of_init_mv_and_rm(stocked, tiny_folder, tmp_path):

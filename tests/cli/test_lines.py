@@ -230,9 +230,14 @@ def test_a_requested_file_does_not_get_another_name(stocked, tmp_path):
     assert path.read_bytes() != b"theirs"
 
 
-def test_denoising_steps_are_events_and_not_lines_of_json(stocked, tmp_path):
+def test_denoising_steps_are_events_and_lines_of_json_only_where_asked(stocked, tmp_path):
     request = GenerateRequest(prompts=["a", "b"], output=tmp_path / "o", settings={"steps": 2})
     steps = [e for e in generate(Store.open(stocked), request) if isinstance(e, Denoised)]
     assert [(e.step, e.total) for e in steps] == [(1, 2), (2, 2)] * 2
     done = cnsctl("gen", "a", "--steps", 2, "-o", tmp_path / "p", "--json", *at(stocked))
     assert {line["phase"] for line in done.lines if line["type"] == "step"} == {"load the base model"}
+    assert "denoised" not in {line["type"] for line in done.lines}
+    done = cnsctl("gen", "b", "--steps", 2, "-o", tmp_path / "p", "--json", "--json-steps", *at(stocked))
+    steps = [line for line in done.lines if line["type"] == "denoised"]
+    assert steps == [{"format": 1, "type": "denoised", "step": n, "total": 2, "images": 1} for n in (1, 2)]
+    assert cnsctl("gen", "c", "--json-steps", *at(stocked)).code == 2

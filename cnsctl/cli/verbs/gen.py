@@ -79,6 +79,9 @@ def command(
     compute: dict[str, Any],
     store: options.Store = None,
     as_json: options.Json = False,
+    json_steps: Annotated[
+        bool, typer.Option("--json-steps", help="With --json: print a line per inference step too")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Generate images from prompts.
@@ -93,6 +96,8 @@ def command(
     from cnsctl.app import generate, generate_request, made, stores
 
     asked, given_seed = prompts or [], images.pop("seed", None)
+    if json_steps and not as_json:
+        raise UsageError("--json-steps prints lines of JSON", hint="add --json")
     _refuse_stdout(output, as_json=as_json)
     misread.refuse(asked, store, force=force)
     if not asked and like is None:
@@ -100,7 +105,13 @@ def command(
     if skip_existing and given_seed in (None, RANDOM_SEED) and like is None:
         raise UsageError("--skip-existing keeps nothing without a seed", reason="seedless")
     shown: Output[Any] = Output(
-        as_json=as_json, quiet=quiet, human=lambda _: (), bare=lambda _: (), lines=True, previews=output != Path("-")
+        as_json=as_json,
+        quiet=quiet,
+        human=lambda _: (),
+        bare=lambda _: (),
+        lines=True,
+        previews=output != Path("-"),
+        denoised=json_steps,
     )
     arrivals = _stdin(alone=len(asked) == 1) if "-" in asked else None
     request = generate_request.requested(
