@@ -31,19 +31,20 @@ def main() -> None:
     parser.add_argument("--no-training", action="store_true", help="only print what is measured already")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    runs, sets = options.out / "runs.jsonl", options.out / "sets.jsonl"
+    runs, sets, own = (options.out / f"{name}.jsonl" for name in ("runs", "sets", "generated"))
     if not options.no_training:
-        _measure(options.out, options.photographs, runs, sets)
-    report(_read(runs), _read(sets))
+        _measure(options.out, options.photographs, runs, sets, own)
+    report(_read(runs), _read(sets), _read(own))
 
 
-def _measure(out: Path, photographs: Path | None, runs: Path, sets: Path) -> None:
+def _measure(out: Path, photographs: Path | None, runs: Path, sets: Path, own: Path) -> None:
     from benchmarks.verdict.cases import calibration, cases
     from benchmarks.verdict.runs import Bench
 
     bench = Bench(out)
     for file, wanted, measured in (
         (sets, calibration(), bench.images),
+        (own, (case for case in cases(None) if case.kind == "good"), bench.generated),
         (runs, cases(photographs), bench.trained),
     ):
         known = {row["case"] for row in _read(file)}
@@ -53,12 +54,13 @@ def _measure(out: Path, photographs: Path | None, runs: Path, sets: Path) -> Non
             say([f"{case.kind}: {case.name}"])
 
 
-def report(runs: list[Row], sets: list[Row]) -> None:
-    """Print the table, and the ranges of all sets and good runs."""
-    from benchmarks.verdict.ranges import judged, usual
+def report(runs: list[Row], sets: list[Row], own: list[Row]) -> None:
+    """Print the table, the ranges of images that pocket generates itself, and those of all sets and good runs."""
+    from benchmarks.verdict.ranges import judged, of_images, usual
     from benchmarks.verdict.tables import table
 
     say(table(runs, judged(runs, sets)))
+    say(["", f"of images that pocket generates itself: {json.dumps(of_images(own))}"] if own else [])
     say(["", json.dumps({"usual": usual(sets, [row for row in runs if row["kind"] == "good"])})])
 
 

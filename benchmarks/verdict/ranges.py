@@ -44,13 +44,17 @@ def usual(sets: Sequence[Row], good: Sequence[Row]) -> Ranges:
         sets: measurements of images that the base model can generate, which no run trains on.
         good: runs that ended well.
     """
-    images, results = [_numbers(scores_of(row)) for row in sets], [_numbers(scores_of(row)) for row in good]
-    found = {
-        name: _range([row[name] for row in images], OF_IMAGES) for name in images[0] if images[0][name] is not None
-    }
-    return found | {
+    results = [_numbers(scores_of(row)) for row in good]
+    return of_images(sets) | {
         name: _range([row[name] for row in results], OF_RESULTS) for name in ("error_removed", "clip_i", "clip_t")
     }
+
+
+def of_images(sets: Sequence[Row]) -> Ranges:
+    """The ranges of what is known before a training run."""
+    images = [_numbers(scores_of(row)) for row in sets]
+    known = [name for name, value in images[0].items() if value is not None]
+    return {name: _range([row[name] for row in images], OF_IMAGES) for name in known}
 
 
 def judged(rows: Sequence[Row], sets: Sequence[Row]) -> Mapping[str, Verdict | None]:

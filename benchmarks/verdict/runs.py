@@ -18,6 +18,7 @@ from cnsctl.app.probes import class_prompt, clip_scores, errors_of_base, generat
 from cnsctl.app.requests import TrainRequest, admit
 from cnsctl.app.stores import open_store
 from cnsctl.app.train import train
+from cnsctl.data.prompt_grammar import parse
 from cnsctl.engine.overlay import EMPTY
 from cnsctl.events import result_of
 from cnsctl.metrics.similarity import likeness_within
@@ -76,6 +77,16 @@ class Bench:
             "class": self._with_class_word(case),
             "seconds": round(time.monotonic() - began, 1),
         }
+
+    def generated(self, case: Case) -> dict[str, Any]:
+        """An image that pocket generates from the class word alone, measured as images of a concept are."""
+        prompt = parse(f"a {case.word}", ())
+        settings = self.session.base.generate_defaults
+        (pixels,) = result_of(generating(self.session, EMPTY, [(prompt, 0)], settings))
+        latents = result_of(self.session.encoding([pixels]))
+        error, with_class = result_of(errors_of_base(self.session, case.name, case.word, latents))
+        before = {"denoising_error": error, "class_word_error": with_class, "clip_i_real": None}
+        return {"case": case.name, "kind": "generated", "word": case.word, "before": before}
 
     def _request(self, case: Case) -> TrainRequest:
         return TrainRequest(
