@@ -158,7 +158,8 @@ def inside(places, tmp_path_factory):
     folder = tmp_path_factory.mktemp("damage")
     assert cnsctl("backup", folder / "b.tar", "--with-base", *at(places / "s0")).code == 0
     assert cnsctl("restore", folder / "b.tar", *at(folder / "s0")).code == 0
-    assert cnsctl("mv", "cap", "hat", *at(folder / "s0")).code == 0
+    for before, now in (("cap", "hat"), ("hat", "cap")):  # so that there is a previous generation
+        assert cnsctl("mv", before, now, *at(folder / "s0")).code == 0
     return folder
 
 
