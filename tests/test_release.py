@@ -64,3 +64,5 @@ def test_the_sdist_contains_everything_that_a_clone_has():
     }
     assert {name for name in there if not any(Path(name).match(pattern) for pattern in included)} == {"pyproject.toml"}
     assert [pattern for pattern in included if not list(ROOT.glob(pattern))] == []
+    moved = TARGETS["sdist"]["force-include"]
+    assert [source for source in moved if source.startswith("cnsctl/")] == [], "the wheel would lack it"
