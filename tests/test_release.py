@@ -31,6 +31,7 @@ def test_the_version_is_the_same_everywhere():
     (released,) = re.findall(r"^date-released: (.+)$", text("CITATION.cff"), re.MULTILINE)
     unreleased, latest = re.findall(r"^## (.+)$", text("CHANGELOG.md"), re.MULTILINE)[:2]
     assert cited == cnsctl.__version__
+    assert f"\nStatus: {cnsctl.__version__}, " in text("README.md")
     assert (unreleased, latest) == ("[Unreleased]", f"[{cnsctl.__version__}] - {released}")
 
 
