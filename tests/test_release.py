@@ -31,6 +31,7 @@ def test_the_version_is_the_same_everywhere():
     (released,) = re.findall(r"^date-released: (.+)$", text("CITATION.cff"), re.MULTILINE)
     unreleased, latest = re.findall(r"^## (.+)$", text("CHANGELOG.md"), re.MULTILINE)[:2]
     assert cited == cnsctl.__version__
+    assert f"\nStatus: {cnsctl.__version__}, " in text("README.md")
     assert (unreleased, latest) == ("[Unreleased]", f"[{cnsctl.__version__}] - {released}")
 
 
@@ -64,3 +65,5 @@ def test_the_sdist_contains_everything_that_a_clone_has():
     }
     assert {name for name in there if not any(Path(name).match(pattern) for pattern in included)} == {"pyproject.toml"}
     assert [pattern for pattern in included if not list(ROOT.glob(pattern))] == []
+    moved = TARGETS["sdist"]["force-include"]
+    assert [source for source in moved if source.startswith("cnsctl/")] == [], "the wheel would lack it"
