@@ -217,7 +217,7 @@ def rex(tiny):
     return overlay(Mode.PROMPT, rex=replace(synthetic(tiny, 1), key="rex of 0.1.0"))
 
 
-def test_the_golden_probe_record_is_proven(tiny, rex, recorded):
+def test_the_golden_probe_record_is_read_and_compared(tiny, rex, recorded):
     """Random weights of another torch may differ; tokens, embeddings and deltas are compared on every machine."""
     recorded["later"] = recorded["probes"][0]["later"] = "keys of a newer version are ignored"
     proof = prove(tiny, rex, "rex", json.dumps(recorded).encode())

@@ -224,7 +224,6 @@ def test_promise_7_a_store_of_a_newer_format_is_refused_by_name(store):
 
 
 WRONG_MANIFEST = {
-    "extra": lambda d: d.update(name="x"),
     "mode": lambda d: d.update(mode="blend"),
     "mode kind": lambda d: d.update(mode=["prompt"]),
     "created": lambda d: d.update(created=None),
@@ -237,7 +236,6 @@ WRONG_MANIFEST = {
     "clip field": lambda d: d.update(clip={"name": "x", "path": "/x"}),
     "clip path": lambda d: d.update(clip={"name": "x", "path": "x", "fingerprint": "a" * 64}),
     "clip fingerprint": lambda d: d.update(clip={"name": "x", "path": "/x", "fingerprint": "a"}),
-    "judge extra": lambda d: d.update(judge={"name": "x", "path": "/x", "fingerprint": "a" * 64, "y": 1}),
     "path relative": lambda d: d["base"].update(path="../base"),
     "fingerprint": lambda d: d["base"].update(fingerprint=7),
     "name": lambda d: d["base"].update(name="\x1b[2J"),
