@@ -122,6 +122,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
         f"give it to the command: cnsctl gen PROMPT {flag(str(f['name']))} …" if f["name"] else "remove it"
     ),
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
+    "other-request": lambda _: "use --force to overwrite it, or another -o or --seed",
     "output": lambda _: "use another -o",
     "page-exists": lambda _: "use --force to overwrite it, or name another file",
     "previous-generation": lambda _: "cnsctl check --repair goes back to it; or restore catalogue.json from a backup",
