@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from cnsctl import __version__, results
-from cnsctl.app import made, repeat
+from cnsctl.app import made, repeat_image
 from cnsctl.app.concepts import known_names
 from cnsctl.app.forecast import GENERATE, after_loading, image_rows
 from cnsctl.app.generate_plan import Plan
@@ -64,7 +64,7 @@ def generate(
     processes.gathered(None)  # before one of them writes an image
     yield from _named_elsewhere(request.settings)
     if request.like is not None:
-        yield from repeat.changes(store, request.like, plan.prompts)
+        yield from repeat_image.changes(store, request.like, plan.prompts)
     counts: Counter[type] = Counter()
     done = []
     if plan.existing is not None and not plan.places and request.stream is None:
@@ -99,10 +99,10 @@ def generate(
 def _begun(store: Store, plan: Plan, session: Session | None, *, most: int) -> Generator[Event, None, _Generation]:
     """Load the base model, unless it is loaded, and check what only it can check."""
     request = plan.request
-    session = yield from started(store, repeat.compute(request) if session is None else {}, session)
+    session = yield from started(store, repeat_image.compute(request) if session is None else {}, session)
     work = _Generation(session, plan, most=most if request.stream is None else MAX_BATCH)
     if request.like is not None:
-        yield from repeat.computed_differently(session, request.like)
+        yield from repeat_image.computed_differently(session, request.like)
     if work.settings.guidance_scale <= 1 and request.negative_prompt:
         yield Warn(text=f"the negative prompt has no effect at guidance scale {work.settings.guidance_scale:g}")
     if request.batch_size == 0:

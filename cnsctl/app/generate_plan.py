@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnsctl.app.concepts import known_names
 from cnsctl.app.output_paths import Planned, outputs
-from cnsctl.app.repeat import Existing, refuse_missing
+from cnsctl.app.repeat_image import Existing, refuse_missing
 from cnsctl.app.sheets import Sheet, sheet_path
 from cnsctl.app.stores import base_of
 from cnsctl.concept import Mode, Prompt

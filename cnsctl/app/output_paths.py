@@ -204,7 +204,8 @@ def _numbered(path: Path) -> Iterator[Path]:
 
 def exists(path: Path, note: str | None = None) -> UsageError:
     """The error for a file that must not be overwritten."""
-    return UsageError(f"file already exists: {path}", note=note, reason="file-exists")
+    reason = "file-exists" if note is None else "other-request"
+    return UsageError(f"file already exists: {path}", note=note, reason=reason)
 
 
 def check_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from math import ceil, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -122,7 +121,7 @@ class Sheet:
                 for row in _split(line.own, COLUMNS)
             ]
         places = [place for line in self.lines for place in line.own]
-        rows = _split(places, min(COLUMNS, ceil(sqrt(len(places)))))
+        rows = _split(places, _columns(len(places)))
         return [self._row("", {"": [(place, place.prompt.text) for place in row]}) for row in rows]
 
     def _compared(self, line: _Line, *, several: bool) -> Iterator[SheetRow]:
@@ -160,11 +159,16 @@ class _Line:
     plain: Sequence[Planned]
 
 
+def _columns(n_images: int) -> int:
+    """Images beside each other: one row of a few, else so many that the fewest cells stay blank."""
+    if n_images < COLUMNS:
+        return n_images
+    return min(range(COLUMNS, 2, -1), key=lambda columns: -n_images % columns)
+
+
 def _split(items: Sequence[T], most: int) -> list[Sequence[T]]:
-    """Parts of at most so many items, all about as long."""
-    n_parts = ceil(len(items) / most)
-    length = ceil(len(items) / max(1, n_parts))
-    return [items[at : at + length] for at in range(0, len(items), max(1, length))]
+    """Parts of at most so many items."""
+    return [items[at : at + most] for at in range(0, len(items), most)]
 
 
 def _is_sheet(path: Path) -> bool:

@@ -139,6 +139,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
         f"give it to the command: cnsctl gen PROMPT {flag(str(f['name']))} …" if f["name"] else "remove it"
     ),
     "other-place": lambda _: "choose an empty or new folder: --store DIR",
+    "other-request": lambda _: "use --force to overwrite it, or another -o or --seed",
     "other-run": _other_run,
     "output": lambda _: "use another -o",
     "page-exists": lambda _: "use --force to overwrite it, or name another file",

@@ -142,10 +142,10 @@ def slug(prompt: Prompt) -> str:
     follows, so that different prompts get different names. The result is not empty, and in Unicode's NFC.
     """
     parts = [_in_name(p) if isinstance(p, Mention) else unicodedata.normalize("NFC", p).lower() for p in prompt.pieces]
-    words, lost = [""], False
+    letters, lost = list[str](), False
     for part, piece in zip(parts, prompt.pieces, strict=True):
         if isinstance(piece, Mention):
-            words[-1] += part
+            letters.append(part)
             continue
         inside = False
         for char in unicodedata.normalize("NFC", part):
@@ -153,12 +153,12 @@ def slug(prompt: Prompt) -> str:
             # a combining mark belongs to the previous letter; variation selectors are invisible
             inside = char.isalnum() or (inside and kind in ("Mn", "Mc") and not "\ufe00" <= char <= "\ufe0f")
             if inside:
-                words[-1] += char
+                letters.append(char)
                 continue
             lost = lost or kind[0] != "Z"
-            if words[-1]:
-                words.append("")
-    stem = unicodedata.normalize("NFC", "-".join(words).rstrip("-"))
+            if letters and letters[-1] != "-":
+                letters.append("-")
+    stem = unicodedata.normalize("NFC", "".join(letters).rstrip("-"))
     if lost or stem != _cut(stem):
         whole = " ".join("".join(parts).split())
         mark = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -24,6 +24,7 @@ _RULE = (226, 227, 224)
 
 _LABEL_LINES = 4
 _CAPTION_LINES = 2
+_TEXT_LINES = 4
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -37,7 +38,7 @@ class SheetGroup:
     images: Sequence[NDArray[np.uint8]]
     """(h, w, 3) each, RGB; each is fitted into a square cell."""
     texts: Sequence[str] = ()
-    """Below each image, at most two lines: its prompt."""
+    """Below each image, at most four lines: its prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,7 +157,7 @@ def _row_strip(row: SheetRow, grid: _Grid) -> Image.Image:
     if grid.labels_above:
         head += _height(label, label_font) + (grid.unit if label else 0)
     top = head + grid.unit if head else 0
-    texts = [[_wrapped(text, text_font, grid.cell, _CAPTION_LINES) for text in group.texts] for group in row.groups]
+    texts = [[_wrapped(text, text_font, grid.cell, _TEXT_LINES) for text in group.texts] for group in row.groups]
     foot = max((_height(lines, text_font) for of_group in texts for lines in of_group), default=0)
     strip = Image.new("RGB", (grid.width, top + grid.cell + (foot + grid.unit if foot else 0)), _PAPER)
     beside = top + (grid.cell - _height(label, label_font)) // 2

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cnsctl import info, open_store
 from cnsctl.app import session as sessions
+from cnsctl.app import sheets
 from cnsctl.data.png import png_bytes, read_png_text
 from cnsctl.events import result_of
 from cnsctl.results import as_json
@@ -240,6 +241,11 @@ def test_a_sheet_has_every_image_of_the_call(shared_store, here, loaded):
     assert "file already exists: s.png" in again.err
     gen(shared_store, "<dog>", "--steps", 1, "--sheet", "s.png", "-f")
     assert opened("s.png")[0].shape[1] == opened("one.png")[0].shape[1]
+
+
+@pytest.mark.parametrize(("images", "columns"), [(1, 1), (3, 3), (5, 5), (6, 6), (7, 4), (8, 4), (10, 5), (13, 5)])
+def test_a_sheet_leaves_few_cells_blank(images, columns):
+    assert sheets._columns(images) == columns
 
 
 def test_python_compares_and_writes_the_sheet_of_the_command(shared_store, here):
