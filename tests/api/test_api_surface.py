@@ -87,7 +87,7 @@ TWINS = {
     "add": (add, Session.train, {}),
     "score": (score, Session.score, {}),
     "gen": (gen, Session.generate_many, {}),
-    "show": (show, Store.show, {}),
+    "show": (show, Store.show, {"names": "name"}),
     "mv": (mv, Store.rename, {}),
     "rm": (rm, Store.remove, {}),
     "check": (check, Store.check, {}),
@@ -100,7 +100,7 @@ TWINS = {
 }
 """Verb → its module, its twin, and parameters of another name."""
 
-OF_THE_TERMINAL = {"store", "as_json", "quiet", "yes", "output", "force"}
+OF_THE_TERMINAL = {"store", "as_json", "quiet", "verbose", "yes", "output", "force", "open_preview", "every"}
 OF_THE_STORE = {"wait"}
 """Keywords of `open_store`."""
 
