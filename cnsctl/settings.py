@@ -186,7 +186,7 @@ RANDOM_SEED = -1
 AUTO = "auto"
 """In words for 0: chosen by the memory."""
 
-MERGED, RESEARCH = "Merged mode", "Research"
+ADVANCED, MERGED, RESEARCH = "Advanced", "Merged mode", "Research"
 
 
 def _setting(
@@ -220,18 +220,24 @@ class TrainSettings:
 
     steps: int = _setting("Training steps", low=2, high=100_000)
     learning_rate: float = _setting("Learning rate of the neurons", low=1e-9, high=1.0)
-    token_learning_rate: float = _setting("Learning rate of the token embedding", low=1e-9, high=1.0)
+    token_learning_rate: float = _setting("Learning rate of the token embedding", low=1e-9, high=1.0, group=ADVANCED)
     batch_size: int = _setting("Noised images per step", low=1, high=1024)
     resolution: int = _setting(
         "Side of a square image in pixels; other shapes have about its area", low=32, high=4096, multiple_of=4
     )
     accumulate: int = _setting(
-        "Batches per step, whose gradients are added up: less memory than a larger batch", low=1, high=1024, default=1
+        "Batches per step, whose gradients are added up: less memory than a larger batch",
+        low=1,
+        high=1024,
+        default=1,
+        group=ADVANCED,
     )
-    budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0)
+    budget: float = _setting("Share of the K/V weights that the concept may change", low=1e-6, high=1.0, group=ADVANCED)
     seed: int = _setting("Seed of every random number", low=0, high=_SEEDS, default=0)
-    token_embeddings: int = _setting("Token embeddings of the concept", low=1, high=16, default=1)
-    warmup: float = _setting("Share of the steps that trains the token embedding alone", low=0.0, high=1.0, default=0.2)
+    token_embeddings: int = _setting("Token embeddings of the concept", low=1, high=16, default=1, group=ADVANCED)
+    warmup: float = _setting(
+        "Share of the steps that trains the token embedding alone", low=0.0, high=1.0, default=0.2, group=ADVANCED
+    )
     policy: Policy = _setting(
         "Neurons that other concepts own: take them, take free ones first, or leave them",
         default=Policy.OVERLAP,
@@ -264,8 +270,12 @@ class GenerateSettings:
         near=near_samplers,
         governs=("sigmas", "spacing"),
     )
-    sigmas: Sigmas = _setting("Spread of the noise levels; default is the scheduler's own", default=Sigmas.DEFAULT)
-    spacing: Spacing = _setting("Spread of the timesteps; default is the scheduler's own", default=Spacing.DEFAULT)
+    sigmas: Sigmas = _setting(
+        "Spread of the noise levels; default is the scheduler's own", default=Sigmas.DEFAULT, group=ADVANCED
+    )
+    spacing: Spacing = _setting(
+        "Spread of the timesteps; default is the scheduler's own", default=Spacing.DEFAULT, group=ADVANCED
+    )
     width: int = _setting("Width in pixels", low=32, high=4096, multiple_of=8)
     height: int = _setting("Height in pixels", low=32, high=4096, multiple_of=8)
     clip_skip: int = _setting(
@@ -273,6 +283,7 @@ class GenerateSettings:
         low=0,
         high=31,
         default=0,
+        group=ADVANCED,
     )
     long_prompts: bool = _setting(
         "Read a prompt that is too long in several chunks, instead of ignoring its end", default=False

@@ -53,9 +53,12 @@ _cnsctl_reply() {
         file) compopt -o filenames 2>/dev/null; found=($(compgen -f -- "$cur")) ;;
         *) return ;;
     esac
-    found=("${found[@]/#/$head}")
     # readline replaces only $typed, which is the end of the word
-    COMPREPLY=("${found[@]#"${word%"$typed"}"}")
+    local i kept="${word%"$typed"}"
+    for i in "${!found[@]}"; do
+        COMPREPLY[i]="$head${found[i]}"
+        COMPREPLY[i]="${COMPREPLY[i]#"$kept"}"
+    done
 }
 
 _cnsctl_prompt() {

@@ -105,7 +105,8 @@ def json_keys() -> Iterable[str]:
     yield "# JSON\n"
     yield (
         "With `--json` a command prints one JSON object on stdout. `add`, `gen` and `demo` print one object per line: "
-        '[events](#events) while they work, then the result, which also has `"type": "result"`. Errors are one object '
+        '[events](#events) while they work, then the result, which also has `"type": "result"`. `show` prints one object '
+        "per name. Errors are one object "
         "on stderr ([below](#errors)).\n"
     )
     yield f"Every object has `format`, now {results.FORMAT}. A new version may add keys; it changes `format` if it changes or removes one.\n"

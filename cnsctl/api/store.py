@@ -155,11 +155,18 @@ class Store:
         """Which deltas act on a prompt."""
         return self._folder.mode
 
-    def list(self) -> results.ListResult:
-        """The concepts of the store in training order, its base model, and what is free."""
+    def list(self, *names: str) -> results.ListResult:
+        """The concepts of the store in training order, its base model, and what is free.
+
+        Args:
+            names: of the concepts; by default all.
+
+        Raises:
+            ConceptNotFoundError: one is missing.
+        """
         from cnsctl.app import concepts
 
-        return Run(concepts.listed(self._folder)).result()
+        return Run(concepts.listed(self._folder, names)).result()
 
     def base(
         self, *, at: str | Path | None = None, clip: str | Path | None = None, judge: str | Path | None = None

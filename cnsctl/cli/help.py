@@ -39,9 +39,9 @@ def help_of(command: Callable[..., None]) -> str:
 class Formatter(typer.Context.formatter_class):  # type: ignore[misc,valid-type]  # typer does not export its class
     """Writes help texts. Unlike click's formatter it never splits a word, and follows the terminal from 22 to 120 columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int | None) -> None:
         columns = terminal_size(sys.stdout).columns - _MARGIN
-        super().__init__(width=max(_LEAST, min(columns, _MOST)))
+        super().__init__(width=max(_LEAST, min(columns, _MOST)) if width is None else width)
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         """The line that begins a help text."""
@@ -98,7 +98,7 @@ def _at_bars(text: str, width: int) -> Iterator[str]:
 
 
 def _help(command: Any, ctx: Any) -> str:
-    formatter = Formatter()
+    formatter = Formatter(ctx.terminal_width)
     command.format_help(ctx, formatter)
     return str(formatter.getvalue()).rstrip("\n")
 

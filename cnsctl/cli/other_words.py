@@ -62,6 +62,9 @@ OPTIONS: Mapping[str, str] = {
 }  # fmt: skip
 """What other programs call options and arguments of this one."""
 
+OF_THE_STORE = ("--base", "--mode", "--prediction")
+"""Options of `init` that people give to other commands."""
+
 
 def meant(words: Sequence[str], known: Collection[str]) -> list[str]:
     """A command line with the name that its command has here; `help` becomes `--help`.
@@ -111,7 +114,8 @@ def option_hint(given: str, known: Iterable[str]) -> str | None:
     if meant is None:
         meant = _nearest(plain, [option for option in known if option.startswith("--")])
     if meant is None:
-        return None
+        of_the_store = OPTIONS.get(plain, plain) in OF_THE_STORE
+        return "it belongs to the store: cnsctl init --help" if of_the_store else None
     return f"did you mean {meant}?" if meant.startswith("-") else f"give it as {meant}, without an option"
 
 

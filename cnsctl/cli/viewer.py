@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cnsctl.errors import CnsctlError
+from cnsctl.errors import UsageError
 
 _WAIT_S = 3.0
 """How long to wait for a failure: the program starts a viewer and ends, or is the viewer itself."""
@@ -26,11 +26,13 @@ def open_image(file: Path, name: str) -> None:
         name: of the copy, which the viewer shows.
 
     Raises:
-        CnsctlError: there is no viewer, or it fails.
+        UsageError: there is no viewer, or it fails.
     """
-    program = _program()
-    if program is None:
-        raise _cannot("a program that opens images was not found", file)
+    if sys.platform != "darwin" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise _cannot("DISPLAY is not set", file)  # xdg-open would begin a browser in the terminal
+    name_of_program = "open" if sys.platform == "darwin" else "xdg-open"
+    if (program := shutil.which(name_of_program)) is None:
+        raise _cannot(f"{name_of_program} is not installed", file)
     copy = Path(tempfile.mkdtemp(prefix="cnsctl-")) / name
     try:
         shutil.copyfile(file, copy)
@@ -43,20 +45,11 @@ def open_image(file: Path, name: str) -> None:
     except subprocess.TimeoutExpired:
         return
     if status:
-        raise _cannot(f"{Path(program).name} ended with status {status}", file)
+        raise _cannot(f"{name_of_program} ended with status {status}", file)
 
 
-def _program() -> str | None:
-    """The system's opener; None if there is none, or if there is no screen."""
-    if sys.platform == "darwin":
-        return shutil.which("open")
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return None  # xdg-open would begin a browser in the terminal
-    return shutil.which("xdg-open")
-
-
-def _cannot(why: str, file: Path) -> CnsctlError:
-    return CnsctlError(
+def _cannot(why: str, file: Path) -> UsageError:
+    return UsageError(
         f"cannot open the preview: {why}",
         note=f"the preview is the PNG file {file}",
         hint="copy it to a machine with a screen",

@@ -108,7 +108,7 @@ TWINS = {
     "score": (score, Session.score, {}),
     "gen": (gen, Session.generate_many, {}),
     "info": (info, package.info, {"files": "paths"}),
-    "show": (show, Store.show, {}),
+    "show": (show, Store.show, {"names": "name"}),
     "mv": (mv, Store.rename, {}),
     "rm": (rm, Store.remove, {}),
     "check": (check, Store.check, {}),
@@ -124,7 +124,9 @@ TWINS = {
 }
 """Verb → its module, its twin, and parameters of another name."""
 
-OF_THE_TERMINAL = {"store", "as_json", "json_steps", "quiet", "verbose", "yes", "output", "force", "skip_existing"}
+OF_THE_TERMINAL = {
+    "store", "as_json", "json_steps", "quiet", "verbose", "yes", "output", "force", "skip_existing", "open_preview", "every"
+}  # fmt: skip
 OF_THE_STORE = {"wait"}
 """Keywords of `open_store`."""
 

@@ -81,7 +81,7 @@ def flags(verb: str) -> list[str]:
     return [*names, "-h", "--help"]
 
 
-@pytest.mark.parametrize("head", ["", "a photo of ", "<hat> and a "])
+@pytest.mark.parametrize("head", ["", "a photo of ", "<hat> & a "])
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_bash_completes_names_inside_quotes_and_does_not_close_them(here, quote, head):
     for typed, found in ((f"{head}<d", f"{head}<dog>"), (f"{head}@d", f"{head}@dog")):

@@ -109,7 +109,7 @@ def test_on_a_terminal_a_column_without_values_is_left_out(stocked, empty):
     _, screen = in_terminal("ls", *at(stocked))
     assert screen.split()[:3] == ["name", "class", "tokens"]
     assert "CLIP-I" not in screen
-    assert "the store is empty" in in_terminal("ls", *at(empty))[1]
+    assert "no concepts yet: cnsctl add NAME IMAGES" in in_terminal("ls", *at(empty))[1]
 
 
 def test_lines_are_broken_between_words_on_a_terminal_and_nowhere_else(monkeypatch):
