@@ -152,7 +152,7 @@ class Session:
             replace=replace,
             allow_forgetting=allow_forgetting,
             allow_worse=allow_worse,
-            compute={"dtype": session.dtype},  # fp16 is refused
+            compute={"dtype": session.dtype} if session.dtype == "fp16" else {},  # which is refused
         )
         return Run(train_list(session.store, request, session=session))
 
@@ -413,7 +413,7 @@ def _request(
         holdout=holdout,
         recursive=recursive,
         masks=None if masks is None else from_home(masks),
-        compute={"dtype": session.dtype},  # fp16 is refused
+        compute={"dtype": session.dtype} if session.dtype == "fp16" else {},  # which is refused
     )
 
 

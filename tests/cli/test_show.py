@@ -216,8 +216,7 @@ def interrupted(empty, images) -> Store:
 
 def test_ls_prints_the_command_that_continues_an_interrupted_run(interrupted, images):
     done = cnsctl("ls", *at(interrupted.path))
-    assert done.out.split("\t")[0] == "cat"
-    assert done.out.rstrip("\n").endswith("\tinterrupted")
+    assert done.out == ""  # it is not a concept
     line = f"cnsctl add cat {images} --class 'tabby cat' --seed 3 --store {interrupted.path}"
     assert f"training of <cat> was interrupted at step 18 of 40; continue it: {line};" in done.err
     (run,) = cnsctl("ls", "cat", "--json", *at(interrupted.path)).json["runs"]
