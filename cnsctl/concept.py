@@ -20,6 +20,13 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """A concept's name, by `fullmatch`."""
 
 
+def plain_name(text: str) -> str:
+    """A name as it is in prompts, `<dog>` or `@dog`, without these signs; another text unchanged."""
+    if text.startswith("<") and text.endswith(">"):
+        return text[1:-1].strip()
+    return text.removeprefix("@")
+
+
 class Mode(StrEnum):
     """Which deltas of a store act on a prompt, and on which tokens (docs/explanation/method.md)."""
 

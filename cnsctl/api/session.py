@@ -170,7 +170,7 @@ class Session:
             allow_worse=allow_worse,
             preview_every=preview_every,
             preview_folder=None if preview_folder is None else from_home(preview_folder),
-            compute={"dtype": session.dtype},  # fp16 is refused
+            compute={"dtype": session.dtype} if session.dtype == "fp16" else {},  # which is refused
         )
         return Run(train_list(session.store, request, session=session))
 
@@ -456,7 +456,7 @@ def _request(
         holdout=holdout,
         recursive=recursive,
         masks=None if masks is None else from_home(masks),
-        compute={"dtype": session.dtype},  # fp16 is refused
+        compute={"dtype": session.dtype} if session.dtype == "fp16" else {},  # which is refused
     )
 
 

@@ -58,9 +58,10 @@ def text_of(request: TrainRequest, folder: BaseFolder) -> str:
 
 
 def _different(kind: type, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that differ from the defaults; choices as words."""
+    """The settings that differ from the defaults, in the order of their declaration; choices as words."""
     known = {name: defaults.get(name) if s.default is BY_BASE else s.default for name, s in settings_of(kind).items()}
-    found = {name: value for name, value in checked(kind, given).items() if value != known[name]}
+    values = checked(kind, given)
+    found = {name: values[name] for name in known if name in values and values[name] != known[name]}
     return {name: str(value) if isinstance(value, StrEnum) else value for name, value in found.items()}
 
 

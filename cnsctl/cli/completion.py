@@ -1,7 +1,7 @@
 """What completes a command line: the verbs, their options, and what each value and argument may be.
 
 What an option or argument completes to follows from its metavar: `a|b|c` are choices, `CONCEPT` is a name in the store,
-`NAME` and `NEW` are names that nobody can know, `DIR` is a folder, `DIR|FILE` a folder or a checkpoint, `FILE`, `PATH` and
+`NAME` and `NEW` are names that do not exist yet, `DIR` is a folder, `DIR|FILE` a folder or a checkpoint, `FILE`, `PATH` and
 `IMAGES` are files.
 
 The scripts read the plain file `names` of a store, so pressing Tab does not start Python. `completions/` in the

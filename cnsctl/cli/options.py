@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from cnsctl.data.names import plain_name
+from cnsctl.concept import plain_name
 from cnsctl.errors import InvalidSettingError
 from cnsctl.settings import BY_BASE, Setting, settings_of, shorthands_of
 

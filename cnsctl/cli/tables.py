@@ -5,6 +5,7 @@ Owns words and columns; must not know stores or models.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from cnsctl.cli.columns import NONE, Cell, table
@@ -40,7 +41,8 @@ def listing(r: results.ListResult) -> Iterable[str]:
         )
         for c in r.concepts
     ]
-    rows += [(name, *[NONE] * 8, state) for name, state in states.items()]
+    if sys.stdout.isatty():  # programs read concepts
+        rows += [(name, *[NONE] * 8, state) for name, state in states.items()]
     yield from table(
         rows,
         ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "trained", "state"),

@@ -26,7 +26,7 @@ def open_image(file: Path, name: str) -> None:
         name: of the copy, which the viewer shows.
 
     Raises:
-        UsageError: there is no viewer, or it fails.
+        UsageError: a viewer is missing, or it fails.
     """
     if sys.platform != "darwin" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise _cannot("DISPLAY is not set", file)  # xdg-open would begin a browser in the terminal

@@ -35,13 +35,6 @@ def check_name(name: str) -> str:
     )
 
 
-def plain_name(text: str) -> str:
-    """A name as it is in prompts, `<dog>` or `@dog`, without these signs; another text unchanged."""
-    if text.startswith("<") and text.endswith(">"):
-        return text[1:-1].strip()
-    return text.removeprefix("@")
-
-
 def words_of(name: str) -> str:
     """The words of a name, for the default class word: 'top-hat' gives 'top hat'."""
     return " ".join(re.split("[-_]+", name)).strip()

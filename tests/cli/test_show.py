@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnsctl import results
-from cnsctl.app import repeat, unfinished
+from cnsctl.app import arguments, unfinished
 from cnsctl.app.requests import TrainRequest
 from cnsctl.cli import details, preview
 from cnsctl.cli.columns import Cell, table
@@ -58,7 +58,7 @@ def test_a_setting_that_is_equal_to_its_default_is_left_out(tiny_folder):
     request = TrainRequest(
         name="dog", sources=["x"], settings={"steps": default, "seed": 0}, compute={"device": "auto"}
     )
-    found = repeat.from_text(repeat.text_of(request, folder))
+    found = arguments.from_text(arguments.text_of(request, folder))
     assert found is not None
     assert found.settings == {}
 
@@ -87,16 +87,16 @@ def test_very_many_images_are_not_kept_in_the_record(tiny_folder):
     from cnsctl.bases.base_folder import open_folder
 
     request = TrainRequest(name="dog", sources=[f"image-{i}.png" for i in range(1000)])
-    text = repeat.text_of(request, open_folder(tiny_folder))
-    found = repeat.from_text(text)
-    assert len(text) <= repeat.MOST
+    text = arguments.text_of(request, open_folder(tiny_folder))
+    found = arguments.from_text(text)
+    assert len(text) <= arguments.MOST
     assert found is not None
     assert add_line("dog", found, None) == "cnsctl add dog IMAGES"
 
 
 @pytest.mark.parametrize("text", [None, 3, "", "[]", "{}", '{"images": 1}', json.dumps({"images": [], "settings": 3})])
 def test_arguments_that_are_not_as_they_were_written_are_ignored(text):
-    assert repeat.from_text(text) is None
+    assert arguments.from_text(text) is None
 
 
 def test_every_setting_of_add_is_in_the_line_if_it_was_given(tiny_folder):
@@ -108,10 +108,10 @@ def test_every_setting_of_add_is_in_the_line_if_it_was_given(tiny_folder):
     for kind, field in ((TrainSettings, "settings"), (ComputeSettings, "compute")):
         for name, setting in settings_of(kind).items():
             value = odd.get(name, True if setting.kind is bool else setting.high)
-            text = repeat.text_of(
+            text = arguments.text_of(
                 TrainRequest(name="x", sources=["y"], **{field: {name: value}}), open_folder(tiny_folder)
             )
-            found = repeat.from_text(text)
+            found = arguments.from_text(text)
             assert found is not None
             assert f"--{name.replace('_', '-')}" in add_line("x", found, None), name
 
@@ -208,7 +208,7 @@ def interrupted(empty, images) -> Store:
     from cnsctl.app.stores import open_base
 
     with store.work.reserve("cat") as folder:
-        (folder / repeat.FILE).write_bytes(unfinished.started_text(repeat.text_of(request, open_base(store)), 40))
+        (folder / arguments.FILE).write_bytes(unfinished.started_text(arguments.text_of(request, open_base(store)), 40))
         state = TrainState(step=18, parts={}, losses=(), tensors={})
         (folder / unfinished.STATE_FILE).write_bytes(state_to_bytes(state))
     return store
@@ -216,8 +216,7 @@ def interrupted(empty, images) -> Store:
 
 def test_ls_prints_the_command_that_continues_an_interrupted_run(interrupted, images):
     done = cnsctl("ls", *at(interrupted.path))
-    assert done.out.split("\t")[0] == "cat"
-    assert done.out.rstrip("\n").endswith("\tinterrupted")
+    assert done.out == ""  # it is not a concept
     line = f"cnsctl add cat {images} --class 'tabby cat' --seed 3 --store {interrupted.path}"
     assert f"training of <cat> was interrupted at step 18 of 40; continue it: {line};" in done.err
     (run,) = cnsctl("ls", "cat", "--json", *at(interrupted.path)).json["runs"]
@@ -242,7 +241,7 @@ def test_ls_prints_the_process_of_a_run_that_goes_on(interrupted):
 def test_a_training_state_that_cannot_be_read_is_at_step_0(interrupted, content):
     folder = interrupted.work.folder("cat")
     (folder / unfinished.STATE_FILE).write_bytes(content)
-    (folder / repeat.FILE).write_bytes(content)
+    (folder / arguments.FILE).write_bytes(content)
     (run,) = unfinished.unfinished_runs(interrupted)
     assert (run.step, run.steps, run.arguments) == (0, None, None)
     assert f"cnsctl add cat IMAGES --store {interrupted.path}" in cnsctl("ls", *at(interrupted.path)).err
