@@ -46,10 +46,9 @@ def test_after_any_failing_call_the_same_command_succeeds(tmp_path, monkeypatch,
             if made is None:
                 with pytest.raises(UsageError, match="already"):
                     new_store(path)
-        if n % 4 == 0:  # the store works
-            assert assert_sound(path) == []
-            add(Store.open(path), "dog")
-        assert assert_sound(path) == ["dog"][: n % 4 == 0]
+        assert Store.open(path).concepts() == ()
+        add(Store.open(path), "dog")
+        assert assert_sound(path) == ["dog"]
         assert names_in(parent) == ["s"]
         assert [name for name in names_in(path) if name not in (*FILES, "catalogue.json.bak", "index")] == []
     else:
