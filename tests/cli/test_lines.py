@@ -20,7 +20,7 @@ from cnsctl.bases.loaded import LoadedBase
 from cnsctl.data.png import read_png_text
 from cnsctl.engine import generate as engine
 from cnsctl.errors import UsageError
-from cnsctl.events import Denoised, Failed, ImageReady, Phase
+from cnsctl.events import Ahead, Denoised, Failed, ImageReady, Phase
 from cnsctl.store import Store
 
 ONE_STEP = {"steps": 1}
@@ -206,6 +206,7 @@ def loaded(store, folder, **changes):
     """Events of one prompt whose file did not exist when the base model began to load."""
     request = GenerateRequest(prompts=["a"], seed=7, output=folder, settings=ONE_STEP, **changes)
     events = generate(Store.open(store), request)
+    assert isinstance(next(events), Ahead)
     assert next(events) == Phase(name="load the base model", total=100, unit="%")
     return events
 
