@@ -38,16 +38,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Refuse a file that Git LFS has not downloaded.
+    """Refuse a file that Git LFS has not downloaded, or that cannot be read. One that is missing is not refused here.
 
     Raises:
-        BaseModelError: the file is a pointer.
+        BaseModelError: the file is a pointer, or cannot be read.
     """
     try:
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return
+    except OSError as err:
+        raise BaseModelError(
+            f"cannot read {path}: {err.strerror}", hint="check the disk and the permissions of the base model"
+        ) from err
     if start == LFS_POINTER:
         raise BaseModelError(
             f"a Git LFS pointer instead of the file: {path}",

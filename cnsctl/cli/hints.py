@@ -28,12 +28,8 @@ def _worse(facts: Facts) -> str:
 
 def _other_run(facts: Facts) -> str:
     """The two ways to go on with a name whose interrupted run has other settings."""
-    restart = f"cnsctl add {facts['name']} IMAGES --restart deletes its state and trains from step 0"
-    before = [*(f"{flag(name)} {value}" for name, value in facts["settings"].items())]
-    before += [f"the same {part}" for part in facts["parts"]]
-    if not before:
-        return restart
-    return f"cnsctl add {facts['name']} IMAGES with {', '.join(before)} continues it; {restart}"
+    continued = f"cnsctl add {facts['name']} IMAGES with {facts['before']} continues it; " if facts["before"] else ""
+    return f"{continued}cnsctl add {facts['name']} IMAGES --restart deletes its state and trains from step 0"
 
 
 def _after_check(facts: Facts) -> str:
@@ -139,6 +135,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "previous-generation": lambda _: "cnsctl check --repair goes back to it; or restore catalogue.json from a backup",
     "prediction": lambda f: f"if the weights are right, add --prediction {f['prediction']}",
     "preview": lambda _: "use --no-preview; cnsctl gen has --steps and --sampler",
+    "restore-format": lambda _: "give a file that cnsctl backup has written",
     "restore-file": lambda _: "check the name and the permissions of FILE",
     "sampler": lambda _: "use --sampler base, dpm++2m or euler",
     "sampler-steps": lambda f: f"use --steps {f['nearest']}" if f["nearest"] else "use another --sampler",

@@ -90,12 +90,8 @@ def _head(path: Path) -> bytes:
             return b""
         with path.open("rb") as file:
             return file.read(HEAD)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return b""
-    except OSError as err:  # it may be an image: it must not be left out without a word
-        raise ImageError(
-            f"cannot read '{path}': {err.strerror}", hint="check its permissions and its disk, or move it away"
-        ) from err
 
 
 def refuse(

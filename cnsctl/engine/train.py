@@ -294,11 +294,13 @@ def _resumable(resume: bytes, name: str, parts: Mapping[str, str]) -> TrainState
         note=None if state is None else f"it has done {state.step} steps",
         reason="other-run",
         name=name,
-        settings={
-            part: before[part] for part in differ if part in TrainSettings.__dataclass_fields__ and part in before
-        },
-        parts=tuple(part for part in differ if part not in TrainSettings.__dataclass_fields__),
+        before=", ".join(_as_before(part, before.get(part)) for part in differ) if state is not None else "",
     )
+
+
+def _as_before(part: str, value: object) -> str:
+    """What to use to continue a run: a setting with its value, anything else by its name."""
+    return f"{part} {value}" if part in TrainSettings.__dataclass_fields__ else f"the same {part}"
 
 
 def _difference(name: str, before: object, now: object) -> str:

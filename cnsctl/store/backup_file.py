@@ -160,9 +160,7 @@ class BackupReader:
         return DamagedFileError(f"the backup {self._shown} is damaged: {what}", hint="use another backup")
 
     def _members(self) -> tuple[Member, ...]:
-        unknown = UnknownFormatError(
-            f"not a backup of cnsctl: {self._shown}", hint="give a file that cnsctl backup has written"
-        )
+        unknown = UnknownFormatError(f"not a backup of cnsctl: {self._shown}", reason="restore-format")
         head = self._read(_BLOCK)
         try:
             size = tarfile.TarInfo.frombuf(head, "utf-8", "strict").size

@@ -212,8 +212,6 @@ def _synced(folder: Path) -> list[str]:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove temporary folders of killed processes that were creating a store beside this path."""
-    import shutil
-
     known = {*_PARTS, manifest_file.FILE, LOCK}
     with suppress(OSError):
         for entry in path.parent.iterdir():
@@ -225,18 +223,29 @@ def _remove_abandoned(path: Path) -> None:
                     continue  # not of this program
                 # a process that fills it holds the lock, or makes the folder again
                 with suppress(CnsctlError), locked(entry / LOCK, what="clean up"):
-                    shutil.rmtree(entry, ignore_errors=True)
+                    _delete(entry)
 
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
     """A folder that is deleted, with what is left in it, at the end of the block."""
-    import shutil
-
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder, the lock last: it shows that what remains after a kill is of this program."""
+    import shutil
+
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != LOCK:
+                entry.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _temp_stem(path: Path) -> str:

@@ -124,7 +124,7 @@ def kept_files(store: Store) -> list[Older]:
     """
     kept = store.path / KEPT / cnsctl.__version__
     nothing = UsageError(
-        f"nothing to go back to: {store.path}", note="this version of cnsctl has not migrated it", reason="no-migration"
+        f"nothing to go back to: {store.path}", note="this version has not migrated it", reason="no-migration"
     )
     if not kept.is_dir():
         raise nothing

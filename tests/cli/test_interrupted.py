@@ -264,7 +264,7 @@ def test_promise_6_a_run_with_other_settings_or_images_is_refused_and_can_still_
     faster = cnsctl(*line[:-1], 12, *at(empty))
     other = cnsctl("add", "cat", images_of_two / "hat", *line[3:], *at(empty))
     for refused, what, old in (
-        (faster, f"steps was {STEPS} and is 12", f"cnsctl add cat IMAGES with --steps {STEPS} continues it"),
+        (faster, f"steps was {STEPS} and is 12", f"cnsctl add cat IMAGES with steps {STEPS} continues it"),
         (other, "other images", "with the same images continues it"),
     ):
         assert (refused.code, what in refused.err, old in refused.err) == (1, True, True), refused.err

@@ -86,7 +86,7 @@ def test_a_restored_store_has_the_bytes_of_the_committed_state(template, whole, 
     assert [run["name"] for run in new.runs()] == [run["name"] for run in Store.open(template).runs()], "the log"
 
 
-def test_no_byte_of_a_removed_concept_is_in_a_backup(template, whole):
+def test_promise_8_no_byte_of_a_removed_concept_is_in_a_backup(template, whole):
     """Although `undo` could restore it in the store itself."""
     assert b"png of cap" in b"".join(files_of(template).values())
     assert b"png of cap" not in whole.read_bytes()
