@@ -158,7 +158,7 @@ def _is_replaced(folder: Path) -> bool:
     """Has the commit that wrote `REPLACED` replaced the catalogue?
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: it does not exist.
         StoreDamagedError, DiskError: one of the two cannot be read.
     """
     replaced = read_bounded(folder / REPLACED, MAX_BYTES)
