@@ -304,7 +304,7 @@ def test_restart_deletes_the_state_of_an_interrupted_run(empty, line, whole, ste
 @pytest.mark.usefixtures("deadly")
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
+    [(signal.SIGTERM, 143), (signal.SIGKILL, -9)],  # an interrupt: test_streams
 )
 def test_a_process_that_is_killed_continues_to_the_same_bytes(empty, whole_of_many, images_of_two, number, code):
     """For real: another process, in the middle of its training."""

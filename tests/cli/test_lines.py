@@ -150,7 +150,7 @@ def test_a_stream_of_new_names_keeps_only_the_last_few(stocked, tmp_path, monkey
     monkeypatch.setattr(engine, "text_keys_values", text_keys_values)
 
     def lines():
-        names = ["dog", *(f"dog{i}" for i in range(24))]
+        names = ["dog", *(f"dog{i}" for i in range(12))]
         for old, new in pairwise(names):
             assert cnsctl("mv", old, new, *at(stocked)).code == 0
             yield f"<{new}>"
@@ -158,8 +158,12 @@ def test_a_stream_of_new_names_keeps_only_the_last_few(stocked, tmp_path, monkey
             alive.append(sum(ref() is not None for ref in made))
 
     alive = []
-    assert len(images(streamed(stocked, lines(), tmp_path / "o"))) == 24
-    assert len(made) == 25
+    gc.freeze()  # collecting what the libraries have made takes half a second each time
+    try:
+        assert len(images(streamed(stocked, lines(), tmp_path / "o"))) == 12
+    finally:
+        gc.unfreeze()
+    assert len(made) == 13
     assert max(alive) == 8
 
 
