@@ -230,7 +230,7 @@ def digest(world: Path) -> str:
 def _files(folder: str, path: str) -> Iterator[tuple[str, str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = path + _TEMPORARY.sub(r"\1", entry.name)
+            name = path + _TEMPORARY.sub(r".tmp-\1", entry.name)
             if entry.is_dir():
                 yield f"{name}/", ""
                 yield from _files(entry.path, f"{name}/")
