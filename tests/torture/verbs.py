@@ -101,13 +101,16 @@ def trained(world: Path, name: str = "hat", seed: int = 7) -> object:
     settings = SimpleNamespace(accumulate=1, steps=1, batch_size=1, learning_rate=1.0, token_learning_rate=1.0)
     job = SimpleNamespace(settings=settings, latents=[0], prior=None)
     admitted = Admitted(class_word="dog", source="name", images=[image], notes=(), warnings=())
-    session = SimpleNamespace(store=opened(world), memory=Memory.AUTO, base=SimpleNamespace(denoiser_weights=10_000))
+    session = SimpleNamespace(
+        store=opened(world), memory=Memory.AUTO, base=SimpleNamespace(denoiser_weights=10_000, generate_defaults=None)
+    )
     alone = SimpleNamespace(is_main=True, from_main=lambda value: value)
     stubs = {
         "admit": lambda *_: admitted, "together": lambda _: alone, "understood": nothing, "long_captions": nothing,
         "started": giving(session), "make_job": giving(job), "out_of_place": nothing, "trained": giving(found),
         "refuse_long_class_word": lambda *_: None, "_with_new": lambda *_: None, "probe_record": lambda *_: b"probe",
-        "now": lambda: CREATED, "STATE_FILE": "state",
+        "now": lambda: CREATED, "STATE_FILE": "state", "compared": giving(None), "foreseen": lambda *_: (),
+        "open_base": lambda _: None, "text_of": lambda *_: "{}",
     }  # fmt: skip
     request = TrainRequest(name=name, sources=[], measure=False)
     with mock.patch.multiple(train, **stubs):
