@@ -78,13 +78,13 @@ class _Raw(io.RawIOBase):
 _NEW = {"wb": os.O_TRUNC, "xb": os.O_EXCL}
 
 
-def _opened(original, opener, file, mode="r", buffering=-1, *args, **kwargs):
+def _opened(original, os_open, file, /, mode="r", buffering=-1, *args, **kwargs):
     """`open`, with calls of `os` for what writes bytes."""
     if mode in _NEW and buffering == -1:
         is_open = isinstance(file, int)
         return io.BufferedWriter(_Raw(file if is_open else os.open(file, os.O_WRONLY | os.O_CREAT | _NEW[mode], 0o666)))
     if not isinstance(file, int) and "opener" not in kwargs:
-        kwargs["opener"] = lambda path, flags: opener(path, flags, 0o666)
+        kwargs["opener"] = lambda path, flags: os_open(path, flags, 0o666)
     return original(file, mode, buffering, *args, **kwargs)
 
 

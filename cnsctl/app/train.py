@@ -106,8 +106,9 @@ def train(
         processes.from_main(job.latents)
         yield from run_memory.keep(work, session.memory, began)
         watch = previews.watching(session, job, request.preview_every, request.preview_folder)
-        arguments = text_of(request, open_base(store))
-        write_atomic(work / ARGUMENTS_FILE, started_text(arguments, job.settings.steps))
+        if not keeps:  # a run that continues has been started with the same settings, or is refused
+            arguments = text_of(request, open_base(store))
+            write_atomic(work / ARGUMENTS_FILE, started_text(arguments, job.settings.steps))
         found, step_s = yield from timed(trained(session.base, job, work / STATE_FILE, processes, watch=watch))
         measured = _plan_of(session, request, job, len(images), step_s)
         result = yield from _save(

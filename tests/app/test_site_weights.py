@@ -72,7 +72,7 @@ def test_a_damaged_file_is_named_as_the_base_models(tmp_path, monkeypatch, copy,
         file.write_bytes(b"\1" + file.read_bytes()[1:])
     else:
         save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(file).items()}, file)
-    with pytest.raises(error, match="cannot read .* of the base model"), opened_weights(store) as weights:
+    with pytest.raises(error, match="cannot use the base model: .* is damaged"), opened_weights(store) as weights:
         weights.before(next(iter(store.base.sites)))
 
 

@@ -45,7 +45,7 @@ def test_measured_on_the_images_held_out(empty, images_of_two):
     assert measured["forgetting"]["error_removed"] == 0
     assert measured["error_removed_spread"] > 0
     assert measured["error_removed"] == listed["scores"]["error_removed"]
-    shown = cnsctl("show", "dog", *at(empty)).out
+    shown = cnsctl("show", "-v", "dog", *at(empty)).out
     assert "on 4 images" in shown
     assert [line.split(":")[0].strip() for line in shown.splitlines()[-5:]] == ["image"] * 4 + ["held out"]
     assert cnsctl("add", "dog", images_of_two / "dog", "--replace", *at(empty)).code == 0

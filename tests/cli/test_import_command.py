@@ -48,7 +48,7 @@ def test_the_record_says_where_it_comes_from(with_toy, toy):
 
     sha = hashlib.sha256(toy.read_bytes()).hexdigest()
     shown = cnsctl("show", "cat-toy", *at(with_toy)).out
-    assert "<cat-toy>  no class word, 1 token embedding, imported " in shown
+    assert "<cat-toy>  no class word, imported on " in shown
     assert f"from: cat-toy.safetensors (SHA-256 {sha[:12]}), format embedding" in shown
     assert "not selected by scoring" not in shown  # it has no neurons
     origin = cnsctl("show", "cat-toy", "--json", *at(with_toy)).json["origin"]

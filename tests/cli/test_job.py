@@ -149,8 +149,8 @@ def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch)
 
     jobs, honest = [], train.make_job
 
-    def make_job(*args):
-        jobs.append((yield from honest(*args)))
+    def make_job(*args, **options):
+        jobs.append((yield from honest(*args, **options)))
         return jobs[-1]
 
     monkeypatch.setattr(train, "make_job", make_job)

@@ -37,7 +37,7 @@ LINES = {
 }
 """Every command that reads a store and computes little. `restore` and `import` read files of their own, `add` images."""
 
-RECOVERED = ("store.json", "store.json.bak", "catalogue.json.bak", "index/", "names", "cache/")
+RECOVERED = ("store.json", "store.json.bak", "catalogue.json.bak", "catalogue.json.old", "index/", "names", "cache/")
 """Files without which a command can do its work: it uses a copy, or makes them again."""
 
 WITHOUT = {

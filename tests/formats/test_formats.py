@@ -70,17 +70,18 @@ def test_another_value_is_not_a_version(found):
 
 
 OWNERS = [
-    "app/generate.py",
+    "app/made.py",
     "engine/proof.py",
     "engine/training_state.py",
     "formats/bundle.py",
     "formats/delta.py",
     "results/json_object.py",
+    "store/backup_file.py",
     "store/catalogue.py",
     "store/index.py",
     "store/manifest.py",
 ]
-"""Modules of the formats: PNG text, probe record, training state, bundle, delta, JSON result, catalogue, index, store manifest."""
+"""Modules of the formats: PNG text, probe record, training state, bundle, delta, JSON result, backup, catalogue, index, store manifest."""
 
 
 def test_each_format_has_a_version_of_its_own():

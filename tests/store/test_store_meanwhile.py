@@ -87,7 +87,8 @@ def test_waiting_ends_after_the_given_time(store):
 def test_the_holder_of_a_lock_can_be_named_without_taking_it(store):
     assert holder_of(store.path / "lock") is None
     with store.locked("rm dog"):
-        assert f"process {os.getpid()} on {os.uname().nodename} (rm dog" in holder_of(store.path / "lock")
+        holder = holder_of(store.path / "lock")
+        assert f"process {os.getpid()} on {os.uname().nodename} (rm dog" in str(holder)
     assert holder_of(store.path / "lock") is None
 
 
