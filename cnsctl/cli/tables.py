@@ -36,19 +36,22 @@ def listing(r: results.ListResult) -> Iterable[str]:
             Cell(size(c.bytes), c.bytes),
             score(c.scores.error_removed, ".1f"),
             score(c.scores.clip_i, ".3f"),
+            NONE if c.verdict is None else c.verdict.grade,
             Cell(c.created[:10], c.created),
             "damaged" if c.damaged else states.pop(c.name, ""),
         )
         for c in r.concepts
     ]
     if sys.stdout.isatty():  # programs read concepts
-        rows += [(name, *[NONE] * 8, state) for name, state in states.items()]
+        rows += [(name, *[NONE] * 9, state) for name, state in states.items()]
     yield from table(
         rows,
-        ("name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "trained", "state"),
+        (
+            "name", "class", "tokens", "neurons", "of K/V", "size", "err. removed", "CLIP-I", "verdict", "trained", "state",
+        ),
         nothing="no concepts yet: cnsctl add NAME IMAGES",
-        least=("tokens", "of K/V", "neurons", "CLIP-I", "trained", "size", "class", "err. removed", "state"),
-    )
+        least=("tokens", "of K/V", "neurons", "CLIP-I", "trained", "size", "class", "err. removed", "verdict", "state"),
+    )  # fmt: skip
 
 
 def run(r: results.TrainingRun, store: Path | None) -> str:
@@ -180,6 +183,8 @@ def verified(r: results.VerifyResult) -> Iterable[str]:
         for c in r.concepts
     ]
     yield from table(rows, ("name", "state", "moved", "points lost", "reason"))
+    if sys.stdout.isatty() and r.concepts and all(c.unchanged for c in r.concepts):
+        yield f"{counted(len(r.concepts), 'concept')}: keys and values exactly as trained"
 
 
 def _state(c: results.Verified) -> str:
