@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from engine_samples import job, same_delta, states, trained
 import cnsctl
 from cnsctl.api import Run
 from cnsctl.concept import Mode
+from cnsctl.data.prompt_templates import training_texts
 from cnsctl.engine import train
 from cnsctl.engine.checkpoint import Checkpoint
 from cnsctl.engine.trainer import Trainer
@@ -77,7 +79,7 @@ class Interrupt:
 
 def test_an_interrupt_at_any_line_of_a_step_leaves_the_state_before_it_or_after_it(tiny):
     """Also inside the optimizers and while the state is copied."""
-    a_job = job(tiny, steps=6, warmup=0.5, batch_size=1)
+    a_job = replace(job(tiny, steps=6, warmup=0.5, batch_size=1), texts=[training_texts("rex")[:2]] * 3)
     before, after = states(tiny, a_job, [4, 5])
     found = []
     for n in range(1, 10_000):
