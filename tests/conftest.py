@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--device") == "cpu":  # bit-identical results are tested where every machine agrees
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    gc.disable()  # what is imported stays: searching it for garbage takes seconds
+
+
+def pytest_collection_finish() -> None:
+    """From here on the garbage collector looks at what tests make, not at the modules that they imported."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

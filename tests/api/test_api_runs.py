@@ -24,7 +24,7 @@ def session(tiny_folder, images_of_two, tmp_path_factory):
     """A session of a store with the concept `dog`, for tests that do not change it."""
     store = create_store(tmp_path_factory.mktemp("runs") / "store", base=tiny_folder)
     with store.load() as opened:
-        opened.train("dog", images_of_two / "dog").result()
+        opened.train("dog", images_of_two / "dog", measure=False).result()
         yield opened
 
 

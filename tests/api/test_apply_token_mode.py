@@ -18,7 +18,7 @@ from cnsctl.engine.concepts import to_concept
 from cnsctl.engine.overlay import Overlay, text_keys_values
 from cnsctl.metrics.forgetting import psnr
 
-SETTINGS = {"token_embeddings": 2, "learning_rate": 0.05, "steps": 6, "budget": 0.3}
+SETTINGS = {"token_embeddings": 2, "learning_rate": 0.05, "steps": 6, "budget": 0.3, "measure": False}
 
 
 @pytest.fixture(scope="module")

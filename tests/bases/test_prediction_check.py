@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import replace
 
 import pytest
-import torch
 from commands import at, cnsctl
 
-from cnsctl.bases.base_folder import POCKET, open_folder
+from cnsctl.bases.base_folder import POCKET
 from cnsctl.bases.prediction_check import checking, measuring
-from cnsctl.bases.registry import load
 from cnsctl.errors import BaseModelError
 from cnsctl.events import result_of
 from cnsctl.settings import Prediction
 
 
-def loaded(said: Prediction, *, by_owner: bool = False):
+def saying(pocket, said: Prediction, *, by_owner: bool = False):
     """Pocket, whose configuration or whose owner says what it predicts."""
-    base = load(open_folder(POCKET), device=torch.device("cpu"), dtype=torch.float32)
+    base = copy.copy(pocket)
+    base.schedule = copy.copy(pocket.schedule)
     base.schedule.prediction = said
     if by_owner:
         base.folder = replace(base.folder, prediction=said)
@@ -41,8 +41,8 @@ def predicting_epsilon(base):
 
 @pytest.mark.parametrize("said", Prediction)
 @pytest.mark.parametrize("predicts", Prediction)
-def test_a_configuration_that_contradicts_the_weights_is_refused_with_both_figures(said, predicts):
-    base = loaded(said)
+def test_a_configuration_that_contradicts_the_weights_is_refused_with_both_figures(pocket, said, predicts):
+    base = saying(pocket, said)
     if predicts is Prediction.EPSILON:
         base = predicting_epsilon(base)
     assert result_of(measuring(base)).found is predicts
@@ -55,9 +55,9 @@ def test_a_configuration_that_contradicts_the_weights_is_refused_with_both_figur
     assert all(f"as {kind}" in refused.value.note for kind in Prediction)
 
 
-def test_the_owners_word_counts_but_a_contradiction_is_printed():
-    assert "seem to predict v_prediction" in result_of(checking(loaded(Prediction.EPSILON, by_owner=True)))
-    assert result_of(checking(loaded(Prediction.V, by_owner=True))) is None
+def test_the_owners_word_counts_but_a_contradiction_is_printed(pocket):
+    assert "seem to predict v_prediction" in result_of(checking(saying(pocket, Prediction.EPSILON, by_owner=True)))
+    assert result_of(checking(saying(pocket, Prediction.V, by_owner=True))) is None
 
 
 def test_random_weights_decide_nothing_and_that_is_printed(tiny, tiny_v):

@@ -44,8 +44,11 @@ def stock(folder, text: str, seed: int, steps: int, guidance: float, negative: s
     return np.asarray(output.images[0])
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny_v", "pocket"])
-@pytest.mark.parametrize(("guidance", "negative"), [(1.0, ""), (3.0, ""), (3.0, "a red car")])
+@pytest.mark.parametrize(
+    ("name", "guidance", "negative"),
+    [*((n, *how) for n in ("tiny", "tiny_v") for how in ((1.0, ""), (3.0, ""), (3.0, "a red car"))),
+     ("pocket", 3.0, "a red car")],
+)  # fmt: skip
 def test_images_agree_with_the_stock_pipeline_to_50_db(request, name, guidance, negative):
     base = request.getfixturevalue(name)
     theirs = stock(base.folder.path, "a dog on a beach", 7, 4, guidance, negative)
@@ -145,12 +148,11 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
 
 
 @pytest.mark.parametrize("sampler", HERE)
-def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, tiny_v, sampler):
-    for base in (tiny, tiny_v):
-        a, b = (generated(base, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1))
-        assert np.array_equal(a, b)
-        assert a.shape == (32, 32, 3)
-        assert not np.array_equal(a, generated(base, EMPTY, PLAIN, seed=2, sampler=sampler, steps=4))
+def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, sampler):
+    a, b, other = (generated(tiny, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1, 2))
+    assert np.array_equal(a, b)
+    assert a.shape == (32, 32, 3)
+    assert not np.array_equal(a, other)
 
 
 ALIKE = [{Sampler.EULER_A, Sampler.DDPM}]

@@ -46,7 +46,7 @@ def test_another_seed_gives_another_delta(tiny):
     ("base", "mode"), [("tiny_v", Mode.TOKEN), ("tiny", Mode.PROMPT), ("tiny", Mode.MERGED)], indirect=["base"]
 )
 def test_training_removes_denoising_error_on_the_training_images(base, mode):
-    a_job = job(base, mode=mode, steps=40, batch_size=3, learning_rate=3e-2, token_learning_rate=3e-2)
+    a_job = job(base, mode=mode, steps=20, batch_size=3, learning_rate=3e-2, token_learning_rate=3e-2)
     store = overlay(mode, rex=concept_of(base, trained(base, a_job).delta))
     rex, dog = probe_prompts("rex")[0], prompt("a dog")
     assert denoising_error(base, store, rex, a_job.latents) < 0.99 * denoising_error(base, EMPTY, dog, a_job.latents)
@@ -123,8 +123,8 @@ def test_score_selects_the_mask_of_train_byte_for_byte(tiny):
 
 
 def test_the_score_depends_on_the_images_through_the_trained_token_embedding(tiny):
-    *_, cold = train.score(tiny, job(tiny, steps=40, warmup=0.0))
-    *_, warm = train.score(tiny, job(tiny, steps=40, warmup=0.5))
+    *_, cold = train.score(tiny, job(tiny, steps=20, warmup=0.0))
+    *_, warm = train.score(tiny, job(tiny, steps=20, warmup=0.5))
     assert any(not np.array_equal(cold.mask[s], warm.mask[s]) for s in cold.mask)
 
 
@@ -257,7 +257,7 @@ def test_the_result_does_not_depend_on_the_order_of_threads(pocket):
 
     def gradients() -> list[torch.Tensor]:
         """As the optimizers saw them, in fp32: of the token embedding and of the neurons."""
-        trainer = Trainer(pocket, job(pocket, batch_size=4))
+        trainer = Trainer(pocket, job(pocket, batch_size=2))
         trainer.train_on(mask)
         trainer.step()
         assert trainer.value_optimizer is not None

@@ -19,7 +19,7 @@ def trained_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("pocket") / "run"
     stages = ("tokenizer", "render", "vae", "clip", "latents")
-    spec = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=10)
+    spec = TrainSpec(work=folder, out=folder / "weights", stages=stages, n_scenes=96, seed=3, tiny=True, tiny_steps=6)
     list(trained(spec))
     return folder
 

@@ -82,7 +82,7 @@ def a_spec(work: Path, init: Path, *, minutes: float = 60) -> TrainSpec:
         init=init,
         minutes=minutes,
         last=True,
-        n_scenes=64,
+        n_scenes=32,
         seed=1,
         tiny=True,
         tiny_steps=None,
@@ -92,7 +92,7 @@ def a_spec(work: Path, init: Path, *, minutes: float = 60) -> TrainSpec:
 def a_process(tmp_path: Path, init: Path, *, save_s: float) -> warm.Started:
     """`lease run` with tiny models, which writes a set so often and runs for ten minutes unless it is stopped."""
     options = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "run"), "--init", str(init)]
-    command = ["lease", "run", "--tiny", "--minutes", "10", "--scenes", "64", "--threads", "1", *options]
+    command = ["lease", "run", "--tiny", "--minutes", "10", "--scenes", "32", "--threads", "1", *options]
     return warm.start(_saving_often, save_s, *command)
 
 
@@ -290,13 +290,13 @@ def test_sigkill_leaves_the_last_complete_set(tmp_path, weights):
 
 
 def test_a_run_stops_before_its_minutes_are_up(tmp_path, weights, monkeypatch):
-    """Every look at the course's clock takes ten seconds, and each step takes three looks."""
-    begun, seconds = time.monotonic(), count(step=10)
+    """Every look at the course's clock takes 20 seconds, and each step takes three looks."""
+    begun, seconds = time.monotonic(), count(step=20)
     ticking = SimpleNamespace(monotonic=lambda: begun + next(seconds))
     monkeypatch.setattr("pocket.training.course.time", ticking)
     events = list(leased(a_spec(tmp_path / "run", weights, minutes=10), tmp_path / "out"))
     assert events[-1].text == "stopped"
-    last_inside = next(seconds) - 30  # then came the look that ended it, one for the state, and this one
+    last_inside = next(seconds) - 60  # then came the look that ended it, one for the state, and this one
     assert 100 < last_inside <= 600 - WRITING_S
     blob, record = newest(tmp_path / "out")
     assert record["steps"] == read_notes(tmp_path / "run" / UNET_STATE)["step"] > 2

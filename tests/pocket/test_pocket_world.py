@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from pocket.world.colours import NAMES, held_out
 from pocket.world.looks import ACCESSORIES, PATTERNS, USUAL, Look, look, unseen, usual
 from pocket.world.places import EVERYWHERE, HORIZONS, PLACES, background
 from pocket.world.scenery import SCENERY
-from pocket.world.scenes import Subject, covered, subject_of
+from pocket.world.scenes import Placed, Subject, covered, subject_of
 from pocket.world.styles import STYLES
 from pocket.world.things import DRESSED, HATS, HEAD, WORDS, drawn, shows_accent, shows_second
 
@@ -45,10 +46,17 @@ def pixels(word: str, its: Look) -> bytes:
     return drawn(word, its, 64).tobytes()
 
 
+@cache
+def shown(seed: int) -> tuple[Telling, tuple[Placed, ...]]:
+    """What a scene shows, without its image."""
+    one = scene(Draws(seed))
+    return one.telling, one.placed
+
+
 def subjects(scenes: int) -> Iterator[Subject]:
     """Every individual of the first scenes."""
     for seed in range(scenes):
-        yield from (placed.subject for placed in scene(Draws(seed)).placed)
+        yield from (placed.subject for placed in shown(seed)[1])
 
 
 def test_a_seed_gives_its_caption_forever():
@@ -93,9 +101,8 @@ def test_every_example_has_a_held_out_pair_of_colours():
 
 def test_no_scene_shows_a_pair_of_colours_that_is_held_out():
     pairs = Counter()
-    for seed in range(400):
-        for placed in scene(Draws(seed)).placed:
-            pairs[held_out(placed.subject.look.main, placed.subject.look.second)] += 1
+    for subject in subjects(400):
+        pairs[held_out(subject.look.main, subject.look.second)] += 1
     assert pairs[False] > 400
     assert pairs[True] == 0
 
@@ -107,10 +114,10 @@ def test_unseen_individuals_have_a_held_out_pair():
 
 
 def test_every_layout_place_and_style_occurs():
-    scenes = [scene(Draws(seed)) for seed in range(500)]
-    assert {s.telling.layout for s in scenes} == set(Layout)
-    assert {s.telling.place for s in scenes} == set(EVERYWHERE)
-    assert {s.telling.style for s in scenes} == {"", *STYLES}
+    tellings = [shown(seed)[0] for seed in range(500)]
+    assert {telling.layout for telling in tellings} == set(Layout)
+    assert {telling.place for telling in tellings} == set(EVERYWHERE)
+    assert {telling.style for telling in tellings} == {"", *STYLES}
 
 
 def test_tables_name_the_same_things():
@@ -184,7 +191,7 @@ def test_every_caption_fits_the_text_positions():
     ]
     sides = Telling(layout=Layout.PAIR, place=place, subject=left, second=right, relation=Relation.SIDES)
     assert len(tokenizer(caption(sides)).input_ids) > CONTEXT
-    for text in [*told, *(scene(Draws(seed)).caption for seed in range(200))]:
+    for text in [*told, *(caption(shown(seed)[0]) for seed in range(200))]:
         assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= CONTEXT, text
 
 
