@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import at, cnsctl, environment
-from tiny import EXAMPLES
+from commands import BASE_PROBES, at, cnsctl, environment
+from tiny import EXAMPLES, some_images
+
+from cnsctl.app import evaluate, measuring
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +35,7 @@ def quick_pocket(tmp_path: Path, any_quality) -> Path:
     base = Path(shutil.copytree(POCKET, tmp_path / "pocket"))
     settings = json.loads((base / "cnsctl.json").read_text())
     settings["generate"]["steps"] = 1
-    settings["train"] |= {"steps": 5, "batch_size": 1}
+    settings["train"] |= {"steps": 3, "batch_size": 1}
     (base / "cnsctl.json").write_text(json.dumps(settings))
     return base
 
@@ -43,7 +45,13 @@ def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket, monkeypatch
     full = request.config.getoption("--full-tour")
     here, store = tmp_path / "here", tmp_path / "store"
     here.mkdir()
-    shutil.copytree(EXAMPLES, here / "examples")
+    if full:
+        shutil.copytree(EXAMPLES, here / "examples")
+    else:
+        for name in ("dog", "hat", "cat"):
+            some_images(name, 2, here / "examples" / name)
+        monkeypatch.setattr(measuring, "LADDER", ((measuring.FEW, measuring.PREVIEW),))
+        monkeypatch.setattr(evaluate, "base_probe_texts", lambda: BASE_PROBES[:1])
     monkeypatch.chdir(here)
     monkeypatch.setenv("CNSCTL_STORE", str(store))
     if not full:

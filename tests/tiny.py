@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +34,14 @@ from cnsctl.bases.base_folder import POCKET
 
 EXAMPLES = POCKET.parents[1] / "examples"
 """The folders of example images."""
+
+
+def some_images(name: str, count: int, folder: Path) -> Path:
+    """The first of the example images of this name, in a folder of their own."""
+    folder.mkdir(parents=True)
+    for path in sorted((EXAMPLES / name).glob("*.png"))[:count]:
+        shutil.copy(path, folder)
+    return folder
 
 
 def make_base(

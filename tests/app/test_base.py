@@ -165,7 +165,7 @@ def test_a_clip_and_a_second_backbone_measure_once_they_are_recorded(stocked, me
 def test_scores_of_two_clips_are_not_subtracted(stocked, metrics, images_of_two, tmp_path):
     store = open_store(stocked)
     store.base(clip=metrics[0])
-    done = cnsctl("add", "cat", images_of_two / "dog", "--class", "cat", *at(stocked))
+    done = cnsctl("add", "cat", images_of_two / "dog", "--class", "cat", "--steps", 3, *at(stocked))
     assert done.code == 0, done.err
     store.base(clip=make_clip(tmp_path / "other", seed=1))
     (row,) = cnsctl("eval", "cat", "--json", *at(stocked)).json["concepts"]

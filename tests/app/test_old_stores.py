@@ -14,7 +14,7 @@ def test_an_old_store_generates_the_same_bytes_after_the_weights_of_the_package_
     package, tiny_v_folder, tmp_path, images_of_two
 ):
     old, new = at(tmp_path / "old"), at(tmp_path / "new")
-    done = cnsctl("add", "dog", images_of_two / "dog", *old)
+    done = cnsctl("add", "dog", images_of_two / "dog", "--steps", 3, *old)
     assert done.code == 0, done.err
     assert "created the store" in done.err
 
@@ -37,7 +37,8 @@ def test_the_base_model_in_a_store_never_changes(package, tmp_path, images_of_tw
     assert cnsctl("init", "--mode", "merged", *at(store)).code == 0
     base = {p: p.read_bytes() for p in sorted((store / "base").rglob("*")) if p.is_file()}
     for name in ("dog", "hat"):
-        assert cnsctl("add", name, images_of_two / name, "--allow-forgetting", *at(store)).code == 0
+        line = ("add", name, images_of_two / name, "--steps", 3, "--allow-forgetting")
+        assert cnsctl(*line, *at(store)).code == 0
     assert cnsctl("gen", "<dog> and <hat>", "-o", tmp_path / "x.png", *at(store)).code == 0
     assert cnsctl("rm", "dog", "-y", *at(store)).code == 0
     assert {p: p.read_bytes() for p in sorted((store / "base").rglob("*")) if p.is_file()} == base

@@ -54,7 +54,7 @@ def counted(monkeypatch):
 
 @pytest.mark.parametrize("holdout", [0, 1])
 def test_add_decodes_and_encodes_each_image_once(empty, images, counted, holdout):
-    done = cnsctl("add", "rex", images, "--class", "dog", "--holdout", holdout, *at(empty))
+    done = cnsctl("add", "rex", images, "--class", "dog", "--steps", 3, "--holdout", holdout, *at(empty))
     assert done.code == 0, done.err
     assert counted.decoded == {"0.png": 1, "1.png": 1, "2.png": 1}
     assert list(counted.encoded.values()) == [1, 1, 1]
@@ -67,7 +67,7 @@ def test_score_decodes_each_image_once(empty, images, counted):
 
 
 def test_eval_encodes_each_image_once_and_asks_the_class_word_once_per_noise(empty, images, counted):
-    assert cnsctl("add", "rex", images, "--class", "dog", "--holdout", 1, *at(empty)).code == 0
+    assert cnsctl("add", "rex", images, "--class", "dog", "--steps", 3, "--holdout", 1, *at(empty)).code == 0
     for counter in vars(counted).values():
         counter.clear()
     done = cnsctl("eval", "rex", "--json", *at(empty))

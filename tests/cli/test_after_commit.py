@@ -29,7 +29,7 @@ def quick(tiny, unmeasured, monkeypatch):
 
 def line_of(verb, images):
     return {
-        "add": ("add", "cat", images / "dog", "--class", "dog", "--steps", 2),
+        "add": ("add", "cat", images / "dog", "--class", "dog", "--steps", 2, "--batch-size", 1),
         "mv": ("mv", "dog", "rex"),
         "rm": ("rm", "dog", "hat", "-y"),
     }[verb]

@@ -16,7 +16,7 @@ def trained(tiny_folder, tmp_path, images_of_two):
     folder = shutil.copytree(tiny_folder, tmp_path / "base")
     store = at(tmp_path / "store")
     assert cnsctl("init", "--base", folder, *store).code == 0
-    done = cnsctl("add", "dog", images_of_two / "dog", "--no-measure", *store)
+    done = cnsctl("add", "dog", images_of_two / "dog", "--no-measure", "--steps", 2, *store)
     assert done.code == 0, done.err
     return folder, store
 

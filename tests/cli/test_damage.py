@@ -65,8 +65,8 @@ def opened(monkeypatch) -> list[str]:
 
 LINES = {
     "gen": ["gen", "<dog>", "--steps", 2, "-o", "OUT"],
-    "add": ["add", "cat", "IMAGES", "--class", "cat"],
-    "add --replace": ["add", "dog", "IMAGES", "--class", "dog", "--replace"],
+    "add": ["add", "cat", "IMAGES", "--class", "cat", "--steps", 3],
+    "add --replace": ["add", "dog", "IMAGES", "--class", "dog", "--replace", "--steps", 3],
     "score": ["score", "cat", "IMAGES", "--class", "cat"],
     "score of one that is there": ["score", "dog", "IMAGES", "--class", "dog"],
     "show": ["show", "dog"],
@@ -92,7 +92,9 @@ def test_in_token_mode_no_command_reads_another_concepts_bytes(wrecked, images_o
 
 
 @pytest.mark.usefixtures("unmeasured")
-@pytest.mark.parametrize("line", [["rm", "hat", "-y"], ["add", "hat", "IMAGES", "--class", "hat", "--replace"]])
+@pytest.mark.parametrize(
+    "line", [["rm", "hat", "-y"], ["add", "hat", "IMAGES", "--class", "hat", "--steps", 3, "--replace"]]
+)
 def test_a_damaged_concept_can_be_removed_or_replaced(wrecked, images_of_two, line):
     done = cnsctl(*(images_of_two / "hat" if word == "IMAGES" else word for word in line), *at(wrecked))
     assert done.code == 0, done.err
@@ -182,7 +184,7 @@ def test_a_command_reads_and_checks_the_catalogue_once(stocked, tmp_path, opened
 @pytest.fixture(scope="module")
 def _merged(shared_merged, images_of_two, tmp_path_factory) -> Path:
     store = Path(shutil.copytree(shared_merged, tmp_path_factory.mktemp("stores") / "merged"))
-    line = ("add", "hat", images_of_two / "hat", "--class", "hat", "--allow-forgetting")
+    line = ("add", "hat", images_of_two / "hat", "--class", "hat", "--steps", 3, "--allow-forgetting")
     assert cnsctl(*line, *at(store)).code == 0
     return store
 
@@ -226,7 +228,7 @@ def test_in_merged_a_missing_delta_is_refused_before_the_base_model_is_loaded(me
 @pytest.mark.usefixtures("unmeasured")
 def test_in_merged_a_damaged_concept_can_be_replaced_or_removed(merged, images_of_two):
     wreck(merged, "dog")
-    line = ("add", "dog", images_of_two / "dog", "--class", "dog", "--replace", "--allow-forgetting")
+    line = ("add", "dog", images_of_two / "dog", "--class", "dog", "--steps", 3, "--replace", "--allow-forgetting")
     assert cnsctl(*line, *at(merged)).code == 0
     assert cnsctl("ls", "-q", *at(merged)).out == "hat\ndog\n"
     wreck(merged, "hat")
@@ -250,6 +252,6 @@ def test_in_merged_verify_names_the_damaged_concept_and_lists_the_others_as_not_
 def test_in_merged_each_delta_is_read_once_by_add(merged, images_of_two, opened):
     deltas = {path.name for name in ("dog", "hat") for path in blobs_of(merged, name)["delta"]}
     opened.clear()
-    line = ("add", "cat", images_of_two / "dog", "--class", "cat", "--allow-forgetting")
+    line = ("add", "cat", images_of_two / "dog", "--class", "cat", "--steps", 3, "--allow-forgetting")
     assert cnsctl(*line, *at(merged)).code == 0
     assert {name: opened.count(name) for name in deltas} == dict.fromkeys(deltas, 1)

@@ -6,36 +6,43 @@ import shutil
 
 import pytest
 from commands import at, cnsctl, tree
+from tiny import some_images
 
 from cnsctl.store import Store
 
 
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """A folder of five images."""
+    return some_images("dog", 5, tmp_path_factory.mktemp("images") / "dog")
+
+
 @pytest.fixture
-def first_three(images_of_two, tmp_path):
+def first_three(five, tmp_path):
     """The images that are left when two of five are held out."""
     folder = tmp_path / "three"
     folder.mkdir()
-    for path in sorted((images_of_two / "dog").glob("*.png"))[:3]:
+    for path in sorted(five.glob("*.png"))[:3]:
         shutil.copy(path, folder)
     return folder
 
 
-def test_held_out_images_do_not_change_a_bit_of_the_delta(empty, images_of_two, first_three):
-    added = cnsctl("add", "rex", images_of_two / "dog", "--class", "dog", "--holdout", 2, "--json", *at(empty))
+def test_held_out_images_do_not_change_a_bit_of_the_delta(empty, five, first_three):
+    added = cnsctl("add", "rex", five, "--class", "dog", "--holdout", 2, "--json", *at(empty))
     assert added.code == 0, added.err
     assert cnsctl("add", "dog", first_three, *at(empty)).code == 0
     store = Store.open(empty)
     rex, dog = store.concept("rex"), store.concept("dog")
     assert rex["scores"]["error_removed"] != dog["scores"]["error_removed"]
     assert [len(c["references"]) for c in (rex, dog)] == [5, 3]
-    scored = cnsctl("score", "dog", images_of_two / "dog", "--holdout", 2, "--json", *at(empty)).json
+    scored = cnsctl("score", "dog", five, "--holdout", 2, "--json", *at(empty)).json
     assert scored["mask"] == cnsctl("score", "dog", first_three, "--json", *at(empty)).json["mask"]
     values = [store.delta(c).values for c in (rex, dog)]
     assert all((values[0][site] == values[1][site]).all() for site in values[0])
 
 
-def test_measured_on_the_images_held_out(empty, images_of_two):
-    added = cnsctl("add", "-v", "dog", images_of_two / "dog", "--holdout", 1, "--steps", 3, *at(empty))
+def test_measured_on_the_images_held_out(empty, five):
+    added = cnsctl("add", "-v", "dog", five, "--holdout", 1, "--steps", 3, *at(empty))
     assert added.code == 0, added.err
     assert "training on 4 images: 3 steps" in added.err
     listed = cnsctl("ls", "--json", *at(empty)).json["concepts"][0]
@@ -48,17 +55,17 @@ def test_measured_on_the_images_held_out(empty, images_of_two):
     shown = cnsctl("show", "-v", "dog", *at(empty)).out
     assert "on 4 images" in shown
     assert [line.split(":")[0].strip() for line in shown.splitlines()[-5:]] == ["image"] * 4 + ["held out"]
-    assert cnsctl("add", "dog", images_of_two / "dog", "--replace", *at(empty)).code == 0
+    assert cnsctl("add", "dog", five, "--replace", *at(empty)).code == 0
     whole = cnsctl("eval", "--json", "--no-images", *at(empty)).json["concepts"][0]
     assert whole["held_out"] == 0
     assert whole["error_removed"] != measured["error_removed"]
 
 
 @pytest.mark.parametrize("holdout", [5, 6, -1])
-def test_at_least_one_image_is_trained_on(empty, images_of_two, holdout):
+def test_at_least_one_image_is_trained_on(empty, five, holdout):
     before = tree(empty)
     for verb in ("add", "score"):
-        done = cnsctl(verb, "dog", images_of_two / "dog", f"--holdout={holdout}", *at(empty))
+        done = cnsctl(verb, "dog", five, f"--holdout={holdout}", *at(empty))
         assert (done.code, "--holdout" in done.err) == (2, True), done.err
     assert tree(empty) == before
 

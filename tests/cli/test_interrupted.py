@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 
 import pytest
 import warm
@@ -27,23 +28,14 @@ def line(images_of_two):
     return ("add", "cat", images_of_two / "dog", "--class", "dog", "--steps", STEPS)
 
 
-def delta_of_a_whole_run(base, folder, images, steps) -> str:
-    cnsctl("init", "--base", base, *at(folder))
-    done = cnsctl("add", "cat", images / "dog", "--class", "dog", "--steps", steps, *at(folder))
-    assert done.code == 0, done.err
-    return Store.open(folder).concept("cat")["delta"]
-
-
 @pytest.fixture(scope="module")
 def whole(tiny_folder, tmp_path_factory, images_of_two) -> str:
     """The delta of the uninterrupted run."""
-    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", images_of_two, STEPS)
-
-
-@pytest.fixture(scope="module")
-def whole_of_many(tiny_folder, tmp_path_factory, images_of_two) -> str:
-    """The same with as many steps as another process needs to be stopped in the middle."""
-    return delta_of_a_whole_run(tiny_folder, tmp_path_factory.mktemp("whole") / "s", images_of_two, 60)
+    folder = tmp_path_factory.mktemp("whole") / "s"
+    cnsctl("init", "--base", tiny_folder, *at(folder))
+    done = cnsctl("add", "cat", images_of_two / "dog", "--class", "dog", "--steps", STEPS, *at(folder))
+    assert done.code == 0, done.err
+    return Store.open(folder).concept("cat")["delta"]
 
 
 class Steps:
@@ -301,18 +293,25 @@ def test_restart_deletes_the_state_of_an_interrupted_run(empty, line, whole, ste
     assert (steps.done, Store.open(empty).concept("cat")["delta"]) == (7 + STEPS, whole)
 
 
+def until_a_signal(*line):
+    """In a process of its own: `add` that does not end by itself, but waits in its eighth step."""
+    steps = Steps(pytest.MonkeyPatch())
+    steps.stop_in, steps.stop = 8, lambda: time.sleep(600)
+    warm.cnsctl(*line)
+
+
 @pytest.mark.usefixtures("deadly")
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), (signal.SIGKILL, -9)],  # an interrupt: test_streams
 )
-def test_a_process_that_is_killed_continues_to_the_same_bytes(empty, whole_of_many, images_of_two, number, code):
+def test_a_process_that_is_killed_continues_to_the_same_bytes(empty, whole, line, number, code):
     """For real: another process, in the middle of its training."""
-    line = ["add", "cat", images_of_two / "dog", "--class", "dog", "--steps", 60, "--json", *at(empty)]
-    started = warm.start(warm.cnsctl, *line)
+    line = [*line, "--json", *at(empty)]
+    started = warm.start(until_a_signal, *line)
     for text in started.stdout:
         step = json.loads(text)
-        if step.get("phase") == "train the neurons" and step.get("step", 0) >= 3:
+        if step.get("phase") == "train the neurons" and step.get("step", 0) >= 2:
             break
     started.send_signal(number)
     status, _, err = started.finish()
@@ -323,4 +322,4 @@ def test_a_process_that_is_killed_continues_to_the_same_bytes(empty, whole_of_ma
     if number != signal.SIGKILL:  # of which only a state of up to 30 s before is there
         assert json.loads(err)["hint"] == "run the same command again to resume"
         assert any("training resumes after step" in one.get("text", "") for one in resumed.lines)
-    assert Store.open(empty).concept("cat")["delta"] == whole_of_many
+    assert Store.open(empty).concept("cat")["delta"] == whole

@@ -26,7 +26,8 @@ def test_train_generate_list_evaluate_remove(request, base, mode, tmp_path, imag
     store, out = at(tmp_path / "store"), tmp_path / "out"
     assert cnsctl("init", "--base", request.getfixturevalue(base), "--mode", mode, *store).code == 0
     for name in ("dog", "hat"):
-        done = cnsctl("add", name, images_of_two / name, "--token-embeddings", 2, "--allow-forgetting", *store)
+        line = ("add", name, images_of_two / name, "--steps", 4, "--token-embeddings", 2, "--allow-forgetting")
+        done = cnsctl(*line, *store)
         assert done.code == 0, done.err
     generated = cnsctl("gen", "<dog> wearing <hat>", "@dog here", "a cat", "-n", 2, "--seed", 5, "-o", out, *store)
     assert generated.code == 0, generated.err
@@ -58,7 +59,7 @@ def test_adding_and_removing_others_leaves_a_concepts_image_bit_identical(stocke
     before = generated("before")
     assert cnsctl("rm", "hat", "-y", *at(stocked)).code == 0
     assert generated("without") == before
-    assert cnsctl("add", "cat", images_of_two / "hat", *at(stocked)).code == 0
+    assert cnsctl("add", "cat", images_of_two / "hat", "--steps", 3, *at(stocked)).code == 0
     assert generated("with") == before
     assert cnsctl("mv", "dog", "rex", *at(stocked)).code == 0
     done = cnsctl("gen", "<rex> on a beach", "--seed", 3, "-o", tmp_path / "rex.png", *at(stocked))
@@ -74,7 +75,7 @@ def test_in_merged_removing_the_last_concept_restores_the_image_before_it(merged
         return pixels(cnsctl("gen", "a cat", "--seed", 3, "-o", tmp_path / name, *store).out.strip()).tobytes()
 
     before = generated("a.png")
-    assert cnsctl("add", "hat", images_of_two / "hat", "--allow-forgetting", *store).code == 0
+    assert cnsctl("add", "hat", images_of_two / "hat", "--allow-forgetting", "--steps", 3, *store).code == 0
     assert generated("b.png") != before
     assert cnsctl("rm", "hat", "-y", *store).code == 0
     assert generated("c.png") == before
@@ -101,7 +102,7 @@ def test_in_merged_a_concept_that_others_would_forget_by_is_refused_and_its_trai
 
 @pytest.mark.usefixtures("unmeasured")
 def test_removing_from_the_middle_of_merged_names_what_it_touches(merged, images_of_two):
-    assert cnsctl("add", "hat", images_of_two / "hat", "--allow-forgetting", *at(merged)).code == 0
+    assert cnsctl("add", "hat", images_of_two / "hat", "--allow-forgetting", "--steps", 3, *at(merged)).code == 0
     removed = cnsctl("rm", "dog", "-y", "--json", *at(merged)).json
     assert removed["touched"]["dog"]["hat"] > 0
 
@@ -112,7 +113,7 @@ def test_the_same_training_run_gives_the_same_delta_byte_for_byte(tiny_folder, t
     for run in ("a", "b"):
         store = tmp_path / run
         cnsctl("init", "--base", tiny_folder, *at(store))
-        assert cnsctl("add", "dog", images_of_two / "dog", "--seed", 4, *at(store)).code == 0
+        assert cnsctl("add", "dog", images_of_two / "dog", "--seed", 4, "--steps", 3, *at(store)).code == 0
         shas.append(cnsctl("show", "dog", "--json", *at(store)).json["delta"].rsplit("/", 1)[1])
     assert shas[0] == shas[1]
 
@@ -156,7 +157,7 @@ def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch)
     monkeypatch.setattr(train, "make_job", make_job)
     (images / "0.txt").write_text("a <dog> in the snow")
     (images / "1.txt").write_text("the dog at night")
-    assert cnsctl("add", "dog", images, *at(empty)).code == 0
+    assert cnsctl("add", "dog", images, "--steps", 3, *at(empty)).code == 0
     assert cnsctl("show", "dog", "--json", *at(empty)).json["captions"] == [
         "a <dog> in the snow", "the dog at night", None,
     ]  # fmt: skip
@@ -168,7 +169,7 @@ def test_captions_beside_the_images_are_trained_with(empty, images, monkeypatch)
 @pytest.mark.usefixtures("unmeasured")
 def test_replace_trains_again_and_keeps_one(stocked, images_of_two):
     old = cnsctl("show", "dog", "--json", *at(stocked)).json
-    done = cnsctl("add", "dog", images_of_two / "hat", "--replace", *at(stocked))
+    done = cnsctl("add", "dog", images_of_two / "hat", "--replace", "--steps", 3, *at(stocked))
     assert done.code == 0, done.err
     new = cnsctl("show", "dog", "--json", *at(stocked)).json
     assert new["delta"] != old["delta"]
@@ -183,13 +184,13 @@ def test_a_store_with_a_copied_base_model_does_not_need_the_original(tiny_folder
     store = at(tmp_path / "store")
     assert cnsctl("init", "--base", base, "--copy", *store).code == 0
     shutil.rmtree(base)
-    assert cnsctl("add", "dog", images_of_two / "dog", *store).code == 0
+    assert cnsctl("add", "dog", images_of_two / "dog", "--steps", 3, *store).code == 0
 
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_concept_trained_in_bf16_is_proven_in_fp32(empty, images_of_two, tmp_path):
     """The proof is about the stored values, in whatever precision they were trained."""
-    assert cnsctl("add", "dog", images_of_two / "dog", "--dtype", "bf16", *at(empty)).code == 0
+    assert cnsctl("add", "dog", images_of_two / "dog", "--dtype", "bf16", "--steps", 3, *at(empty)).code == 0
     assert cnsctl("show", "dog", "--json", *at(empty)).json["recipe"]["dtype"] == "bfloat16"
     (row,) = cnsctl("verify", "--dtype", "fp32", "--json", *at(empty)).json["concepts"]
     assert (row["unchanged"], row["moved"]) == (True, 0)

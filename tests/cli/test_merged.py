@@ -21,7 +21,7 @@ def test_more_than_five_points_are_forgetting(merged, images_of_two, monkeypatch
         return before - drop
 
     monkeypatch.setattr(verify, "removed_error", measured)
-    add = ("add", "hat", images_of_two / "hat")
+    add = ("add", "hat", images_of_two / "hat", "--steps", 3)
     assert cnsctl(*add, *at(merged)).code == kept
     if kept:
         assert cnsctl(*add, "--allow-forgetting", *at(merged)).code == 0
@@ -59,7 +59,7 @@ def test_every_setting_is_used_and_recorded(merged, images_of_two):
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_random_mask_is_the_control_of_the_same_size(merged, images_of_two):
-    add = ("add", "hat", images_of_two / "hat", "--allow-forgetting", *at(merged))
+    add = ("add", "hat", images_of_two / "hat", "--steps", 3, "--allow-forgetting", *at(merged))
     masks = {}
     for flag in ([], ["--random-mask"]):
         assert cnsctl(*add, *flag, "--replace").code == 0

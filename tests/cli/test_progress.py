@@ -84,8 +84,8 @@ def test_the_counts_of_add_and_score_reach_their_totals(empty, images_of_two, ho
     begin = ("load the base model", "encode the images", "find general neurons", "train the token embedding", CHOOSE)
     counts = followed(train.train(Store.open(empty), asked))
     assert_whole(counts, *begin, "train the neurons", "measure error removed", "generate", "save the concept")
-    assert counts["encode the images"] == (5 - holdout,) * 2
-    assert counts["measure error removed"] == ((3 if holdout else 2) * (holdout or 5),) * 2
+    assert counts["encode the images"] == (3 - holdout,) * 2
+    assert counts["measure error removed"] == ((3 if holdout else 2) * (holdout or 3),) * 2
     assert counts[CHOOSE] == (2 * len(Store.open(empty).base.sites),) * 2  # of the concept, and of a random mask
     scored = followed(score.score(Store.open(empty), asked))
     assert_whole(scored, *(name for name in begin if name != "find general neurons"))  # which are cached
@@ -96,7 +96,7 @@ def test_the_counts_of_eval_verify_and_gen_reach_their_totals(stocked, tmp_path,
     monkeypatch.setattr(evaluate, "base_probe_texts", lambda: ("a cat",))
     counts = followed(evaluate.evaluate(store, []))
     assert_whole(counts, "measure error removed", "generate", "generate without a concept")
-    assert counts["measure error removed"] == (2 * 5 * 7,) * 2
+    assert counts["measure error removed"] == (2 * 3 * 7,) * 2
     assert_whole(followed(verify.verify(store, [])), "prove")
     asked = GenerateRequest(prompts=["<dog>", "a cat"], count=2, batch_size=3, output=tmp_path / "o")
     assert_whole(followed(generate.generate(store, asked)), "generate")
@@ -151,7 +151,7 @@ def test_in_merged_mode_the_check_of_the_others_counts_concepts_and_their_parts(
     events = list(train.train(Store.open(merged), asked))
     assert followed(iter(events))["check that nothing was forgotten"] == (1, 1)
     began = events.index(Phase(name="check that nothing was forgotten", total=1))
-    assert [e.step for e in events[began + 1 : began + 16]] == list(range(1, 16))  # 5 images: encoded, and two passes
+    assert [e.step for e in events[began + 1 : began + 10]] == list(range(1, 10))  # 3 images: encoded, and two passes
     assert_whole(followed(verify.verify(Store.open(merged), [])), "prove")
 
 
@@ -287,16 +287,16 @@ EMPTY_RESULT = {
 def test_scores_of_another_level_are_not_compared(empty, images_of_two, monkeypatch):
     from cnsctl.app import measuring
 
-    quick = measuring.Plan(rows=measuring.sample(5, 2), level=measuring.QUICK)
+    quick = measuring.Plan(rows=measuring.sample(3, 2), level=measuring.QUICK)
     monkeypatch.setattr(measuring, "plan", lambda *_args, **_options: quick)
     monkeypatch.setattr(evaluate, "base_probe_texts", lambda: ("a cat",))
     done = cnsctl("add", "dog", images_of_two / "dog", "--class", "dog", "--steps", 3, "-v", *at(empty))
-    assert "measuring on 2 of 5 images" in done.err
+    assert "measuring on 2 of 3 images" in done.err
     assert "generating 2 images with 12 inference steps" in done.err
     (same,) = cnsctl("eval", "--json", *at(empty)).json["concepts"]
     assert (same["level"], same["measured_on"], same["forgetting"]["error_removed"]) == ("quick", 2, 0.0)
     (full,) = cnsctl("eval", "--full", "--json", *at(empty)).json["concepts"]
-    assert (full["level"], full["measured_on"], full["forgetting"]["error_removed"]) == ("full", 5, None)
+    assert (full["level"], full["measured_on"], full["forgetting"]["error_removed"]) == ("full", 3, None)
     assert full["error_removed"] != same["error_removed"]
 
 
