@@ -161,7 +161,7 @@ HINTS: Mapping[str, Callable[[Facts], str]] = {
     "skip-stdout": lambda _: "leave --skip-existing out, or use -o DIR",
     "stdout": lambda _: "use -o - for PNG bytes on stdout",
     "store-gone": lambda _: "create one with cnsctl init",
-    "store-missing": lambda _: "create one with cnsctl init, or name another one with --store DIR",
+    "store-missing": lambda _: "cnsctl add NAME IMAGES or cnsctl init creates one; --store DIR names another one",
     "subfolders": lambda f: f"subfolders are not searched: give '{f['folder']}', or use --recursive",
     "two-values": lambda f: f"give one value of {flag(str(f['name']))}",
     "worse": _worse,

@@ -293,6 +293,8 @@ def undone(r: results.UndoResult) -> Iterable[str]:
     yield from (f"restored <{name}>" for name in r.restored)
     yield from (f"removed <{name}>" for name in r.removed)
     yield from (f"renamed <{before}> to <{now}>" for before, now in r.renamed.items())
+    if sys.stdout.isatty():
+        yield "a second cnsctl undo makes the change again"
 
 
 def logged(r: results.LogResult) -> Iterable[str]:

@@ -108,7 +108,8 @@ def refuse(
             f"cannot read the images in the folder '{folder}'", note=f"not read:{_counts(unread)}", hint=hint
         )
     within = None if recursive else next((f for f in folders if has_images(f)), None)
-    what = f"it contains {counted(len(others), 'other file')}{by_suffix(others)}; images end in {', '.join(SUFFIXES)}"
+    what = f"it contains {counted(len(others), 'other file')}{by_suffix(others)}" if others else "it contains no files"
+    what += f"; images end in {', '.join(SUFFIXES)}"
     raise ImageError(
         f"no images in the folder '{folder}'",
         note=what,
