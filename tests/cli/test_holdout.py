@@ -28,9 +28,9 @@ def first_three(five, tmp_path):
 
 
 def test_held_out_images_do_not_change_a_bit_of_the_delta(empty, five, first_three):
-    added = cnsctl("add", "rex", five, "--class", "dog", "--holdout", 2, "--json", *at(empty))
+    added = cnsctl("add", "rex", five, "--class", "dog", "--holdout", 2, "--steps", 3, "--json", *at(empty))
     assert added.code == 0, added.err
-    assert cnsctl("add", "dog", first_three, *at(empty)).code == 0
+    assert cnsctl("add", "dog", first_three, "--steps", 3, *at(empty)).code == 0
     store = Store.open(empty)
     rex, dog = store.concept("rex"), store.concept("dog")
     assert rex["scores"]["error_removed"] != dog["scores"]["error_removed"]
@@ -55,7 +55,7 @@ def test_measured_on_the_images_held_out(empty, five):
     shown = cnsctl("show", "-v", "dog", *at(empty)).out
     assert "on 4 images" in shown
     assert [line.split(":")[0].strip() for line in shown.splitlines()[-5:]] == ["image"] * 4 + ["held out"]
-    assert cnsctl("add", "dog", five, "--replace", *at(empty)).code == 0
+    assert cnsctl("add", "dog", five, "--replace", "--steps", 3, *at(empty)).code == 0
     whole = cnsctl("eval", "--json", "--no-images", *at(empty)).json["concepts"][0]
     assert whole["held_out"] == 0
     assert whole["error_removed"] != measured["error_removed"]
