@@ -283,7 +283,7 @@ def _doubts(folder: BaseFolder, word: str) -> Iterator[str]:
     if (why := _unusual(folder, word)) is not None:
         near = near_noun(word)
         yield f"the base model may not read the class word {word!r}: {why}" + (
-            f"; did you mean {near!r}?" if near else ""
+            f"; did you mean {near!r}?" if near not in {None, word} else ""
         )
 
 

@@ -38,7 +38,7 @@ PARTS: dict[str, list[Unit]] = {
 
 IN_TESTS: dict[str, list[Unit]] = {
     "writers at once": [partial(writers.campaign, 4, 30)],
-    "kill -9": [partial(kills.campaign, 40)],
+    "kill -9": [partial(kills.campaign, 25)],
 }
 """What the tests run in a process of its own, because it forks."""
 
