@@ -185,13 +185,13 @@ def test_every_caption_fits_the_text_positions():
     right = replace(left, word="castle")
     pair = subject_of(left, Draws(1)), subject_of(right, Draws(2))
     place = "on a purple background"
-    told = [
+    captions_of_scenes = [
         scene(Draws(seed), layout=Layout.PAIR, place=place, style="", subject=pair[0], second=pair[1]).caption
         for seed in range(20)
     ]
     sides = Telling(layout=Layout.PAIR, place=place, subject=left, second=right, relation=Relation.SIDES)
     assert len(tokenizer(caption(sides)).input_ids) > CONTEXT
-    for text in [*told, *(caption(shown(seed)[0]) for seed in range(200))]:
+    for text in [*captions_of_scenes, *(caption(shown(seed)[0]) for seed in range(200))]:
         assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= CONTEXT, text
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
 from cnsctl.settings import WAIT_S, ComputeSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from cnsctl.app.requests import TrainRequest
+    from cnsctl.app.train_list import ListRequest
 
 
 @options.with_settings(settings=TrainSettings, compute=ComputeSettings)
@@ -96,11 +100,22 @@ def command(
 
     Example:  cnsctl add hat ./examples/hat --class "top hat"
     """
-    from cnsctl.app import stores, train_list
-    from cnsctl.app.requests import TrainRequest, readable
-    from cnsctl.app.train import train
+    from cnsctl.app.requests import TrainRequest
+    from cnsctl.app.train_list import ListRequest
     from cnsctl.errors import UsageError
 
+    common: dict[str, Any] = {
+        "settings": settings,
+        "holdout": holdout,
+        "recursive": recursive,
+        "replace": replace,
+        "restart": restart,
+        "allow_forgetting": allow_forgetting,
+        "allow_worse": allow_worse,
+        "preview_every": preview_every,
+        "compute": compute,
+    }
+    shown: dict[str, Any] = {"as_json": as_json, "quiet": quiet, "lines": True, "verbose": verbose}
     if from_list is not None:
         if name is not None or class_word is not None or masks is not None:
             raise UsageError(
@@ -108,37 +123,7 @@ def command(
                 note=f"the list: {from_list}",
                 hint="leave out NAME, IMAGES, --class and --masks, or --from",
             )
-        asked = train_list.ListRequest(
-            file=from_list,
-            settings=settings,
-            holdout=holdout,
-            recursive=recursive,
-            replace=replace,
-            restart=restart,
-            allow_forgetting=allow_forgetting,
-            allow_worse=allow_worse,
-            preview_every=preview_every,
-            preview_folder=preview_folder or Path(),
-            compute=compute,
-        )
-        with Output(
-            as_json=as_json,
-            quiet=quiet,
-            human=tables.trained_list,
-            bare=tables.trained,
-            lines=True,
-            verbose=verbose,
-        ) as shown:
-            result = shown.run(
-                stores.with_store(
-                    store,
-                    lambda opened: train_list.train_list(opened, asked),
-                    wait_s=wait,
-                    before=lambda folder: train_list.readable_list(folder, asked),
-                )
-            )
-        if (found := train_list.problem(result)) is not None:
-            raise found
+        _train_list(ListRequest(file=from_list, preview_folder=preview_folder or Path(), **common), store, wait, shown)
         return
     if name is None or not images:
         hint = (
@@ -149,28 +134,22 @@ def command(
         name=name,
         sources=images,
         class_word=class_word,
-        settings=settings,
-        holdout=holdout,
-        recursive=recursive,
         masks=masks,
-        replace=replace,
-        restart=restart,
-        allow_forgetting=allow_forgetting,
-        allow_worse=allow_worse,
         preview=not no_preview,
         measure=not no_measure,
-        preview_every=preview_every,
         preview_folder=preview_folder or Path(f"{name}-previews"),
-        compute=compute,
+        **common,
     )
-    with Output(
-        as_json=as_json,
-        quiet=quiet,
-        human=tables.added_in_detail if verbose else tables.added,
-        bare=lambda r: [r.concept.name],
-        lines=True,
-        verbose=verbose,
-    ) as output:
+    _train(request, store, wait, shown)
+
+
+def _train(request: TrainRequest, store: Path | None, wait: float, shown: dict[str, Any]) -> None:
+    from cnsctl.app import stores
+    from cnsctl.app.requests import readable
+    from cnsctl.app.train import train
+
+    human = tables.added_in_detail if shown["verbose"] else tables.added
+    with Output(human=human, bare=lambda r: [r.concept.name], **shown) as output:
         output.run(
             stores.with_store(
                 store,
@@ -179,3 +158,19 @@ def command(
                 before=lambda pocket: readable(pocket, request),
             )
         )
+
+
+def _train_list(request: ListRequest, store: Path | None, wait: float, shown: dict[str, Any]) -> None:
+    from cnsctl.app import stores, train_list
+
+    with Output(human=tables.trained_list, bare=tables.trained, **shown) as output:
+        result = output.run(
+            stores.with_store(
+                store,
+                lambda opened: train_list.train_list(opened, request),
+                wait_s=wait,
+                before=lambda folder: train_list.readable_list(folder, request),
+            )
+        )
+    if (found := train_list.problem(result)) is not None:
+        raise found
