@@ -41,8 +41,10 @@ def described(store: Store) -> results.BaseResult:
 
     record = store.base
     place = Path(record.path) if record.path is not None else store.base_folder
+    n_bytes: int | None = None
     try:
         folder = open_base(store)
+        n_bytes = folder.loaded_bytes  # looks for the files of the weights
     except (BaseModelError, StoreDamagedError):
         folder = None
     budget = default_budget(kv_weights=record.n_weights, denoiser_weights=record.denoiser_weights)
@@ -55,7 +57,7 @@ def described(store: Store) -> results.BaseResult:
         inside=record.path is None,
         found=folder is not None,
         origin=record.origin,
-        bytes=None if folder is None else folder.loaded_bytes,
+        bytes=n_bytes,
         sites=len(record.sites),
         prediction=None if folder is None else folder.parameterization.prediction,
         zero_snr=None if folder is None else folder.parameterization.zero_snr,

@@ -33,6 +33,8 @@ LINES = {
     "export": ["export", "dog", "--format", "native", "-o", "OUT"],
     "export bundle": ["export", "dog", "cap", "--format", "bundle", "-o", "OUT"],
     "export lora-exact": ["export", "dog", "--format", "lora-exact", "-o", "OUT"],
+    "verify": ["verify"],
+    "base": ["base"],
     "gen": ["gen", "<dog>", "--steps", 1, "-o", "OUT/a.png"],
 }
 """Every command that reads a store and computes little. `restore` and `import` read files of their own, `add` images."""
@@ -41,6 +43,7 @@ RECOVERED = ("store.json", "store.json.bak", "catalogue.json.bak", "catalogue.js
 """Files without which a command can do its work: it uses a copy, or makes them again."""
 
 WITHOUT = {
+    "base": "a base model that cannot be read is described from the store's record, as missing",
     "doctor": "the report says that the store has a problem",
     "gallery": "a warning for each image",
     "rm": "what is damaged must be removable: the index is counted again",
@@ -179,7 +182,7 @@ def kinds_of_files(store):
     return [*rest, *(f"blobs/{sha}" for sha in blobs), next(path for path in found if path.startswith("index/"))]
 
 
-CHEAP = ("ls", "show", "mv", "check --read-data", "export bundle")
+CHEAP = ("ls", "show", "mv", "check --read-data", "export bundle", "log", "doctor", "base")
 
 
 @pytest.mark.parametrize("verb", CHEAP)
