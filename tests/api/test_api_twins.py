@@ -23,9 +23,7 @@ def both(tiny_folder, images_of_two, tmp_path_factory):
     """Two stores of one story, one made by commands and one by calls, and the two results of training."""
     folder = tmp_path_factory.mktemp("twins")
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("stores", "train"):
-            patch.setattr(f"cnsctl.app.{module}.now", lambda: WHEN)
-        patch.setattr("cnsctl.store.transaction.seconds_since", lambda _began: 1.0)
+        _stop_the_clocks(patch)
         flags = [word for name, value in TRAIN.items() for word in (f"--{name.replace('_', '-')}", value)]
         assert cnsctl("init", "--base", tiny_folder, *at(folder / "shell")).code == 0
         pictures = images_of_two / "dog"
@@ -35,6 +33,13 @@ def both(tiny_folder, images_of_two, tmp_path_factory):
         with store.load() as session:
             trained = session.train("dog", str(pictures), holdout=1, **TRAIN).result()
     return folder / "shell", store, added.lines[-1], trained
+
+
+def _stop_the_clocks(patch):
+    """A store says when each change was made and how long it took."""
+    for clock in ("app.stores.now", "app.train.now", "store.transaction._now"):
+        patch.setattr(f"cnsctl.{clock}", lambda: WHEN)
+    patch.setattr("cnsctl.store.transaction.seconds_since", lambda _began: 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,7 @@ def test_score_gives_the_json_of_the_command_and_saves_nothing(both, session, im
 
 
 def test_rename_and_remove_give_the_json_and_the_store_of_the_command(both, tmp_path, monkeypatch):
+    _stop_the_clocks(monkeypatch)
     shell, python = (Path(shutil.copytree(both[1].path, tmp_path / name)) for name in ("shell", "python"))
     store = open_store(python)
     for result, command in (
