@@ -17,6 +17,7 @@ from cnsctl.app.stores import (
     READ,
     base_model,
     base_of,
+    damage_inside,
     metric_models,
     notes_on_metrics,
     open_base,
@@ -72,7 +73,8 @@ def described(store: Store) -> results.BaseResult:
 def _has_own_clip(store: Store) -> bool:
     from cnsctl.bases.part_files import has_clip
 
-    return has_clip(base_of(store))
+    with damage_inside(store):
+        return has_clip(base_of(store))
 
 
 def _size(folder: BaseFolder) -> int | None:
@@ -206,7 +208,8 @@ def estimated(
     if dtype == Dtype.AUTO:
         dtype = devices.dtype_name(devices.choose(where.device, where.dtype)[1])
     if given is None and store is not None:
-        return (yield from _estimated(open_base(store), str(dtype)))
+        with damage_inside(store):
+            return (yield from _estimated(open_base(store), str(dtype)))
     source = yield from sourced(given, download=False)
     with opened(source) as folder:
         return (yield from _estimated(folder, str(dtype)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnsctl import results
 from cnsctl.app import export_lines
 from cnsctl.app.export_files import check_places, check_space, writing_folder
-from cnsctl.app.stores import open_base
+from cnsctl.app.stores import damage_inside, open_base
 from cnsctl.concept import Mode
 from cnsctl.events import Event, Note, Phase
 from cnsctl.export_formats import ExportFormat
@@ -62,7 +62,8 @@ def export_checkpoint(
 
         tokens = _tokens({record["name"]: deltas[record["name"]] for record in records})
         changes = Changes(sites={site: partial(weight, site) for site in store.base.sites}, tokens=tokens)
-        write_folder(folder, target, changes)
+        with damage_inside(store):
+            write_folder(folder, target, changes)
         size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     written = results.ExportedFile(path=str(path), kind="checkpoint", concepts=tuple(deltas), bytes=size)
     prompt = " and ".join(f"<{record['name']}> {record['class_word']}".rstrip() for record in records)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cnsctl import results
 from cnsctl.app.export_files import TRIGGER
-from cnsctl.app.stores import open_base
+from cnsctl.app.stores import damage_inside, open_base
 from cnsctl.concept import Mode
 from cnsctl.events import Event, Note
 from cnsctl.export_formats import DEFAULT_KEYS, ExportFormat
@@ -102,13 +102,14 @@ class Exported:
         from cnsctl.formats.contents import Outgoing
 
         base, folder, first = self.store.base, open_base(self.store), self.records[names[0]]
-        height, width = folder.resolution
+        with damage_inside(self.store):
+            (height, width), prediction = folder.resolution, folder.parameterization.prediction
         deltas = [self.deltas[name] for name in self._inside(names)]
         weights, fitted = self.weights, None if self.fits is None else self.fits.factors[names[0]]
         return Outgoing(
             family=base.family,
             width=next(iter(base.sites.values()))[1],
-            prediction=folder.parameterization.prediction,
+            prediction=prediction,
             resolution=(width, height),
             shapes=base.sites,
             site=_nothing if weights is None else lambda site: weights.site(site, deltas),

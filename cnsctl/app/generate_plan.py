@@ -12,7 +12,7 @@ from cnsctl.app.concepts import known_names
 from cnsctl.app.output_paths import Planned, outputs
 from cnsctl.app.repeat_image import Existing, refuse_missing
 from cnsctl.app.sheets import Sheet, sheet_path
-from cnsctl.app.stores import base_of
+from cnsctl.app.stores import base_of, damage_inside
 from cnsctl.concept import Mode, Prompt
 from cnsctl.data.prompt_grammar import parse, render_class
 from cnsctl.errors import UsageError
@@ -95,7 +95,8 @@ def _reader(store: Store) -> Callable[[str], Prompt]:
     def own_tokens() -> Collection[str]:
         from cnsctl.bases.clip_tokenizer import added_tokens
 
-        return added_tokens(base_of(store))
+        with damage_inside(store):
+            return added_tokens(base_of(store))
 
     def read(text: str) -> Prompt:
         prompt = parse(text, known_names(store), own_tokens)

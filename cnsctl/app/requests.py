@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnsctl.app.environment import refuse_unfit
 from cnsctl.app.output_paths import check_folder
-from cnsctl.app.stores import open_base
+from cnsctl.app.stores import damage_inside, open_base
 from cnsctl.bases.base_folder import default_budget
 from cnsctl.concept import NAME, Mode
 from cnsctl.data.buckets import bucket_sizes, multiple_of
@@ -89,7 +89,8 @@ def admit(store: Store, request: TrainRequest) -> Admitted:
     refuse_taken_name(store, request)
     _refuse_unmeasured(store, request)
     _check_previews(request)
-    admitted = readable(open_base(store), request)
+    with damage_inside(store):  # class words are read in its vocabulary
+        admitted = readable(open_base(store), request)
     _check_space(store, checked(TrainSettings, request.settings))
     refuse_damaged(store, request.name)
     return replace(admitted, warnings=(*_without_effect(store.mode, request), *admitted.warnings))

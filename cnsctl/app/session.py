@@ -112,7 +112,8 @@ class Session:
         if (own := self.store.clip) is not None:
             path = _metric_folder(own)
             return metric_models.clip(path, name=own.name, fingerprint=own.fingerprint, device=self.device)
-        return towers(base_of(self.store), name=self.base.name, device=self.device)
+        with damage_inside(self.store):
+            return towers(base_of(self.store), name=self.base.name, device=self.device)
 
     def judge(self) -> ImageFeatures | None:
         """The second backbone of the store, if it has one."""

@@ -62,9 +62,10 @@ def opened_weights(store: Store) -> Iterator[BaseWeights]:
     from cnsctl.bases.site_files import site_files
     from cnsctl.formats.tensor_file import open_file
 
-    check_base(store)
-    folder = open_base(store)
-    wanted = site_files(folder, store.base.sites)
+    with damage_inside(store):
+        check_base(store)
+        folder = open_base(store)
+        wanted = site_files(folder, store.base.sites)
     with ExitStack() as held:
         found: dict[str, tuple[TensorFile, str]] = {}
         for path in wanted.files:

@@ -242,7 +242,9 @@ def notes_on_metrics(store: Store) -> Iterator[Note]:
     """Say so if CLIP-I and CLIP-T stay empty."""
     from cnsctl.bases.part_files import has_clip
 
-    if store.clip is None and not has_clip(base_of(store)):
+    with damage_inside(store):
+        missing = store.clip is None and not has_clip(base_of(store))
+    if missing:
         yield Note(
             text="CLIP-I and CLIP-T stay empty: the text encoder of this base model has no image half in its folder",
             reason="no-clip",

@@ -12,9 +12,8 @@ from cnsctl import errors, results
 from cnsctl.app.forecast import followed
 from cnsctl.app.requests import TrainRequest, image_sizes, refuse_half_for_training
 from cnsctl.app.session import Session, started
-from cnsctl.app.stores import base_of
+from cnsctl.app.stores import open_base
 from cnsctl.app.train import foreseen, train
-from cnsctl.bases.base_folder import open_folder
 from cnsctl.data.concept_lists import ListedConcept, read_concepts_list
 from cnsctl.errors import (
     BaseModelError,
@@ -74,7 +73,7 @@ def train_list(
         InvalidSettingError, UsageError: a setting is wrong for every concept.
         BaseModelError, DiskError, StoreDamagedError: no further concept can be trained.
     """
-    listed = readable_list(open_folder(base_of(store)), request)
+    listed = readable_list(open_base(store), request)
     rows = []
     for at, concept in enumerate(listed, start=1):
         if concept.name in store.snapshot().names and not request.replace:

@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from . import every_call, flips, fuzz, hostile, kills, machine, power, small_disk, writers
+from . import every_call, every_file, flips, fuzz, hostile, kills, machine, power, small_disk, writers
 from .tally import Tally
 from .verbs import VERBS
 
@@ -33,6 +33,9 @@ PARTS: dict[str, list[Unit]] = {
     "bits flip": [partial(flips.campaign, every=2)],
     "mutated files and texts": [partial(fuzz.campaign, 1000)],
     "hostile files and texts": [hostile.campaign],
+    "files that cannot be read or are damaged": [
+        partial(every_file.campaign, list(every_file.LINES)[at::4]) for at in range(4)
+    ],
 }
 """What each consists of. The last ones import libraries with threads; the others fork."""
 
