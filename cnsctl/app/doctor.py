@@ -71,7 +71,9 @@ def _version(name: str) -> str | None:
 
 
 def _store_of(path: Path | None) -> tuple[Store | None, results.StoreFacts | None]:
-    nothing: dict[str, Any] = dict.fromkeys(("mode", "base", "inside", "concepts", "generation", "unfinished", "free"))
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("mode", "base", "base_kind", "inside", "concepts", "generation", "unfinished", "free")
+    )
     try:
         store = open_store(path)
     except StoreNotFoundError:
@@ -82,6 +84,7 @@ def _store_of(path: Path | None) -> tuple[Store | None, results.StoreFacts | Non
         **nothing,
         "mode": str(store.mode),
         "base": store.base.family,
+        "base_kind": store.base.kind,
         "inside": store.base.path is None,
     }
     try:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cnsctl.app import judging
+from cnsctl.data.near_duplicates import near_duplicates
 from cnsctl.events import Event, Note, Warn
 from cnsctl.metrics.similarity import likeness_within, odd_one_out
 
@@ -70,7 +71,8 @@ def out_of_place(session: Session, class_word: str, images: Sequence[TrainingIma
     if not 2 <= len(images) <= MOST_COMPARED or (clip := session.clip()) is None:
         return
     features = clip.images([image.pixels for image in images])
-    if (odd := odd_one_out(features)) is not None:
+    twins = {name for pair in near_duplicates({image.name: image.pixels for image in images}) for name in pair}
+    if (odd := odd_one_out(features)) is not None and images[odd].name not in twins:
         yield Warn(text=f"{images[odd].name} is unlike all other images: does it show the concept?")
         return
     yield from judging.alike(session, class_word, likeness_within(features))

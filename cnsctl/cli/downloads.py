@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cnsctl.cli.streams import agreed
 from cnsctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def agree(base: str | None, *, metrics: Iterable[str | None] = (), yes: bool, qu
         return
     if not sys.stdin.isatty():
         raise UsageError("cannot ask for confirmation: stdin is not a terminal", reason="download")
-    sys.stderr.write("download? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not agreed("download?"):
         sys.stderr.write("nothing was downloaded\n")
         raise typer.Exit(1)

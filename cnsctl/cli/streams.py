@@ -94,6 +94,15 @@ def terminal_size(stream: TextIO) -> os.terminal_size:
     return os.terminal_size((columns, lines))
 
 
+def agreed(question: str) -> bool:
+    """Ask on the terminal, with "no" as the answer if it gives none (Ctrl-D)."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if not (answer := sys.stdin.readline()):
+        sys.stderr.write("\n")
+    return answer.strip().lower() in ("y", "yes")
+
+
 def error_lines(code: str, what: str, *, note: str | None, hint: str | None) -> list[str]:
     """An error for a person: what failed, then context and advice, where there are any."""
     parts = (("note", note), ("hint", hint))

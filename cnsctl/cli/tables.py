@@ -314,11 +314,11 @@ def diagnosed(r: results.DoctorResult) -> Iterable[str]:
     if (s := r.store) is None:
         yield "store: none"
     else:
-        parts = {"mode": s.mode, "base model": s.base, "concepts": s.concepts, "generation": s.generation}
+        model = None if s.base is None else f"{s.base_kind} ({s.base}), {'in the store' if s.inside else 'outside'}"
+        parts = {"mode": s.mode, "base model": model, "concepts": s.concepts, "generation": s.generation}
         parts |= {"unfinished": s.unfinished, "problem": s.problem}
         free = "" if s.free is None else f", {percent(s.free, 1)} free"
-        place = "in the store" if s.inside else "outside"
-        yield f"store: {', '.join(f'{k} {NONE if v is None else v}' for k, v in parts.items())}{free}, base model {place}"
+        yield f"store: {', '.join(f'{k} {NONE if v is None else v}' for k, v in parts.items())}{free}"
     writable = "" if r.disk.writable else ", not writable"
     yield f"disk: {r.disk.file_system or NONE}, {gigabytes(r.disk.free_bytes)} free{writable}"
     yield from (f"lock: {lock}" for lock in r.locks)

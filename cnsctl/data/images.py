@@ -99,12 +99,16 @@ def read_images(
     names = _names(found.images)
     images = [_read(path, names[path], found.captions.get(path), sizes, wanted) for path in found.images]
     images = _without_duplicates(images)
+    equal = near_duplicates({image.name: image.pixels for image in images})
     return ImageSet(
         images=images,
         class_word=found.class_word,
         source=found.source,
         notes=(*found.notes, *(() if wanted is None else wanted.notes())),
-        warnings=(*found.warnings, *near_duplicates({image.name: image.pixels for image in images})),
+        warnings=(
+            *found.warnings,
+            *(f"{name} is nearly equal to {other}: what they show counts twice" for name, other in equal),
+        ),
     )
 
 

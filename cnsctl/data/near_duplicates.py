@@ -20,11 +20,14 @@ MAX_LEVELS = 8.0
 """Mean difference of their thumbnails, of 255 levels: flat images have equal gradients by chance."""
 
 
-def near_duplicates(images: Mapping[str, NDArray[np.uint8]]) -> tuple[str, ...]:
-    """Say for each image whether an earlier one is nearly equal (dHash, and the difference of thumbnails).
+def near_duplicates(images: Mapping[str, NDArray[np.uint8]]) -> tuple[tuple[str, str], ...]:
+    """Find each image to which an earlier one is nearly equal (dHash, and the difference of thumbnails).
 
     Args:
         images: pixels (height, width, 3) by name.
+
+    Returns:
+        Its name, and that of the earlier one.
     """
     import numpy as np
 
@@ -35,7 +38,7 @@ def near_duplicates(images: Mapping[str, NDArray[np.uint8]]) -> tuple[str, ...]:
         bits = (hashes[:i] != hashes[i]).sum(axis=1)
         levels = np.abs(thumbnails[:i] - thumbnails[i]).mean(axis=(1, 2))
         if len(near := np.flatnonzero((bits <= MAX_BITS) & (levels <= MAX_LEVELS))):
-            found.append(f"{names[i]} is nearly equal to {names[near[0]]}: what they show counts twice")
+            found.append((names[i], names[near[0]]))
     return tuple(found)
 
 

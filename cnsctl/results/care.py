@@ -193,6 +193,8 @@ class StoreFacts:
     """`token`, `prompt` or `merged`."""
     base: str | None
     """Family of its base model."""
+    base_kind: str | None
+    """`pocket`, `folder` (of diffusers) or `file` (one file with all weights)."""
     inside: bool | None
     """Whether the store contains the base model."""
     concepts: int | None

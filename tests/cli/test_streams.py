@@ -93,10 +93,12 @@ def test_lines_fit_the_terminal_of_stderr_also_if_stdout_is_a_pipe(monkeypatch):
     assert terminal_size(io.StringIO()) == (80, 24)
 
 
-@pytest.mark.parametrize(("typed", "left"), [(b"n\n", "dog\nhat\n"), (b"\n", "dog\nhat\n"), (b"y\n", "hat\n")])
+@pytest.mark.parametrize(("typed", "left"), [(b"\x04", "dog\nhat\n"), (b"\n", "dog\nhat\n"), (b"y\n", "hat\n")])
 def test_rm_removes_only_after_a_yes(stocked, typed, left):
     status, screen = in_terminal("rm", "dog", *at(stocked), typed=typed)
     assert ("[y/N]" in screen, status) == (True, 0 if left == "hat\n" else 1)
+    if typed == b"\x04":  # nothing ends the line of the question
+        assert "[y/N] \r\nnothing was removed" in screen
     assert cnsctl("ls", "-q", *at(stocked)).out == left
 
 

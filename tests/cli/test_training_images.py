@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from commands import at, cnsctl, tree
 from PIL import Image
 
 import cnsctl as package
+from cnsctl.app import judging
+from cnsctl.app.understood import out_of_place
+from cnsctl.data.images import read_images
 from cnsctl.data.png import png_pixels
 from cnsctl.results import as_json
 from cnsctl.store import Store
@@ -137,27 +141,48 @@ def test_what_looks_wrong_is_warned_of_and_trained(empty, tmp_path):
 def test_an_image_unlike_all_others_is_warned_of_where_there_is_a_clip(empty, tmp_path, monkeypatch):
     from cnsctl.app.session import Session
 
-    class Towers:
-        backbone = "means"
+    monkeypatch.setattr(Session, "clip", lambda _self: MeanColours())
+    done = cnsctl("add", "red", reds(tmp_path / "photos", blue=True), "--class", "dog", *QUICK, *at(empty))
+    assert "warning: blue.png is unlike all other images: does it show the concept?" in done.err
 
-        def images(self, pixels):
-            return np.stack([image.astype(np.float64).mean((0, 1)) + 1 for image in pixels])
 
-        def texts(self, texts):
-            return np.ones((len(texts), 3))
+class MeanColours:
+    """In place of a CLIP."""
 
-    monkeypatch.setattr(Session, "clip", lambda _self: Towers())
-    folder = tmp_path / "photos"
+    backbone = "means"
+
+    def images(self, pixels):
+        return np.stack([image.astype(np.float64).mean((0, 1)) + 1 for image in pixels])
+
+    def texts(self, texts):
+        return np.ones((len(texts), 3))
+
+
+def reds(folder: Path, *, blue: bool = False) -> Path:
+    """Five red images, and a blue one."""
     folder.mkdir()
     for i in range(5):
         red = np.random.default_rng(i).integers(0, 40, (40, 40, 3), dtype=np.uint8) + np.array([200, 0, 0], np.uint8)
         Image.fromarray(red).save(folder / f"{i}.png")
-    quiet = cnsctl("add", "red", folder, "--class", "dog", *QUICK, *at(empty))
-    assert quiet.code == 0, quiet.err
-    assert "unlike" not in quiet.err
-    Image.fromarray(red[..., ::-1]).save(folder / "blue.png")
-    done = cnsctl("add", "blue", folder, "--class", "dog", *QUICK, *at(empty))
-    assert "warning: blue.png is unlike all other images: does it show the concept?" in done.err
+    if blue:
+        Image.fromarray(red[..., ::-1]).save(folder / "blue.png")
+    return folder
+
+
+def test_images_of_one_kind_and_an_image_that_is_nearly_equal_to_another_are_not_called_unlike_the_others(
+    tmp_path, monkeypatch
+):
+    """A green one with the lightness of a red one: CLIP and the comparison of thumbnails disagree."""
+    folder = reds(tmp_path / "photos")
+    lightness = np.asarray(Image.open(folder / "4.png").convert("L"))
+    session = SimpleNamespace(clip=MeanColours)
+    monkeypatch.setattr(judging, "alike", lambda *_: iter(()))
+    assert list(out_of_place(session, "dog", read_images(folder, sizes=[(40, 40)]).images)) == []
+    green = np.stack([0 * lightness, (lightness / 0.587).astype(np.uint8), 0 * lightness], axis=-1)
+    Image.fromarray(green).save(folder / "green.png")
+    found = read_images(folder, sizes=[(40, 40)])
+    assert found.warnings == ("green.png is nearly equal to 4.png: what they show counts twice",)
+    assert list(out_of_place(session, "dog", found.images)) == []
 
 
 def test_subfolders_are_named_in_the_hint_and_read_with_the_flag(empty, tmp_path):

@@ -9,6 +9,7 @@ import typer
 
 from cnsctl.cli import options, tables
 from cnsctl.cli.output import Output
+from cnsctl.cli.streams import agreed
 from cnsctl.settings import WAIT_S
 
 if TYPE_CHECKING:
@@ -79,8 +80,6 @@ def _ask(names: list[str], *, unfinished: bool, purge: bool, every: bool) -> Non
             "cannot ask for confirmation: stdin is not a terminal",
             hint=f"cnsctl rm {option}{'--all' if every else ' '.join(names)} -y",
         )
-    sys.stderr.write(f"{what} {', '.join(f'<{n}>' for n in names)}? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not agreed(f"{what} {', '.join(f'<{n}>' for n in names)}?"):
         sys.stderr.write("nothing was removed\n")
         raise typer.Exit(1)
