@@ -8,16 +8,29 @@ import os
 import signal
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cnsctl.app import measuring
 from cnsctl.cli.main import main
 
-BASE_PROBES = ("a dog on a beach", "a red house")
-"""Prompts on which tests measure drift."""
+LADDER = {name: getattr(measuring, name) for name in ("FULL", "LEVELS", "LADDER")}
+"""How the product measures."""
+
+
+def measure_little(patch: pytest.MonkeyPatch) -> None:
+    """`add` and `eval` measure on one image and two prompts, not on four and ten, and on a slow machine as on a fast one."""
+    from cnsctl.app import evaluate
+
+    one = replace(measuring.FULL, places=1, seeds=1)
+    patch.setattr(measuring, "FULL", one)
+    patch.setattr(measuring, "LEVELS", {**measuring.LEVELS, one.name: one})
+    patch.setattr(measuring, "LADDER", ((measuring.MANY, one), *measuring.LADDER[1:]))
+    patch.setattr(measuring, "ALWAYS_S", float("inf"))
+    patch.setattr(evaluate, "base_probe_texts", lambda: ("a dog on a beach", "a red house"))
 
 
 @dataclass(frozen=True)

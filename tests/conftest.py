@@ -75,6 +75,43 @@ def tiny_v(tiny_v_folder: Path, pytestconfig: pytest.Config):
     return _load(tiny_v_folder, pytestconfig)
 
 
+@pytest.fixture
+def already_loaded(tiny_folder: Path, tiny, tiny_v_folder: Path, tiny_v, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands use the tiny base models of the tests instead of loading them again, which takes as long as a few steps.
+
+    Not in another precision, with less memory, or from a folder that is a copy.
+    """
+    import torch
+
+    from cnsctl.bases import registry
+    from cnsctl.bases.memory_estimate import KEEP_ALL
+
+    honest = registry.loading
+    kept = {folder.resolve(): base for folder, base in ((tiny_folder, tiny), (tiny_v_folder, tiny_v))}
+
+    def loading(folder, *, device, dtype, first=False, plan=None, **options):
+        base = kept.get(folder.path.resolve())
+        usual = (str(device), dtype, plan or KEEP_ALL) == ("cpu", torch.float32, KEEP_ALL)
+        if base is None or first or folder.prediction or not usual:
+            return (yield from honest(folder, device=device, dtype=dtype, first=first, plan=plan, **options))
+        yield 0.5
+        return base
+
+    monkeypatch.setattr(registry, "loading", loading)
+
+
+@pytest.fixture
+def really_loaded() -> None:
+    """Commands load their base model, whatever it is."""
+
+
+@pytest.fixture(autouse=True)
+def _already_loaded(request: pytest.FixtureRequest) -> None:
+    """In tests that are not about loading a base model."""
+    if request.path.parent.name in ("api", "app", "cases", "cli") and "really_loaded" not in request.fixturenames:
+        request.getfixturevalue("already_loaded")
+
+
 @pytest.fixture(scope="session")
 def pocket(pytestconfig: pytest.Config):
     from cnsctl.bases.base_folder import POCKET
@@ -165,12 +202,13 @@ def merged(shared_merged: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def package(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package whose built-in base model is a tiny one."""
+    """A package whose built-in base model is a tiny one. The help names the real one's settings, which verbs read once."""
     import shutil
 
     from tiny import write_facts
 
     from cnsctl.bases import base_folder, facts
+    from cnsctl.cli.verbs import add, demo, gen, score  # noqa: F401
 
     embedded = Path(shutil.copytree(tiny_folder, tmp_path / "package" / "pocket"))
     monkeypatch.setattr(base_folder, "POCKET", embedded)
@@ -212,18 +250,22 @@ def empty(shared_empty: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _measured_alike() -> Iterator[None]:
-    """What `add` measures depends on the machine's speed below 20 seconds of training; in tests it does not.
-
-    And `eval` measures drift on two prompts instead of ten.
-    """
-    from commands import BASE_PROBES
-
-    from cnsctl.app import evaluate, measuring
+    from commands import measure_little
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "ALWAYS_S", float("inf"))
-        patch.setattr(evaluate, "base_probe_texts", lambda: BASE_PROBES)
+        measure_little(patch)
         yield
+
+
+@pytest.fixture
+def measured_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`add` and `eval` measure on as many images as they do for users."""
+    from commands import LADDER
+
+    from cnsctl.app import measuring
+
+    for name, value in LADDER.items():
+        monkeypatch.setattr(measuring, name, value)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The tutorial's commands are run line by line, on pocket, with few steps; the README's are among them."""
+"""The tutorial's commands are run line by line, on a tiny base model; the README's are among them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import BASE_PROBES, at, cnsctl, environment
+from commands import at, cnsctl, environment
 from tiny import EXAMPLES, some_images
-
-from cnsctl.app import evaluate, measuring
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,21 +25,9 @@ def tour() -> list[str]:
     return [line for block in blocks for line in re.findall(r"^\$ (.+)$", block, re.MULTILINE)]
 
 
-@pytest.fixture
-def quick_pocket(tmp_path: Path, any_quality) -> Path:
-    """Pocket with few steps: a base's folder brings its own defaults."""
-    from cnsctl.bases.base_folder import POCKET
-
-    base = Path(shutil.copytree(POCKET, tmp_path / "pocket"))
-    settings = json.loads((base / "cnsctl.json").read_text())
-    settings["generate"]["steps"] = 1
-    settings["train"] |= {"steps": 3, "batch_size": 1}
-    (base / "cnsctl.json").write_text(json.dumps(settings))
-    return base
-
-
-def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket, monkeypatch):
-    """With --full-tour: on pocket as it is, with all steps, and a process for every command."""
+@pytest.mark.usefixtures("any_quality")
+def test_the_tour_runs_line_by_line(request, tmp_path, monkeypatch):
+    """With --full-tour: on pocket, with all steps, and a process for every command."""
     full = request.config.getoption("--full-tour")
     here, store = tmp_path / "here", tmp_path / "store"
     here.mkdir()
@@ -50,12 +36,9 @@ def test_the_tour_runs_line_by_line(request, tmp_path, quick_pocket, monkeypatch
     else:
         for name in ("dog", "hat", "cat"):
             some_images(name, 2, here / "examples" / name)
-        monkeypatch.setattr(measuring, "LADDER", ((measuring.FEW, measuring.PREVIEW),))
-        monkeypatch.setattr(evaluate, "base_probe_texts", lambda: BASE_PROBES[:1])
+        request.getfixturevalue("package")  # the first command makes a store on the built-in base model
     monkeypatch.chdir(here)
     monkeypatch.setenv("CNSCTL_STORE", str(store))
-    if not full:
-        assert cnsctl("init", "--base", quick_pocket, *at(store)).code == 0
     lines = tour()
     assert len(lines) >= 12
     for line in lines:

@@ -66,7 +66,7 @@ def make_base(
     unet = UNet2DConditionModel(
         sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=width, attention_head_dim=4, norm_num_groups=8, use_linear_projection=linear_projection,
+        cross_attention_dim=width, attention_head_dim=(1, 4), norm_num_groups=8, use_linear_projection=linear_projection,
     )  # fmt: skip
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction,

@@ -21,7 +21,7 @@ SLOW = 60.0
 
 
 @pytest.fixture(autouse=True)
-def _two_seconds(monkeypatch):
+def _two_seconds(monkeypatch, measured_in_full):
     monkeypatch.setattr(measuring, "ALWAYS_S", 2.0)
 
 

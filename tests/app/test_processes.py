@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm
-from commands import BASE_PROBES, at, cnsctl, environment, tree
+from commands import at, cnsctl, environment, measure_little, tree
 
-from cnsctl.app import evaluate
 from cnsctl.store import Store
 
 
 def commands(lines):
     """In a process of a launch: print what each command answers."""
     warnings.simplefilter("ignore")
-    evaluate.base_probe_texts = lambda: BASE_PROBES
+    measure_little(pytest.MonkeyPatch())
     for line in lines:
         done = cnsctl(*line)
         sys.stdout.write(json.dumps([done.code, done.out, done.err]) + "\n")

@@ -23,9 +23,8 @@ def as_loaded(folder):
     return registry.load(base_folder.open_folder(folder), device=torch.device("cpu"), dtype=torch.float32).sites
 
 
-@pytest.mark.parametrize("version", ["sd15", "sdxl"])
-def test_a_single_file_gives_the_weights_of_its_folder_and_a_checkpoint_in_its_precision(single, tmp_path, version):
-    folder, file = single(version)
+def test_a_single_file_gives_the_weights_of_its_folder_and_a_checkpoint_in_its_precision(single, tmp_path):
+    folder, file = single("sdxl")
     store = make_store(tmp_path / "store", file, dog="dog")
     with opened_weights(store) as weights:
         for site, W in as_loaded(folder).items():

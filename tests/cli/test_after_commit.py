@@ -36,8 +36,7 @@ def line_of(verb, images):
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("verb", ["add", "mv", "rm"])
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("verb", "as_json"), [("add", False), ("mv", True), ("rm", False), ("rm", True)])
 def test_a_failure_after_the_commit_is_a_warning_beside_the_result(
     stocked, tmp_path, images_of_two, monkeypatch, verb, as_json
 ):

@@ -16,7 +16,6 @@ from synthetic_stores import make_store
 from tiny import make_base
 
 from cnsctl.app import export_files, stores
-from cnsctl.bases.base_folder import POCKET
 from cnsctl.concept import Mode
 from cnsctl.export_formats import ExportFormat
 from cnsctl.formats import canonical
@@ -419,10 +418,10 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize("form", ["native", "bundle", "embedding", "kv", "diff"])
-def test_formats_without_a_fit_load_no_model(tmp_path, form):
+def test_formats_without_a_fit_load_no_model(tiny_folder, tmp_path, form):
     """Not even the library: they take a second."""
     from test_layers import loaded_by
 
-    store = make_store(tmp_path / "store", POCKET, dog="dog", copy=True).path
+    store = make_store(tmp_path / "store", tiny_folder, dog="dog", copy=True).path
     used = loaded_by(LOADED, "export", "dog", "--format", form, *at(store))
     assert not used & {"torch", "diffusers", "transformers"}

@@ -15,9 +15,9 @@ from commands import at, cnsctl
 from rich.console import Console
 
 import cnsctl as package
-from cnsctl.app import base, demo, evaluate, generate, score, stores, train, verify
+from cnsctl.app import base, demo, evaluate, generate, measuring, score, stores, train, verify
 from cnsctl.app.generate_request import GenerateRequest
-from cnsctl.app.measuring import FULL, plan_again
+from cnsctl.app.measuring import plan_again
 from cnsctl.app.requests import TrainRequest
 from cnsctl.app.session import started
 from cnsctl.bases import registry
@@ -115,6 +115,7 @@ def test_init_and_base_count_while_they_read_a_base_model(tiny_folder, tmp_path,
         assert followed(base.changed(store, at=moved))["read the base model"] == (100, 100)
 
 
+@pytest.mark.usefixtures("really_loaded")
 def test_each_tensor_moves_the_count_of_loading(tiny_folder):
     """Hashing and checking gigabytes takes most of the time; each part of it has its share."""
     options = {"device": torch.device("cpu"), "dtype": torch.float32, "hash_weights": True}
@@ -155,6 +156,7 @@ def test_in_merged_mode_the_check_of_the_others_counts_concepts_and_their_parts(
     assert_whole(followed(verify.verify(Store.open(merged), [])), "prove")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_counts_of_the_demo_reach_their_totals(package, tmp_path):
     assert_whole(followed(demo.demo(tmp_path / "d", {"steps": 3}, {})), "generate")
 
@@ -273,7 +275,7 @@ def test_a_concept_without_images_or_scores_is_listed_shown_and_measured(empty, 
         record = Store.open(empty).concept("dog")
         full = evaluate._evaluated(session._loaded, record, plan, errors, by_clip)
     assert row.forgetting.error_removed == (None if level is None else 0.0)
-    assert plan.level is FULL
+    assert plan.level is measuring.FULL
     assert (full.level, full.forgetting.clip_i, full.forgetting.clip_t) == ("full", None, None)
     assert list(tables.evaluated(EvaluateResult(**EMPTY_RESULT, concepts=(full,))))
 
@@ -285,7 +287,6 @@ EMPTY_RESULT = {
 
 
 def test_scores_of_another_level_are_not_compared(empty, images_of_two, monkeypatch):
-    from cnsctl.app import measuring
 
     quick = measuring.Plan(rows=measuring.sample(3, 2), level=measuring.QUICK)
     monkeypatch.setattr(measuring, "plan", lambda *_args, **_options: quick)

@@ -83,8 +83,10 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
     return output.images
 
 
-@pytest.mark.parametrize("sampler", HERE)
-@pytest.mark.parametrize(("name", "guidance"), [("tiny", 3.0), ("tiny_v", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "guidance", "sampler"),
+    [*(("tiny", 3.0, sampler) for sampler in HERE), *(("tiny_v", 1.0, sampler) for sampler in HERE[::4])],
+)
 def test_every_step_equals_the_stock_pipeline_bit_for_bit(request, name, sampler, guidance):
     base = request.getfixturevalue(name)
     settings = replace(base.generate_defaults, steps=5, guidance_scale=guidance, sampler=sampler)
@@ -149,7 +151,7 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
 
 @pytest.mark.parametrize("sampler", HERE)
 def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, sampler):
-    a, b, other = (generated(tiny, EMPTY, PLAIN, seed=s, sampler=sampler, steps=4) for s in (1, 1, 2))
+    a, b, other = (generated(tiny, EMPTY, PLAIN, seed=s, sampler=sampler, steps=2) for s in (1, 1, 2))
     assert np.array_equal(a, b)
     assert a.shape == (32, 32, 3)
     assert not np.array_equal(a, other)

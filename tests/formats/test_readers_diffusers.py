@@ -111,8 +111,10 @@ def assert_same(found, wanted, tolerance):
         assert (found[site] - value).norm() <= tolerance * value.norm(), site
 
 
-@pytest.mark.parametrize("keys", ["kohya", "diffusers"])
-def test_a_whole_difference_as_lora_gives_the_keys_values_and_image_of_prompt_mode(store, ours, pipe, tmp_path, keys):
+def test_a_whole_difference_as_lora_gives_the_keys_values_and_image_of_prompt_mode(
+    request, store, ours, pipe, tmp_path
+):
+    keys = "diffusers" if request.node.callspec.params["store"] == "sd2" else "kohya"
     without = image_of(pipe, "a dog on a beach")
     run_lines(exported(store, tmp_path, "lora-exact", keys=keys), pipe)
     assert_same(keys_values(pipe), ours[1], EXACT)
@@ -122,12 +124,12 @@ def test_a_whole_difference_as_lora_gives_the_keys_values_and_image_of_prompt_mo
     )
 
 
-@pytest.mark.parametrize("keys", ["kohya", "diffusers"])
-def test_a_fitted_lora_changes_keys_and_values_by_its_factors(store, pipe, tmp_path, keys):
+def test_a_fitted_lora_changes_keys_and_values_by_its_factors(request, store, pipe, tmp_path):
     """diffusers computes W + up · down with a scale of 1, whatever the alpha in the file."""
     from cnsctl.formats import lora
     from cnsctl.formats.tensor_file import open_file
 
+    keys = "kohya" if request.node.callspec.params["store"] == "sd2" else "diffusers"
     result = exported(store, tmp_path, "lora", keys=keys, rank=3)
     before = {n: W.detach().clone() for n, W in pipe.unet.state_dict().items() if ".attn2.to_" in n}
     run_lines(result, pipe).fuse_lora()
