@@ -32,6 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # what is imported stays: searching it for garbage takes seconds
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests do not come last: another process could not take any part of them."""
+    last = ("data", "metrics", "report", "store")
+    items.sort(key=lambda item: item.path.parent.name in last)
+
+
 def pytest_collection_finish() -> None:
     """From here on the garbage collector looks at what tests make, not at the modules that they imported."""
     gc.collect()

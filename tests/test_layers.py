@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -87,28 +88,34 @@ def tops(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_imports_point_only_to_the_right(path):
-    tree, layer = ast.parse(path.read_text()), layer_of(path)
-    names = imported(tree)
-    if layer in ("__init__", "api", "cli"):
-        names -= for_types(tree)  # they may name the types of lower layers
-    ours = {name.split(".")[1] for name in names if name.startswith("cnsctl.")} - {"__version__"}
-    assert ours - {layer} <= MAY[layer]
+@cache
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in MODULES}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_libraries_are_imported_only_by_their_layers(path):
-    tree, layer = ast.parse(path.read_text()), layer_of(path)
-    used = tops(imported(tree) - for_types(tree))
-    assert not {library for library in used & set(ONLY_IN) if layer not in ONLY_IN[library]}
-    if layer == "app":
-        assert not tops(at_import(tree)) & HEAVY, "app imports heavy libraries inside functions"
+def test_imports_point_only_to_the_right():
+    wrong = {}
+    for path, tree in trees().items():
+        layer, names = layer_of(path), imported(tree)
+        if layer in ("__init__", "api", "cli"):
+            names -= for_types(tree)  # they may name the types of lower layers
+        ours = {name.split(".")[1] for name in names if name.startswith("cnsctl.")} - {"__version__"}
+        wrong |= {path: ours - {layer} - MAY[layer]}
+    assert {path: found for path, found in wrong.items() if found} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_every_module_has_a_docstring(path):
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_libraries_are_imported_only_by_their_layers():
+    """And `app` imports heavy ones inside functions."""
+    wrong = {}
+    for path, tree in trees().items():
+        layer, used = layer_of(path), tops(imported(tree) - for_types(tree))
+        found = {library for library in used & set(ONLY_IN) if layer not in ONLY_IN[library]}
+        wrong |= {path: found | (tops(at_import(tree)) & HEAVY if layer == "app" else set())}
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+def test_every_module_has_a_docstring():
+    assert [path for path, tree in trees().items() if not ast.get_docstring(tree)] == []
 
 
 def test_every_layer_is_in_the_table():

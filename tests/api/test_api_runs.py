@@ -128,6 +128,7 @@ def test_a_closed_session_says_so(empty, images_of_two):
         assert caught.value.hint == "load the store again"
 
 
+@pytest.mark.usefixtures("really_loaded")
 def test_closing_a_session_frees_the_base_model(empty):
     opened = open_store(empty).load()
     base = weakref.ref(opened._open().base)

@@ -124,18 +124,29 @@ def test_the_command_fits_and_is_understood_by_the_run():
     assert (there.compile, there.rate_scale) == (True, 0.5)
 
 
+def import_from(site: Path) -> None:
+    """In a process of its own: import the packages from a folder, with the torch that is installed."""
+    packed = {path.name for path in site.iterdir()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in packed]:
+        del sys.modules[name]
+    sys.modules |= dict.fromkeys(["peft", "scipy"])  # as if not installed: loading them takes long
+    sys.path.insert(0, str(site))
+    import diffusers
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+
+    assert {one.__module__.partition(".")[0] for one in (AutoencoderKL, DDPMScheduler, UNet2DConditionModel)} == {
+        "diffusers"
+    }
+    sys.stdout.write(diffusers.__file__)
+
+
 def test_the_packages_are_importable_code_without_pipelines(tmp_path):
     pack_packages(tmp_path / "packages.zip")
     with zipfile.ZipFile(tmp_path / "packages.zip") as archive:
         archive.extractall(tmp_path / "site")
-    script = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
-        "sys.modules |= dict.fromkeys(['peft', 'scipy'])\n"  # as if not installed: loading them takes long
-        "import diffusers\nfrom diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel\n"
-        "print(diffusers.__file__)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().startswith(str(tmp_path))
+    code, out, err = warm.start(import_from, tmp_path / "site").finish()
+    assert code == 0, err
+    assert out.strip().startswith(str(tmp_path))
     assert not (tmp_path / "site/diffusers/pipelines/stable_diffusion").exists()
     assert (tmp_path / "packages.zip").stat().st_size < 3 * MIB
 
