@@ -46,7 +46,8 @@ def export_checkpoint(
     path = place.path([record["name"] for record in records], ExportFormat.CHECKPOINT)
     check_places([path], force=place.force, folders=True)
     folder = open_base(store)
-    check_space(path.parent, folder.loaded_bytes)
+    with damage_inside(store):
+        check_space(path.parent, folder.loaded_bytes)
     merged = store.mode is Mode.MERGED
     inside = store.concepts() if merged else records
     if len(records) > 1 and not merged:

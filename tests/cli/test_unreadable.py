@@ -69,7 +69,7 @@ def test_promise_4_damage_of_any_kind_of_file_is_exit_6_or_does_not_matter(whole
 
 
 @pytest.mark.parametrize(
-    ("name", "how"), [("gen", "a flipped bit"), ("export lora-exact", "gone"), ("score", "cut"), ("base", "gone")]
+    ("name", "how"), [("gen", "a flipped bit"), ("export checkpoint", "gone"), ("score", "cut"), ("base", "gone")]
 )
 def test_promise_4_damage_of_a_base_model_in_the_store_is_exit_6_or_does_not_matter(whole, name, how):
     found = Tally()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from commands import at, cnsctl, measure_little
-from tiny import make_base, some_images
 
 from cnsctl.store import Store
 
@@ -64,6 +63,9 @@ _FOLDERS = ("OUT", "images", "in/", "base")
 
 MAKE_STORES = ("restore", "init")
 """Commands that run without a store."""
+
+OUTSIDE = (*MAKE_STORES, "base --at")
+"""Those that are not for a store with its base model inside."""
 
 RECOVERED = ("store.json", "store.json.bak", "catalogue.json.bak", "catalogue.json.old", "index/", "names", "cache/")
 """Files without which a command can do its work: it uses a copy, or makes them again."""
@@ -141,6 +143,8 @@ class World:
 
 def outside(folder: Path) -> World:
     """A store whose base model is outside, with a previous generation."""
+    from tiny import make_base, some_images
+
     folder.mkdir(parents=True)
     base = make_base(folder / "base")
     for name in ("dog", "hat"):
@@ -227,10 +231,15 @@ def _outcome(run, where: str, tally: Tally):
 
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
-    """Without waiting for a disk, and with as little drawing as in the tests."""
+    """Without waiting for a disk, with as little measuring as in the tests, and with few prompts for a fitted LoRA."""
+    from cnsctl.engine import lora_effect
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         measure_little(patch)
+        for name in ("calibration_prompts", "measured_prompts"):
+            some = getattr(lora_effect, name)
+            patch.setattr(lora_effect, name, lambda *args, some=some: some(*args)[::40])
         yield
 
 
@@ -242,6 +251,6 @@ def campaign(names: Iterable[str]) -> Tally:
         second = inside(first, folder / "inside")
         for name in names:
             unreadable(first, name, tally)
-            if LINES[name][0] not in MAKE_STORES:
+            if name not in OUTSIDE:
                 damaged(second, name, tally, second.kinds_of_files())
     return tally
