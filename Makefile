@@ -11,12 +11,12 @@ demo: $(VENV)/.installed
 	$(BIN)/cnsctl demo -o demo
 
 test: check $(VENV)/.tests    # worksteal: the tests of a module stay together, so that what they share is made once
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest --slow -n 2 --dist worksteal
 
 test-cpus: $(VENV)/.tests    # all tests with the arithmetic of older processors, then with two threads
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest -n 2 --dist worksteal
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n 2 --dist worksteal
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --slow -n 2 --dist worksteal
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest --slow -n 2 --dist worksteal
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest --slow
 
 torture: $(VENV)/.tests    # the whole campaign against the store, with one table: docs/results/torture.md
 	$(BIN)/python -m tests.torture

@@ -21,6 +21,7 @@ settings.load_profile("ours")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the long tests of files that are not named")
     parser.addoption("--full-tour", action="store_true", help="run the README's tour with all steps")
     parser.addoption("--write-golden", action="store_true", help="write the golden files of the help texts")
     parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where shared base models compute (cpu)")
@@ -29,13 +30,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--device") == "cpu":  # bit-identical results are tested where every machine agrees
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if not hasattr(config, "workerinput"):  # the processes of xdist take over the option
+        config.option.slow |= config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     gc.disable()  # what is imported stays: searching it for garbage takes seconds
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests do not come last: another process could not take any part of them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long tests are not in the default suite. They do not come last: another process could not take any part of them."""
     last = ("data", "metrics", "report", "store")
     items.sort(key=lambda item: item.path.parent.name in last)
+    if not config.getoption("slow"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
 def pytest_collection_finish() -> None:

@@ -26,6 +26,8 @@ from cnsctl.engine.overlay import EMPTY
 from cnsctl.settings import Policy
 from pocket import examples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(tiny):

@@ -27,6 +27,8 @@ from cnsctl.bases import base_folder, devices, registry
 from cnsctl.cli import main, verbs
 from cnsctl.formats.delta import write
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Recipes")[-1].split("\n## ")[0]
 

@@ -7,11 +7,14 @@ import shlex
 import warnings
 from pathlib import Path
 
+import pytest
 from commands import cnsctl
 from synthetic_stores import make_store
 
 from cnsctl.bases.base_folder import POCKET
 from cnsctl.engine import lora_effect
+
+pytestmark = pytest.mark.slow
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/use-in-diffusers.md").read_text(encoding="utf-8")
 

@@ -128,6 +128,7 @@ def test_a_lora_on_the_text_encoder_is_not_another_base_model(pipe, dog):
         generated(pipe, "<dog>")
 
 
+@pytest.mark.slow
 def test_compiled_modules_notice_concepts_that_come_and_go(pipe, dog, hat):
     with apply_concept(pipe, dog):
         with_dog = generated(pipe, "<dog>")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tiny import EXAMPLES
 
@@ -16,6 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs/how-to/apply-concept.md").read_text(en
 STEPS = 2
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_leaves_the_pipeline_as_it_was_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = cnsctl.create_store("store")

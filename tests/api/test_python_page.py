@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
 CLASSES = (cnsctl.Store, cnsctl.Session, cnsctl.Run, cnsctl.AppliedConcept)
 
 
+@pytest.mark.slow
 def test_the_examples_run_in_order(package, tmp_path, monkeypatch, capsys, any_quality):
     here = tmp_path / "here"
     here.mkdir()

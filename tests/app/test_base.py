@@ -88,6 +88,7 @@ def test_a_base_model_inside_the_store_has_no_other_place(empty, tiny_folder, tm
     assert cnsctl("base", "--json", *at(tmp_path / "copied")).json["inside"] is True
 
 
+@pytest.mark.slow
 def test_a_store_on_a_single_file_is_the_store_on_its_folder(single, tmp_path):
     """Not copied, copied, and after a move."""
     folder, file = single("sd15")
@@ -110,6 +111,7 @@ def test_a_store_on_a_single_file_is_the_store_on_its_folder(single, tmp_path):
     assert "not a folder" in wrong.err
 
 
+@pytest.mark.slow
 def test_a_changed_single_file_is_another_base_model(single, tmp_path):
     file = tmp_path / "x.safetensors"
     shutil.copy(single("sd15")[1], file)
@@ -195,6 +197,7 @@ def test_init_says_that_clip_scores_stay_empty(tiny_folder, metrics, tmp_path):
     assert "image half" not in cnsctl("init", "--base", tiny_folder, "--clip", metrics[0], *at(tmp_path / "b")).err
 
 
+@pytest.mark.slow
 def test_an_estimate_is_of_the_store_or_of_a_named_base_model(shared_store, tiny_folder, single, monkeypatch):
     from cnsctl.bases import memory_estimate
 

@@ -34,6 +34,7 @@ def sampled(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_the_demo_trains_compares_and_shows_once(package, unmeasured, tmp_path, sampled, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["cnsctl"])

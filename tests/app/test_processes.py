@@ -16,6 +16,8 @@ from commands import at, cnsctl, environment, measure_little, tree
 
 from cnsctl.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def commands(lines):
     """In a process of a launch: print what each command answers."""

@@ -18,6 +18,8 @@ from cnsctl.app.site_weights import opened_weights
 from cnsctl.bases import base_folder, registry
 from cnsctl.errors import BaseModelError, StoreDamagedError
 
+pytestmark = pytest.mark.slow
+
 
 def as_loaded(folder):
     return registry.load(base_folder.open_folder(folder), device=torch.device("cpu"), dtype=torch.float32).sites

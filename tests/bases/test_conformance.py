@@ -197,6 +197,7 @@ def test_a_base_in_half_precision_generates_and_proves(folder, base):
     assert psnr(generated(half, concepts, REX), generated(base, overlay(Mode.TOKEN, rex=synthetic(base, 1)), REX)) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["sdxl", "pixart"], indirect=True)  # that of sd1 is tests/cli/test_job.py
 def test_the_whole_job(folder, tmp_path, images_of_two, unmeasured, monkeypatch):
     """Through the command line: init, add, score, gen, verify, eval, export, rm; two concepts in one image."""

@@ -19,6 +19,8 @@ from cnsctl.engine.train import train
 from cnsctl.engine.trainer import Trainer
 from cnsctl.metrics.forgetting import psnr
 
+pytestmark = pytest.mark.slow
+
 REX = prompt("a ", named("rex"), " in the snow")
 SAVING = ("low", "lowest")
 

@@ -40,6 +40,7 @@ def test_with_enough_memory_nothing_is_saved_and_nothing_is_estimated(tiny_folde
     assert choose(tiny_folder, None, monkeypatch) == (Memory.AUTO, None)
 
 
+@pytest.mark.slow
 def test_auto_chooses_the_first_setting_that_fits_and_says_so(tiny_folder, monkeypatch):
     cache = Cache()
     monkeypatch.setattr(memory_choice, "SURELY", {"fp32": 1 << 20})

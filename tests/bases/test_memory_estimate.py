@@ -53,6 +53,7 @@ def test_the_batch_multiplies_the_activations_alone(estimate):
     assert weights < auto.add_one < auto.add < 2 * auto.add_one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sdxl", "pixart"])
 def test_every_family_can_be_followed(family, sdxl_folder, pixart_folder):
     """PixArt is a transformer with a T5 text encoder: its own calls are followed, not a UNet's."""

@@ -21,6 +21,8 @@ from cnsctl.bases.single_file import CONFIGS, open_single_file, write_configurat
 from cnsctl.errors import BaseModelError
 from cnsctl.settings import Prediction
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = ("sd15", "sd21", "sdxl")
 
 

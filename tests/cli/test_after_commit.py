@@ -35,6 +35,7 @@ def line_of(verb, images):
     }[verb]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("verb", "as_json"), [("add", False), ("mv", True), ("rm", False), ("rm", True)])
 def test_a_failure_after_the_commit_is_a_warning_beside_the_result(

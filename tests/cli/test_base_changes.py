@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from commands import at, cnsctl
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trained(tiny_folder, tmp_path, images_of_two):

@@ -417,6 +417,7 @@ except SystemExit as end:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["native", "bundle", "embedding", "kv", "diff"])
 def test_formats_without_a_fit_load_no_model(tiny_folder, tmp_path, form):
     """Not even the library: they take a second."""

@@ -302,6 +302,7 @@ def until_a_signal(*line):
     warm.cnsctl(*line)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("deadly")
 @pytest.mark.parametrize(
     ("number", "code"),

@@ -19,6 +19,7 @@ def pixels(path) -> np.ndarray:
         return np.asarray(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "base"), [("prompt", "tiny_v_folder"), ("token", "tiny_folder"), ("merged", "tiny_v_folder")]
 )

@@ -111,6 +111,7 @@ def test_results_of_init_mv_and_rm(stocked, tiny_folder, tmp_path):
     assert removed["touched"] == {}  # not in merged mode
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unmeasured")
 def test_the_result_of_demo(package, tmp_path):
     done = cnsctl("demo", "-o", tmp_path / "d", "--steps", 3, "--json")

@@ -75,6 +75,7 @@ def test_lines_that_have_arrived_share_batches_of_at_most_the_given_size(stocked
     assert [line["seed"] for line in events] == [1 + k for _ in range(5) for k in range(each)]
 
 
+@pytest.mark.slow
 def test_a_line_is_generated_without_waiting_for_more(stocked, tmp_path):
     line = ("gen", "-", "--batch-size", 4, "--steps", 1, "--seed", 1, "-o", tmp_path / "o", *at(stocked))
     started = warm.start(warm.cnsctl, *line)

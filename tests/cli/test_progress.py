@@ -156,6 +156,7 @@ def test_in_merged_mode_the_check_of_the_others_counts_concepts_and_their_parts(
     assert_whole(followed(verify.verify(Store.open(merged), [])), "prove")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unmeasured")
 def test_the_counts_of_the_demo_reach_their_totals(package, tmp_path):
     assert_whole(followed(demo.demo(tmp_path / "d", {"steps": 3}, {})), "generate")

@@ -18,6 +18,8 @@ from commands import at, cnsctl, environment
 from cnsctl.cli.streams import fitted, json_line, terminal_size
 from cnsctl.store import Store
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = [sys.executable, "-m", "cnsctl"]
 
 

@@ -8,6 +8,8 @@ import pytest
 from torture import every_file
 from torture.tally import Tally
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {
     "verify",
     "export lora",

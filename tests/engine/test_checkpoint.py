@@ -77,6 +77,7 @@ class Interrupt:
         return self
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_line_of_a_step_leaves_the_state_before_it_or_after_it(tiny):
     """Also inside the optimizers and while the state is copied."""
     a_job = job(tiny, steps=6, warmup=0.5, batch_size=1)

@@ -83,6 +83,7 @@ def stock_latents(base, text: torch.Tensor, settings, generators) -> torch.Tenso
     return output.images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "guidance", "sampler"),
     [*(("tiny", 3.0, sampler) for sampler in HERE), *(("tiny_v", 1.0, sampler) for sampler in HERE[::4])],
@@ -149,6 +150,7 @@ def test_rows_of_one_batch_may_use_different_concepts(tiny):
         assert psnr(pixels, alone[i]) > 40 > max(psnr(pixels, alone[j]) for j in range(3) if j != i)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", HERE)
 def test_every_sampler_generates_an_image_that_depends_on_its_seed(tiny, sampler):
     a, b, other = (generated(tiny, EMPTY, PLAIN, seed=s, sampler=sampler, steps=2) for s in (1, 1, 2))
@@ -161,6 +163,7 @@ ALIKE = [{Sampler.EULER_A, Sampler.DDPM}]
 """They step alike: x0 + (s/σ)²(x − x0) + s·√(1 − (s/σ)²)·noise, from the noise level σ to s."""
 
 
+@pytest.mark.slow
 def test_samplers_differ_by_far_more_than_rounding_except_names_of_one_update(tiny_v):
     images = {name: generated(tiny_v, EMPTY, PLAIN, seed=1, sampler=name, steps=6) for name in HERE[1:]}
     alike = [{one, other} for one, other in combinations(images, 2) if psnr(images[one], images[other]) > 65]

@@ -145,6 +145,7 @@ def test_features_that_were_marked_by_other_concepts_are_refused_and_unmarked_on
         world.denoiser(None, 0, marked)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_compiled_modules_use_the_concepts_that_they_have():
     world = World()

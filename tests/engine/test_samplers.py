@@ -169,6 +169,7 @@ SLOW = (Sampler.DPM2, Sampler.DPM2_A)
 PAIRS = [(c, s) for c in CONFIGS for s in Sampler if s not in SLOW or c in ("sd14-2022", "turbo", "noobai-v")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "sampler"), PAIRS)
 def test_every_sampler_on_every_configuration_equals_the_stock_pipeline_bit_for_bit(cheap, written, name, sampler):
     if sampler == "lms":
@@ -213,6 +214,7 @@ def schedule(setting, value):
 VALUES = [("sigmas", v) for v in Sigmas if v != "default"] + [("spacing", v) for v in Spacing if v != "default"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", Sampler)
 def test_sigmas_and_spacing_are_the_stock_schedulers_or_refused(cheap, written, sampler):
     folder = written(CONFIGS["sdxl"])

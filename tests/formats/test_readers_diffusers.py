@@ -15,6 +15,8 @@ from tiny import make_base, make_sdxl
 from cnsctl import open_store
 from cnsctl.metrics.forgetting import psnr
 
+pytestmark = pytest.mark.slow
+
 BASES = {
     "sd1": make_base,
     "sd2": lambda path: make_base(path, prediction="v_prediction", width=32, linear_projection=True, seed=4),

@@ -19,6 +19,8 @@ from cnsctl.export_formats import DEFAULT_KEYS, ExportFormat
 from cnsctl.formats import diff, embedding, lora, lora_exact, tensor_file
 from cnsctl.formats.contents import Factors, Outgoing, SiteWeights
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(cnsctl.bases.__file__).parent / "configs"
 PUBLISHED = {"sd15": ("sd1", "SD1"), "sd21": ("sd1", "SD2"), "sdxl": ("sdxl", "SDXL")}
 """Shape → family, and the base model as tools call it."""

@@ -20,6 +20,7 @@ from pocket.training.render import captions, render, scenes
 from pocket.training.work import Work, read_notes, read_state, replace_folder, write_state
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.*"),
 ]

@@ -37,6 +37,7 @@ def test_prompts_are_distinct_and_cover_every_group():
     assert set(quick_prompts()) < set(prompts())
 
 
+@pytest.mark.slow
 def test_no_training_scene_has_a_caption_that_the_judge_asks_for():
     """Some seeds would give one: the test finds them, so that it can fail."""
     asked = [seed for seed in range(900) if scene(Draws(seed)).caption in captions_held_out()]

@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 MIB = 2**20
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.*"),
 ]

@@ -39,6 +39,7 @@ from pocket.world.scenes import covered
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.*"),
 ]

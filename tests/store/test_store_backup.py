@@ -453,6 +453,7 @@ def test_promise_1_a_backup_is_whole_or_absent_after_any_fault(store, whole, tmp
         assert n > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inside", "error", "forever"),
     [(False, errno.EIO, False), (False, Killed, False), (True, errno.ENOSPC, True), (True, Killed, False)],

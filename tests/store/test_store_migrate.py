@@ -158,6 +158,7 @@ def test_promise_7_a_migrated_store_can_go_back_if_nothing_has_changed_since(sto
     assert assert_sound(store.path) == ["dog", "rex", "new"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("back", [False, True], ids=["forward", "back"])
 @pytest.mark.parametrize(("error", "forever"), [(errno.EIO, False), (errno.ENOSPC, True), (Killed, False)])
 def test_promise_7_a_migration_that_fails_at_any_call_loses_nothing_and_is_continued(

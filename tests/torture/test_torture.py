@@ -16,6 +16,8 @@ from cnsctl.store import Store
 from . import every_call, flips, fuzz, hostile, machine, power, small_disk
 from .verbs import VERBS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
