@@ -11,6 +11,8 @@ from tiny import make_sdxl
 from cnsctl import apply_concept, create_store, errors
 from cnsctl.metrics.forgetting import psnr
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"token_embeddings": 2, "learning_rate": 0.05, "steps": 6, "budget": 0.3, "measure": False}
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 

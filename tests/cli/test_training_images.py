@@ -248,6 +248,7 @@ def test_the_table_of_a_list_has_a_row_per_concept(empty, listed):
     assert cnsctl("add", "--from", listed / "two.json", "-q", *at(empty)).out == ""
 
 
+@pytest.mark.slow
 def test_python_trains_a_list_as_the_command_does_and_each_concept_as_add_does(empty, listed, tiny_folder):
     shell = listed / "shell"
     assert cnsctl("init", "--base", tiny_folder, *at(shell)).code == 0
@@ -282,6 +283,7 @@ def test_a_setting_that_is_wrong_for_all_is_refused_once(empty, listed, line, co
 # families
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("family", ["sdxl", "pixart"])
 def test_other_families_train_on_several_shapes_and_know_which_part_of_an_image_they_see(family, tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ def stock(folder, text: str, seed: int, steps: int, guidance: float, negative: s
     return np.asarray(output.images[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "guidance", "negative"),
     [*((n, *how) for n in ("tiny", "tiny_v") for how in ((1.0, ""), (3.0, ""), (3.0, "a red car"))),

@@ -208,6 +208,7 @@ def exported(request):
     return base, rex, fitted(base, {"rex": rex})
 
 
+@pytest.mark.slow
 def test_a_fitted_lora_keeps_most_of_the_effect_on_own_tokens_and_little_elsewhere(exported):
     base, _, found = exported
     assert found.effect.kept >= 40
