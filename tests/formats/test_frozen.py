@@ -218,10 +218,11 @@ def rex(tiny):
 
 
 def test_the_golden_probe_record_is_read_and_compared(tiny, rex, recorded):
-    """Random weights of another torch may differ; tokens, embeddings and deltas are compared on every machine."""
+    """Random weights of another torch or processor may differ; tokens, embeddings and deltas are compared on every machine."""
     recorded["later"] = recorded["probes"][0]["later"] = "keys of a newer version are ignored"
     proof = prove(tiny, rex, "rex", json.dumps(recorded).encode())
-    assert {reason for reason in proof.reasons if "token" in reason or "deltas" in reason} == set()
+    of_the_concept = {"the tokens of its prompt changed", "its token changed", "other deltas act on it"}
+    assert set(proof.reasons) & of_the_concept == set()
     recorded["probes"][0]["ids"] = "0" * 64
     assert "the tokens of its prompt changed" in prove(tiny, rex, "rex", json.dumps(recorded).encode()).reasons
 
