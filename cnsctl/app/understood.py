@@ -71,8 +71,13 @@ def out_of_place(session: Session, class_word: str, images: Sequence[TrainingIma
     if not 2 <= len(images) <= MOST_COMPARED or (clip := session.clip()) is None:
         return
     features = clip.images([image.pixels for image in images])
-    twins = {name for pair in near_duplicates({image.name: image.pixels for image in images}) for name in pair}
-    if (odd := odd_one_out(features)) is not None and images[odd].name not in twins:
+    if (odd := odd_one_out(features)) is not None and not _has_twin(images, images[odd].name):
         yield Warn(text=f"{images[odd].name} is unlike all other images: does it show the concept?")
         return
     yield from judging.alike(session, class_word, likeness_within(features))
+
+
+def _has_twin(images: Sequence[TrainingImage], name: str) -> bool:
+    """Whether another image is nearly equal, of which there was a warning: then it is not unlike all others."""
+    pairs = near_duplicates({image.name: image.pixels for image in images})
+    return any(name in pair for pair in pairs)
